@@ -1,0 +1,38 @@
+# One runner. `make demo` and `make test` set up a fresh machine by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: setup demo check fix test test-slow test-gpu docs bench
+setup: $(VENV)/.ready
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar off -e '.[dev]'
+	touch $@
+
+demo: setup  ## real text and real images, embedded weights, a few minutes
+	$(BIN)/fewshot demo
+
+check: setup  ## style, types, import contracts, cards
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/fewshot zoo check
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+
+bench: setup  ## every benchmark in its --quick form
+	set -e; for f in benchmarks/*.py; do $(BIN)/python $$f --quick; done

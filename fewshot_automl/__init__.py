@@ -1,0 +1,1 @@
+"""Transfer-learning-first AutoML for people who have few labels."""

@@ -1,0 +1,524 @@
+"""Search spaces: typed dimensions, conditions between them, and points in them.
+
+A `Space` is static and listable: every dimension it can ever have is known before
+the first trial. A dimension with conditions is *active* only where they hold; a
+`Config` carries the active ones and nothing else.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from fewshot_automl.errors import SpaceError, unknown_name
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Holds where another dimension is active and has one of these values."""
+
+    dimension: str
+    """Name of a `Choice` that stands earlier in the space."""
+    values: tuple[str, ...]
+    """The values for which the condition holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Float:
+    """A real dimension in `[low, high]`."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    """Whether equal ratios, not equal differences, are equal distances."""
+    default: float | None = None
+    """A good value known beforehand; the middle of the range if None."""
+    when: tuple[When, ...] = ()
+    """Conditions, all of which must hold for the dimension to count."""
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        _check_range(self)
+
+    def encode(self, value: Value) -> float:
+        """Return the place of `value` in the unit interval."""
+        low, high = _ends(self)
+        return (_scale(float(value), self.log) - low) / (high - low)
+
+    def decode(self, unit: float) -> float:
+        """Return the value at a place in the unit interval."""
+        low, high = _ends(self)
+        value = _unscale(low + min(max(unit, 0.0), 1.0) * (high - low), self.log)
+        return min(max(value, self.low), self.high)
+
+    def contains(self, value: object) -> bool:
+        """Return whether `value` is allowed."""
+        return _is_number(value) and self.low <= float(value) <= self.high  # type: ignore[arg-type]
+
+    def describe(self) -> str:
+        """Return the range in words."""
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int:
+    """An integer dimension in `low .. high`, both ends included."""
+
+    name: str
+    low: int
+    high: int
+    log: bool = False
+    """Whether equal ratios, not equal differences, are equal distances."""
+    default: int | None = None
+    """A good value known beforehand; the middle of the range if None."""
+    when: tuple[When, ...] = ()
+    """Conditions, all of which must hold for the dimension to count."""
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        _check_range(self)
+
+    def encode(self, value: Value) -> float:
+        """Return the place of `value` in the unit interval."""
+        low, high = _ends(self)
+        return (_scale(float(value), self.log) - low) / (high - low)
+
+    def decode(self, unit: float) -> int:
+        """Return the integer nearest to a place in the unit interval."""
+        low, high = _ends(self)
+        value = round(_unscale(low + min(max(unit, 0.0), 1.0) * (high - low), self.log))
+        return min(max(value, self.low), self.high)
+
+    def contains(self, value: object) -> bool:
+        """Return whether `value` is allowed."""
+        return (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+        )
+
+    def describe(self) -> str:
+        """Return the range in words."""
+        return f"{self.low} to {self.high}{' (log)' if self.log else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A dimension with a closed list of options.
+
+    `descriptors` place the options in a space of numbers (for backbones: log
+    parameters, log FLOPs, prior rank, ...), so that a surrogate can learn from one
+    option about another. The meaning of the numbers stays with whoever made them.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    default: str | None = None
+    """A good option known beforehand; the first if None."""
+    when: tuple[When, ...] = ()
+    """Conditions, all of which must hold for the dimension to count."""
+    descriptors: tuple[tuple[float, ...], ...] | None = None
+    """One row of numbers for each option, or None."""
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not self.options or len(set(self.options)) != len(self.options):
+            raise SpaceError(
+                f"Options of {self.name!r} must be distinct and at least one, "
+                f"got {self.options!r}."
+            )
+        if self.default is not None and self.default not in self.options:
+            raise SpaceError(
+                f"Default of {self.name!r} must be one of its options, "
+                f"got {self.default!r}."
+            )
+        if self.descriptors is not None and (
+            len(self.descriptors) != len(self.options)
+            or len({len(row) for row in self.descriptors}) != 1
+        ):
+            raise SpaceError(
+                f"Descriptors of {self.name!r} must have one row of equal length for "
+                f"each of its {len(self.options)} options."
+            )
+
+    def encode(self, value: Value) -> float:
+        """Return the middle of the option's share of the unit interval."""
+        return (self.options.index(str(value)) + 0.5) / len(self.options)
+
+    def decode(self, unit: float) -> str:
+        """Return the option in whose share of the unit interval `unit` lies."""
+        index = math.floor(min(max(unit, 0.0), 1.0) * len(self.options))
+        return self.options[min(index, len(self.options) - 1)]
+
+    def contains(self, value: object) -> bool:
+        """Return whether `value` is allowed."""
+        return value in self.options
+
+    def describe(self) -> str:
+        """Return the options in words."""
+        return ", ".join(self.options)
+
+
+Dimension = Float | Int | Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One point of a space: the values of its active dimensions, by name.
+
+    Hashable, picklable and independent of the order in which values were given.
+
+    >>> config = Config.of({"method": "lora", "rank": 8})
+    >>> config["rank"], config.get("temperature", 0.1)
+    (8, 0.1)
+    """
+
+    items: tuple[tuple[str, Value], ...]
+    """Pairs of name and value, sorted by name."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Value]) -> "Config":
+        """Return the Config with these values."""
+        return cls(tuple(sorted(values.items())))
+
+    def __getitem__(self, name: str) -> Value:
+        """Return the value of an active dimension.
+
+        Raises:
+            SpaceError: If the dimension is not active in this Config.
+        """
+        for key, value in self.items:
+            if key == name:
+                return value
+        active = ", ".join(key for key, _ in self.items)
+        raise SpaceError(f"Config has no active dimension {name!r}; it has {active}.")
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether a dimension is active."""
+        return any(key == name for key, _ in self.items)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the active dimensions."""
+        return (key for key, _ in self.items)
+
+    def get(self, name: str, default: Value) -> Value:
+        """Return the value of a dimension, or `default` where it is not active."""
+        return dict(self.items).get(name, default)
+
+    def text(self, name: str) -> str:
+        """Return the value of an active `Choice`."""
+        return str(self[name])
+
+    def number(self, name: str) -> float:
+        """Return the value of an active `Float` or `Int` as a float."""
+        return float(self[name])
+
+    @property
+    def key(self) -> str:
+        """Return a short hash of the values, the same on every machine."""
+        return hashlib.sha256(json.dumps(self.items).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Value]:
+        """Return the values by name."""
+        return dict(self.items)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Value]) -> "Config":
+        """Return the Config that `to_json` wrote."""
+        return cls.of(values)
+
+    def __str__(self) -> str:
+        """Return the values in one line."""
+        return " ".join(
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in self.items
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A closed list of dimensions, some of them conditional.
+
+    >>> space = Space((
+    ...     Choice(name="method", options=("probe", "lora")),
+    ...     Int(name="rank", low=1, high=64, log=True,
+    ...         when=(When("method", ("lora",)),)),
+    ... ))
+    >>> space.default().to_json()
+    {'method': 'probe'}
+    >>> space.decode(np.array([0.9, 0.5])).to_json()
+    {'method': 'lora', 'rank': 6}
+    """
+
+    dimensions: tuple[Dimension, ...]
+
+    def __post_init__(self) -> None:
+        """Check names and conditions."""
+        seen: dict[str, Dimension] = {}
+        for dimension in self.dimensions:
+            if dimension.name in seen:
+                raise SpaceError(f"Dimension {dimension.name!r} stands twice.")
+            for when in dimension.when:
+                parent = seen.get(when.dimension)
+                if not isinstance(parent, Choice):
+                    raise SpaceError(
+                        f"Condition of {dimension.name!r} must name a Choice that "
+                        f"stands before it, got {when.dimension!r}."
+                    )
+                stray = set(when.values) - set(parent.options)
+                if stray or not when.values:
+                    raise SpaceError(
+                        f"Condition of {dimension.name!r} names values that "
+                        f"{when.dimension!r} does not have: {sorted(stray)}."
+                    )
+            seen[dimension.name] = dimension
+
+    def __getitem__(self, name: str) -> Dimension:
+        """Return the dimension of that name.
+
+        Raises:
+            UnknownNameError: If there is none.
+        """
+        for dimension in self.dimensions:
+            if dimension.name == name:
+                return dimension
+        raise unknown_name("dimension", name, self.names, "fewshot space DATA")
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a dimension of that name."""
+        return name in self.names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all dimensions, in order."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    def is_active(self, dimension: Dimension, values: Mapping[str, Value]) -> bool:
+        """Return whether a dimension counts, given the values before it."""
+        return all(values.get(when.dimension) in when.values for when in dimension.when)
+
+    def active_mask(self, config: Config) -> Bool[np.ndarray, " dimensions"]:
+        """Return which dimensions are active in a Config."""
+        return np.array([name in config for name in self.names], dtype=bool)
+
+    def default(self, **fixed: Value) -> Config:
+        """Return the Config of all defaults, with some values given.
+
+        Args:
+            fixed: Values by name; those of inactive dimensions are ignored.
+        """
+        values: dict[str, Value] = {}
+        for dimension in self.dimensions:
+            if self.is_active(dimension, values):
+                values[dimension.name] = fixed.get(
+                    dimension.name, _default_of(dimension)
+                )
+        config = Config.of(values)
+        self.validate(config)
+        return config
+
+    def validate(self, config: Config) -> None:
+        """Check that a Config lies in this space.
+
+        Raises:
+            SpaceError: If a value is not allowed, or a dimension is missing or
+                there although inactive.
+        """
+        values = config.to_json()
+        for dimension in self.dimensions:
+            if not self.is_active(dimension, values):
+                if dimension.name in values:
+                    raise SpaceError(f"{dimension.name!r} is not active in {config}.")
+            elif dimension.name not in values:
+                raise SpaceError(f"{dimension.name!r} is missing in {config}.")
+            elif not dimension.contains(values[dimension.name]):
+                raise SpaceError(
+                    f"{dimension.name} must be {dimension.describe()}, "
+                    f"got {values[dimension.name]!r}."
+                )
+        stray = set(values) - set(self.names)
+        if stray:
+            raise SpaceError(f"Dimensions {sorted(stray)} are not in this space.")
+
+    def contains(self, config: Config) -> bool:
+        """Return whether a Config lies in this space."""
+        try:
+            self.validate(config)
+        except SpaceError:
+            return False
+        return True
+
+    def encode(self, config: Config) -> Float64[np.ndarray, " dimensions"]:
+        """Return a Config as a point of the unit cube, one column a dimension.
+
+        Inactive columns hold 0.5; `active_mask` tells them apart.
+        """
+        return np.array(
+            [
+                dimension.encode(config[dimension.name])
+                if dimension.name in config
+                else 0.5
+                for dimension in self.dimensions
+            ],
+            dtype=np.float64,
+        )
+
+    def decode(self, unit: Float64[np.ndarray, " dimensions"]) -> Config:
+        """Return the Config at a point of the unit cube, without inactive columns."""
+        values: dict[str, Value] = {}
+        for dimension, place in zip(self.dimensions, unit, strict=True):
+            if self.is_active(dimension, values):
+                values[dimension.name] = dimension.decode(float(place))
+        return Config.of(values)
+
+    def narrow(self, name: str, options: Sequence[str]) -> "Space":
+        """Return the space with only some options of one `Choice`.
+
+        Dimensions that can no longer be active are dropped.
+
+        Raises:
+            UnknownNameError: If the dimension or an option does not exist.
+            SpaceError: If the dimension is not a `Choice` or no option is left.
+        """
+        choice = self[name]
+        if not isinstance(choice, Choice):
+            raise SpaceError(f"Only a Choice can be narrowed, {name!r} is none.")
+        for option in options:
+            if option not in choice.options:
+                raise unknown_name(name, option, choice.options, "fewshot space DATA")
+        kept = [index for index, o in enumerate(choice.options) if o in options]
+        narrowed = replace(
+            choice,
+            options=tuple(choice.options[index] for index in kept),
+            default=choice.default if choice.default in options else None,
+            descriptors=None
+            if choice.descriptors is None
+            else tuple(choice.descriptors[index] for index in kept),
+        )
+        return Space(
+            _reachable(
+                tuple(narrowed if d.name == name else d for d in self.dimensions)
+            )
+        )
+
+    def size(self) -> float:
+        """Return the number of different Configs; infinite with an active Float."""
+        return float(sum(self._count(values) for values in self._skeletons()))
+
+    def _skeletons(self) -> Iterator[dict[str, Value]]:
+        """Yield every combination of the options of active Choices."""
+        partial: list[dict[str, Value]] = [{}]
+        for dimension in self.dimensions:
+            if isinstance(dimension, Choice):
+                partial = list(
+                    itertools.chain.from_iterable(
+                        [{**values, dimension.name: o} for o in dimension.options]
+                        if self.is_active(dimension, values)
+                        else [values]
+                        for values in partial
+                    )
+                )
+        yield from partial
+
+    def _count(self, values: Mapping[str, Value]) -> float:
+        count = 1.0
+        for dimension in self.dimensions:
+            if self.is_active(dimension, values):
+                if isinstance(dimension, Float):
+                    count *= math.inf if dimension.high > dimension.low else 1
+                elif isinstance(dimension, Int):
+                    count *= dimension.high - dimension.low + 1
+        return count
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the dimensions as plain JSON values."""
+        return [
+            {
+                "kind": type(d).__name__,
+                **{
+                    field: getattr(d, field)
+                    for field in d.__dataclass_fields__
+                    if field not in ("when", "options", "descriptors")
+                },
+                **(
+                    {
+                        "options": list(d.options),
+                        "descriptors": d.descriptors
+                        and [list(r) for r in d.descriptors],
+                    }
+                    if isinstance(d, Choice)
+                    else {}
+                ),
+                "when": {when.dimension: list(when.values) for when in d.when},
+            }
+            for d in self.dimensions
+        ]
+
+
+def _reachable(dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """Drop condition values that no longer exist, and dimensions never active."""
+    kept: dict[str, Dimension] = {}
+    for dimension in dimensions:
+        conditions: list[When] = []
+        for when in dimension.when:
+            parent = kept.get(when.dimension)
+            options = parent.options if isinstance(parent, Choice) else ()
+            conditions.append(
+                When(when.dimension, tuple(v for v in when.values if v in options))
+            )
+        if all(when.values for when in conditions):
+            kept[dimension.name] = replace(dimension, when=tuple(conditions))
+    return tuple(kept.values())
+
+
+def _check_range(dimension: Float | Int) -> None:
+    if not (math.isfinite(dimension.low) and math.isfinite(dimension.high)):
+        raise SpaceError(f"Range of {dimension.name!r} must be finite.")
+    if dimension.low > dimension.high or (dimension.log and dimension.low <= 0):
+        raise SpaceError(
+            f"Range of {dimension.name!r} must rise"
+            f"{' from above 0' if dimension.log else ''}, "
+            f"got {dimension.low} to {dimension.high}."
+        )
+    if dimension.default is not None and not dimension.contains(dimension.default):
+        raise SpaceError(
+            f"Default of {dimension.name!r} must be {dimension.describe()}, "
+            f"got {dimension.default!r}."
+        )
+
+
+def _ends(dimension: Float | Int) -> tuple[float, float]:
+    """Return both ends on the dimension's scale, apart even for a single value."""
+    half = 0.499 if isinstance(dimension, Int) else 0.0
+    low, high = dimension.low - half, dimension.high + half
+    low, high = _scale(low, dimension.log), _scale(high, dimension.log)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _scale(value: float, log: bool) -> float:
+    return math.log(value) if log else value
+
+
+def _unscale(value: float, log: bool) -> float:
+    return math.exp(value) if log else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _default_of(dimension: Dimension) -> Value:
+    if dimension.default is not None:
+        return dimension.default
+    return (
+        dimension.options[0] if isinstance(dimension, Choice) else dimension.decode(0.5)
+    )
