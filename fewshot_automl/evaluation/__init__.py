@@ -1,1 +1,1 @@
-"""TODO evaluation."""
+"""Judges predictions: folds, objectives, intervals, selection, calibration."""

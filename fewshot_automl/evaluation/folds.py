@@ -1,0 +1,257 @@
+"""Cross-validation splits for few labels: stratified, without leaks, repeated.
+
+How many folds (`choose_folds`):
+
+- K is at most `max_folds` and at most the number of distinct examples of the smallest
+  class, so that every class stands in every validation part. Classes that together
+  hold at most `rare_share` of the examples do not bound K: one class of 2 must not
+  halve the training data of all others. They still are in every training part.
+- K is at least 2. A class needs 2 distinct examples, or it could never be both
+  learnt and tested.
+
+How many repeats: `ceil(128 / examples)`, from 1 to 5, so that about 128 predictions
+stand behind a score: 5 up to 31 examples, 4 at 32, 3 at 48, 2 at 64, 1 from 128 on.
+A repeat is another random partition; it takes away the luck of the partition, not
+that of the sample. Repeat 0 is the same whatever the number of repeats, so dear
+methods may use `Folds.first` alone and stay comparable.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from fewshot_automl.errors import DataError, ShapeError
+
+MIN_FOLDS: Final = 2
+PREDICTIONS_WANTED: Final = 128
+MAX_REPEATS: Final = 5
+_ATTEMPTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fold:
+    """One split of the examples into what is trained on and what is scored."""
+
+    train: Int[np.ndarray, " train"]
+    """Indices to train on, rising."""
+    validation: Int[np.ndarray, " validation"]
+    """Indices to predict, rising; with `train` they are all examples."""
+    repeat: int
+    """Which partition the fold belongs to, from 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Folds:
+    """Holds one or more partitions of the same examples.
+
+    >>> folds = choose_folds(np.array([0, 1] * 4), seed=0)
+    >>> len(folds.first), len(folds.repeats), len(folds)
+    (4, 5, 20)
+    """
+
+    repeats: tuple[tuple[Fold, ...], ...]
+    """One partition a repeat; all have the same number of folds."""
+
+    @property
+    def first(self) -> tuple[Fold, ...]:
+        """Return the partition that every method is scored on."""
+        return self.repeats[0]
+
+    @property
+    def examples(self) -> int:
+        """Return the number of examples."""
+        return len(self.first[0].train) + len(self.first[0].validation)
+
+    @property
+    def assignment(self) -> Int[np.ndarray, "repeats examples"]:
+        """Return for each repeat in which fold an example is predicted."""
+        table = np.empty((len(self.repeats), self.examples), dtype=np.int64)
+        for row, folds in zip(table, self.repeats, strict=True):
+            for number, fold in enumerate(folds):
+                row[fold.validation] = number
+        return table
+
+    def __iter__(self) -> Iterator[Fold]:
+        """Yield every fold, repeat after repeat."""
+        return (fold for folds in self.repeats for fold in folds)
+
+    def __len__(self) -> int:
+        """Return the number of folds in all repeats together."""
+        return sum(map(len, self.repeats))
+
+
+def choose_folds(
+    labels: Int[np.ndarray, " examples"],
+    *,
+    groups: np.ndarray | Sequence[str] | Sequence[int] | None = None,
+    seed: int,
+    max_folds: int = 5,
+    max_repeats: int = MAX_REPEATS,
+    rare_share: float = 0.1,
+) -> Folds:
+    """Return stratified folds whose number follows from the class counts.
+
+    Args:
+        labels: Class indices, all 0 or greater; leave unlabelled examples out.
+        groups: One value an example; examples with equal values (duplicates, crops of
+            one photograph) stay in one fold. None: every example is its own group.
+        seed: The same seed gives the same folds.
+        max_folds: Upper limit of the number of folds, at least 2.
+        max_repeats: Upper limit of the number of partitions; 1 for no repeats.
+        rare_share: Share of the examples whose classes may be too small to appear
+            in every validation part; 0 lets the smallest class bound K.
+
+    Raises:
+        ShapeError: If `groups` has another length than `labels`.
+        DataError: If an example is unlabelled, there are fewer than 2 classes, or a
+            class has fewer than 2 distinct examples.
+    """
+    if max_folds < MIN_FOLDS or max_repeats < 1:
+        raise DataError(
+            "max_folds must be at least 2 and max_repeats at least 1, "
+            f"got {max_folds} and {max_repeats}."
+        )
+    membership = _membership(labels, groups)
+    distinct = np.count_nonzero(membership, axis=0)
+    _check_classes(distinct)
+    count = _fold_count(distinct, membership.sum(axis=0), max_folds, rare_share)
+    group_of = _group_index(labels, groups)
+    wanted = min(max(math.ceil(PREDICTIONS_WANTED / len(labels)), 1), max_repeats)
+    partitions: dict[frozenset[frozenset[int]], Int[np.ndarray, " examples"]] = {}
+    for repeat in range(wanted):
+        places = _partition(membership, count, max_folds, [seed, repeat])[group_of]
+        parts = [np.flatnonzero(places == fold) for fold in range(places.max() + 1)]
+        partitions.setdefault(frozenset(frozenset(p.tolist()) for p in parts), places)
+    return Folds(
+        repeats=tuple(
+            _folds(places, repeat) for repeat, places in enumerate(partitions.values())
+        )
+    )
+
+
+def _group_index(
+    labels: Int[np.ndarray, " examples"],
+    groups: np.ndarray | Sequence[str] | Sequence[int] | None,
+) -> Int[np.ndarray, " examples"]:
+    if groups is None:
+        return np.arange(len(labels))
+    values = np.asarray(groups)
+    if values.shape != labels.shape:
+        raise ShapeError(
+            f"Groups must be one value for each of the {len(labels)} labels, "
+            f"got shape {values.shape}."
+        )
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _membership(
+    labels: Int[np.ndarray, " examples"],
+    groups: np.ndarray | Sequence[str] | Sequence[int] | None,
+) -> Int[np.ndarray, "groups classes"]:
+    """Return how many examples of each class (that occurs) a group holds."""
+    if labels.size == 0 or labels.min() < 0:
+        raise DataError(
+            "Labels must be class indices from 0, got "
+            + ("none." if labels.size == 0 else f"{labels.min()}.")
+            + " Leave unlabelled examples out."
+        )
+    present, classes = np.unique(labels, return_inverse=True)
+    group_of = _group_index(labels, groups)
+    table = np.zeros((group_of.max() + 1, len(present)), dtype=np.int64)
+    np.add.at(table, (group_of, classes), 1)
+    return table
+
+
+def _check_classes(distinct: Int[np.ndarray, " classes"]) -> None:
+    if len(distinct) < 2:
+        raise DataError("Labels must have at least 2 classes, got 1. Add another.")
+    if distinct.min() < MIN_FOLDS:
+        raise DataError(
+            f"Every class must have at least 2 distinct examples, got "
+            f"{np.count_nonzero(distinct < MIN_FOLDS)} of {len(distinct)} classes with "
+            "1. Label another example of them, or leave these classes out."
+        )
+
+
+def _fold_count(
+    distinct: Int[np.ndarray, " classes"],
+    sizes: Int[np.ndarray, " classes"],
+    max_folds: int,
+    rare_share: float,
+) -> int:
+    """Return the number of folds, bounded by the smallest class that is not rare."""
+    order = np.argsort(distinct, kind="stable")
+    share = np.cumsum(sizes[order]) / sizes.sum()
+    common = distinct[order][share > rare_share]
+    return int(min(max_folds, common.min()))
+
+
+def _partition(
+    membership: Int[np.ndarray, "groups classes"],
+    count: int,
+    max_folds: int,
+    seeds: list[int],
+) -> Int[np.ndarray, " groups"]:
+    """Return the fold of each group, such that no class lies in one fold only.
+
+    Only groups that mix classes can make that hard; then other random orders are
+    tried, and then more folds.
+    """
+    rng = np.random.default_rng(seeds)
+    for folds in range(count, max(max_folds, count) + 1):
+        for _ in range(_ATTEMPTS):
+            places = _place(membership, folds, rng)
+            if _is_learnable(membership, places, folds):
+                return places
+    raise DataError(
+        f"Groups must leave every class in at least 2 of {max_folds} folds, which no "
+        "partition found does. Examples with equal content but different labels are "
+        "the cause; correct or remove them."
+    )
+
+
+def _place(
+    membership: Int[np.ndarray, "groups classes"],
+    folds: int,
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " groups"]:
+    """Put each group, greatest first, where its classes are scarcest."""
+    places = np.empty(len(membership), dtype=np.int64)
+    shares = np.zeros((folds, membership.shape[1]))
+    totals = np.zeros(folds)
+    weights = membership / membership.sum(axis=0)
+    order = rng.permutation(len(membership))
+    order = order[np.argsort(-membership.sum(axis=1)[order], kind="stable")]
+    for group in order:
+        crowding = np.round(shares @ weights[group], 12)
+        rank = np.lexsort((rng.random(folds), totals, crowding))
+        places[group] = rank[0]
+        shares[rank[0]] += weights[group]
+        totals[rank[0]] += membership[group].sum()
+    return places
+
+
+def _is_learnable(
+    membership: Int[np.ndarray, "groups classes"],
+    places: Int[np.ndarray, " groups"],
+    folds: int,
+) -> bool:
+    held: Bool[np.ndarray, "folds classes"] = np.array(
+        [(membership[places == fold] > 0).any(axis=0) for fold in range(folds)]
+    )
+    return bool(held.any(axis=1).all() and (held.sum(axis=0) >= MIN_FOLDS).all())
+
+
+def _folds(places: Int[np.ndarray, " examples"], repeat: int) -> tuple[Fold, ...]:
+    return tuple(
+        Fold(
+            train=np.flatnonzero(places != number),
+            validation=np.flatnonzero(places == number),
+            repeat=repeat,
+        )
+        for number in range(places.max() + 1)
+    )
