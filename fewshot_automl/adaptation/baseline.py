@@ -1,0 +1,192 @@
+"""Baselines without a backbone: the majority class, and TF-IDF for texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors.numpy import load_file, save_file
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.heads import LinearHead
+from fewshot_automl.adaptation.method import Fitted, Job, Profile
+from fewshot_automl.adaptation.probe import fit_head
+from fewshot_automl.errors import TrialError
+from fewshot_automl.space import Dimension
+from fewshot_automl.task import MODALITIES, Modality
+
+MAX_TERMS: Final = 20_000
+CHUNK: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frequencies:
+    """Predicts the training frequencies, whatever the example."""
+
+    proba: Float[np.ndarray, " classes"]
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        return bool(np.isfinite(self.proba).all())
+
+    def predict_proba(
+        self, encodings: Encodings
+    ) -> Float[np.ndarray, "examples classes"]:
+        """Return the same row for every example."""
+        return np.tile(self.proba, (len(encodings), 1))
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Return the frequencies; nothing is written."""
+        return {"proba": self.proba.tolist()}
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Frequencies":
+        """Return what `save` wrote."""
+        return cls(proba=np.array(state["proba"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Majority:
+    """Predicts the most frequent class: the floor under every score."""
+
+    name: str = "majority"
+    needs_backbone: bool = False
+    is_dear: bool = False
+    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return nothing: there is nothing to choose."""
+        return ()
+
+    def fit(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> Fitted:
+        """Count the classes (with one pseudo-count, so that no loss is infinite)."""
+        counts = np.bincount(labels, minlength=job.task.classes) + 1.0
+        return Frequencies(proba=counts / counts.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermHead:
+    """Logistic regression on TF-IDF weights of words and character n-grams."""
+
+    vectorizers: tuple[TfidfVectorizer, ...]
+    head: LinearHead
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        return bool(np.isfinite(self.head.weight).all())
+
+    def predict_proba(
+        self, encodings: Encodings
+    ) -> Float[np.ndarray, "examples classes"]:
+        """Return class probabilities; each row sums to 1."""
+        texts = [str(text) for text in encodings.inputs]
+        return np.concatenate(
+            [
+                self.head.predict_proba(_weigh(self.vectorizers, texts[i : i + CHUNK]))
+                for i in range(0, len(texts), CHUNK)
+            ]
+        )
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the arrays; return the terms."""
+        frequencies = {
+            f"inverse_frequency_{index}": vectorizer.idf_
+            for index, vectorizer in enumerate(self.vectorizers)
+        }
+        save_file({**self.head.arrays(), **frequencies}, folder / "head.safetensors")
+        return {
+            "terms": [
+                vectorizer.get_feature_names_out().tolist()
+                for vectorizer in self.vectorizers
+            ]
+        }
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> "TermHead":
+        """Return what `save` wrote."""
+        arrays = load_file(folder / "head.safetensors")
+        vectorizers = _vectorizers(state["terms"])
+        for index, vectorizer in enumerate(vectorizers):
+            vectorizer.idf_ = arrays[f"inverse_frequency_{index}"]
+        return cls(vectorizers=vectorizers, head=LinearHead.from_arrays(arrays))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tfidf:
+    """Fits logistic regression to TF-IDF: what a good engineer tries first on texts.
+
+    Source:
+        Salton and Buckley, Inf. Process. Manag. 1988 (log-scaled counts, smoothed
+        inverse document frequency, unit length).
+    """
+
+    name: str = "tfidf"
+    needs_backbone: bool = False
+    is_dear: bool = False
+    modalities: tuple[Modality, ...] = ("text",)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return nothing: the strength is cross-validated inside."""
+        return ()
+
+    def fit(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> Fitted:
+        """Count terms, weigh them, fit the head."""
+        texts = [str(text) for text in train.inputs]
+        vectorizers = _vectorizers((None, None))
+        for vectorizer in vectorizers:
+            try:
+                vectorizer.fit(texts)
+            except ValueError as error:  # no text holds a single word
+                raise TrialError(
+                    f"TF-IDF found no term in the texts: {error}"
+                ) from error
+        head = fit_head(
+            _weigh(vectorizers, texts),
+            labels,
+            job.task.classes,
+            kind="logistic",
+            scaling="unit",
+            weighting="none",
+            seed=job.seed,
+        )
+        assert isinstance(head, LinearHead)
+        return TermHead(vectorizers=vectorizers, head=head)
+
+
+def _vectorizers(
+    terms: Sequence[Sequence[str] | None],
+) -> tuple[TfidfVectorizer, ...]:
+    """Return one vectorizer for words and pairs, one for character n-grams."""
+    words, characters = terms
+    return (
+        TfidfVectorizer(
+            ngram_range=(1, 2),
+            token_pattern=r"(?u)\b\w+\b",
+            sublinear_tf=True,
+            max_features=MAX_TERMS,
+            vocabulary=words,
+        ),
+        TfidfVectorizer(
+            analyzer="char_wb",
+            ngram_range=(3, 4),
+            sublinear_tf=True,
+            max_features=MAX_TERMS,
+            vocabulary=characters,
+        ),
+    )
+
+
+def _weigh(
+    vectorizers: tuple[TfidfVectorizer, ...], texts: list[str]
+) -> Float[np.ndarray, "texts terms"]:
+    """Return the weights side by side, dense."""
+    return np.hstack([v.transform(texts).toarray() for v in vectorizers])

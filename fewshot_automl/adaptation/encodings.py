@@ -1,0 +1,152 @@
+"""Examples as a backbone sees them, each computed once through the feature store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int
+
+from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.errors import TrialError
+from fewshot_automl.features.store import FeatureStore, Row
+from fewshot_automl.inputs import Input, content_hashes
+
+POOLED: Final = "pooled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """Runs a frozen backbone over examples, and remembers what came out."""
+
+    backbone: Backbone
+    """The frozen encoder; its weights are never changed through this."""
+    store: FeatureStore
+    """Where activations are kept, by content."""
+    batch_size: int = 32
+    """Examples in one forward pass."""
+    device: str = "cpu"
+    """Where the forward passes run."""
+
+    def pooled(
+        self, inputs: Sequence[Input], keys: Sequence[str], view: int
+    ) -> Float32[np.ndarray, "examples width"]:
+        """Return the feature vector of each example."""
+        rows = self.store.fetch(
+            self._group(POOLED, view),
+            keys,
+            lambda missing: self._compute(inputs, missing, view, None),
+        )
+        return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
+
+    def activations(
+        self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int
+    ) -> list[Tensors]:
+        """Return what block `cut` would be given, one row an example."""
+        rows = self.store.fetch(
+            self._group(str(cut), view),
+            keys,
+            lambda missing: self._compute(inputs, missing, view, cut),
+        )
+        return [
+            {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+            for row in rows
+        ]
+
+    def _group(self, cut: str, view: int) -> str:
+        backbone = self.backbone
+        return f"{backbone.weights_sha256}|{backbone.recipe}|cut={cut}|view={view}"
+
+    def _compute(
+        self,
+        inputs: Sequence[Input],
+        missing: Sequence[int],
+        view: int,
+        cut: int | None,
+    ) -> Iterator[list[Row]]:
+        """Yield rows in the order asked; nothing is kept of one batch for the next."""
+        for start in range(0, len(missing), self.batch_size):
+            wanted = missing[start : start + self.batch_size]
+            rows = self.backbone.preprocess([inputs[i] for i in wanted], view)
+            yield self._forward(rows, cut)
+
+    def _forward(self, rows: list[Tensors], cut: int | None) -> list[Row]:
+        batch = on_device(self.backbone.collate(rows), self.device)
+        with torch.no_grad():
+            if cut is None:
+                pooled = self.backbone.features(batch).float().cpu().numpy()
+                return [{POOLED: vector} for vector in pooled]
+            activations = self.backbone.stem(batch, cut)
+        return [
+            {name: value.cpu().numpy() for name, value in row.items()}
+            for row in self.backbone.split(activations)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encodings:
+    """Some examples, raw and as their backbone sees them.
+
+    Methods that need no backbone read `inputs`; the others ask for `pooled` features
+    or for `activations` at a cut, and pay only for what nobody asked for before.
+    """
+
+    inputs: tuple[Input, ...]
+    """The raw examples."""
+    encoder: Encoder | None
+    """How to encode them; None for methods without a backbone."""
+    keys: tuple[str, ...] = field(default=())
+    """Content hashes of the examples; made from `inputs` when left out."""
+
+    def __post_init__(self) -> None:
+        """Hash the examples unless somebody has."""
+        if len(self.keys) != len(self.inputs):
+            object.__setattr__(self, "keys", content_hashes(self.inputs))
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.inputs)
+
+    def take(self, indices: Int[np.ndarray, " chosen"]) -> "Encodings":
+        """Return some of the examples, in the order asked."""
+        return Encodings(
+            inputs=tuple(self.inputs[i] for i in indices),
+            encoder=self.encoder,
+            keys=tuple(self.keys[i] for i in indices),
+        )
+
+    def with_encoder(self, encoder: Encoder | None) -> "Encodings":
+        """Return the same examples for another backbone."""
+        return Encodings(inputs=self.inputs, encoder=encoder, keys=self.keys)
+
+    @property
+    def backbone(self) -> Backbone:
+        """Return the backbone.
+
+        Raises:
+            TrialError: If these examples have none.
+        """
+        return self._need_encoder().backbone
+
+    def pooled(self, view: int = 0) -> Float32[np.ndarray, "examples width"]:
+        """Return the frozen backbone's feature vectors."""
+        return self._need_encoder().pooled(self.inputs, self.keys, view)
+
+    def activations(self, cut: int, view: int = 0) -> list[Tensors]:
+        """Return the frozen backbone's activations before block `cut`."""
+        return self._need_encoder().activations(self.inputs, self.keys, view, cut)
+
+    def rows(self, view: int = 0) -> list[Tensors]:
+        """Return the preprocessed examples, for training from the first layer on."""
+        return self.backbone.preprocess(self.inputs, view)
+
+    def _need_encoder(self) -> Encoder:
+        if self.encoder is None:
+            raise TrialError("This method needs a backbone, and the Config names none.")
+        return self.encoder
+
+
+def on_device(batch: Tensors, device: str) -> Tensors:
+    """Return the batch on a device."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,0 +1,98 @@
+"""What a method with a backbone leaves behind: an encoder and a head."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from safetensors.numpy import load_file, save_file
+
+from fewshot_automl.adaptation.encodings import Encodings, on_device
+from fewshot_automl.adaptation.heads import Head, head_from_state
+from fewshot_automl.adaptation.lora import Adapter, load_adapter, save_adapter
+from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.backbones.load import load_saved
+
+BATCH: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """A backbone, perhaps changed from some block on, under a fitted head."""
+
+    backbone: Backbone
+    """The encoder with its changes."""
+    head: Head
+    """From features to probabilities."""
+    start: int | None = None
+    """First changed block; -1 if everything changed; None if nothing did, or if the
+    encodings already come from this very backbone (after loading)."""
+    adapter: Adapter | None = None
+    """LoRA layers inside the backbone, with the unchanged backbone under them."""
+    device: str = "cpu"
+    """Where the backbone is."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in the head is finite."""
+        return all(
+            bool(np.isfinite(array).all()) for array in self.head.arrays().values()
+        )
+
+    def features(self, encodings: Encodings) -> Float32[np.ndarray, "examples width"]:
+        """Return the feature vectors the head is given."""
+        if self.start is None:
+            return encodings.pooled()
+        if self.start < 0:
+            return self._forward(encodings.rows(), self.backbone.features)
+        start = self.start
+        return self._forward(
+            encodings.activations(start), lambda batch: self.backbone.tail(batch, start)
+        )
+
+    def predict_proba(
+        self, encodings: Encodings
+    ) -> Float[np.ndarray, "examples classes"]:
+        """Return class probabilities; each row sums to 1."""
+        return self.head.predict_proba(self.features(encodings))
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write backbone, adapter and head: a folder that needs no zoo."""
+        if self.adapter is None:
+            self.backbone.save(folder / "backbone")
+        else:
+            self.adapter.base.save(folder / "backbone")
+            save_adapter(self.backbone.module, self.adapter, folder / "adapter")
+        arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
+        save_file(arrays, folder / "head.safetensors")
+        return {"head": self.head.kind, "adapter": self.adapter is not None}
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Adapted":
+        """Return what `save` wrote; its encodings come from its own backbone."""
+        backbone = load_saved(folder / "backbone")
+        if state["adapter"]:
+            load_adapter(backbone.module, folder / "adapter")
+        head = head_from_state(state["head"], load_file(folder / "head.safetensors"))
+        return cls(backbone=backbone, head=head)
+
+    def _forward(
+        self, rows: list[Tensors], run: Callable[[Tensors], torch.Tensor]
+    ) -> Float32[np.ndarray, "examples width"]:
+        """Run in batches of similar length, and put the rows back in order."""
+        order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
+        out = np.empty((len(rows), self.backbone.width), dtype=np.float32)
+        for begin in range(0, len(order), BATCH):
+            chosen = order[begin : begin + BATCH]
+            batch = self.backbone.collate([rows[i] for i in chosen])
+            with torch.no_grad():
+                pooled = run(on_device(batch, self.device))
+            out[chosen] = pooled.float().cpu().numpy()
+        return out
+
+
+def _length(row: Tensors) -> int:
+    return max(value.numel() for value in row.values())

@@ -1,0 +1,151 @@
+"""LoRA layers by peft: put into a backbone, written and read as a standard adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fewshot_automl.backbones.backbone import Backbone
+from fewshot_automl.errors import ExportError, TrialError
+
+ADAPTER_NAME: Final = "default"
+PREFIX: Final = "base_model.model."
+"""What `PeftModel.from_pretrained` expects before every name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraSettings:
+    """Shape of the LoRA layers.
+
+    Source:
+        Hu et al., LoRA, ICLR 2022, sec. 4.1.
+    """
+
+    rank: int
+    """Rank of the update, 1 to 64."""
+    alpha: float
+    """The update is scaled by alpha / rank."""
+    dropout: float
+    """Dropout before the update, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.rank <= 64:
+            raise TrialError(
+                f"LoRA rank must be from 1 to 64, got {self.rank}. Use 8 or 16."
+            )
+        if not 0 <= self.dropout < 1:
+            raise TrialError(
+                f"LoRA dropout must be in [0, 1), got {self.dropout}. Use 0 or 0.1."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """LoRA layers that stand inside a backbone's module."""
+
+    base: Backbone
+    """The backbone without them."""
+    settings: LoraSettings
+    targets: tuple[str, ...]
+    """Full names of the layers they adapt."""
+
+
+def attach(
+    backbone: Backbone, base: Backbone, cut: int, settings: LoraSettings
+) -> Adapter:
+    """Put LoRA layers into `backbone` from block `cut` on; only they need gradients.
+
+    Args:
+        backbone: A fork, changed in place.
+        base: The backbone it was forked from.
+        cut: First block to adapt.
+        settings: Shape of the layers.
+
+    Raises:
+        TrialError: If no layer after the cut can take LoRA.
+    """
+    from peft import inject_adapter_in_model
+
+    targets = backbone.lora_targets(cut)
+    if not targets:
+        raise TrialError(
+            f"Backbone {backbone.card.id!r} has no layer for LoRA from block {cut} on. "
+            "Use a smaller frozen fraction, or partial_freeze."
+        )
+    inject_adapter_in_model(
+        _peft_config(settings, targets), backbone.module, adapter_name=ADAPTER_NAME
+    )
+    for name, parameter in backbone.module.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return Adapter(base=base, settings=settings, targets=targets)
+
+
+def save_adapter(module: nn.Module, adapter: Adapter, folder: Path) -> None:
+    """Write the LoRA weights as peft does, so that peft alone can read them."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = _peft_config(adapter.settings, adapter.targets)
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    state = get_peft_model_state_dict(module, adapter_name=ADAPTER_NAME)
+    save_file(
+        {PREFIX + name: value.contiguous().cpu() for name, value in state.items()},
+        folder / "adapter_model.safetensors",
+    )
+
+
+def load_adapter(module: nn.Module, folder: Path) -> None:
+    """Put a saved adapter into a module, in place.
+
+    Raises:
+        ExportError: If the adapter does not fit the module.
+    """
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = True
+    inject_adapter_in_model(config, module, adapter_name=ADAPTER_NAME)
+    state = load_file(folder / "adapter_model.safetensors")
+    result = set_peft_model_state_dict(
+        module,
+        {name.removeprefix(PREFIX): value for name, value in state.items()},
+        adapter_name=ADAPTER_NAME,
+    )
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    if missing or result.unexpected_keys:
+        raise ExportError(
+            f"Adapter in {folder} must fit its backbone; missing {missing[:3]}, "
+            f"unexpected {list(result.unexpected_keys)[:3]}. Export the model again."
+        )
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+
+
+def lora_seed(module: nn.Module, seed: int) -> None:
+    """Draw the LoRA down-projections anew from a seed (the up-projections are 0)."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if "lora_A" in name:
+            bound = (3.0 / parameter[0].numel()) ** 0.5
+            drawn = torch.empty(parameter.shape).uniform_(
+                -bound, bound, generator=generator
+            )
+            parameter.data.copy_(drawn)
+
+
+def _peft_config(settings: LoraSettings, targets: tuple[str, ...]):  # noqa: ANN202
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(targets),
+        bias="none",
+    )

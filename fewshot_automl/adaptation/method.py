@@ -1,0 +1,138 @@
+"""What a method of adaptation is: its dimensions, and how it is fitted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.space import Config, Dimension
+from fewshot_automl.task import Modality, Task
+from fewshot_automl.training.placement import Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What the dimensions of a method may depend on: the size of the problem."""
+
+    task: Task
+    """What is to be learnt."""
+    class_counts: tuple[int, ...]
+    """Labelled examples of each class."""
+
+    @property
+    def examples(self) -> int:
+        """Return the number of labelled examples."""
+        return sum(self.class_counts)
+
+    @property
+    def is_imbalanced(self) -> bool:
+        """Return whether the largest class has over 1.5 times the smallest's examples.
+
+        Below that, weighting classes changes less than the folds' own noise.
+        """
+        return max(self.class_counts) > 1.5 * min(self.class_counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """All that one fit is told besides its examples and labels."""
+
+    task: Task
+    """What is to be learnt."""
+    config: Config
+    """The values of the method's dimensions."""
+    seed: int
+    """Seed of everything random in the fit."""
+    placement: Placement
+    """Where it trains."""
+    deadline: float | None = None
+    """`time.monotonic()` at which the fit must be over; None for no limit."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A fitted model: probabilities for examples, and a form on disk."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        ...
+
+    def predict_proba(
+        self, encodings: Encodings
+    ) -> Float[np.ndarray, "examples classes"]:
+        """Return class probabilities; each row sums to 1.
+
+        During a study, `encodings` come from the frozen backbone the fit began with;
+        after loading, from the fitted model's own (`encoder_backbone`).
+        """
+        ...
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the arrays into a folder; return what else `load` needs, as JSON."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> Self:
+        """Return what `save` wrote, ready to predict by itself."""
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to adapt; one row of `adaptation.table.METHODS`."""
+
+    name: str
+    """Its name in Configs, on the command line and in reports."""
+    needs_backbone: bool
+    """Whether it reads a backbone's features."""
+    is_dear: bool
+    """Whether it trains by steps; the others are fitted in closed form, in rung 0."""
+    modalities: tuple[Modality, ...]
+    """What it can be used on."""
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return its dimensions; the condition on `method` is added by the caller.
+
+        Two methods may share a dimension: then both return the same one.
+        """
+        ...
+
+    def fit(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> Fitted:
+        """Fit to labelled examples.
+
+        Raises:
+            TrialError: If it cannot be fitted (NaN loss, out of memory).
+            OutOfTime: If the deadline passed first.
+        """
+        ...
+
+
+def class_weights(
+    labels: Int[np.ndarray, " examples"], classes: int, rule: str
+) -> Float[np.ndarray, " classes"]:
+    """Return the weight of each class in the loss; 1 on average over examples.
+
+    Args:
+        labels: Class indices.
+        classes: Number of classes.
+        rule: ``none`` or ``balanced`` (inverse frequency).
+
+    Source:
+        King and Zeng, Political Analysis 2001, sec. 4.2.
+
+    >>> class_weights(np.array([0, 0, 0, 1]), 2, "balanced").round(3).tolist()
+    [0.667, 2.0]
+    """
+    if rule == "none":
+        return np.ones(classes)
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    weights = np.zeros(classes)
+    present = counts > 0
+    weights[present] = len(labels) / (present.sum() * counts[present])
+    return weights

@@ -1,0 +1,306 @@
+"""`probe`: a head on frozen features, its strength chosen by cross-validation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.heads import (
+    Head,
+    KernelHead,
+    LinearHead,
+    Scaling,
+    rbf,
+    squared_distances,
+)
+from fewshot_automl.adaptation.logistic import fit_softmax_path
+from fewshot_automl.adaptation.method import Fitted, Job, Profile, class_weights
+from fewshot_automl.space import Choice, Dimension
+from fewshot_automl.task import MODALITIES, Modality
+
+HeadKind = Literal["logistic", "lda", "rbf"]
+
+STRENGTHS: Final = (3e-6, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 4e-2)
+"""Penalties tried; features have mean squared length 1 (see `Scaling`)."""
+SHRINKAGES: Final = (0.02, 0.1, 0.3, 0.6, 0.9)
+"""Shares of the spherical covariance tried in LDA."""
+TEMPERATURES: Final = (1.0, 2.0, 5.0, 10.0)
+"""Divisors of the LDA logits tried: with few examples its Gaussians are too sure."""
+BANDWIDTHS: Final = (0.25, 1.0, 4.0)
+"""RBF gammas tried, times the inverse median squared distance."""
+MAX_INNER_FOLDS: Final = 5
+
+HEAD: Final = Choice(name="head", options=get_args(HeadKind), default="logistic")
+SCALING: Final = Choice(name="scaling", options=("unit", "standard"), default="unit")
+CLASS_WEIGHTS: Final = Choice(
+    name="class_weights", options=("none", "balanced"), default="none"
+)
+
+Candidates = list[Head]
+Path = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, int, Scaling, Sequence[int] | None],
+    Candidates,
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Fits a head to pooled features; the backbone stays as it is."""
+
+    name: str = "probe"
+    needs_backbone: bool = True
+    is_dear: bool = False
+    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return head, scaling and, where classes are uneven, their weights."""
+        return (HEAD, SCALING, *imbalance_dimensions(profile))
+
+    def fit(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> Fitted:
+        """Fit the head with the strength that cross-validates best."""
+        head = fit_head(
+            train.pooled(),
+            labels,
+            job.task.classes,
+            kind=job.config.text("head"),
+            scaling=job.config.text("scaling"),
+            weighting=str(job.config.get("class_weights", "none")),
+            seed=job.seed,
+        )
+        return Adapted(backbone=train.backbone, head=head)
+
+
+def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
+    """Return the class-weight dimension where classes are uneven, else nothing."""
+    return (CLASS_WEIGHTS,) if profile.is_imbalanced else ()
+
+
+def fit_head(
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    classes: int,
+    *,
+    kind: str,
+    scaling: str,
+    weighting: str,
+    seed: int,
+) -> Head:
+    """Fit a head; its strength is the one with the least cross-validated log loss.
+
+    Args:
+        features: One row an example.
+        labels: Class indices; a class may be absent.
+        classes: Number of classes.
+        kind: ``logistic``, ``lda`` (shrinkage) or ``rbf`` (kernel logistic).
+        scaling: Rule of `Scaling`.
+        weighting: Rule of `class_weights`.
+        seed: Of the inner folds.
+    """
+    path = PATHS[kind]
+    by_class = class_weights(labels, classes, weighting)
+    weights = by_class[labels]
+    best = _choose(path, features, labels, classes, scaling, weights, seed)
+    rule = Scaling.fit(features, scaling)
+    return path(rule.apply(features), labels, weights, classes, rule, [best])[0]
+
+
+def _choose(
+    path: Path,
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    classes: int,
+    scaling: str,
+    weights: Float[np.ndarray, " examples"],
+    seed: int,
+) -> int:
+    """Return the position in the path with the least cross-validated log loss.
+
+    Held-out examples of a class that the inner training part lacks say nothing about
+    strength and do not count. Where none counts (one example a class), the middle of
+    the path is taken.
+    """
+    losses: list[Float[np.ndarray, " candidates"]] = []
+    total = 0.0
+    for held_out in inner_folds(labels, seed):
+        known = np.bincount(labels[~held_out], minlength=classes) > 0
+        judged = held_out & known[labels]
+        if not judged.any() or known.sum() < 2:
+            continue
+        rule = Scaling.fit(features[~held_out], scaling)
+        heads = path(
+            rule.apply(features[~held_out]),
+            labels[~held_out],
+            weights[~held_out],
+            classes,
+            rule,
+            None,
+        )
+        share = weights[judged]
+        losses.append(
+            np.array(
+                [_loss(head, features[judged], labels[judged], share) for head in heads]
+            )
+        )
+        total += float(share.sum())
+    if not losses:
+        return PATH_MIDDLE[path]
+    return int(np.argmin(np.sum(losses, axis=0) / total))
+
+
+def _loss(
+    head: Head,
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    weights: Float[np.ndarray, " examples"],
+) -> float:
+    proba = head.predict_proba(features)[np.arange(len(labels)), labels]
+    return float(-(weights * np.log(np.maximum(proba, 1e-12))).sum())
+
+
+def inner_folds(
+    labels: Int[np.ndarray, " examples"], seed: int
+) -> list[Bool[np.ndarray, " examples"]]:
+    """Return masks of held-out examples: stratified, as many folds as classes allow."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(labels)
+    folds = int(np.clip(np.median(counts[counts > 0]), 2, MAX_INNER_FOLDS))
+    if len(labels) > 300:
+        folds = min(folds, 3)
+    assigned = np.empty(len(labels), dtype=np.int64)
+    offset = 0
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        assigned[members] = (np.arange(len(members)) + offset) % folds
+        offset += len(members)
+    return [assigned == fold for fold in range(folds)]
+
+
+def logistic_path(
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    weights: Float[np.ndarray, " examples"],
+    classes: int,
+    scaling: Scaling,
+    wanted: Sequence[int] | None,
+) -> Candidates:
+    """Return logistic heads for `STRENGTHS` (or the wanted positions of it)."""
+    strengths = tuple(np.take(STRENGTHS, _positions(STRENGTHS, wanted)).tolist())
+    solved = fit_softmax_path(features, labels, weights, classes, strengths)
+    return [
+        LinearHead(
+            scaling=scaling,
+            weight=weight.astype(np.float32),
+            bias=bias.astype(np.float32),
+        )
+        for weight, bias in zip(solved.weight, solved.bias, strict=True)
+    ]
+
+
+def lda_path(
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    weights: Float[np.ndarray, " examples"],
+    classes: int,
+    scaling: Scaling,
+    wanted: Sequence[int] | None,
+) -> Candidates:
+    """Return linear discriminants over shrinkage x temperature.
+
+    Source:
+        Friedman, JASA 1989, eq. 18: (1 - a) * covariance + a * mean variance * I.
+    """
+    grid = [(a, t) for a in SHRINKAGES for t in TEMPERATURES]
+    known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
+    means = np.stack([features[labels == label].mean(axis=0) for label in known])
+    center = means.mean(axis=0)
+    within = features - means[np.searchsorted(known, labels)]
+    _, singular, rows = np.linalg.svd(
+        np.sqrt(weights)[:, None] * within, full_matrices=False
+    )
+    variances = singular**2 / max(float(weights.sum()) - len(known), 1.0)
+    sphere = max(float(variances.sum()) / features.shape[1], 1e-9)
+    priors = np.bincount(labels, weights=weights, minlength=classes)
+    priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
+    heads: Candidates = []
+    for shrinkage, temperature in [grid[i] for i in _positions(grid, wanted)]:
+        around = means - center
+        inside = around @ rows.T
+        outside = 1.0 / (shrinkage * sphere)
+        scale = 1.0 / ((1 - shrinkage) * variances + shrinkage * sphere) - outside
+        weight = np.zeros((features.shape[1], classes))
+        weight[:, known] = (around * outside + (inside * scale) @ rows).T
+        bias = np.full(classes, -30.0 * temperature)
+        bias[known] = priors[known] - 0.5 * (around * weight[:, known].T).sum(axis=1)
+        bias[known] -= center @ weight[:, known]
+        heads.append(
+            LinearHead(
+                scaling=scaling,
+                weight=(weight / temperature).astype(np.float32),
+                bias=(bias / temperature).astype(np.float32),
+            )
+        )
+    return heads
+
+
+def rbf_path(
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    weights: Float[np.ndarray, " examples"],
+    classes: int,
+    scaling: Scaling,
+    wanted: Sequence[int] | None,
+) -> Candidates:
+    """Return kernel logistic heads over bandwidth x strength.
+
+    The Gram matrix is factored once a bandwidth, and the linear path is followed in
+    the space it spans, which is kernel logistic regression exactly.
+    """
+    grid = [(b, s) for b in BANDWIDTHS for s in STRENGTHS]
+    chosen = [grid[i] for i in _positions(grid, wanted)]
+    distances = squared_distances(features, features)
+    off_diagonal = distances[~np.eye(len(distances), dtype=bool)]
+    median = max(float(np.median(off_diagonal)) if off_diagonal.size else 1.0, 1e-9)
+    heads: Candidates = []
+    for bandwidth in dict.fromkeys(b for b, _ in chosen):
+        strengths = tuple(s for b, s in chosen if b == bandwidth)
+        gamma = bandwidth / median
+        values, vectors = np.linalg.eigh(rbf(features, features, gamma))
+        keep = values > 1e-8 * values.max()
+        root = np.sqrt(values[keep])
+        solved = fit_softmax_path(
+            vectors[:, keep] * root, labels, weights, classes, strengths
+        )
+        back = vectors[:, keep] / root
+        heads.extend(
+            KernelHead(
+                scaling=scaling,
+                support=features.astype(np.float32),
+                coefficients=(back @ weight).astype(np.float32),
+                bias=bias.astype(np.float32),
+                gamma=gamma,
+            )
+            for weight, bias in zip(solved.weight, solved.bias, strict=True)
+        )
+    return heads
+
+
+def _positions(grid: Sequence[object], wanted: Sequence[int] | None) -> Sequence[int]:
+    return range(len(grid)) if wanted is None else wanted
+
+
+PATHS: Final[dict[str, Path]] = {
+    "logistic": logistic_path,
+    "lda": lda_path,
+    "rbf": rbf_path,
+}
+PATH_MIDDLE: Final[dict[Path, int]] = {
+    logistic_path: len(STRENGTHS) // 2,
+    lda_path: len(SHRINKAGES) * len(TEMPERATURES) // 2,
+    rbf_path: len(BANDWIDTHS) * len(STRENGTHS) // 2,
+}

@@ -1,0 +1,105 @@
+"""`prototype`: nearest class mean, or nearest neighbours, on frozen features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.heads import NeighbourHead, Scaling
+from fewshot_automl.adaptation.method import Fitted, Job, Profile
+from fewshot_automl.adaptation.probe import SCALING, inner_folds
+from fewshot_automl.space import Choice, Dimension, When
+from fewshot_automl.space import Int as IntDimension
+from fewshot_automl.task import MODALITIES, Modality
+
+SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Inverse temperatures of the cosine that cross-validation chooses from."""
+
+RULE: Final = Choice(name="rule", options=("mean", "knn"), default="mean")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prototype:
+    """Votes by cosine to class means or to the nearest training examples.
+
+    Source:
+        Snell et al., NeurIPS 2017 (class means); centring first, Wang et al.,
+        SimpleShot, arXiv:1911.04623.
+    """
+
+    name: str = "prototype"
+    needs_backbone: bool = True
+    is_dear: bool = False
+    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return the rule, the scaling and the number of neighbours."""
+        most = int(np.clip(2 * max(profile.class_counts), 3, 31))
+        neighbours = IntDimension(
+            name="neighbours",
+            low=1,
+            high=most,
+            log=True,
+            default=min(5, most),
+            when=(When("rule", ("knn",)),),
+        )
+        return (RULE, SCALING, neighbours)
+
+    def fit(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> Fitted:
+        """Place the points; the sharpness is the one that cross-validates best."""
+        features = train.pooled()
+        neighbours = int(job.config.get("neighbours", 0))
+        scaling = job.config.text("scaling")
+        losses = np.zeros(len(SHARPNESSES))
+        for held_out in inner_folds(labels, job.seed):
+            kept = ~held_out
+            if held_out.any() and kept.any():
+                heads = _heads(
+                    features[kept], labels[kept], job.task.classes, scaling, neighbours
+                )
+                truth = labels[held_out]
+                for position, head in enumerate(heads):
+                    proba = head.predict_proba(features[held_out])
+                    losses[position] -= np.log(
+                        proba[np.arange(len(truth)), truth]
+                    ).sum()
+        best = int(np.argmin(losses))
+        head = _heads(features, labels, job.task.classes, scaling, neighbours, [best])[
+            0
+        ]
+        return Adapted(backbone=train.backbone, head=head)
+
+
+def _heads(
+    features: Float[np.ndarray, "examples width"],
+    labels: Int[np.ndarray, " examples"],
+    classes: int,
+    scaling: str,
+    neighbours: int,
+    wanted: Sequence[int] = tuple(range(len(SHARPNESSES))),
+) -> list[NeighbourHead]:
+    """Return one head a sharpness; `neighbours` of 0 means class means."""
+    rule = Scaling.fit(features, scaling)
+    points = rule.apply(features)
+    votes = np.eye(classes)[labels]
+    if neighbours == 0:
+        known = np.unique(labels)
+        points = np.stack([points[labels == label].mean(axis=0) for label in known])
+        votes = np.eye(classes)[known]
+    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    return [
+        NeighbourHead(
+            scaling=rule,
+            points=points.astype(np.float32),
+            votes=votes.astype(np.float32),
+            neighbours=min(neighbours, len(points)) if neighbours else len(points),
+            sharpness=SHARPNESSES[position],
+        )
+        for position in wanted
+    ]
