@@ -1,0 +1,184 @@
+"""How far confidence can be believed, and the one number that mends most of it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from fewshot_automl.errors import ShapeError
+
+TEMPERATURES: Final = (0.05, 20.0)
+"""Range in which a temperature is looked for."""
+TEMPERATURE_PRIOR: Final = 1.0
+"""Standard deviation of the log temperature around 0 that is assumed beforehand."""
+_TINY: Final = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliabilityBin:
+    """Compares confidence and accuracy of the examples of one range of confidence."""
+
+    low: float
+    """Least confidence in the bin."""
+    high: float
+    """Greatest confidence in the bin."""
+    confidence: float
+    """Mean probability of the predicted class."""
+    accuracy: float
+    """Share of right predictions."""
+    examples: int
+    """Number of examples in the bin."""
+
+
+def reliability(
+    proba: Float[np.ndarray, "examples classes"],
+    labels: Int[np.ndarray, " examples"],
+    *,
+    bins: int = 10,
+) -> tuple[ReliabilityBin, ...]:
+    """Return confidence beside accuracy over equal-mass bins, rising.
+
+    Equal confidences always share a bin, so bins may differ in mass, or be fewer.
+
+    Args:
+        proba: Class probabilities; each row sums to 1.
+        labels: Class indices in `0 .. classes - 1`.
+        bins: Number of bins; more than `examples / 5` makes the estimate noise.
+
+    Raises:
+        ShapeError: If `proba` and `labels` disagree on the number of examples.
+
+    >>> table = reliability(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0]))
+    >>> [(row.confidence, row.accuracy) for row in table]
+    [(0.6, 0.0), (0.9, 1.0)]
+    """
+    if len(proba) != len(labels) or len(labels) == 0 or bins < 1:
+        raise ShapeError(
+            "proba and labels must have the same number of examples, at least 1, and "
+            f"bins must be 1 or more, got {len(proba)}, {len(labels)} and {bins}."
+        )
+    confidence = proba.max(axis=1).astype(np.float64)
+    right = proba.argmax(axis=1) == labels
+    ranked = np.sort(confidence)
+    starts = np.arange(bins) * len(ranked) // bins
+    edges = np.unique(ranked[starts])
+    place = np.searchsorted(edges, confidence, side="right")
+    groups = [np.flatnonzero(place == number) for number in np.unique(place)]
+    return tuple(
+        ReliabilityBin(
+            low=float(confidence[group].min()),
+            high=float(confidence[group].max()),
+            confidence=float(confidence[group].mean()),
+            accuracy=float(right[group].mean()),
+            examples=len(group),
+        )
+        for group in groups
+    )
+
+
+def expected_calibration_error(
+    proba: Float[np.ndarray, "examples classes"],
+    labels: Int[np.ndarray, " examples"],
+    *,
+    bins: int = 10,
+) -> float:
+    """Return the gap between confidence and accuracy over equal-mass bins.
+
+    Args:
+        proba: Class probabilities; each row sums to 1.
+        labels: Class indices in `0 .. classes - 1`.
+        bins: Number of bins; more than `examples / 5` makes the estimate noise.
+
+    Returns:
+        A fraction in [0, 1]; 0 is perfectly calibrated.
+
+    Raises:
+        ShapeError: If `proba` and `labels` disagree on the number of examples.
+
+    Source:
+        Guo et al., ICML 2017, eq. 3, with equal-mass instead of equal-width bins.
+
+    >>> proba = np.array([[0.75, 0.25]] * 4)
+    >>> expected_calibration_error(proba, np.array([0, 0, 0, 1]))
+    0.0
+    """
+    gaps = [
+        row.examples * abs(row.confidence - row.accuracy)
+        for row in reliability(proba, labels, bins=bins)
+    ]
+    return float(sum(gaps) / len(labels))
+
+
+def fit_temperature(
+    proba: Float[np.ndarray, "examples classes"],
+    labels: Int[np.ndarray, " examples"],
+) -> float:
+    """Return the temperature that makes out-of-fold probabilities most likely.
+
+    A log-normal prior around 1 (`TEMPERATURE_PRIOR`) keeps it finite where few
+    examples are all predicted right, and loses its say as examples come in.
+
+    Args:
+        proba: Out-of-fold class probabilities; in-sample ones would give overconfidence
+            its blessing.
+        labels: Class indices in `0 .. classes - 1`.
+
+    Returns:
+        A number in `TEMPERATURES`; above 1 the probabilities were overconfident.
+
+    Raises:
+        ShapeError: If `proba` and `labels` disagree on the number of examples.
+
+    Source:
+        Guo et al., ICML 2017, section 4.2; the prior is ours.
+
+    >>> overconfident = np.array([[0.99, 0.01]] * 10)
+    >>> fit_temperature(overconfident, np.array([0] * 7 + [1] * 3)) > 2
+    True
+    """
+    if len(proba) != len(labels) or len(labels) == 0:
+        raise ShapeError(
+            "proba and labels must have the same number of examples, at least 1, "
+            f"got {len(proba)} and {len(labels)}."
+        )
+    from scipy.optimize import minimize_scalar
+
+    logits = np.log(np.maximum(proba.astype(np.float64), _TINY))
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        scaled = _log_softmax(logits / np.exp(log_temperature))
+        prior = 0.5 * (log_temperature / TEMPERATURE_PRIOR) ** 2
+        return float(prior - scaled[rows, labels].sum())
+
+    found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def apply_temperature(
+    proba: Float[np.ndarray, "examples classes"], temperature: float
+) -> Float64[np.ndarray, "examples classes"]:
+    """Return the probabilities flattened (above 1) or sharpened (below 1).
+
+    Args:
+        proba: Class probabilities; each row sums to 1.
+        temperature: What `fit_temperature` found; greater than 0.
+
+    Raises:
+        ShapeError: If `temperature` is not greater than 0.
+
+    >>> apply_temperature(np.array([[0.9, 0.1]]), 2.0).round(2)
+    array([[0.75, 0.25]])
+    """
+    if not temperature > 0:
+        raise ShapeError(f"Temperature must be greater than 0, got {temperature}.")
+    logits = np.log(np.maximum(proba.astype(np.float64), _TINY))
+    return np.asarray(np.exp(_log_softmax(logits / temperature)))
+
+
+def _log_softmax(
+    logits: Float64[np.ndarray, "examples classes"],
+) -> Float64[np.ndarray, "examples classes"]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
