@@ -1,0 +1,256 @@
+"""The store of frozen activations: computed once, read by every fold and trial."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot_automl.errors import ShapeError
+from fewshot_automl.features.disk import Disk
+from fewshot_automl.features.shard import (
+    MAX_MAPS,
+    DamagedShard,
+    Row,
+    Stamp,
+    checked,
+    packed,
+    read,
+    row_bytes,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Bounds what the store may keep."""
+
+    max_disk_bytes: int = 20_000_000_000
+    """Least recently used shards, of any group, are deleted beyond this."""
+    max_memory_bytes: int = 2_000_000_000
+    """Bounds rows kept in memory: small shards, and all that is not on disk."""
+
+    def __post_init__(self) -> None:
+        """Check that neither bound is negative."""
+        for name in ("max_disk_bytes", "max_memory_bytes"):
+            if getattr(self, name) < 0:
+                raise ShapeError(
+                    f"{name} must be 0 or more, got {getattr(self, name)}. "
+                    "Give 0 to keep nothing there."
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """Counts what the store saved this process so far."""
+
+    hits: int
+    """Rows that were there."""
+    misses: int
+    """Rows that were computed."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Holds the rows of one shard that this process has opened or made."""
+
+    group: str
+    rows: dict[str, Row]
+    memory_bytes: int
+    stamp: Stamp | None  # None: not on disk
+
+
+class FeatureStore:
+    """Keeps rows of frozen activations under a group and their content's hash.
+
+    Any number of processes may share a folder. What one writes the others find;
+    at worst two compute the same row and both keep it. A file that is cut short,
+    changed or not ours is deleted, logged and computed again. A row's arrays are
+    read-only and may be views of a file's pages: copy before writing to them.
+
+    >>> import numpy as np
+    >>> store = FeatureStore(None)
+    >>> rows = store.fetch("demo", ["a", "b", "a"], lambda missing: [
+    ...     [{"pooled": np.full(2, at)} for at in missing]])
+    >>> [float(row["pooled"][0]) for row in rows], store.stats().misses
+    ([0.0, 1.0, 0.0], 2)
+    """
+
+    def __init__(
+        self, folder: Path | None, settings: StoreSettings | None = None
+    ) -> None:
+        """Open a store.
+
+        Args:
+            folder: Where shards lie, made on first use; `None` keeps all in memory.
+            settings: Bounds; the defaults suit a laptop.
+        """
+        self._folder = folder
+        self._settings = settings = settings or StoreSettings()
+        self._max_memory_bytes = settings.max_memory_bytes
+        self._disk = None if folder is None else Disk(folder, settings.max_disk_bytes)
+        self._held: OrderedDict[Path | int, _Held] = OrderedDict()
+        self._serial = 0
+        self._hits = 0
+        self._misses = 0
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[type["FeatureStore"], tuple[object, ...]]:
+        """Pickle as the folder and the bounds: a copy finds what lies on disk."""
+        return FeatureStore, (self._folder, self._settings)
+
+    def fetch(
+        self,
+        group: str,
+        keys: Sequence[str],
+        compute: Callable[[list[int]], Iterable[list[Row]]],
+    ) -> list[Row]:
+        """Return one row a key, computing only those that nobody has kept.
+
+        Args:
+            group: Everything but the example that shapes a row: weights, recipe,
+                cut, view.
+            keys: Content hashes of the examples; one that repeats is computed once.
+            compute: Takes positions in `keys` and yields batches of rows in that
+                order. Each batch is kept before the next is asked for, so a run
+                that is killed loses one batch.
+
+        Raises:
+            ShapeError: If `compute` yields more or fewer rows than it was asked for,
+                or arrays of a dtype that cannot be stored.
+        """
+        with self._lock:
+            found = self._find(group, set(keys))
+            first: dict[str, int] = {}
+            for at, key in enumerate(keys):
+                first.setdefault(key, at)
+            asked = [at for key, at in first.items() if key not in found]
+            self._hits += len(keys) - len(asked)
+            self._misses += len(asked)
+            if asked:
+                self._compute(group, [keys[at] for at in asked], compute(asked), found)
+            self._trim()
+            return [dict(found[key]) for key in keys]
+
+    def missing(self, group: str, keys: Sequence[str]) -> int:
+        """Return how many different rows `fetch` would have to compute."""
+        with self._lock:
+            wanted = set(keys)
+            return len(wanted) - len(self._find(group, wanted))
+
+    def stats(self) -> StoreStats:
+        """Return what was found and what was computed since the store was opened."""
+        return StoreStats(hits=self._hits, misses=self._misses)
+
+    def size_bytes(self) -> int:
+        """Return what the store keeps now: on disk and, outside of it, in memory."""
+        with self._lock:
+            memory = sum(
+                held.memory_bytes for held in self._held.values() if held.stamp is None
+            )
+            return memory + (self._disk.size_bytes() if self._disk else 0)
+
+    def clear(self) -> None:
+        """Delete every shard of every group and forget what is in memory."""
+        with self._lock:
+            self._held.clear()
+            if self._disk:
+                self._disk.clear()
+
+    def _find(self, group: str, wanted: set[str]) -> dict[str, Row]:
+        found: dict[str, Row] = {}
+        for place, held in list(self._held.items()):
+            if held.stamp is None and held.group == group:
+                self._take(place, held, wanted, found)
+        if self._disk is None:
+            return found
+        index = self._disk.index(group)
+        for place, held in list(self._held.items()):
+            if isinstance(place, Path) and held.group == group and place not in index:
+                del self._held[place]  # deleted by another process
+        for path, keys in index.items():
+            if wanted.isdisjoint(keys) or all(
+                key in found for key in keys if key in wanted
+            ):
+                continue
+            opened = self._open(path, group)
+            if opened is not None:
+                self._take(path, opened, wanted, found)
+        return found
+
+    def _take(
+        self, place: Path | int, held: _Held, wanted: set[str], found: dict[str, Row]
+    ) -> None:
+        useful = wanted.intersection(held.rows)
+        if useful:
+            found.update((key, held.rows[key]) for key in useful)
+            self._held.move_to_end(place)
+
+    def _open(self, path: Path, group: str) -> _Held | None:
+        assert self._disk is not None
+        held = self._held.pop(path, None)
+        try:
+            stamp = Stamp.of(path)
+            if held is None or held.stamp != stamp:
+                keys, rows, memory = read(path, group)
+                held = _Held(group, dict(zip(keys, rows, strict=True)), memory, stamp)
+            held.stamp = self._disk.touch(path, stamp)
+        except FileNotFoundError:  # another process made room
+            return None
+        except (DamagedShard, OSError) as error:
+            self._disk.discard(path, error)
+            return None
+        self._held[path] = held
+        return held
+
+    def _compute(
+        self,
+        group: str,
+        keys: list[str],
+        batches: Iterable[list[Row]],
+        found: dict[str, Row],
+    ) -> None:
+        done = 0
+        used = {
+            place
+            for place, held in self._held.items()
+            if isinstance(place, Path)
+            and held.group == group
+            and not found.keys().isdisjoint(held.rows)
+        }
+        for batch in batches:
+            names = keys[done : done + len(batch)]
+            done += len(batch)
+            if len(names) < len(batch):
+                break
+            if batch:
+                self._keep(group, names, [checked(row) for row in batch], used)
+                found.update(self._held[next(reversed(self._held))].rows)
+        if done != len(keys):
+            raise ShapeError(
+                f"compute must yield the {len(keys)} rows it was asked for, got "
+                f"{'more' if done > len(keys) else done}. Yield one a position."
+            )
+
+    def _keep(
+        self, group: str, keys: list[str], rows: list[Row], used: set[Path]
+    ) -> None:
+        if self._disk is not None:
+            path = self._disk.write(group, packed(group, keys, rows), used)
+            if path is not None:
+                used.add(path)
+                if self._open(path, group) is not None:
+                    return
+        self._serial += 1
+        self._held[self._serial] = _Held(
+            group, dict(zip(keys, rows, strict=True)), row_bytes(rows), None
+        )
+
+    def _trim(self) -> None:
+        memory = sum(held.memory_bytes for held in self._held.values())
+        maps = sum(not held.memory_bytes for held in self._held.values())
+        for place, held in list(self._held.items()):
+            is_map = not held.memory_bytes
+            if maps > MAX_MAPS // 2 if is_map else memory > self._max_memory_bytes:
+                memory -= held.memory_bytes
+                maps -= is_map
+                del self._held[place]
