@@ -1,0 +1,136 @@
+"""CSV and TSV: delimiters, quotes, quoted newlines, ragged rows.
+
+Rows are counted as a spreadsheet shows them: the header is row 1, and a cell with
+line breaks inside quotes is one row. Cells stay text, exactly as written.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from fewshot_automl.data.findings import Finding, counted
+from fewshot_automl.data.table import Table
+from fewshot_automl.errors import DataError
+
+_DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_SAMPLE: Final = 200
+"""Rows that are looked at to find the delimiter."""
+
+
+def read_delimited(text: str, name: str) -> Table:
+    """Return the table in a CSV or TSV text.
+
+    Args:
+        text: The decoded file.
+        name: Its name, for the origins.
+
+    Raises:
+        DataError: If it has no rows, a row has too many cells or quotes do not match.
+    """
+    delimiter = _delimiter(text)
+    records, notes = _records(text, delimiter, name)
+    start = next((i for i, record in enumerate(records) if record), None)
+    if start is None:
+        raise DataError(f"Table must have a header and rows, got nothing in {name}.")
+    header = _header(records[start], name)
+    rows = [(i + 1, r) for i, r in enumerate(records) if i > start and r]
+    if not rows:
+        raise DataError(
+            f"Table must have rows below its header, got only the header in {name}."
+        )
+    short = []
+    for number, row in rows:
+        if any(row[len(header) :]):
+            raise DataError(
+                f"Row must have {counted(len(header), 'cell')} as the header has, got "
+                f"{len(row)} in {name}:{number}. Put quotes around the cell that "
+                f"contains a {_DELIMITERS[delimiter]}."
+            )
+        if len(row) < len(header):
+            short.append(f"{name}:{number}")
+            row.extend([""] * (len(header) - len(row)))
+    findings: tuple[Finding, ...] = ()
+    if short:
+        message = f"{counted(len(short), 'row')} shorter than the header; filled empty."
+        findings = (Finding.at("short row", "warning", message, short),)
+    if delimiter != ",":
+        notes = (f"Delimiter: {_DELIMITERS[delimiter]}.", *notes)
+    return Table(
+        name=name,
+        columns={key: [row[i] for _, row in rows] for i, key in enumerate(header)},
+        origins=tuple(f"{name}:{number}" for number, _ in rows),
+        notes=notes,
+        findings=findings,
+    )
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter by which most rows have as many cells as the header."""
+    sample = text[: 1 << 16]
+    best, best_agreement = ",", 0.0
+    for delimiter in _DELIMITERS:
+        lines = io.StringIO(sample, newline="")
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row][:_SAMPLE]
+        width = len(rows[0]) if rows else 0
+        agreement = sum(len(row) == width for row in rows) / max(len(rows), 1)
+        if width > 1 and agreement > best_agreement:
+            best, best_agreement = delimiter, agreement
+    return best
+
+
+def _records(
+    text: str, delimiter: str, name: str
+) -> tuple[list[list[str]], tuple[str, ...]]:
+    note = ("Quotes: read as ordinary characters, since they do not pair up.",)
+    try:
+        records = _parse(text, delimiter, csv.QUOTE_MINIMAL)
+    except csv.Error as error:
+        plain = _parse(text, delimiter, csv.QUOTE_NONE)
+        if _is_even(plain):
+            return plain, note
+        raise DataError(
+            f"Quotes must come in pairs around a cell, got {error} in {name}. Write a "
+            'quote inside a quoted cell twice ("").'
+        ) from error
+    # A TSV seldom quotes: a cell that merely begins with a quote would swallow rows.
+    if delimiter == "\t" and any("\n" in cell for row in records for cell in row):
+        plain = _parse(text, delimiter, csv.QUOTE_NONE)
+        if _is_even(plain):
+            return plain, note
+    return records, ()
+
+
+def _is_even(records: Sequence[Sequence[str]]) -> bool:
+    widths = {len(record) for record in records if record}
+    return len(widths) == 1 and widths != {1}
+
+
+def _parse(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[list[str]]:
+    first = text.partition("\n")[0].rstrip("\r").split(delimiter)
+    is_spaced = len(first) > 1 and all(cell.startswith(" ") for cell in first[1:])
+    limit = csv.field_size_limit(sys.maxsize)  # else a cell of 128 KiB is an error
+    try:
+        return list(
+            csv.reader(
+                io.StringIO(text, newline=""),
+                delimiter=delimiter,
+                quoting=quoting,
+                skipinitialspace=is_spaced,
+                strict=True,
+            )
+        )
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _header(record: Sequence[str], name: str) -> list[str]:
+    header = [cell.strip() or f"column {i + 1}" for i, cell in enumerate(record)]
+    twice = sorted({cell for cell in header if header.count(cell) > 1})
+    if twice:
+        raise DataError(
+            f"Column names must be distinct, got {', '.join(map(repr, twice))} more "
+            f"than once in {name}. Rename one (is the first row a header?)."
+        )
+    return header

@@ -1,0 +1,136 @@
+"""Folders: one folder of images for each class, or table files by split."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from fewshot_automl.data.cells import IMAGE_SUFFIXES, natural_order
+from fewshot_automl.data.files import PARQUET, READERS, read_file
+from fewshot_automl.data.findings import Finding, counted
+from fewshot_automl.data.table import Table
+from fewshot_automl.errors import DataError
+
+SPLITS: Final = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval"),
+}
+"""The splits, and the folder or file names they go by."""
+
+_NAMES: Final = {name: split for split, names in SPLITS.items() for name in names}
+_NO_LABEL: Final = frozenset({"unlabelled", "unlabeled"})
+
+_LAYOUT: Final = (
+    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or "
+    "write a table with a column of image paths and a column of labels."
+)
+
+
+def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table:
+    """Return the images under a folder, labelled by the name of their subfolder.
+
+    Images that lie beside the class folders, or in one named ``unlabelled``, have no
+    label. Hidden files are ignored; so are other files, with a note.
+
+    Args:
+        root: Holds class folders, or one folder (or table file) for each split.
+        split: The split that was asked for; None if nobody did.
+        prefer: The splits to take if nobody asked, best first; empty takes all.
+
+    Raises:
+        DataError: If no images or tables are found, or the split is not there.
+    """
+    parts = _splits(root)
+    if split is None and not prefer and not any(p.is_file() for p in parts.values()):
+        return _read_images(root, depth=4)
+    if not parts and split is not None:
+        raise DataError(
+            f"Split must be a subfolder or table of '{root}', got {split!r}, and it "
+            "has no splits. Leave split out."
+        )
+    if not parts:
+        return _read_images(root, depth=2)
+    asked = prefer if split is None else (_NAMES.get(split.lower(), split),)
+    chosen = next((name for name in asked if name in parts), None)
+    if chosen is None:
+        raise DataError(
+            f"Split must be one of {', '.join(parts)}, got {split!r} for '{root}'. "
+            f"Point to one of them, for example '{next(iter(parts.values()))}'."
+        )
+    part = parts[chosen]
+    others = [path.name for name, path in parts.items() if name != chosen]
+    note = f"Split: read '{part.name}' of '{root.name}'"
+    note += f", not {', '.join(map(repr, others))}." if others else "."
+    table = read_file(part) if part.is_file() else _read_images(part, depth=2)
+    return replace(table, notes=(note, *table.notes))
+
+
+def _splits(root: Path) -> dict[str, Path]:
+    """Return the path of each split, if `root` is laid out by splits."""
+    folders = [p for p in _visible(root) if p.is_dir()]
+    if folders and all(p.name.lower() in _NAMES for p in folders):
+        found = {_NAMES[p.name.lower()]: p for p in folders if any(_folders(p))}
+        if found:
+            return found
+    suffixes = (*READERS, *PARQUET)
+    files = [p for p in _visible(root) if p.suffix.lower() in suffixes and p.is_file()]
+    found = {_NAMES[p.stem.lower()]: p for p in files if p.stem.lower() in _NAMES}
+    has_classes = any(_images(folder, 2) for folder in folders)
+    return {} if has_classes else found
+
+
+def _read_images(root: Path, depth: int) -> Table:
+    cells: list[tuple[Path, str | None]] = [(p, None) for p in _images(root, 0)]
+    empty = []
+    for folder in _folders(root):
+        images = _images(folder, depth)
+        label = None if folder.name.lower() in _NO_LABEL else folder.name
+        cells += [(path, label) for path in images]
+        if not images:
+            empty.append(str(folder))
+    if not cells:
+        raise DataError(f"Folder must hold images, got none in '{root}'. {_LAYOUT}")
+    paths = {path for path, _ in cells}
+    reach = (path for path in _files(root, depth + 1) if path not in paths)
+    ignored = [str(path) for path in reach]
+    findings = []
+    if ignored:
+        message = f"{counted(len(ignored), 'file')} without an image suffix ignored."
+        findings.append(Finding.at("ignored file", "note", message, ignored))
+    if empty:
+        message = f"{counted(len(empty), 'folder')} without images ignored."
+        findings.append(Finding.at("empty folder", "note", message, empty))
+    return Table(
+        name=str(root),
+        columns={
+            "image": [p for p, _ in cells],
+            "label": [label for _, label in cells],
+        },
+        origins=tuple(str(path) for path, _ in cells),
+        is_named=False,
+        target="label" if any(label for _, label in cells) else None,
+        findings=tuple(findings),
+    )
+
+
+def _images(folder: Path, depth: int) -> list[Path]:
+    return [p for p in _files(folder, depth) if p.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _files(folder: Path, depth: int) -> Iterator[Path]:
+    for path in _visible(folder):
+        if path.is_file():
+            yield path
+        elif depth > 0 and path.is_dir():
+            yield from _files(path, depth - 1)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    hidden = (".", "__MACOSX", "Thumbs.db", "desktop.ini")
+    by_name = {p.name: p for p in folder.iterdir() if not p.name.startswith(hidden)}
+    return [by_name[name] for name in natural_order(by_name)]

@@ -1,0 +1,151 @@
+"""Where examples come from: tells one kind of source from another.
+
+The only user of `datasets`, which is imported when one of its objects or a hub name
+is given and not before.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from fewshot_automl.data.files import PARQUET, READERS, missing, read_file
+from fewshot_automl.data.folders import SPLITS, read_folder
+from fewshot_automl.data.memory import ROW, comes_from, read_frame, read_memory
+from fewshot_automl.data.table import Table
+from fewshot_automl.errors import DataError
+
+Source = object
+"""A path to a file or folder; a pandas DataFrame or Series; a list or array of texts
+or images, a mapping of columns or a list of rows; a `datasets` object; or the name of
+one on the Hugging Face hub (``hf:owner/name`` or ``hf:owner/name:config``)."""
+
+HUB: Final = "hf:"
+
+_HUB_NAME: Final = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
+
+
+def read_table(
+    source: Source, *, split: str | None = None, prefer: tuple[str, ...] = ("train",)
+) -> Table:
+    """Return the table of raw cells in any source.
+
+    Args:
+        source: See `Source`.
+        split: Which split to take where there are several.
+        prefer: The splits to take if `split` is None, best first.
+
+    Raises:
+        DataError: If the source is missing, empty, of no known kind or unreadable.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_name(os.fspath(source), split, prefer)
+    if comes_from(source, "datasets"):
+        return _read_hub(source, type(source).__name__, split, prefer)
+    if split is not None:
+        raise DataError(
+            f"Split must be left out for {type(source).__name__}, got {split!r}. "
+            "Pass the rows of one split."
+        )
+    if comes_from(source, "pandas"):
+        return read_frame(source)
+    return read_memory(source)
+
+
+def _read_name(name: str | bytes, split: str | None, prefer: tuple[str, ...]) -> Table:
+    text = os.fsdecode(name)
+    path = Path(text).expanduser()
+    if text.startswith(HUB):
+        return _load_hub(text.removeprefix(HUB), split, prefer)
+    if path.is_dir():
+        return read_folder(path, split, prefer)
+    if not path.exists() and _may_be_on_hub(text):
+        try:
+            return _load_hub(text, split, prefer)
+        except DataError as error:
+            raise DataError(f"{missing(path)} As a hub name: {error}") from error
+    if split is not None:
+        raise DataError(
+            f"Split must be left out for a file, got {split!r}. Point to the file "
+            "that holds it."
+        )
+    return read_file(path)
+
+
+def _may_be_on_hub(name: str) -> bool:
+    path = Path(name)
+    is_file_name = path.suffix.lower() in (*READERS, *PARQUET, ".xlsx", ".xls", ".zip")
+    is_in_folder = path.parent != Path() and path.parent.is_dir()
+    return bool(_HUB_NAME.fullmatch(name)) and not is_file_name and not is_in_folder
+
+
+def _load_hub(name: str, split: str | None, prefer: tuple[str, ...]) -> Table:
+    import datasets
+
+    repository, _, config = name.partition(":")
+    try:
+        found = datasets.load_dataset(repository, config or None)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"Hub dataset must be one that can be loaded, got {name!r} ({reason}). "
+            "Check the name and the connection, or download it and pass the file."
+        ) from error
+    return _read_hub(found, name, split, prefer)
+
+
+def _read_hub(
+    found: Any, name: str, split: str | None, prefer: tuple[str, ...]
+) -> Table:
+    import datasets
+
+    note: tuple[str, ...] = ()
+    if isinstance(found, datasets.DatasetDict):
+        chosen = _choose_split(list(found), name, split, prefer)
+        note = (f"Split: '{chosen}' of {', '.join(map(repr, found))}.",)
+        found, name = found[chosen], f"{name}[{chosen}]"
+    if not isinstance(found, datasets.Dataset):
+        raise DataError(
+            f"Dataset must be a datasets.Dataset or DatasetDict, got "
+            f"{type(found).__name__}. Take its rows first: "
+            "Dataset.from_list(list(stream.take(1000)))."
+        )
+    if not found.num_rows:
+        raise DataError(f"Data must have at least one row, got none in {name}.")
+    labels = {}
+    for column, feature in found.features.items():
+        if isinstance(feature, datasets.Image):  # bytes, not decoded pictures
+            found = found.cast_column(column, datasets.Image(decode=False))
+        elif isinstance(feature, datasets.ClassLabel):
+            labels[column] = tuple(feature.names)
+    columns = {column: list(found[column]) for column in found.column_names}
+    for column, names in labels.items():  # the hub writes -1 for "not labelled"
+        columns[column] = [
+            names[cell] if cell is not None and cell >= 0 else None
+            for cell in columns[column]
+        ]
+    target = next(iter(labels)) if len(labels) == 1 else None
+    return Table(
+        name=name,
+        columns=columns,
+        origins=tuple(f"{name} {ROW}{row}" for row in range(found.num_rows)),
+        target=target,
+        class_order=labels[target] if target is not None else (),
+        notes=note,
+    )
+
+
+def _choose_split(
+    splits: list[str], name: str, split: str | None, prefer: tuple[str, ...]
+) -> str:
+    names = [n for kind in prefer for n in SPLITS.get(kind, (kind,))]
+    asked = [split] if split is not None else names
+    chosen = next((n for n in asked if n in splits), None)
+    if chosen is None and split is None and len(splits) == 1:
+        chosen = splits[0]
+    if chosen is None:
+        raise DataError(
+            f"Split must be one of {', '.join(splits)}, got {split!r} for {name}. "
+            f"Choose with split ({splits[0]!r})."
+        )
+    return chosen
