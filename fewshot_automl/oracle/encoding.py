@@ -1,0 +1,210 @@
+"""Configs as rows of numbers that a surrogate can compare."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from fewshot_automl.errors import SpaceError
+from fewshot_automl.space import Choice, Config, Dimension, Float, Int, Space
+
+UNIFORM_DEVIATION = 1 / math.sqrt(12)
+"""Standard deviation of the unit interval; descriptors are brought to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Says what the columns of an encoded Config mean.
+
+    The columns are, from left to right: continuous ones, categorical ones, and one
+    activity flag (0 or 1) for each conditional group. A *group* is all dimensions
+    under the same conditions, so that they are active together; group 0 is always
+    active and has no flag.
+    """
+
+    continuous: tuple[int, ...]
+    """Group of each continuous column: numbers, and descriptors of options."""
+    categorical: tuple[int, ...]
+    """Group of each categorical column, which holds an option's index."""
+    groups: int
+    """Number of groups, the always active one included."""
+
+    @property
+    def width(self) -> int:
+        """Return the number of columns."""
+        return len(self.continuous) + len(self.categorical) + self.groups - 1
+
+
+class Encoding:
+    """Turns the Configs of one space into rows of numbers.
+
+    A number becomes its place in the unit interval (on its log scale where it has
+    one). An option becomes its index and, with descriptors, one continuous column for
+    each descriptor that differs between options, centred on 0.5 and as spread as the
+    unit interval. Inactive columns hold 0.5 or -1 and their group's flag is 0.
+
+    >>> space = Space((
+    ...     Choice(name="size", options=("s", "l"), descriptors=((1.0,), (3.0,))),
+    ...     Float(name="rate", low=1e-4, high=1e-2, log=True),
+    ... ))
+    >>> rows = Encoding(space).encode([Config.of({"size": "l", "rate": 1e-3})])
+    >>> rows.round(2).tolist()
+    [[0.79, 0.5, 1.0]]
+    """
+
+    def __init__(self, space: Space) -> None:
+        """Work out which columns the dimensions of `space` have."""
+        self.space = space
+        conditions = [_conditions(space, d) for d in space.dimensions]
+        self._descriptors = {
+            d.name: _spread(d) for d in space.dimensions if isinstance(d, Choice)
+        }
+        self._widths = [self._columns_of(d) for d in space.dimensions]
+        kept = [c for c, w in zip(conditions, self._widths, strict=True) if sum(w)]
+        self._groups = list(dict.fromkeys([(), *kept]))
+        self._group_of = [
+            self._groups.index(c) if c in self._groups else 0 for c in conditions
+        ]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Return the meaning of the columns."""
+        pairs = list(zip(self._group_of, self._widths, strict=True))
+        return Layout(
+            continuous=tuple(g for g, (wide, _) in pairs for _ in range(wide)),
+            categorical=tuple(g for g, (_, wide) in pairs for _ in range(wide)),
+            groups=len(self._groups),
+        )
+
+    def knows(self, config: Config) -> bool:
+        """Return whether a Config can be encoded.
+
+        Numbers may lie outside the range of their dimension (the space may have been
+        narrowed since); names and options must be known, and the dimensions that are
+        there must be the active ones.
+        """
+        values = config.to_json()
+        active = [d for d in self.space.dimensions if self.space.is_active(d, values)]
+        return {d.name for d in active} == set(values) and all(
+            _is_known(dimension, values[dimension.name]) for dimension in active
+        )
+
+    def encode(
+        self, configs: Sequence[Config]
+    ) -> Float64[np.ndarray, "configs columns"]:
+        """Return one row for each Config; see `Layout` for the columns.
+
+        Raises:
+            SpaceError: If a Config cannot be encoded (see `knows`).
+        """
+        rows = np.array([self._row(config) for config in configs], dtype=np.float64)
+        return rows.reshape(len(configs), self.layout.width)
+
+    def _row(self, config: Config) -> list[float]:
+        if not self.knows(config):
+            raise SpaceError(
+                f"Config must have known names and options, got {config}. "
+                "Leave it out of what is encoded."
+            )
+        continuous: list[float] = []
+        categorical: list[float] = []
+        flags = [0.0] * len(self._groups)
+        for dimension, group, widths in zip(
+            self.space.dimensions, self._group_of, self._widths, strict=True
+        ):
+            if dimension.name not in config:
+                continuous += [0.5] * widths[0]
+                categorical += [-1.0] * widths[1]
+                continue
+            if sum(widths):
+                flags[group] = 1.0
+            if isinstance(dimension, Choice):
+                index = dimension.options.index(config.text(dimension.name))
+                continuous += self._descriptors[dimension.name][index].tolist()
+                categorical += [float(index)] * widths[1]
+            else:
+                continuous.append(dimension.encode(config[dimension.name]))
+        return [*continuous, *categorical, *flags[1:]]
+
+    def _columns_of(self, dimension: Dimension) -> tuple[int, int]:
+        """Return how many continuous and categorical columns a dimension has."""
+        if not isinstance(dimension, Choice):
+            return 1, 0
+        return self._descriptors[dimension.name].shape[1], len(dimension.options) > 1
+
+
+def dissimilarity(
+    layout: Layout,
+    left: Float64[np.ndarray, "left columns"],
+    right: Float64[np.ndarray, "right columns"],
+) -> Float64[np.ndarray, "left right"]:
+    """Return the mean squared difference over the columns that count for a pair.
+
+    A column counts where it is active on either side. Different options differ by 1,
+    and so does a column that is active on one side only.
+    """
+    groups = np.array([*layout.continuous, *layout.categorical], dtype=np.int64)
+    active = [_activity(layout, rows)[:, groups] for rows in (left, right)]
+    both = active[0][:, None] & active[1][None]
+    either = active[0][:, None] | active[1][None]
+    numbers = len(layout.continuous)
+    gaps = left[:, None, : len(groups)] - right[None, :, : len(groups)]
+    gaps[..., :numbers] **= 2
+    gaps[..., numbers:] = gaps[..., numbers:] != 0
+    gaps = np.where(both, gaps, either)
+    counted: Float64[np.ndarray, "left right"] = np.maximum(either.sum(-1), 1)
+    return np.asarray(gaps.sum(-1) / counted, dtype=np.float64)
+
+
+def _activity(
+    layout: Layout, rows: Float64[np.ndarray, "rows columns"]
+) -> Bool[np.ndarray, "rows groups"]:
+    flags = rows[:, rows.shape[1] - layout.groups + 1 :] > 0.5
+    return np.hstack([np.ones((len(rows), 1), dtype=bool), flags])
+
+
+def _conditions(
+    space: Space, dimension: Dimension
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the conditions that can fail, in a form that equal ones share."""
+    conditions: set[tuple[str, tuple[str, ...]]] = set()
+    for when in dimension.when:
+        parent = space[when.dimension]
+        assert isinstance(parent, Choice)
+        above = _conditions(space, parent)
+        if set(when.values) < set(parent.options):
+            conditions.add((when.dimension, tuple(sorted(when.values))))
+        else:
+            conditions.update(above)
+    return tuple(sorted(conditions))
+
+
+def _spread(choice: Choice) -> Float64[np.ndarray, "options descriptors"]:
+    """Return the descriptors, standardised over the options; constant ones dropped.
+
+    What is not known (NaN) stands at the mean of what is.
+    """
+    table = np.array(choice.descriptors or [()] * len(choice.options), dtype=np.float64)
+    table = table.reshape(len(choice.options), -1)
+    known = np.isfinite(table)
+    mean = np.where(known, table, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    centred = np.where(known, table - mean, 0.0)
+    deviation = centred.std(axis=0)
+    differs = deviation > 1e-9 * np.maximum(np.abs(mean), 1e-9)
+    scaled = UNIFORM_DEVIATION * centred[:, differs] / deviation[differs]
+    return np.asarray(0.5 + scaled, dtype=np.float64)
+
+
+def _is_known(dimension: Dimension, value: object) -> bool:
+    if isinstance(dimension, Choice):
+        return dimension.contains(value)
+    assert isinstance(dimension, Float | Int)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (value > 0 or not dimension.log)
+    )

@@ -1,0 +1,24 @@
+"""The baseline every other oracle has to beat: independent random draws."""
+
+from dataclasses import dataclass
+
+from fewshot_automl.oracle.oracle import History, tried
+from fewshot_automl.oracle.sampling import fill
+from fewshot_automl.space import Config, Space
+
+
+@dataclass(frozen=True, slots=True)
+class RandomOracle:
+    """Draws Configs uniformly from the unit cube, looking only for repeats.
+
+    >>> from fewshot_automl.space import Choice
+    >>> space = Space((Choice(name="method", options=("probe", "lora")),))
+    >>> sorted(map(str, RandomOracle().suggest(space, [], 5, seed=0)))
+    ['method=lora', 'method=probe']
+    """
+
+    def suggest(
+        self, space: Space, history: History, n: int, seed: int
+    ) -> list[Config]:
+        """Return up to `n` random Configs that were not tried before."""
+        return fill(space, [], tried(history), n, seed)

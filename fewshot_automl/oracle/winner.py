@@ -1,0 +1,83 @@
+"""Which trial of a history is the best, luck set aside."""
+
+import logging
+
+import numpy as np
+from jaxtyping import Float64
+
+from fewshot_automl.oracle.evidence import Evidence
+from fewshot_automl.oracle.oracle import History
+from fewshot_automl.space import Space
+
+logger = logging.getLogger(__name__)
+
+LEAST_FOR_SURROGATE = 6
+"""Done trials below which a Gaussian process is more guess than evidence."""
+FIT_STEPS = 60
+"""Most optimiser steps of the fit."""
+
+
+def incumbent(space: Space, history: History, seed: int) -> int | None:
+    """Return where in the history the best done trial stands, None without any.
+
+    With enough trials that `space` can encode, the best is the one with the highest
+    posterior mean of the Gaussian process, which sets a score beside those of similar
+    Configs and weighs it by its standard error. Below that, and for trials that
+    cannot be encoded, scores are shrunk towards their common mean by as much as their
+    noise explains (empirical Bayes). Ties go to the higher raw score, then to the
+    earlier trial.
+
+    Args:
+        space: Where the Configs live.
+        history: Trials so far; only done ones count.
+        seed: Makes the fit repeatable; not negative.
+
+    Source:
+        Efron and Morris, JASA 1973, for the shrinkage.
+    """
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    if not done:
+        return None
+    raw = np.array([history[i][1].mean for i in done])
+    errors = np.array([history[i][1].standard_error for i in done])
+    smooth = shrunken(raw, errors)
+    evidence = Evidence.of(space, history)
+    if evidence.teaches(LEAST_FOR_SURROGATE):
+        places = np.searchsorted(done, evidence.indices("done"))
+        smooth[places] = _posterior_means(evidence, seed, otherwise=smooth[places])
+    return done[max(range(len(done)), key=lambda i: (smooth[i], raw[i], -i))]
+
+
+def shrunken(
+    means: Float64[np.ndarray, " trials"], errors: Float64[np.ndarray, " trials"]
+) -> Float64[np.ndarray, " trials"]:
+    """Return scores, each pulled to the common mean by its share of noise.
+
+    Args:
+        means: Raw scores.
+        errors: Their standard errors; NaN counts as the median of the known ones.
+
+    >>> shrunken(np.array([0.6, 0.9]), np.array([0.0, 0.0])).tolist()
+    [0.6, 0.9]
+    """
+    finite = errors[np.isfinite(errors)]
+    missing = float(np.median(finite)) if len(finite) else 0.0
+    noise = np.where(np.isfinite(errors), errors, missing) ** 2
+    spread = max(float(means.var() - noise.mean()), 0.0) if len(means) > 1 else 0.0
+    total = spread + noise
+    kept = np.divide(spread, total, out=np.ones_like(total), where=total > 0)
+    return np.asarray(means - (1 - kept) * (means - means.mean()), dtype=np.float64)
+
+
+def _posterior_means(
+    evidence: Evidence, seed: int, otherwise: Float64[np.ndarray, " trials"]
+) -> Float64[np.ndarray, " trials"]:
+    from fewshot_automl.oracle.surrogate import SurrogateError, fit_scores
+
+    try:
+        return fit_scores(evidence, steps=FIT_STEPS, seed=seed).means(
+            evidence.rows("done")
+        )
+    except SurrogateError as error:
+        logger.warning("Shrunken means instead of posterior means: %s", error)
+        return otherwise
