@@ -1,0 +1,169 @@
+"""A finished model: predictions, and a folder that needs no zoo and no network."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float
+
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.table import load_fitted, save_fitted
+from fewshot_automl.backbones.hashing import file_sha256
+from fewshot_automl.data import Columns, read_inputs
+from fewshot_automl.data.sources import Source
+from fewshot_automl.errors import ExportError
+from fewshot_automl.evaluation.calibration import apply_temperature
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.space import Config
+from fewshot_automl.task import Task
+
+FORMAT: Final = 1
+MANIFEST: Final = "model.json"
+PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "peft", "numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """Predicts classes for new examples; it does not know that there was a search."""
+
+    task: Task
+    """What was learnt."""
+    config: Config
+    """How: method, backbone and all they were given."""
+    fitted: Fitted
+    """Encoder and head."""
+    columns: Columns = field(default_factory=Columns)
+    """Where the examples stand in a table like the training data."""
+    temperature: float = 1.0
+    """Divides the log-probabilities; fitted on out-of-fold predictions."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is known about the model: scores, intervals, data, date."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Packages that wrote it; filled in by `save`."""
+
+    def predict_proba(self, data: Source) -> Float[np.ndarray, "examples classes"]:
+        """Return class probabilities in the order of `task.class_names`.
+
+        Args:
+            data: What `fit` takes: a list of texts or images, a table, a file, a
+                folder. A target column is not needed and not read.
+
+        Raises:
+            DataError: If the data cannot be read; says where.
+        """
+        inputs = read_inputs(data, self.task, columns=self.columns).inputs
+        if not inputs:
+            return np.zeros((0, self.task.classes))
+        proba = self.fitted.predict_proba(self._encodings(inputs))
+        return apply_temperature(proba.astype(np.float64), self.temperature)
+
+    def predict(self, data: Source) -> list[str]:
+        """Return the name of the most probable class for each example."""
+        best = self.predict_proba(data).argmax(axis=1)
+        return [self.task.class_names[index] for index in best]
+
+    def save(self, folder: Path | str) -> Path:
+        """Write a self-contained folder: safetensors and JSON, with their hashes.
+
+        An existing model in that place is replaced once the new one is whole.
+
+        Raises:
+            ExportError: If the folder holds something that is not a model.
+        """
+        folder = Path(folder)
+        if (
+            folder.exists()
+            and not (folder / MANIFEST).exists()
+            and any(folder.iterdir())
+        ):
+            raise ExportError(
+                f"Model folder must be new, empty or a model, got {folder}. "
+                "Choose another folder."
+            )
+        draft = folder.with_name(folder.name + ".writing")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        state = save_fitted(self.fitted, draft)
+        manifest = {
+            "format": FORMAT,
+            "task": self.task.to_json(),
+            "config": self.config.to_json(),
+            "columns": self.columns.to_json(),
+            "temperature": self.temperature,
+            "facts": dict(self.facts),
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "fitted": state,
+            "files": {
+                path.relative_to(draft).as_posix(): file_sha256(path)
+                for path in sorted(draft.rglob("*"))
+                if path.is_file()
+            },
+        }
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Predictor":
+        """Return a saved model, after checking every file against its hash.
+
+        Args:
+            folder: What `save` wrote, or the output folder of `fewshot fit`.
+
+        Raises:
+            ExportError: If it is no model, is damaged, or is from a newer version.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).exists():
+            folder = folder / "model"
+        if not (folder / MANIFEST).exists():
+            raise ExportError(
+                f"Model folder must hold {MANIFEST}, got {folder.parent}. Give the "
+                "--out folder of a finished `fewshot fit`."
+            )
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if manifest["format"] > FORMAT:
+            raise ExportError(
+                f"Model format must be at most {FORMAT}, got {manifest['format']}. "
+                "Update fewshot_automl."
+            )
+        for name, expected in manifest["files"].items():
+            _check(folder / name, expected)
+        return cls(
+            task=Task.from_json(manifest["task"]),
+            config=Config.from_json(manifest["config"]),
+            fitted=load_fitted(folder, manifest["fitted"]),
+            columns=Columns.from_json(manifest["columns"]),
+            temperature=float(manifest["temperature"]),
+            facts=manifest["facts"],
+            versions=manifest["versions"],
+        )
+
+    def _encodings(self, inputs: tuple[Any, ...]) -> Encodings:
+        encoder = None
+        if isinstance(self.fitted, Adapted):
+            encoder = Encoder(
+                backbone=self.fitted.backbone,
+                store=FeatureStore(None),
+                device=self.fitted.device,
+            )
+        return Encodings(inputs=inputs, encoder=encoder)
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.exists():
+        raise ExportError(f"Model is incomplete: {path} is missing. Copy it again.")
+    got = file_sha256(path)
+    if got != expected:
+        raise ExportError(
+            f"Model file {path} must have sha256 {expected}, got {got}. It was damaged "
+            "or changed; copy the model again."
+        )

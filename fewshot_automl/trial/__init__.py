@@ -1,0 +1,1 @@
+"""The meaning of a Config: the only door from the search to the models."""

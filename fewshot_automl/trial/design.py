@@ -1,0 +1,153 @@
+"""Which Configs there are, and which are tried first."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from fewshot_automl.adaptation.method import Method, Profile
+from fewshot_automl.adaptation.table import METHODS, method
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.errors import SpaceError
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Choice, Config, Dimension, Space, When
+
+History = Sequence[tuple[Config, Outcome]]
+
+DEAR_BACKBONES: Final = 2
+"""Backbones, best probe first, whose dear methods are tried with default values."""
+PROBE_HEADS: Final = ("logistic", "lda", "rbf")
+
+
+def space_for(
+    profile: Profile, cards: Sequence[Card], methods: Sequence[str] | None = None
+) -> Space:
+    """Return the search space: method, backbone, and each method's dimensions.
+
+    Args:
+        profile: Task and class counts.
+        cards: Backbones to choose from; those of another modality are left out.
+        methods: Names of methods to keep; None for all that fit the modality.
+
+    Raises:
+        UnknownNameError: If a method does not exist.
+        SpaceError: If no method is left, or methods need a backbone and there is none.
+    """
+    modality = profile.task.modality
+    fitting = [card for card in cards if card.modality == modality]
+    rows = [method(name) for name in methods] if methods else list(METHODS.values())
+    rows = [row for row in rows if modality in row.modalities]
+    if not fitting:
+        rows = [row for row in rows if not row.needs_backbone]
+    if not rows:
+        raise SpaceError(
+            f"Methods must be usable on {modality} with the backbones at hand, got "
+            f"{', '.join(methods or METHODS)} and no backbone. Fetch one with: "
+            "fewshot zoo get --defaults"
+        )
+    dimensions: list[Dimension] = [
+        Choice(name="method", options=tuple(row.name for row in rows))
+    ]
+    with_backbone = tuple(row.name for row in rows if row.needs_backbone)
+    if with_backbone:
+        dimensions.append(_backbones(fitting, with_backbone))
+    dimensions.extend(_merged(rows, profile))
+    return Space(tuple(dimensions))
+
+
+def _backbones(cards: Sequence[Card], methods: tuple[str, ...]) -> Choice:
+    first = min(cards, key=lambda card: (not card.is_default, card.prior_rank))
+    return Choice(
+        name="backbone",
+        options=tuple(card.id for card in cards),
+        default=first.id,
+        when=(When("method", methods),),
+        descriptors=tuple(tuple(card.descriptors.values()) for card in cards),
+    )
+
+
+def _merged(rows: Sequence[Method], profile: Profile) -> Iterator[Dimension]:
+    """Yield each method's dimensions once, active for all methods that share it."""
+    users: dict[str, list[str]] = {}
+    found: dict[str, Dimension] = {}
+    for row in rows:
+        for dimension in row.dimensions(profile):
+            known = found.setdefault(dimension.name, dimension)
+            if known != dimension:
+                raise SpaceError(
+                    f"Methods that share the dimension {dimension.name!r} must mean "
+                    f"the same by it, got two in {users[dimension.name][0]!r} and "
+                    f"{row.name!r}. Name one of them otherwise."
+                )
+            users.setdefault(dimension.name, []).append(row.name)
+    for name, dimension in found.items():
+        condition = When("method", tuple(users[name]))
+        yield replace(dimension, when=(condition, *dimension.when))
+
+
+def rung_zero(space: Space, backbones: Sequence[str]) -> list[Config]:
+    """Return the cheap Configs that every study starts with.
+
+    Baselines, then for each backbone the probe, the prototype, and the probe's other
+    heads: a floor that the winner must beat, and a first look at every backbone.
+
+    Args:
+        space: From `space_for`.
+        backbones: Those whose features can be afforded, cheapest first.
+    """
+    options = _options(space, "method")
+    configs = [
+        space.default(method=name)
+        for name in options
+        if not METHODS[name].needs_backbone
+    ]
+    heads = _options(space, "head")
+    for backbone in backbones:
+        if "probe" in options:
+            configs.extend(
+                space.default(method="probe", backbone=backbone, head=head)
+                for head in PROBE_HEADS
+                if head in heads
+            )
+        if "prototype" in options:
+            configs.append(space.default(method="prototype", backbone=backbone))
+    return configs
+
+
+def dear_defaults(space: Space, history: History) -> list[Config]:
+    """Return the dear methods at their default values on the best-probed backbones.
+
+    Methods alternate before backbones do: the first answers are about every method
+    on the most promising backbone.
+    """
+    options = _options(space, "method")
+    ranked = probed_backbones(space, history)[:DEAR_BACKBONES]
+    return [
+        space.default(method=name, backbone=backbone)
+        for backbone in ranked
+        for name in options
+        if METHODS[name].is_dear
+    ]
+
+
+def probed_backbones(space: Space, history: History) -> list[str]:
+    """Return the space's backbones, the best cheap score first, unprobed ones last."""
+    best: dict[str, float] = {}
+    for config, outcome in history:
+        cheap = "backbone" in config and not METHODS[config.text("method")].is_dear
+        if cheap and outcome.is_done:
+            name = config.text("backbone")
+            best[name] = max(best.get(name, outcome.mean), outcome.mean)
+    names = _options(space, "backbone")
+    return sorted(names, key=lambda name: -best.get(name, float("-inf")))
+
+
+def is_dear(config: Config) -> bool:
+    """Return whether a Config trains by steps."""
+    return METHODS[config.text("method")].is_dear
+
+
+def _options(space: Space, name: str) -> tuple[str, ...]:
+    if name not in space:
+        return ()
+    dimension = space[name]
+    return dimension.options if isinstance(dimension, Choice) else ()

@@ -1,0 +1,177 @@
+"""Runs a Config: cross-validated for the search, on all examples for the model."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.method import Fitted, Job
+from fewshot_automl.adaptation.table import method
+from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.evaluation.folds import Fold
+from fewshot_automl.evaluation.intervals import standard_error
+from fewshot_automl.evaluation.objectives import objective, score
+from fewshot_automl.evaluation.predictions import save as save_predictions
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config
+from fewshot_automl.trial.workbench import Workbench
+
+REPORTED: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+"""Measured for every trial, whatever the metric searched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """Is the function a study calls: a Config goes in, an Outcome comes back."""
+
+    workbench: Workbench
+
+    def __call__(self, config: Config, deadline: float | None) -> Outcome:
+        """Cross-validate a Config.
+
+        Args:
+            config: What to try.
+            deadline: `time.monotonic()` at which it must be over.
+
+        Raises:
+            TrialError: If it cannot be fitted.
+            OutOfTime: If it would not be over in time.
+        """
+        start = time.monotonic()
+        bench = self.workbench
+        problem = bench.problem
+        row = method(config.text("method"))
+        repeats = problem.folds.repeats[:1] if row.is_dear else problem.folds.repeats
+        encodings = bench.encodings(config)
+        shape = (len(repeats), len(problem.labels), problem.task.classes)
+        proba = np.full(shape, np.nan)
+        scores: list[float] = []
+        planned = sum(len(folds) for folds in repeats)
+        for index, folds in enumerate(repeats):
+            for fold in folds:
+                _check_time(start, len(scores), planned, deadline)
+                proba[index, fold.validation] = _validated(
+                    bench, encodings, config, fold, deadline
+                )
+                scores.append(_fold_score(bench, proba[index], fold))
+        predictions = Path("predictions") / f"{config.key}.safetensors"
+        save_predictions(
+            bench.folder / predictions, proba, problem.folds.assignment[: len(repeats)]
+        )
+        metric = problem.task.metric
+        mean = _mean_score(bench, proba, metric)
+        return Outcome(
+            status="done",
+            scores=tuple(scores),
+            mean=mean,
+            standard_error=standard_error(problem.labels, proba, metric),
+            cost_seconds=time.monotonic() - start,
+            objectives={**_reported(bench, proba), **_size(bench, config)},
+            predictions=predictions.as_posix(),
+        )
+
+
+def refit(
+    workbench: Workbench, config: Config, deadline: float | None = None
+) -> Fitted:
+    """Fit a Config to all labelled examples.
+
+    Raises:
+        TrialError: If it cannot be fitted.
+        OutOfTime: If it was not over in time.
+    """
+    everything = np.arange(len(workbench.problem.labels))
+    return _fit(workbench, workbench.encodings(config), config, everything, deadline)
+
+
+def _fit(
+    bench: Workbench,
+    encodings: Encodings,
+    config: Config,
+    chosen: np.ndarray,
+    deadline: float | None,
+) -> Fitted:
+    job = Job(
+        task=bench.problem.task,
+        config=config,
+        seed=bench.seed,
+        placement=bench.placement,
+        deadline=deadline,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bench.seed)
+        fitted = method(config.text("method")).fit(
+            encodings.take(chosen), bench.problem.labels[chosen], job
+        )
+    if not fitted.is_finite:
+        raise TrialError(
+            "The fitted head holds NaN or infinite numbers. Use a lower learning rate."
+        )
+    return fitted
+
+
+def _validated(
+    bench: Workbench,
+    encodings: Encodings,
+    config: Config,
+    fold: Fold,
+    deadline: float | None,
+) -> Float[np.ndarray, "validation classes"]:
+    fitted = _fit(bench, encodings, config, fold.train, deadline)
+    proba = fitted.predict_proba(encodings.take(fold.validation)).astype(np.float64)
+    if not np.isfinite(proba).all():
+        raise TrialError("Predictions are NaN. Use a lower learning rate.")
+    return proba
+
+
+def _check_time(start: float, done: int, planned: int, deadline: float | None) -> None:
+    """Give up as soon as the folds so far show that the rest will not fit."""
+    if deadline is None:
+        return
+    now = time.monotonic()
+    per_fold = (now - start) / done if done else 0.0
+    if now + 0.8 * per_fold * (planned - done) > deadline:
+        raise OutOfTime(
+            f"{done} of {planned} folds took {now - start:.1f} s; the rest would not "
+            "have been over in time. Give a larger budget."
+        )
+
+
+def _fold_score(
+    bench: Workbench, proba: Float[np.ndarray, "examples classes"], fold: Fold
+) -> float:
+    """Return the score on one fold; pooled metrics may be undefined on so few."""
+    labels = bench.problem.labels[fold.validation]
+    measured = objective(bench.problem.task.metric)
+    value = measured.function(labels, proba[fold.validation])
+    return measured.orient(value)
+
+
+def _mean_score(
+    bench: Workbench, proba: Float[np.ndarray, "repeats examples classes"], metric: str
+) -> float:
+    """Return the metric of all out-of-fold predictions, averaged over repeats."""
+    return float(
+        np.mean([score(metric, bench.problem.labels, repeat) for repeat in proba])
+    )
+
+
+def _reported(
+    bench: Workbench, proba: Float[np.ndarray, "repeats examples classes"]
+) -> dict[str, float]:
+    return {
+        name: objective(name).orient(_mean_score(bench, proba, name))
+        for name in REPORTED
+    }
+
+
+def _size(bench: Workbench, config: Config) -> dict[str, float]:
+    if "backbone" not in config:
+        return {}
+    card = bench.card(config.text("backbone"))
+    return {"parameters": float(card.parameters), "flops": float(card.flops)}

@@ -1,0 +1,139 @@
+"""How long a trial will take, before and after trials like it have been seen."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from fewshot_automl.adaptation.encodings import POOLED
+from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.adaptation.tuned import VIEWS
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config
+from fewshot_automl.trial.workbench import Workbench
+
+History = Sequence[tuple[Config, Outcome]]
+
+EFFICIENCY: Final = 0.35
+"""Share of the matrix-product rate that a small encoder reaches, before any trial."""
+HEAD_SECONDS: Final = 0.05
+"""Of fitting one head, before any trial."""
+TOKENS_PER_CHARACTER: Final = 0.25
+MATRIX: Final = 768
+
+
+def matrix_product_rate() -> float:
+    """Measure floating-point operations per second of a float32 matrix product."""
+    left = np.ones((MATRIX, MATRIX), dtype=np.float32)
+    left @ left
+    start = time.perf_counter()
+    for _ in range(5):
+        left @ left
+    return 5 * 2 * MATRIX**3 / max(time.perf_counter() - start, 1e-9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Predicts seconds from arithmetic, corrected by what trials really took."""
+
+    workbench: Workbench
+    """Problem and cards."""
+    rate: float
+    """Floating-point operations per second that a small encoder reaches here."""
+
+    @classmethod
+    def measured(cls, workbench: Workbench) -> "Forecast":
+        """Return a forecast for this machine, measuring it for some milliseconds."""
+        return cls(workbench=workbench, rate=EFFICIENCY * matrix_product_rate())
+
+    def embedding_seconds(self, backbone: str) -> float:
+        """Return the seconds for pushing every example through a backbone once."""
+        count = len(self.workbench.problem.inputs)
+        return self._forward_flops(backbone) * count / self.rate
+
+    def trial_seconds(self, config: Config, history: History) -> float:
+        """Return the expected seconds of a trial with all its folds."""
+        folds = len(self.workbench.problem.folds.first)
+        expected = self._setup_seconds(config, history) + folds * self._fold(config)
+        return expected * self._correction(config, history)
+
+    def refit_seconds(self, config: Config, history: History) -> float:
+        """Return the expected seconds of fitting a Config to all examples."""
+        folds = len(self.workbench.problem.folds.first)
+        seen = [o.cost_seconds for c, o in history if c == config and o.is_done]
+        if seen:
+            repeats = (
+                1 if _is_dear(config) else len(self.workbench.problem.folds.repeats)
+            )
+            return 1.25 * seen[-1] / (folds * repeats)
+        return self.trial_seconds(config, history) / folds
+
+    def _fold(self, config: Config) -> float:
+        """Return seconds of arithmetic for one fit."""
+        if not _is_dear(config):
+            return HEAD_SECONDS
+        forward = self._forward_flops(config.text("backbone"))
+        trained = 1.0 - float(config.get("frozen_fraction", 0.0))
+        passes = 3.0 * trained  # forward, and backward twice as dear
+        count = len(self.workbench.problem.inputs)
+        steps = int(config["steps"]) * int(config["batch_size"])
+        return forward * (steps * passes + count * trained) / self.rate + HEAD_SECONDS
+
+    def _setup_seconds(self, config: Config, history: History) -> float:
+        """Return seconds for activations that no trial has asked for yet."""
+        if "backbone" not in config:
+            return 0.0
+        wanted = _activations(config)
+        if any(o.is_done and _activations(c) == wanted for c, o in history):
+            return 0.0
+        views = VIEWS if config.get("augmentation", "none") == "light" else 1
+        return views * self.embedding_seconds(config.text("backbone"))
+
+    def _correction(self, config: Config, history: History) -> float:
+        """Return the median of true over expected seconds, of the most similar kind."""
+        for alike in (_same_kind, _same_dearness):
+            ratios = [
+                outcome.cost_seconds
+                / max(
+                    self._setup_seconds(other, history[:index])
+                    + len(outcome.scores) * self._fold(other),
+                    1e-3,
+                )
+                for index, (other, outcome) in enumerate(history)
+                if outcome.is_done and alike(config, other)
+            ]
+            if ratios:
+                return float(np.median(ratios))
+        return 1.0
+
+    def _forward_flops(self, backbone: str) -> float:
+        """Return operations for one example; texts count by their length."""
+        card = self.workbench.card(backbone)
+        if card.modality != "text":
+            return float(card.flops)
+        texts = self.workbench.problem.inputs
+        tokens = 2 + np.mean([len(str(text)) for text in texts]) * TOKENS_PER_CHARACTER
+        return float(card.flops * min(tokens / card.flops_at, 1.0))
+
+
+def _is_dear(config: Config) -> bool:
+    return METHODS[config.text("method")].is_dear
+
+
+def _activations(config: Config) -> tuple[object, ...]:
+    """Return what names the activations that a Config reads."""
+    return (
+        config.get("backbone", ""),
+        config.get("frozen_fraction", POOLED),
+        config.get("augmentation", "none"),
+    )
+
+
+def _same_kind(left: Config, right: Config) -> bool:
+    return all(left.get(n, "") == right.get(n, "") for n in ("method", "backbone"))
+
+
+def _same_dearness(left: Config, right: Config) -> bool:
+    return _is_dear(left) == _is_dear(right)
