@@ -28,7 +28,7 @@ class Outcome:
     status: Status
     """How the trial ended."""
     scores: tuple[float, ...] = ()
-    """Score of each fold, greater is better."""
+    """Score of each fold, greater is better; NaN where a fold alone has none."""
     mean: float = math.nan
     """The estimate the search maximises; NaN unless done."""
     standard_error: float = math.nan
@@ -68,7 +68,7 @@ class Outcome:
         """Return the fields as plain JSON values; NaN becomes None."""
         return {
             "status": self.status,
-            "scores": list(self.scores),
+            "scores": [_finite(score) for score in self.scores],
             "mean": _finite(self.mean),
             "standard_error": _finite(self.standard_error),
             "cost_seconds": self.cost_seconds,
@@ -87,9 +87,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 def _from_json(values: Mapping[str, Any]) -> Outcome:
-    numbers = {
-        name: math.nan if values[name] is None else float(values[name])
-        for name in ("mean", "standard_error")
-    }
-    return Outcome(**{**values, **numbers, "scores": tuple(values["scores"])})
+    return Outcome(
+        **{
+            **values,
+            "mean": _number(values["mean"]),
+            "standard_error": _number(values["standard_error"]),
+            "scores": tuple(map(_number, values["scores"])),
+        }
+    )

@@ -61,14 +61,12 @@ class Forecast:
 
     def refit_seconds(self, config: Config, history: History) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
-        folds = len(self.workbench.problem.folds.first)
+        folds = self.workbench.problem.folds
         seen = [o.cost_seconds for c, o in history if c == config and o.is_done]
         if seen:
-            repeats = (
-                1 if _is_dear(config) else len(self.workbench.problem.folds.repeats)
-            )
-            return 1.25 * seen[-1] / (folds * repeats)
-        return self.trial_seconds(config, history) / folds
+            fits = len(folds.first) if _is_dear(config) else len(folds)
+            return 1.25 * seen[-1] / fits
+        return self.trial_seconds(config, history) / len(folds.first)
 
     def _fold(self, config: Config) -> float:
         """Return seconds of arithmetic for one fit."""
