@@ -1,0 +1,287 @@
+"""The record of a study: which Configs were tried and what became of them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from fewshot_automl.errors import LedgerError, UserError
+from fewshot_automl.ledger.journal import JournalLock
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Choice, Config, Dimension, Int, Space
+
+JSON = str | int | float | bool | None | list[Any] | dict[str, Any]
+
+INTERRUPTED: Final = "interrupted"
+"""Reason of a trial whose process ended before the trial did."""
+
+_JOURNAL_NAME: Final = "study.journal"
+_CONFIG: Final = "config"
+_OUTCOME: Final = "outcome"
+_NUMBERS: Final = ("standard_error", "cost_seconds")
+"""Fields of an Outcome repeated as attributes, for the dashboard's plots."""
+
+
+class Ledger:
+    """Records trials in an Optuna storage, where Optuna's own tools can see them.
+
+    A done trial is COMPLETE with its mean as value, a failed one FAIL, a stopped one
+    PRUNED. The whole Outcome stands beside it as an attribute, and that is what
+    `history` returns. Every call has reached the disk when it returns.
+
+    >>> import tempfile
+    >>> space = Space((Choice(name="method", options=("probe", "lora")),))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger.open(folder, study="toy", space=space)
+    ...     number = ledger.start(Config.of({"method": "lora"}))
+    ...     ledger.finish(number, Outcome(status="done", mean=0.75))
+    ...     [(str(config), outcome.mean) for config, outcome in ledger.history()]
+    [('method=lora', 0.75)]
+    """
+
+    def __init__(
+        self, storage: Any, *, study_id: int, space: Space, address: str
+    ) -> None:
+        self._storage = storage
+        self._study_id = study_id
+        self._space = space
+        self.address: Final = address
+        """What to give to `optuna-dashboard`: the journal file, or the URL."""
+
+    @classmethod
+    def open(cls, location: str | Path, *, study: str, space: Space) -> "Ledger":
+        """Open the record of a study; it is created where there is none.
+
+        Args:
+            location: A folder, which then holds `study.journal`; or any Optuna
+                storage URL, for example `postgresql://user@host/studies`.
+            study: The study's name, unique within the storage.
+            space: What `Configs` may be recorded.
+
+        Raises:
+            UserError: If the location is a file, or a URL that cannot be opened.
+            LedgerError: If the record is damaged, or not one of ours.
+        """
+        if isinstance(location, str) and "://" in location:
+            storage, address = _open_url(location), location
+        else:
+            journal = _journal_in(Path(location))
+            storage, address = _open_journal(journal), str(journal)
+        study_id = _study_id(storage, study, address)
+        return cls(storage, study_id=study_id, space=space, address=address)
+
+    def start(self, config: Config) -> int:
+        """Record a trial as running, and return its number.
+
+        Raises:
+            SpaceError: If the Config is not in the space.
+            LedgerError: If the storage refuses it.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        self._space.validate(config)
+        active = [d for d in self._space.dimensions if d.name in config]
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params={d.name: config[d.name] for d in active},
+            distributions={d.name: _distribution(d) for d in active},
+            user_attrs={_CONFIG: config.to_json()},
+        )
+        try:
+            trial_id = self._storage.create_new_trial(self._study_id, trial)
+        except ValueError as error:  # a database holds a study to its first space
+            raise LedgerError(
+                f"{self.address} holds this study with another search space: {error}. "
+                "Start a study of another name."
+            ) from error
+        return int(self._storage.get_trial_number_from_id(trial_id))
+
+    def finish(self, number: int, outcome: Outcome) -> None:
+        """Record what became of a running trial.
+
+        Raises:
+            LedgerError: If there is no running trial of that number, or the outcome
+                still says `running`.
+        """
+        if outcome.status == "running":
+            raise LedgerError("A finished trial's status must not be 'running'.")
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(
+                self._study_id, number
+            )
+            values = outcome.to_json()
+            self._storage.set_trial_user_attr(trial_id, _OUTCOME, values)
+            for name in _NUMBERS:
+                if values[name] is not None:
+                    self._storage.set_trial_user_attr(trial_id, name, values[name])
+            self._end(trial_id, outcome)
+        except (KeyError, UpdateFinishedTrialError) as error:
+            raise LedgerError(
+                f"Trial number must be that of a running trial, got {number}."
+            ) from error
+
+    def history(self) -> list[tuple[Config, Outcome]]:
+        """Return every trial in order of start; its number is its place in the list.
+
+        Raises:
+            LedgerError: If some trial was not recorded by a `Ledger`.
+        """
+        return [(_config_of(trial), _outcome_of(trial)) for trial in self._trials()]
+
+    def interrupt_running(self) -> int:
+        """Mark the trials that a dead process left running, and return how many.
+
+        They become `stopped`, with the reason `INTERRUPTED`. One whose Outcome had
+        already reached the disk keeps it. Call it only where no other process works
+        on the same study.
+        """
+        interrupted = 0
+        for trial in self._trials():
+            if trial.state.is_finished():
+                continue
+            if _OUTCOME in trial.user_attrs:
+                recorded = Outcome.from_json(trial.user_attrs[_OUTCOME])
+                self._end(trial._trial_id, recorded)
+            else:
+                self.finish(trial.number, Outcome(status="stopped", reason=INTERRUPTED))
+                interrupted += 1
+        return interrupted
+
+    def note(self, key: str, value: JSON) -> None:
+        """Record a fact about the whole study, in the place of an earlier one."""
+        self._storage.set_study_user_attr(self._study_id, key, value)
+
+    def notes(self) -> dict[str, JSON]:
+        """Return the facts about the whole study."""
+        return dict(self._storage.get_study_user_attrs(self._study_id))
+
+    def _trials(self) -> list[Any]:
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        return sorted(trials, key=lambda trial: cast(int, trial.number))
+
+    def _end(self, trial_id: int, outcome: Outcome) -> None:
+        from optuna.trial import TrialState
+
+        states = {
+            "done": TrialState.COMPLETE,
+            "failed": TrialState.FAIL,
+            "stopped": TrialState.PRUNED,
+        }
+        self._storage.set_trial_state_values(
+            trial_id,
+            states[outcome.status],
+            [outcome.mean] if outcome.is_done else None,
+        )
+
+
+def _journal_in(folder: Path) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            f"A ledger's location must be a folder or a storage URL, got {folder}. "
+            "Give the folder in which the file lies."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / _JOURNAL_NAME
+    journal.touch()
+    return journal
+
+
+def _open_journal(journal: Path) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    lock = JournalLock(journal)
+    lock.acquire()  # mends what a killed writer left
+    lock.release()
+    backend = JournalFileBackend(str(journal), lock_obj=cast(Any, lock))
+    try:
+        return JournalStorage(backend)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise LedgerError(
+            f"{journal} is damaged before its last line ({type(error).__name__}: "
+            f"{error}). Restore it from a copy, or start in another folder."
+        ) from error
+
+
+def _open_url(url: str) -> Any:
+    from optuna.exceptions import OptunaError
+    from optuna.storages import get_storage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return get_storage(url)
+    except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
+        raise UserError(
+            f"A ledger's location must be a folder or a storage URL that Optuna can "
+            f"open, got {url!r} ({type(error).__name__}: {error}). Check its driver, "
+            "host and rights."
+        ) from error
+
+
+def _study_id(storage: Any, study: str, address: str) -> int:
+    from optuna.study import StudyDirection
+
+    maximize = [StudyDirection.MAXIMIZE]
+    try:
+        study_id = int(storage.get_study_id_from_name(study))
+    except KeyError:
+        study_id = _create(storage, study, maximize)
+    if storage.get_study_directions(study_id) != maximize:
+        raise LedgerError(
+            f"Study {study!r} in {address} must be one of ours, got one that "
+            "minimises or has several objectives. Use another name."
+        )
+    return study_id
+
+
+def _create(storage: Any, study: str, directions: list[Any]) -> int:
+    from optuna.exceptions import DuplicatedStudyError
+
+    try:
+        with _quiet():
+            return int(storage.create_new_study(directions, study))
+    except DuplicatedStudyError:  # another process was faster
+        return int(storage.get_study_id_from_name(study))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from announcing what the user did not ask Optuna for."""
+    from optuna import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _distribution(dimension: Dimension) -> Any:
+    from optuna import distributions
+
+    if isinstance(dimension, Choice):
+        return distributions.CategoricalDistribution(dimension.options)
+    low, high, log = dimension.low, dimension.high, dimension.log
+    if isinstance(dimension, Int):
+        return distributions.IntDistribution(int(low), int(high), log=log)
+    return distributions.FloatDistribution(low, high, log=log)
+
+
+def _config_of(trial: Any) -> Config:
+    if _CONFIG not in trial.user_attrs:
+        raise LedgerError(
+            f"Trial {trial.number} was not recorded by fewshot_automl. "
+            "Keep a study to one program."
+        )
+    return Config.from_json(trial.user_attrs[_CONFIG])
+
+
+def _outcome_of(trial: Any) -> Outcome:
+    if not trial.state.is_finished():
+        return Outcome(status="running")
+    if _OUTCOME not in trial.user_attrs:  # ended by Optuna's own tools
+        return Outcome(status="stopped", reason=INTERRUPTED)
+    return Outcome.from_json(trial.user_attrs[_OUTCOME])
