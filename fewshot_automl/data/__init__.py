@@ -1,16 +1,19 @@
 """Reads any source of examples, infers the task they pose, and audits them."""
 
+from fewshot_automl.data.audit import Audit, audit
 from fewshot_automl.data.examples import Columns, Dataset, Examples
 from fewshot_automl.data.findings import Finding
-from fewshot_automl.data.read import read, read_inputs, read_like
+from fewshot_automl.data.reading import read, read_inputs, read_like
 from fewshot_automl.data.sources import Source
 
 __all__ = [
+    "Audit",
     "Columns",
     "Dataset",
     "Examples",
     "Finding",
     "Source",
+    "audit",
     "read",
     "read_inputs",
     "read_like",

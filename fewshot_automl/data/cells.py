@@ -15,8 +15,22 @@ from fewshot_automl.inputs import Input
 CellKind = Literal["empty", "image", "text", "number", "other"]
 
 IMAGE_SUFFIXES: Final = frozenset(
-    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm")
-    + (".png", ".ppm", ".tif", ".tiff", ".webp")
+    [
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jp2",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
 )
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

@@ -6,18 +6,20 @@ import numpy as np
 from jaxtyping import Int
 
 from fewshot_automl.data.cells import as_image, as_text
-from fewshot_automl.data.examples import Columns, Dataset, Examples
-from fewshot_automl.data.infer import (
-    InputChoice,
+from fewshot_automl.data.classes import (
     choose_classes,
-    choose_input,
-    choose_target,
     class_labels,
     refuse_multilabel,
     refuse_numbers,
-    require,
     target_kind_of,
     telling_columns,
+)
+from fewshot_automl.data.examples import Columns, Dataset, Examples
+from fewshot_automl.data.infer import (
+    InputChoice,
+    choose_input,
+    choose_target,
+    require,
 )
 from fewshot_automl.data.sources import Source, read_table
 from fewshot_automl.data.table import Table
