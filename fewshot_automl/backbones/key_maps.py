@@ -15,7 +15,11 @@ def _same(key: str) -> str | None:
 
 
 def _text_encoder(key: str) -> str | None:
-    """Keep what `AutoModel` without a pooler has; drop the pooler and counters."""
+    """Keep what `AutoModel` without a pooler has; drop the pooler and counters.
+
+    sentence-transformers put ``auto_model.`` before its names.
+    """
+    key = key.rpartition("auto_model.")[2]
     if key.startswith("pooler.") or key.endswith("position_ids"):
         return None
     return key
