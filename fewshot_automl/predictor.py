@@ -21,6 +21,7 @@ from fewshot_automl.data.sources import Source
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.calibration import apply_temperature
 from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.inputs import Input
 from fewshot_automl.space import Config
 from fewshot_automl.task import Task
 
@@ -58,7 +59,12 @@ class Predictor:
         Raises:
             DataError: If the data cannot be read; says where.
         """
-        inputs = read_inputs(data, self.task, columns=self.columns).inputs
+        return self.predict_proba_of(read_inputs(data, self.task, self.columns).inputs)
+
+    def predict_proba_of(
+        self, inputs: tuple[Input, ...]
+    ) -> Float[np.ndarray, "examples classes"]:
+        """Return class probabilities for examples that were read already."""
         if not inputs:
             return np.zeros((0, self.task.classes))
         proba = self.fitted.predict_proba(self._encodings(inputs))
@@ -147,7 +153,7 @@ class Predictor:
             versions=manifest["versions"],
         )
 
-    def _encodings(self, inputs: tuple[Any, ...]) -> Encodings:
+    def _encodings(self, inputs: tuple[Input, ...]) -> Encodings:
         encoder = None
         if isinstance(self.fitted, Adapted):
             encoder = Encoder(

@@ -170,7 +170,7 @@ def _vectorizers(
     return (
         TfidfVectorizer(
             ngram_range=(1, 2),
-            token_pattern=r"(?u)\b\w+\b",
+            token_pattern=r"(?u)\b\w+\b",  # noqa: S106 - no password
             sublinear_tf=True,
             max_features=MAX_TERMS,
             vocabulary=words,

@@ -1,7 +1,7 @@
 """Fitted heads: from feature vectors to class probabilities, in plain numpy."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -15,8 +15,10 @@ Arrays = dict[str, np.ndarray]
 class Head(Protocol):
     """A fitted head."""
 
-    kind: str
-    """Its name in `HEADS`."""
+    @property
+    def kind(self) -> str:
+        """Return its name in `HEADS`."""
+        ...
 
     def predict_proba(
         self, features: Float[np.ndarray, "examples width"]
@@ -250,7 +252,8 @@ def rbf(
     gamma: float,
 ) -> Float[np.ndarray, "left right"]:
     """Return exp(-gamma * squared distance) for each pair of rows."""
-    return np.exp(-gamma * squared_distances(left, right))
+    similarity: np.ndarray = np.exp(-gamma * squared_distances(left, right))
+    return similarity
 
 
 def squared_distances(
@@ -270,7 +273,7 @@ def _unit_rows(
     return unit
 
 
-HEADS: Final[dict[str, type[LinearHead] | type[KernelHead] | type[NeighbourHead]]] = {
+HEADS: Final[dict[str, type[Head]]] = {
     "linear": LinearHead,
     "kernel": KernelHead,
     "neighbour": NeighbourHead,
@@ -288,10 +291,4 @@ def head_from_state(kind: str, arrays: Arrays) -> Head:
             f"Head must be one of {', '.join(HEADS)}, got {kind!r}. The model was "
             "written by a newer version; update fewshot_automl."
         )
-    head: Head = HEADS[kind].from_arrays(arrays)
-    return head
-
-
-def head_state(head: Head) -> dict[str, Any]:
-    """Return what stands beside the arrays."""
-    return {"head": head.kind}
+    return HEADS[kind].from_arrays(arrays)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -139,7 +139,7 @@ def lora_seed(module: nn.Module, seed: int) -> None:
             parameter.data.copy_(drawn)
 
 
-def _peft_config(settings: LoraSettings, targets: tuple[str, ...]):  # noqa: ANN202
+def _peft_config(settings: LoraSettings, targets: tuple[str, ...]) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(

@@ -85,14 +85,25 @@ class Fitted(Protocol):
 class Method(Protocol):
     """A way to adapt; one row of `adaptation.table.METHODS`."""
 
-    name: str
-    """Its name in Configs, on the command line and in reports."""
-    needs_backbone: bool
-    """Whether it reads a backbone's features."""
-    is_dear: bool
-    """Whether it trains by steps; the others are fitted in closed form, in rung 0."""
-    modalities: tuple[Modality, ...]
-    """What it can be used on."""
+    @property
+    def name(self) -> str:
+        """Return its name in Configs, on the command line and in reports."""
+        ...
+
+    @property
+    def needs_backbone(self) -> bool:
+        """Return whether it reads a backbone's features."""
+        ...
+
+    @property
+    def is_dear(self) -> bool:
+        """Return whether it trains by steps; the others are quick, and in rung 0."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Return what it can be used on."""
+        ...
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return its dimensions; the condition on `method` is added by the caller.

@@ -112,7 +112,8 @@ class Forecast:
         if card.modality != "text":
             return float(card.flops)
         texts = self.workbench.problem.inputs
-        tokens = 2 + np.mean([len(str(text)) for text in texts]) * TOKENS_PER_CHARACTER
+        characters = float(np.mean([len(str(text)) for text in texts]))
+        tokens = 2.0 + TOKENS_PER_CHARACTER * characters
         return float(card.flops * min(tokens / card.flops_at, 1.0))
 
 

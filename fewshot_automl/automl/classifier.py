@@ -1,0 +1,86 @@
+"""A scikit-learn style classifier over the whole of `fit`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from fewshot_automl.automl.fit import fit
+from fewshot_automl.automl.result import Result
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Searches, fits and predicts; works wherever a scikit-learn classifier does.
+
+    Args:
+        budget: Wall time of one `fit`, as ``"2min"`` or seconds.
+        trials: Most trials; None for no limit.
+        metric: Objective to maximise; the target kind's default if None.
+        backbones: Backbones to search; all at hand if None.
+        methods: Methods to search; all that fit if None.
+        seed: Of folds, suggestions and trainings.
+
+    Attributes:
+        classes_: Labels as they were given, sorted.
+        result_: The `Result` of the last `fit`.
+    """
+
+    classes_: np.ndarray
+    result_: Result
+
+    def __init__(
+        self,
+        budget: str | float | None = "5min",
+        trials: int | None = None,
+        metric: str | None = None,
+        backbones: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.budget = budget
+        self.trials = trials
+        self.metric = metric
+        self.backbones = backbones
+        self.methods = methods
+        self.seed = seed
+
+    def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
+        """Search and fit.
+
+        Args:
+            X: Texts, image files or pixel arrays.
+            y: One label an example.
+        """
+        labels = np.asarray(y)
+        self.classes_ = np.unique(labels)
+        names = [f"{index:06d}" for index in np.searchsorted(self.classes_, labels)]
+        self.result_ = fit(
+            list(X),
+            labels=names,
+            budget=self.budget,
+            trials=self.trials,
+            metric=self.metric,
+            backbones=None if self.backbones is None else tuple(self.backbones),
+            methods=None if self.methods is None else tuple(self.methods),
+            seed=self.seed,
+        )
+        return self
+
+    def predict_proba(self, X: Sequence[Any]) -> np.ndarray:
+        """Return class probabilities in the order of `classes_`."""
+        check_is_fitted(self)
+        return self.result_.predictor.predict_proba(list(X))
+
+    def predict(self, X: Sequence[Any]) -> np.ndarray:
+        """Return the most probable label of each example."""
+        best: np.ndarray = self.predict_proba(X).argmax(axis=1)
+        labels: np.ndarray = self.classes_[best]
+        return labels
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the fitted model; see `Predictor.save`."""
+        check_is_fitted(self)
+        return self.result_.predictor.save(folder)

@@ -1,0 +1,418 @@
+"""Data and a budget in, a Result out: the two wings joined."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fewshot_automl.automl.finish import finish
+from fewshot_automl.automl.listener import Listener, Silence
+from fewshot_automl.automl.opening import Opening
+from fewshot_automl.automl.pantry import Pantry, stock
+from fewshot_automl.automl.result import Result
+from fewshot_automl.automl.settings import Settings
+from fewshot_automl.data import Dataset, Examples, Source, read, read_like
+from fewshot_automl.data.audit import audit
+from fewshot_automl.errors import DataError, UserError
+from fewshot_automl.evaluation.folds import choose_folds
+from fewshot_automl.evaluation.objectives import objective
+from fewshot_automl.executors import executor_named
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.inputs import content_hashes
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle.table import oracle_named
+from fewshot_automl.places import cache_folder
+from fewshot_automl.space import Space
+from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, parse_budget, run
+from fewshot_automl.task import Task
+from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.evaluate import Evaluate
+from fewshot_automl.trial.forecast import Forecast
+from fewshot_automl.trial.workbench import Problem, Workbench
+
+STUDY_FILE: Final = "study.json"
+STUDY_NAME: Final = "fewshot"
+SAVING_SECONDS: Final = 4.0
+"""Kept for scoring, writing and reading the model, besides its fit."""
+
+
+def fit(
+    data: Source,
+    *,
+    target: str | None = None,
+    labels: object = None,
+    test: Source | None = None,
+    budget: str | float | None = "5min",
+    trials: int | None = None,
+    metric: str | None = None,
+    backbones: tuple[str, ...] | list[str] | None = None,
+    methods: tuple[str, ...] | list[str] | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    settings: Settings | None = None,
+    listener: Listener | None = None,
+    started: float | None = None,
+) -> Result:
+    """Find, fit and honestly score the best model that a few labels can buy.
+
+    Args:
+        data: A file (CSV, TSV, JSONL, Parquet), a folder of class folders, a
+            DataFrame, a list of texts or images, a `datasets` object or hub name.
+        target: Column of the labels, for tables.
+        labels: Labels beside `data`, for lists; None or NaN where there is none.
+        test: Labelled data to score the finished model on; never looked at before.
+        budget: Wall time of everything, as ``"5min"`` or seconds; None for no limit.
+        trials: Most trials; None for no limit.
+        metric: Objective to maximise; the target kind's default if None.
+        backbones: Backbones to search; all at hand if None.
+        methods: Methods to search; all that fit if None.
+        seed: Of folds, suggestions and trainings.
+        out: Folder for study, model and report. A study already there is resumed
+            if it is of the same data and settings. A new folder in the cache if None.
+        settings: What the arguments above do not name (column names, storage,
+            executor, ...). A field that is also an argument is taken from here only
+            where the argument was left at its default.
+        listener: Told what happens; nobody if None.
+        started: `time.monotonic()` from which the budget counts; now if None.
+
+    Raises:
+        UserError: If an argument, the data or the task is not usable; the message
+            says what to do.
+        RunError: If no trial could be finished, or weights could not be had.
+    """
+    began = time.monotonic() if started is None else started
+    asked = _settings(
+        settings or Settings(),
+        target=target,
+        budget=budget,
+        trials=trials,
+        metric=metric,
+        backbones=backbones,
+        methods=methods,
+        seed=seed,
+    )
+    teller = listener or Silence()
+    dataset = read(
+        data,
+        target=asked.target,
+        text=asked.text,
+        image=asked.image,
+        modality=asked.modality,
+        target_kind=asked.target_kind,
+        metric=asked.metric,
+        labels=labels,  # type: ignore[arg-type]
+    )
+    objective(dataset.task.metric)
+    folder = _new_folder() if out is None else Path(out)
+    study = _prepare(dataset, data, test, asked, folder, teller, began)
+    return study.go()
+
+
+def resume(
+    folder: Path | str,
+    *,
+    data: Source | None = None,
+    budget: str | float | None = None,
+    listener: Listener | None = None,
+    started: float | None = None,
+) -> Result:
+    """Go on with a study that was killed or broken off, with every finished trial.
+
+    Args:
+        folder: The `out` folder of the fit.
+        data: The same data again, if they were not read from a file or folder.
+        budget: Seconds to add to what is left of the study's budget; None for what
+            is left.
+        listener: Told what happens; nobody if None.
+        started: `time.monotonic()` from which the budget counts; now if None.
+
+    Raises:
+        UserError: If there is no study, or its data changed or must be given again.
+    """
+    began = time.monotonic() if started is None else started
+    folder = Path(folder)
+    record = _read_record(folder)
+    settings = Settings.from_json(record["settings"])
+    if budget is not None and settings.budget_seconds is not None:
+        more = budget if isinstance(budget, int | float) else parse_budget(budget)
+        settings = replace(settings, budget_seconds=settings.budget_seconds + more)
+    source = data if data is not None else record["data"]
+    if source is None:
+        raise DataError(
+            f"Data of the study in {folder} were given in memory. Give them again: "
+            "fewshot_automl.resume(folder, data=...)."
+        )
+    return fit(
+        source,
+        target=settings.target,
+        test=record["test"],
+        budget=None,
+        out=folder,
+        settings=settings,
+        listener=listener,
+        started=began,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Study:
+    """Everything a study needs, made and checked before its first trial."""
+
+    dataset: Dataset
+    examples: Examples
+    test: Examples | None
+    settings: Settings
+    folder: Path
+    pantry: Pantry
+    space: Space
+    workbench: Workbench
+    forecast: Forecast
+    ledger: Ledger
+    budget: Budget
+    listener: Listener
+    facts: dict[str, Any]
+
+    def go(self) -> Result:
+        """Search, then finish with what was found."""
+        executor = executor_named(self.settings.executor, self.settings.workers)
+        opening = Opening(
+            space=self.space,
+            forecast=self.forecast,
+            budget_seconds=self.settings.budget_seconds,
+        )
+        try:
+            end = run(
+                self.space,
+                Evaluate(workbench=self.workbench),
+                oracle=oracle_named(self.settings.oracle),
+                ledger=self.ledger,
+                executor=executor,
+                budget=self.budget,
+                opening=opening,
+                reserve=self._reserve,
+                forecast=self.forecast.trial_seconds,
+                seed=self.settings.seed,
+                on_event=self.listener.trial,
+            )
+        finally:
+            executor.shutdown()
+        return self._finish(end)
+
+    def _reserve(self, history: Any) -> float:
+        """Return the seconds that fitting the leader and saving it will take."""
+        done = [(c, o) for c, o in history if o.is_done]
+        leaders = sorted(done, key=lambda pair: -pair[1].mean)[:3]
+        longest = max(
+            (self.forecast.refit_seconds(config, history) for config, _ in leaders),
+            default=0.0,
+        )
+        return SAVING_SECONDS + 1.3 * longest
+
+    def _finish(self, end: StudyEnd) -> Result:
+        return finish(
+            end=end,
+            workbench=self.workbench,
+            space=self.space,
+            columns=self.dataset.columns,
+            test=self.test,
+            folder=self.folder,
+            listener=self.listener,
+            budget=self.budget,
+            facts={**self.facts, "skipped": [c.id for c in self.pantry.missing]},
+        )
+
+
+def _prepare(
+    dataset: Dataset,
+    data: Source,
+    test: Source | None,
+    settings: Settings,
+    folder: Path,
+    listener: Listener,
+    began: float,
+) -> _Study:
+    for sentence in dataset.inferred:
+        listener.say(sentence)
+    tested = None if test is None else _read_test(test, dataset)
+    audited = audit(dataset, test=tested, strict=settings.is_strict)
+    for line in audited.lines():
+        listener.say(line)
+    audited.raise_if_fatal()
+    labelled = audited.examples.labelled()
+    keys = content_hashes(labelled.inputs)
+    fingerprint = _fingerprint(keys, labelled.labels, dataset.task)
+    _write_record(folder, settings, data, test, fingerprint)
+    seconds = settings.budget_seconds
+    deadline = None if seconds is None else began + seconds
+    pantry = stock(dataset.task.modality, settings.backbones, listener, deadline)
+    placement = choose_placement(settings.device)
+    listener.say(str(placement))
+    problem = Problem(
+        task=dataset.task,
+        inputs=labelled.inputs,
+        labels=labelled.labels,
+        folds=choose_folds(labelled.labels, groups=keys, seed=settings.seed),
+        keys=keys,
+    )
+    workbench = Workbench(
+        problem=problem,
+        cards=pantry.at_hand,
+        store=FeatureStore(cache_folder() / "features"),
+        placement=placement,
+        folder=folder,
+        seed=settings.seed,
+    )
+    space = space_for(problem.profile, pantry.at_hand, settings.methods)
+    ledger = Ledger.open(
+        settings.storage or folder,
+        study=f"{folder.name}-{fingerprint}" if settings.storage else STUDY_NAME,
+        space=space,
+    )
+    interrupted = ledger.interrupt_running()
+    known = len(ledger.history())
+    if known:
+        listener.say(
+            f"Resuming: {known} trials in the ledger, {interrupted} of them broken off."
+        )
+    used = ledger.notes().get(SECONDS_USED, 0.0)
+    return _Study(
+        dataset=dataset,
+        examples=audited.examples,
+        test=tested,
+        settings=settings,
+        folder=folder,
+        pantry=pantry,
+        space=space,
+        workbench=workbench,
+        forecast=Forecast.measured(workbench),
+        ledger=ledger,
+        budget=Budget(
+            started=began,
+            seconds=settings.budget_seconds,
+            trials=settings.trials,
+            used_before=float(used) if isinstance(used, int | float) else 0.0,
+        ),
+        listener=listener,
+        facts=_facts(dataset, audited.lines(), audited.examples, data, str(placement)),
+    )
+
+
+def _read_test(test: Source, dataset: Dataset) -> Examples:
+    return read_like(test, dataset.task, dataset.columns, dataset.columns.target)
+
+
+def _facts(
+    dataset: Dataset, findings: list[str], examples: Examples, data: Source, where: str
+) -> dict[str, Any]:
+    """Return what the report says about the data."""
+    labelled = examples.labelled()
+    counts = np.bincount(labelled.labels, minlength=dataset.task.classes)
+    return {
+        "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
+        "labelled": len(labelled),
+        "unlabelled": len(examples) - len(labelled),
+        "class_counts": dict(
+            zip(dataset.task.class_names, counts.tolist(), strict=True)
+        ),
+        "inferred": list(dataset.inferred),
+        "findings": findings,
+        "placement": where,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _settings(
+    base: Settings,
+    *,
+    target: str | None,
+    budget: str | float | None,
+    trials: int | None,
+    metric: str | None,
+    backbones: tuple[str, ...] | list[str] | None,
+    methods: tuple[str, ...] | list[str] | None,
+    seed: int,
+) -> Settings:
+    """Return the settings with the arguments of `fit` put in."""
+    changes: dict[str, Any] = {
+        "target": target,
+        "trials": trials,
+        "metric": metric,
+        "backbones": None if backbones is None else tuple(backbones),
+        "methods": None if methods is None else tuple(methods),
+        "seed": seed or None,
+    }
+    if isinstance(budget, str):
+        changes["budget_seconds"] = parse_budget(budget)
+    elif budget is not None:
+        changes["budget_seconds"] = float(budget)
+    return replace(base, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _fingerprint(keys: tuple[str, ...], labels: np.ndarray, task: Task) -> str:
+    """Return a hash of all that a study's scores rest on."""
+    digest = hashlib.sha256("\n".join(keys).encode())
+    digest.update(labels.tobytes())
+    digest.update(json.dumps(task.to_json(), sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _write_record(
+    folder: Path, settings: Settings, data: Source, test: Source | None, mark: str
+) -> None:
+    """Write down what a resume needs, or check it against what is there.
+
+    Raises:
+        UserError: If the folder holds another study, or something else.
+    """
+    path = folder / STUDY_FILE
+    if path.exists():
+        old = json.loads(path.read_text("utf-8"))
+        if old["fingerprint"] != mark:
+            raise UserError(
+                f"Output folder must be new or of a study of the same data, got "
+                f"{folder}, whose study saw other examples, labels or metric. "
+                "Choose another --out."
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(
+            f"Output folder must be new or empty, got {folder}. Choose another --out."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "settings": settings.to_json(),
+        "data": _place(data),
+        "test": _place(test),
+        "fingerprint": mark,
+    }
+    draft = path.with_suffix(".writing")
+    draft.write_text(json.dumps(record, indent=2), "utf-8")
+    draft.replace(path)
+
+
+def _place(data: Source | None) -> str | None:
+    """Return where data lie, as far as that can be written down."""
+    if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
+        return str(Path(data).absolute())
+    return data if isinstance(data, str) else None
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / STUDY_FILE
+    if not path.exists():
+        raise UserError(
+            f"Folder must hold a study ({STUDY_FILE}), got {folder}. Give the --out "
+            "folder of a `fewshot fit`."
+        )
+    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return record
+
+
+def _new_folder() -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    return cache_folder() / "studies" / stamp

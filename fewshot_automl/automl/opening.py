@@ -1,0 +1,57 @@
+"""What a study tries before the oracle is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config, Space
+from fewshot_automl.trial.design import dear_defaults, rung_zero
+from fewshot_automl.trial.forecast import Forecast
+
+History = Sequence[tuple[Config, Outcome]]
+
+AFFORDABLE_SHARE: Final = 0.2
+"""Of the budget, for pushing all examples once through one backbone in rung 0."""
+DEAR_SHARE: Final = 0.4
+"""Of the time left, for one dear trial of the opening."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """Rung 0 on every affordable backbone, then the dear methods at their defaults."""
+
+    space: Space
+    """The study's space."""
+    forecast: Forecast
+    """What trials cost."""
+    budget_seconds: float | None
+    """Of the whole command."""
+
+    def affordable(self) -> list[str]:
+        """Return the backbones whose features fit the budget, cheapest first."""
+        cards = self.forecast.workbench.cards
+        costs = {card.id: self.forecast.embedding_seconds(card.id) for card in cards}
+        limit = (self.budget_seconds or float("inf")) * AFFORDABLE_SHARE
+        return sorted((n for n in costs if costs[n] <= limit), key=costs.__getitem__)
+
+    def __call__(self, history: History) -> list[Config]:
+        """Return what must be tried first, given the history so far."""
+        tried = {config for config, _ in history}
+        first = rung_zero(self.space, self.affordable())
+        if any(config not in tried for config in first):
+            return first
+        return first + self._dear(history)
+
+    def _dear(self, history: History) -> list[Config]:
+        """Return the dear defaults, without those that would eat the budget."""
+        configs = dear_defaults(self.space, history)
+        if self.budget_seconds is None:
+            return configs
+        limit = self.budget_seconds * DEAR_SHARE
+        tried = {config for config, _ in history}
+        return [
+            config
+            for config in configs
+            if config in tried or self.forecast.trial_seconds(config, history) <= limit
+        ]

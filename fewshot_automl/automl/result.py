@@ -1,0 +1,94 @@
+"""What a fit gives back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fewshot_automl.automl.scoring import Score
+from fewshot_automl.errors import UserError
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.predictor import Predictor
+from fewshot_automl.space import Config
+from fewshot_automl.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULT_FILE: Final = "result.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A finished study: the model, an honest score, and all that was tried."""
+
+    folder: Path
+    """Holds `model/`, `result.json`, `report.html`, the ledger and predictions."""
+    task: Task
+    """What was learnt."""
+    score: Score
+    """The metric to expect on new data, with its interval."""
+    config: Config
+    """The winner."""
+    history: Sequence[tuple[Config, Outcome]]
+    """Every trial."""
+    predictor: Predictor
+    """The winner, fitted to all labelled examples and read back from `model/`."""
+    summary: dict[str, Any]
+    """What `result.json` holds."""
+
+    @property
+    def test_scores(self) -> dict[str, float] | None:
+        """Return accuracy, macro-F1, log loss and n on the test data, if given."""
+        scores: dict[str, float] | None = self.summary["test"]
+        return scores
+
+    def trials(self) -> "pd.DataFrame":
+        """Return one row a trial: number, status, score, cost and its Config."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "number": number,
+                    "status": outcome.status,
+                    "mean": outcome.mean,
+                    "standard_error": outcome.standard_error,
+                    "cost_seconds": outcome.cost_seconds,
+                    "reason": outcome.reason,
+                    **config.to_json(),
+                }
+                for number, (config, outcome) in enumerate(self.history)
+            ]
+        )
+
+    def report(self) -> Path:
+        """Return the HTML report, writing it if it is not there."""
+        from fewshot_automl.report import write_report
+
+        return write_report(self.folder, self.summary, list(self.history))
+
+    def __str__(self) -> str:
+        """Return the answer in three lines."""
+        lines = [f"Best: {self.config}", f"Expect {self.score}"]
+        if self.test_scores:
+            scores = ", ".join(f"{k} {v:.3f}" for k, v in self.test_scores.items())
+            lines.append(f"On the test data: {scores}")
+        return "\n".join(lines)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the summary of a finished study.
+
+    Raises:
+        UserError: If the folder holds none.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        raise UserError(
+            f"Folder must hold {RESULT_FILE}, got {folder}. Finish the study with: "
+            f"fewshot resume {folder}"
+        )
+    summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return summary

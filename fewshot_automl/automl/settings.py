@@ -1,0 +1,81 @@
+"""What a fit was asked for, in a form that a resume can read again."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fewshot_automl.errors import UserError
+from fewshot_automl.task import Modality, TargetKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that shapes a study besides the data.
+
+    A field, a CLI flag and a key of `study.json` have one name.
+
+    >>> Settings(budget_seconds=60.0, methods=("probe",)).methods
+    ('probe',)
+    """
+
+    target: str | None = None
+    """Column of labels; not needed for class folders."""
+    text: str | None = None
+    """Column of texts; None infers it."""
+    image: str | None = None
+    """Column of images; None infers it."""
+    modality: Modality | None = None
+    """What an example is; None infers it."""
+    target_kind: TargetKind | None = None
+    """What the target is; None infers it."""
+    metric: str | None = None
+    """Objective to maximise; None takes the target kind's default."""
+    budget_seconds: float | None = 300.0
+    """Wall time of the whole command, final fit included; None for no limit."""
+    trials: int | None = None
+    """Most trials of the study; None for no limit."""
+    backbones: tuple[str, ...] | None = None
+    """Backbones to search; None takes all whose weights are at hand."""
+    methods: tuple[str, ...] | None = None
+    """Methods to search; None takes all that fit the modality."""
+    seed: int = 0
+    """Of folds, suggestions and trainings."""
+    is_strict: bool = False
+    """Whether unreadable examples are an error instead of being left out."""
+    storage: str | None = None
+    """Optuna storage URL; None keeps a journal file in the output folder."""
+    oracle: str = "gp"
+    """Row of `ORACLES`."""
+    executor: str = "in_process"
+    """Row of `EXECUTORS`."""
+    workers: int = 1
+    """Trials that run side by side."""
+    device: str | None = None
+    """Where to train; None chooses."""
+
+    def __post_init__(self) -> None:
+        """Check what no other room checks."""
+        if self.budget_seconds is None and self.trials is None:
+            raise UserError(
+                "Budget must be a time or a number of trials, got neither. "
+                "Give --budget 5min or --trials 20."
+            )
+        if self.seed < 0:
+            raise UserError(f"Seed must be 0 or more, got {self.seed}. Use 0.")
+        for name in ("backbones", "methods"):
+            if getattr(self, name) == ():
+                raise UserError(f"{name} must name at least one, got none.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Settings":
+        """Return the settings that `to_json` wrote."""
+        known = {field.name for field in fields(cls)}
+        read: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in known
+        }
+        return cls(**read)
