@@ -6,14 +6,42 @@ from types import MappingProxyType
 from typing import Self
 
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.card import Card, Modality, read_card
+from fewshot_automl.backbones.card import Card, Modality, from_json, read_card
 from fewshot_automl.backbones.zoo_folders import shipped_folder, user_folders
 from fewshot_automl.errors import CardError, unknown_name
 
+CARD_FILE = "card.json"
+"""Name of the card in a folder of weights."""
+
 
 def card_files(folder: Path) -> list[Path]:
-    """Return the card files of a zoo folder: directly in it or one folder down."""
-    return sorted([*folder.glob("*.toml"), *folder.glob("*/*.toml")])
+    """Return the card files of a zoo folder.
+
+    They are ``id.toml``, directly in it or in a folder for the modality, and
+    ``id/card.json`` beside weights.
+    """
+    found = [*folder.glob("*.toml"), *folder.glob("*/*.toml")]
+    return sorted(found) + sorted(folder.glob(f"*/{CARD_FILE}"))
+
+
+def read_card_file(path: Path) -> Card:
+    """Read one of `card_files`.
+
+    Raises:
+        CardError: If it is wrong, or is not named as its card is.
+    """
+    if path.suffix == ".toml":
+        return read_card(path)
+    try:
+        card = from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path} must be readable, got {error}.") from error
+    if card.id != path.parent.name:
+        raise CardError(
+            f"{path}: id must be the folder's name {path.parent.name!r}, "
+            f"got {card.id!r}. Rename one of them."
+        )
+    return card
 
 
 class Zoo:
@@ -46,10 +74,18 @@ class Zoo:
     def load(cls, folders: Sequence[Path]) -> Self:
         """Read every card of some folders; those that do not exist are empty.
 
+        A ``card.json`` beside weights whose id an earlier folder has is no second
+        card: the folder holds weights for that one.
+
         Raises:
             CardError: If a card is wrong or an id appears twice.
         """
-        return cls([read_card(path) for f in folders for path in card_files(f)])
+        cards: list[Card] = []
+        for path in (path for folder in folders for path in card_files(folder)):
+            known = {card.id for card in cards}
+            if path.name != CARD_FILE or path.parent.name not in known:
+                cards.append(read_card_file(path))
+        return cls(cards)
 
     @classmethod
     def shipped(cls) -> Self:

@@ -1,0 +1,289 @@
+"""Taking a user's own fine-tuned folder into the zoo."""
+
+import dataclasses
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fewshot_automl.backbones.card import (
+    Card,
+    ImageInput,
+    ImagePooling,
+    Interpolation,
+    TextInput,
+    TextPooling,
+)
+from fewshot_automl.backbones.zoo import CARD_FILE, Zoo
+from fewshot_automl.backbones.zoo_folders import user_folder
+from fewshot_automl.errors import CardError, DataError
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+_FLOPS_TOKENS = 128
+_MOST_TOKENS = 512
+_LORA_NAMES = (
+    ("query", "value"),
+    ("q_proj", "v_proj"),
+    ("query_proj", "value_proj"),
+    ("q_lin", "v_lin"),
+    ("attn.q", "attn.v"),
+    ("attn.Wqkv",),
+    ("attn.qkv", "attn.proj"),
+    ("conv_pw", "conv_pwl"),
+    ("pwconv1", "pwconv2"),
+    ("conv1", "conv2"),
+)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CardError(f"{path} must be a JSON file, got {error}.") from error
+    if not isinstance(values, dict):
+        raise CardError(f"{path} must be a JSON object, got {values!r:.40}.")
+    return values
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return _json(path) if path.exists() else {}
+
+
+def _check_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise DataError(f"PATH must be a folder, got {path}. Name another.")
+    files = sorted(item.name for item in path.iterdir() if item.is_file())
+    if (path / "adapter_config.json").exists():
+        raise DataError(
+            f"{path} must hold a whole model, got a peft adapter. Merge it first: "
+            "model.merge_and_unload().save_pretrained(FOLDER)."
+        )
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        if name not in files:
+            raise DataError(
+                f"{path} must hold {name}, got {', '.join(files) or 'nothing'}. "
+                "Save the model with save_pretrained (transformers) or save_for_hf "
+                "(timm); pickled weights are never read."
+            )
+
+
+def _text_input(path: Path, config: dict[str, Any]) -> TextInput:
+    said = _optional_json(path / "sentence_bert_config.json").get("max_seq_length")
+    tokenizer = _optional_json(path / "tokenizer_config.json").get("model_max_length")
+    positions = config.get("max_position_embeddings", _MOST_TOKENS)
+    known = [said] if said else [tokenizer or _MOST_TOKENS, positions, _MOST_TOKENS]
+    pooling: TextPooling = "mean"
+    rows = _optional_json(path / "1_Pooling" / CONFIG_FILE)
+    if rows.get("pooling_mode_cls_token"):
+        pooling = "cls"
+    elif rows.get("pooling_mode_lasttoken"):
+        pooling = "last"
+    modules = path / "modules.json"
+    return TextInput(
+        max_tokens=int(min(known)),
+        pooling=pooling,
+        normalize=modules.exists() and "Normalize" in modules.read_text("utf-8"),
+    )
+
+
+def _image_input(path: Path, config: dict[str, Any]) -> ImageInput:
+    recipe = {**config, **config.get("pretrained_cfg", {})}
+    pooling: ImagePooling = "avg"
+    if config.get("global_pool") in ("token", "map"):
+        pooling = config["global_pool"]
+    filters: dict[str, Interpolation] = {
+        name: name for name in ("nearest", "bilinear", "bicubic", "lanczos")
+    }
+    try:
+        return ImageInput(
+            size=int(recipe["input_size"][-1]),
+            mean=tuple(map(float, recipe["mean"])),
+            std=tuple(map(float, recipe["std"])),
+            interpolation=filters[recipe["interpolation"]],
+            crop_fraction=float(recipe["crop_pct"]),
+            pooling=pooling,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CardError(
+            f"{path / CONFIG_FILE} must hold timm's pretrained_cfg (input_size, mean, "
+            f"std, interpolation, crop_pct), got {error!r}. Save with save_for_hf."
+        ) from error
+
+
+def _draft(path: Path, id: str, license: str) -> Card:
+    """Return a card whose measured facts are still to be filled in."""
+    config = _json(path / CONFIG_FILE)
+    is_timm = "architecture" in config
+    if not is_timm and "model_type" not in config:
+        raise CardError(
+            f"{path / CONFIG_FILE} must have model_type (transformers) or architecture "
+            f"(timm), got {', '.join(sorted(config)[:5])}. Save the model again."
+        )
+    if not is_timm and not (path / TOKENIZER_FILE).exists():
+        raise CardError(
+            f"{path} must hold {TOKENIZER_FILE}, got none. Save the tokenizer there: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
+        )
+    recipe = _image_input(path, config) if is_timm else _text_input(path, config)
+    return Card(
+        id=id,
+        family="timm" if is_timm else "transformers",
+        modality="image" if is_timm else "text",
+        architecture=str(config["architecture" if is_timm else "model_type"]),
+        config=dict(config.get("model_args", {})) if is_timm else config,
+        license=license,
+        license_source="said when the folder was added",
+        paper="none: the user's own weights",
+        pretraining=f"the user's own, from {path.name}",
+        parameters=1,
+        width=1,
+        depth=1,
+        flops=1,
+        flops_at=recipe.size if isinstance(recipe, ImageInput) else _FLOPS_TOKENS,
+        facts_source="measured on the network when the folder was added",
+        input=recipe,
+        blocks="",
+        lora_targets=(),
+        group=str(config.get("architecture", config.get("model_type"))).split("_")[0],
+        prior_rank=1,
+        prior_source="the user added it",
+    )
+
+
+def measure(draft: Card, folder: Path | None) -> tuple[Card, frozenset[str]]:
+    """Return a card with the facts of its network, and its tensors' names.
+
+    The network is built without memory for weights, so this takes seconds at most.
+
+    Args:
+        draft: A card whose parameters, width, depth, flops, blocks and LoRA targets
+            are to be replaced.
+        folder: Where a configuration lies that the card does not hold.
+
+    Raises:
+        CardError: If there is no such network.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from fewshot_automl.backbones.load import LOADERS
+    from fewshot_automl.backbones.rows import MASK
+
+    with torch.device("meta"):
+        module, anatomy = LOADERS[draft.family](draft, folder)
+        module.eval()
+        recipe = draft.input
+        if isinstance(recipe, ImageInput):
+            batch = {"pixels": torch.zeros(1, 3, recipe.size, recipe.size)}
+        else:
+            ones = torch.ones(1, draft.flops_at, dtype=torch.int64)
+            batch = {"input_ids": ones, MASK: ones}
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            mask = batch.get(MASK)
+            hidden = anatomy.begin(module, batch)
+            context = anatomy.context(module, hidden, mask)
+            for index in range(anatomy.depth):
+                hidden = anatomy.step(module, hidden, context, index)
+            anatomy.finish(module, hidden, mask)
+    lora = next(
+        (
+            targets
+            for targets in _LORA_NAMES
+            if all(anatomy.modules_named(module, (target,), 0) for target in targets)
+        ),
+        (),
+    )
+    first = anatomy.blocks[0][0]
+    card = dataclasses.replace(
+        draft,
+        parameters=sum(p.numel() for p in module.parameters()),
+        width=anatomy.width,
+        depth=anatomy.depth,
+        flops=counter.get_total_flops(),
+        blocks=first.rpartition(".")[0] or first,
+        lora_targets=lora,
+    )
+    return card, frozenset(module.state_dict())
+
+
+def _bring_weights(source: Path, target: Path, wanted: frozenset[str]) -> None:
+    """Write the encoder's tensors, without a classifier and its model's prefix."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+
+    try:
+        with safe_open(source, "pt") as file:
+            names = set(file.keys())
+            needed = {name for name in wanted if "num_batches" not in name}
+            prefixes = {""} | {f"{name.split('.')[0]}." for name in names}
+            prefix = next(
+                (p for p in sorted(prefixes) if {p + n for n in needed} <= names), None
+            )
+            if prefix is None:
+                lacking = sorted(needed - names)[:3]
+                raise CardError(
+                    f"{source} must hold the tensors of its architecture, got none "
+                    f"named {', '.join(lacking)}. Save the model again."
+                )
+            kept = {
+                n: file.get_tensor(prefix + n) for n in wanted if prefix + n in names
+            }
+    except SafetensorError as error:
+        raise CardError(f"{source} must be a safetensors file, got {error}.") from error
+    save_file(kept, target, metadata={"format": "pt"})
+
+
+def add(
+    path: Path,
+    *,
+    id: str | None = None,
+    license: str = "unconfirmed: the user's own weights",
+    is_replacing: bool = False,
+) -> Card:
+    """Take a folder of fine-tuned weights into the user's own zoo.
+
+    The folder is one that transformers' ``save_pretrained`` wrote, with a
+    ``tokenizer.json``, or timm's ``save_for_hf``. The encoder's weights are copied; a
+    classifier is left out. Facts are measured on the network.
+
+    Args:
+        path: The folder; only read.
+        id: Name of the backbone; None: the folder's name.
+        license: SPDX expression, if there is one.
+        is_replacing: Whether a backbone that was added before may be replaced.
+
+    Raises:
+        DataError: If the folder does not hold what is needed, or the name is taken.
+        CardError: If the weights are not those of a network we can build.
+    """
+    _check_folder(path)
+    name = id or re.sub(r"[^a-z0-9._-]+", "-", path.resolve().name.lower()).strip("-._")
+    home = user_folder()
+    target = home / name
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise DataError(
+            "id must be of lower-case letters, digits, '.', '_' and '-', "
+            f"got {name!r}. Choose another."
+        )
+    if name in Zoo.known() and not (is_replacing and (target / CARD_FILE).exists()):
+        raise DataError(
+            f"id must be new, got {name!r}, which the zoo has. Choose another."
+        )
+    card, wanted = measure(_draft(path, name, license), path)
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as work:
+        made = Path(work) / name
+        made.mkdir()
+        _bring_weights(path / WEIGHTS_FILE, made / WEIGHTS_FILE, wanted)
+        for beside in (CONFIG_FILE, TOKENIZER_FILE):
+            if (path / beside).exists():
+                shutil.copyfile(path / beside, made / beside)
+        (made / CARD_FILE).write_text(card.to_json(), "utf-8")
+        if target.exists():
+            target.rename(Path(work) / "replaced")
+        made.rename(target)
+    return card
