@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO
 
 from fewshot_automl.backbones.hashing import copy_stream, disk_full
 from fewshot_automl.errors import CardError
@@ -86,7 +86,7 @@ def copy_member(
         if size > shutil.disk_usage(folder).free:
             raise disk_full(folder, size)
         return copy_stream(
-            cast(BinaryIO, stream),
+            stream,
             target,
             limit=min(size, MOST_BYTES),
             what=f"{file} in {archive.name}",

@@ -6,12 +6,21 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from fewshot_automl.errors import CardError, OutOfTime
 from fewshot_automl.places import cache_folder
 
 _CHUNK = 1 << 20
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """Gives bytes: a file, or a member of an archive."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most so many bytes, none at the end."""
+        ...
 
 
 def check_deadline(deadline: float | None) -> None:
@@ -40,7 +49,7 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def copy_stream(
-    source: BinaryIO,
+    source: Readable,
     target: BinaryIO,
     *,
     limit: int,

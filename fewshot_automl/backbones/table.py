@@ -1,6 +1,7 @@
 """A typed reader of one TOML or JSON table that names what is wrong where."""
 
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any
 
 from fewshot_automl.errors import CardError
@@ -29,7 +30,9 @@ from 1 up, got '384'. Correct the card.
             "Correct the card."
         )
 
-    def _take(self, name: str, kind: type, allowed: str, default: object) -> Any:
+    def _take(
+        self, name: str, kind: type | UnionType, allowed: str, default: object
+    ) -> Any:
         if name not in self._left:
             if default is not ...:
                 return default
@@ -71,7 +74,7 @@ from 1 up, got '384'. Correct the card.
 
     def fraction(self, name: str) -> float:
         """Take a number above 0 and at most 1."""
-        value = self._take(name, int | float, "a number above 0 up to 1", ...)  # type: ignore[arg-type]
+        value = self._take(name, int | float, "a number above 0 up to 1", ...)
         if not 0 < value <= 1:
             raise self.wrong(name, "a number above 0 up to 1", value)
         return float(value)
@@ -83,7 +86,7 @@ from 1 up, got '384'. Correct the card.
     def numbers(self, name: str, length: int) -> tuple[float, ...]:
         """Take a list of so many numbers."""
         allowed = f"a list of {length} numbers"
-        values = self._take(name, list | tuple, allowed, ...)  # type: ignore[arg-type]
+        values = self._take(name, list | tuple, allowed, ...)
         if len(values) != length or not all(isinstance(v, int | float) for v in values):
             raise self.wrong(name, allowed, values)
         return tuple(float(value) for value in values)
@@ -93,7 +96,7 @@ from 1 up, got '384'. Correct the card.
     ) -> tuple[str, ...]:
         """Take a list of strings."""
         fallback: object = ... if default is None else default
-        values = self._take(name, list | tuple, "a list of texts", fallback)  # type: ignore[arg-type]
+        values = self._take(name, list | tuple, "a list of texts", fallback)
         if not all(isinstance(value, str) and value for value in values):
             raise self.wrong(name, "a list of texts", values)
         return tuple(values)
@@ -110,7 +113,7 @@ from 1 up, got '384'. Correct the card.
 
     def tables(self, name: str) -> list["Table"]:
         """Take a list of tables; an absent one is empty."""
-        values = self._take(name, list | tuple, "a list of tables", ())  # type: ignore[arg-type]
+        values = self._take(name, list | tuple, "a list of tables", ())
         for value in values:
             if not isinstance(value, Mapping):
                 raise self.wrong(name, "a list of tables", values)
