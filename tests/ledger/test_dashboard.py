@@ -45,7 +45,7 @@ def get(app, path):
         "wsgi.input": io.BytesIO(),
         "wsgi.errors": io.StringIO(),
     }
-    body = b"".join(app(environ, lambda status, headers: answer.update(status=status)))
+    body = b"".join(app(environ, lambda status, *_: answer.update(status=status)))
     assert answer["status"].startswith("200"), (answer, body)
     return json.loads(body)
 

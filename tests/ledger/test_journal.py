@@ -76,7 +76,7 @@ def test_a_foreign_writer_that_lives_is_waited_for(journal):
     lock_file.symlink_to(journal)
     threading.Timer(0.2, lock_file.unlink).start()
     began = time.monotonic()
-    lock = JournalLock(journal, patience_seconds=30)
+    lock = JournalLock(journal, patience_seconds=30.0)
     lock.acquire()
     assert 0.1 < time.monotonic() - began < 5
     lock.release()

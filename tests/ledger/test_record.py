@@ -248,22 +248,23 @@ def test_two_ledgers_may_write_to_one_journal(tmp_path):
     assert left.history()[0][1].is_done
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a journal and, after each finish, its length then."""
+    folder = tmp_path_factory.mktemp("whole")
+    ledger = fresh(folder)
+    journal = folder / "study.journal"
+    marks = []
+    for config, outcome in [(PROBE, DONE), (LORA, FAILED), (LORA, STOPPED)]:
+        number = ledger.start(config)
+        ledger.finish(number, outcome)
+        marks.append((journal.stat().st_size, outcome))
+    ledger.start(PROBE)
+    return journal.read_bytes(), marks
+
+
 class TestKilledAtAnyByte:
     """A journal cut anywhere opens, keeps what was acknowledged, and goes on."""
-
-    @pytest.fixture(scope="class")
-    def whole(self, tmp_path_factory):
-        """Return a journal and, after each finish, its length then."""
-        folder = tmp_path_factory.mktemp("whole")
-        ledger = fresh(folder)
-        journal = folder / "study.journal"
-        marks = []
-        for config, outcome in [(PROBE, DONE), (LORA, FAILED), (LORA, STOPPED)]:
-            number = ledger.start(config)
-            ledger.finish(number, outcome)
-            marks.append((journal.stat().st_size, outcome))
-        ledger.start(PROBE)
-        return journal.read_bytes(), marks
 
     def check(self, folder, whole, cut):
         content, marks = whole

@@ -1,0 +1,92 @@
+"""Every executor of the table keeps the same promises."""
+
+import math
+import time
+
+import pytest
+
+from fewshot_automl.errors import OutOfTime, UnknownNameError, UserError
+from fewshot_automl.executors import EXECUTORS, Executor, executor_named
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config
+
+
+def evaluate(config: Config, deadline: float | None) -> Outcome:
+    """Return a score, or fail, as the Config says."""
+    if config["x"] == 3:
+        raise MemoryError("no room")
+    if config["x"] == 4:
+        raise OutOfTime("late")
+    time.sleep(0.02 * (5 - config.number("x")))  # the later, the quicker
+    return Outcome(status="done", mean=math.sin(config.number("x")), scores=(0.1, 0.2))
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request):
+    workers = 1 if request.param == "in_process" else 2
+    executor = executor_named(request.param, workers)
+    yield executor
+    executor.shutdown()
+
+
+def drain(executor):
+    finished = []
+    while batch := executor.wait(20.0):
+        finished += batch
+    return finished
+
+
+def test_it_has_the_shape_of_an_executor(executor):
+    assert isinstance(executor, Executor)
+    assert executor.slots >= 1
+
+
+def test_outcomes_are_the_same_in_the_order_of_submission(executor):
+    configs = [Config.of({"x": x}) for x in range(6)]
+    tickets = [executor.submit(evaluate, config, None) for config in configs]
+    by_ticket = {done.ticket: done for done in drain(executor)}
+    assert [ticket.number for ticket in tickets] == list(range(6))
+    results = [by_ticket[ticket] for ticket in tickets]
+    assert [r.value and r.value.to_json() for r in results] == [
+        None if x in (3, 4) else evaluate(Config.of({"x": x}), None).to_json()
+        for x in range(6)
+    ]
+    assert [(type(r.error), str(r.error)) for r in results if r.error] == [
+        (MemoryError, "no room"),
+        (OutOfTime, "late"),
+    ]
+
+
+def test_nothing_submitted_is_nothing_to_wait_for(executor):
+    began = time.monotonic()
+    assert executor.wait() == []
+    assert executor.wait(5.0) == []
+    assert time.monotonic() - began < 1
+
+
+def test_every_call_is_returned_once(executor):
+    tickets = [executor.submit(abs, -x) for x in range(5)]
+    finished = drain(executor)
+    assert sorted(done.ticket.number for done in finished) == [
+        ticket.number for ticket in tickets
+    ]
+    assert drain(executor) == []
+
+
+def test_it_can_be_shut_down_twice_and_with_work_waiting(executor):
+    for _ in range(4):
+        executor.submit(abs, -1)
+    executor.shutdown()
+    executor.shutdown()
+    assert executor.wait(1.0) == []
+
+
+def test_a_name_the_table_lacks_is_refused():
+    with pytest.raises(UnknownNameError, match="Closest: 'processes'"):
+        executor_named("process", 2)
+
+
+@pytest.mark.parametrize(("name", "workers"), [("in_process", 2), ("processes", 0)])
+def test_a_number_of_workers_it_cannot_have_is_refused(name, workers):
+    with pytest.raises(UserError, match="workers must be 1"):
+        executor_named(name, workers)

@@ -1,0 +1,39 @@
+import pytest
+
+from fewshot_automl.executors import InProcess
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+class Panic(BaseException):
+    """Stands for a panic of Rust code, which is no Exception."""
+
+
+def panic():
+    raise Panic("at the disco")
+
+
+def test_nothing_runs_before_wait():
+    ran = []
+    executor = InProcess()
+    executor.submit(ran.append, 1)
+    assert ran == []
+    executor.wait()
+    assert ran == [1]
+
+
+def test_ctrl_c_is_not_a_result():
+    executor = InProcess()
+    executor.submit(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        executor.wait()
+    assert executor.wait() == []
+
+
+def test_a_panic_is_a_result():
+    executor = InProcess()
+    executor.submit(panic)
+    (done,) = executor.wait()
+    assert isinstance(done.error, Panic)

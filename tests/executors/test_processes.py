@@ -1,0 +1,196 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fewshot_automl.errors import TrialError, UserError
+from fewshot_automl.executors import LocalProcesses
+
+
+def die(name):
+    os.kill(os.getpid(), getattr(signal, name))
+    time.sleep(30)
+
+
+def leave(code):
+    os._exit(code)
+
+
+def threads():
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def process_id():
+    return os.getpid()
+
+
+def unpicklable():
+    return lambda: None
+
+
+class Fussy(Exception):
+    """Cannot be made from one argument, hence not unpickled."""
+
+    def __init__(self, left, right):
+        super().__init__(f"{left} and {right}")
+
+
+def fuss():
+    raise Fussy(1, 2)
+
+
+def sleepy(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def fork_and_die():
+    if os.fork() == 0:
+        time.sleep(4)  # holds the pipes of its dead parent open
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def make(workers=1, **settings):
+        made.append(LocalProcesses(workers, **settings))
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.shutdown()
+
+
+def one(executor):
+    (done,) = executor.wait(20.0)
+    return done
+
+
+def test_a_killed_worker_is_one_failed_result(make):
+    executor = make(2)
+    slow = executor.submit(sleepy, 1.0)
+    killed = executor.submit(die, "SIGKILL")
+    first, second = one(executor), one(executor)
+    assert first.ticket == killed
+    assert isinstance(first.error, TrialError)
+    assert "killed by SIGKILL, perhaps for want of memory" in str(first.error)
+    assert (second.ticket, second.value) == (slow, 1.0)  # its neighbour lived
+    executor.submit(abs, -3)
+    assert one(executor).value == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [((die, "SIGSEGV"), "killed by SIGSEGV"), ((leave, 3), "with exit code 3")],
+)
+def test_the_reason_says_how_the_worker_died(make, call, words):
+    executor = make()
+    executor.submit(*call)
+    assert words in str(one(executor).error)
+
+
+def test_a_grandchild_does_not_hide_a_death(make):
+    executor = make()
+    executor.submit(fork_and_die)
+    began = time.monotonic()
+    assert "SIGKILL" in str(one(executor).error)
+    assert time.monotonic() - began < 3.5
+
+
+def test_an_idle_worker_that_died_costs_no_call(make):
+    executor = make()
+    executor.submit(process_id)
+    os.kill(one(executor).value, signal.SIGKILL)
+    time.sleep(0.2)
+    executor.submit(abs, -4)
+    assert one(executor).value == 4
+
+
+def test_a_worker_is_used_again(make):
+    executor = make()
+    executor.submit(process_id)
+    executor.submit(process_id)
+    assert one(executor).value == one(executor).value != os.getpid()
+
+
+@pytest.mark.parametrize("told", ["1", None])
+def test_workers_are_told_their_threads(make, monkeypatch, told):
+    if told is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    executor = make(2)
+    executor.submit(threads)
+    assert one(executor).value == (told or "3")
+    assert os.environ.get("OMP_NUM_THREADS") == told
+    explicit = make(1, threads_each=7)
+    explicit.submit(threads)
+    assert one(explicit).value == "7"
+
+
+def test_what_cannot_be_pickled_is_a_failed_result_or_a_user_error(make):
+    executor = make()
+    executor.submit(unpicklable)
+    assert isinstance(one(executor).error, (AttributeError, pickle.PicklingError))
+    executor.submit(fuss)
+    error = one(executor).error
+    assert isinstance(error, TrialError)
+    assert str(error) == "Fussy: 1 and 2"
+    with pytest.raises(UserError, match="must be picklable"):
+        executor.submit(lambda: None)
+
+
+def test_waiting_ends_when_the_time_is_out(make):
+    executor = make()
+    executor.submit(sleepy, 30.0)
+    began = time.monotonic()
+    assert executor.wait(0.2) == []
+    assert executor.wait(0.0) == []
+    assert time.monotonic() - began < 2
+    executor.shutdown()
+    assert time.monotonic() - began < 6
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from fewshot_automl.executors import LocalProcesses\n"
+        "if __name__ == '__main__':\n"
+        "    executor = LocalProcesses(1)\n"
+        "    executor.submit(os.getpid)\n"
+        "    print(executor.wait()[0].value, flush=True)\n"
+        "    executor.submit(time.sleep, 60)\n"
+        "    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    with parent:
+        worker = int(parent.stdout.readline())
+        time.sleep(0.3)
+        parent.kill()
+    end = time.monotonic() + 5
+    while is_running(worker):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process):
+    """Return whether a process runs; a zombie nobody reaped does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -1,0 +1,147 @@
+"""A study killed with SIGKILL at random moments loses nothing that was finished.
+
+Run as a script it is the victim: a study on a toy function, as a command would run
+it. Each time `Ledger.finish` has returned, the number goes to a side file.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fewshot_automl.executors import executor_named
+from fewshot_automl.ledger import INTERRUPTED, Ledger
+from fewshot_automl.oracle.sobol import SobolOracle
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Choice, Config, Float, Int, Space, When
+from fewshot_automl.study import SECONDS_USED, Budget, run
+
+SPACE = Space(
+    (
+        Choice(name="method", options=("probe", "lora")),
+        Float(name="lr", low=1e-5, high=1e-1, log=True),
+        Int(name="rank", low=1, high=64, log=True, when=(When("method", ("lora",)),)),
+    )
+)
+TRIALS = 30
+OPENING = [SPACE.default(), SPACE.default(method="lora")]
+
+
+@dataclass(frozen=True)
+class SleepyScore:
+    """Scores a Config after a nap."""
+
+    seconds: float = 0.03
+
+    def __call__(self, config: Config, deadline: float | None) -> Outcome:
+        time.sleep(self.seconds)
+        lr = config.number("lr")
+        if lr > 0.05:
+            raise FloatingPointError("loss became NaN")
+        return Outcome(
+            status="done", mean=1 - lr, scores=(1 - lr,), cost_seconds=self.seconds
+        )
+
+
+def victim(folder: str, executor_name: str) -> None:
+    """Start or resume the study in a folder, and run it to its end."""
+    started = time.monotonic()
+    side = os.open(f"{folder}/finished", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    def acknowledge(event):
+        if event.kind == "finished":
+            os.write(side, f"{event.number}\n".encode())
+            os.fsync(side)
+
+    ledger = Ledger.open(folder, study="toy", space=SPACE)
+    ledger.interrupt_running()
+    executor = executor_named(executor_name, 1 if executor_name == "in_process" else 2)
+    used = ledger.notes().get(SECONDS_USED, 0.0)
+    run(
+        SPACE,
+        SleepyScore(),
+        oracle=SobolOracle(),
+        ledger=ledger,
+        executor=executor,
+        budget=Budget(started=started, trials=TRIALS, used_before=used),
+        opening=lambda history: OPENING,
+        on_event=acknowledge,
+    )
+    executor.shutdown()
+
+
+def start(folder: Path, executor: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, __file__, str(folder), executor],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+def killed_after_progress(folder: Path, executor: str, luck: random.Random) -> bool:
+    """Run the victim, kill it some time after its first step; say if it was alive."""
+    journal = folder / "study.journal"
+    size = journal.stat().st_size if journal.exists() else 0
+    process = start(folder, executor)
+    while process.poll() is None:
+        if journal.exists() and journal.stat().st_size > size:
+            break
+        time.sleep(0.002)
+    time.sleep(luck.uniform(0.0, 0.15))
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def acknowledged(folder: Path) -> list[int]:
+    side = folder / "finished"
+    return [int(line) for line in side.read_text().split()] if side.exists() else []
+
+
+@pytest.mark.parametrize(
+    "executor", ["in_process", pytest.param("processes", marks=pytest.mark.slow)]
+)
+def test_nothing_finished_is_lost_and_nothing_done_twice(tmp_path, executor):
+    luck = random.Random(executor)
+    kills = 0
+    known: dict[int, tuple[Config, dict]] = {}
+    while kills < 6:
+        assert killed_after_progress(tmp_path, executor, luck), "it ran to its end"
+        kills += 1
+        history = Ledger.open(tmp_path, study="toy", space=SPACE).history()
+        for number in acknowledged(tmp_path):
+            config, outcome = history[number]
+            assert outcome.status in ("done", "failed")
+            row = (config, outcome.to_json())
+            assert known.setdefault(number, row) == row
+    assert start(tmp_path, executor).wait() == 0
+
+    ledger = Ledger.open(tmp_path, study="toy", space=SPACE)
+    history = ledger.history()
+    assert all(history[n][0] == config for n, (config, _) in known.items())
+    ended = [point for point, outcome in history if outcome.status != "stopped"]
+    assert len(ended) == len(set(ended)) == TRIALS
+    assert ended[:2] == OPENING or executor == "processes"
+    stopped = [outcome for _, outcome in history if outcome.status == "stopped"]
+    assert all(outcome.reason == INTERRUPTED for outcome in stopped)
+    assert len(stopped) <= kills * (1 if executor == "in_process" else 2)
+    assert len(acknowledged(tmp_path)) == len(set(acknowledged(tmp_path)))
+    assert ledger.notes()[SECONDS_USED] > 0
+    if executor == "in_process":
+        assert ended == uninterrupted(tmp_path / "whole")
+
+
+def uninterrupted(folder: Path) -> list[Config]:
+    """Return the Configs of a study that nobody killed."""
+    folder.mkdir()
+    victim(str(folder), "in_process")
+    history = Ledger.open(folder, study="toy", space=SPACE).history()
+    return [config for config, _ in history]
+
+
+if __name__ == "__main__":
+    victim(sys.argv[1], sys.argv[2])

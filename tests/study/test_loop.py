@@ -1,0 +1,383 @@
+"""The loop on two-line functions, with a fake clock and a scripted oracle."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from fewshot_automl.errors import OutOfTime, RunError, UserError
+from fewshot_automl.executors import InProcess, LocalProcesses
+from fewshot_automl.ledger import INTERRUPTED, Ledger
+from fewshot_automl.oracle.oracle import tried
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config, Int, Space
+from fewshot_automl.study import SECONDS_USED, Budget, Patience, run, trial_seed
+
+SPACE = Space((Int(name="x", low=0, high=999),))
+
+
+def config(x):
+    return Config.of({"x": x})
+
+
+@dataclass
+class Clock:
+    """Tells a time that only moves when told to."""
+
+    now: float = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def evaluate(self, point, deadline):
+        """Take `x` seconds, but no longer than allowed."""
+        end = self.now + point.number("x")
+        if deadline is not None and end > deadline:
+            self.now = deadline
+            raise OutOfTime("the deadline came first")
+        self.now = end
+        return Outcome(status="done", mean=point.number("x"), cost_seconds=1.0)
+
+
+@dataclass
+class Scripted:
+    """Proposes what a list says, by what is not yet tried, and remembers its calls."""
+
+    points: list
+    calls: list = field(default_factory=list)
+
+    def suggest(self, space, history, n, seed):
+        self.calls.append((list(history), n, seed))
+        seen = tried(history)
+        return [config(x) for x in self.points if config(x) not in seen][:n]
+
+
+class Seeded:
+    """Proposes by its seed alone, as a random search does."""
+
+    def suggest(self, space, history, n, seed):
+        seen = tried(history)
+        order = (config((seed + 37 * step) % 1000) for step in range(1000))
+        return [point for point in order if point not in seen][:n]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger.open(tmp_path, study="toy", space=SPACE)
+
+
+@pytest.fixture
+def go(ledger):
+    """Return a `run` with everything filled in that a test leaves out."""
+
+    def go(evaluate=None, *, points=range(1, 1000), clock=None, **parts):
+        clock = clock or Clock()
+        parts = {
+            "oracle": Scripted(list(points)),
+            "ledger": ledger,
+            "executor": InProcess(),
+            "budget": Budget(started=clock(), trials=3),
+            "clock": clock,
+            **parts,
+        }
+        return run(SPACE, evaluate or clock.evaluate, **parts)
+
+    return go
+
+
+def points_of(end):
+    return [point["x"] for point, _ in end.history]
+
+
+def statuses_of(end):
+    return [outcome.status for _, outcome in end.history]
+
+
+def test_trials_are_counted(go, ledger):
+    end = go()
+    assert (points_of(end), end.ending) == ([1, 2, 3], "trials")
+    assert [(p, o.to_json()) for p, o in end.history] == [
+        (p, o.to_json()) for p, o in ledger.history()
+    ]
+    assert not end.interrupted
+
+
+def test_the_opening_goes_first_and_follows_the_history(go):
+    asked = []
+
+    def opening(history):
+        asked.append(len(history))
+        second = [config(30)] if any(o.is_done for _, o in history) else []
+        return [config(10), config(20), *second]
+
+    end = go(opening=opening, budget=Budget(started=100.0, trials=5))
+    assert points_of(end) == [10, 20, 30, 1, 2]
+    assert asked == [0, 1, 2, 3, 4]
+
+
+def test_the_oracle_sees_history_and_seeds(go):
+    oracle = Scripted([1, 2, 3])
+    go(oracle=oracle, seed=7)
+    assert [seed for _, _, seed in oracle.calls] == [trial_seed(7, k) for k in range(3)]
+    assert [len(history) for history, _, _ in oracle.calls] == [0, 1, 2]
+    assert all(outcome.is_done for _, outcome in oracle.calls[2][0])
+
+
+def test_time_is_spent_exactly(go, ledger):
+    """1+2+3 = 6 s fit into 8; the next, of 4 s, is stopped at the end."""
+    clock = Clock()
+    budget = Budget(started=98.0, seconds=10.0)  # 2 s went by before the study
+    end = go(clock=clock, budget=budget)
+    assert statuses_of(end) == ["done", "done", "done", "stopped"]
+    assert end.history[3][1].reason == "the deadline came first"
+    assert end.history[3][1].cost_seconds == 2.0
+    assert (end.ending, clock.now) == ("seconds", 108.0)
+    assert ledger.notes()[SECONDS_USED] == 10.0
+
+
+def test_the_reserve_is_kept(go):
+    clock = Clock()
+    deadlines = []
+
+    def evaluate(point, deadline):
+        deadlines.append(deadline)
+        return clock.evaluate(point, deadline)
+
+    end = go(
+        evaluate,
+        clock=clock,
+        budget=Budget(started=100.0, seconds=20.0),
+        reserve=lambda history: 2.0 * len(history),
+    )
+    assert deadlines == [120.0, 118.0, 116.0, 114.0, 112.0]
+    assert statuses_of(end) == ["done"] * 4 + ["stopped"]
+    assert (end.ending, clock.now) == ("seconds", 112.0)
+
+
+def test_what_does_not_fit_is_not_started(go):
+    clock = Clock()
+    end = go(
+        clock=clock,
+        points=[50, 3, 60, 4, 70],
+        opening=lambda history: [config(200), config(1)],
+        forecast=lambda point, history: point.number("x"),
+        budget=Budget(started=100.0, seconds=10.0),
+    )
+    assert points_of(end) == [1, 3, 4]
+    assert statuses_of(end) == ["done"] * 3
+    assert (end.ending, clock.now) == ("seconds", 108.0)
+
+
+def test_patience_with_misfits_ends(go):
+    oracle = Scripted(list(range(100, 900)))
+    end = go(
+        oracle=oracle,
+        forecast=lambda point, history: point.number("x"),
+        budget=Budget(started=100.0, seconds=10.0),
+        patience=Patience(misfits=3),
+    )
+    assert (points_of(end), end.ending, len(oracle.calls)) == ([], "seconds", 3)
+
+
+def test_a_slow_oracle_is_paid_from_the_budget(go):
+    clock = Clock()
+
+    class Slow(Scripted):
+        def suggest(self, space, history, n, seed):
+            clock.now += 6.0
+            return super().suggest(space, history, n, seed)
+
+    end = go(
+        clock=clock, oracle=Slow([1, 2]), budget=Budget(started=100.0, seconds=10.0)
+    )
+    assert (points_of(end), end.ending, clock.now) == ([1], "seconds", 113.0)
+
+
+def test_no_time_at_all_starts_nothing(go):
+    oracle = Scripted([1])
+    budget = Budget(started=100.0, seconds=5.0, used_before=5.0)
+    end = go(oracle=oracle, budget=budget)
+    assert (end.history, end.ending, oracle.calls) == ([], "seconds", [])
+
+
+def test_an_exhausted_space_ends(go):
+    end = go(points=[1, 2], budget=Budget(started=100.0, trials=9))
+    assert (points_of(end), end.ending) == ([1, 2], "exhausted")
+
+
+def test_no_config_is_tried_twice_whatever_the_oracle_says(go):
+    class Stubborn:
+        def suggest(self, space, history, n, seed):
+            return [config(5)]
+
+    end = go(
+        oracle=Stubborn(),
+        opening=lambda history: [config(4), config(4)],
+        budget=Budget(started=100.0, trials=9),
+    )
+    assert (points_of(end), end.ending) == ([4, 5], "exhausted")
+
+
+def test_a_failing_trial_ends_nothing(go):
+    raised = {1: MemoryError(), 2: RuntimeError("CUDA"), 3: OutOfTime("late")}
+
+    def evaluate(point, deadline):
+        if point["x"] in raised:
+            raise raised[point["x"]]
+        return None if point["x"] == 4 else Outcome(status="done", mean=1.0)
+
+    end = go(evaluate, budget=Budget(started=100.0, trials=5))
+    assert statuses_of(end) == ["failed", "failed", "stopped", "failed", "done"]
+    assert [outcome.reason for _, outcome in end.history] == [
+        "MemoryError",
+        "RuntimeError: CUDA",
+        "late",
+        "evaluate must return a finished Outcome, got None",
+        "",
+    ]
+
+
+def test_nothing_but_failures_is_an_error(go, ledger):
+    def evaluate(point, deadline):
+        raise RuntimeError(f"no weights {point.number('x') % 2:.0f}")
+
+    with pytest.raises(RunError) as caught:
+        go(
+            evaluate,
+            budget=Budget(started=100.0, trials=99),
+            patience=Patience(failures=4),
+        )
+    assert str(caught.value).count("no weights") == 2
+    assert "first 4 trials failed" in str(caught.value)
+    assert len(ledger.history()) == 4
+
+
+def test_failures_after_a_done_trial_are_endured(go):
+    def evaluate(point, deadline):
+        if point["x"] > 1:
+            raise RuntimeError("no")
+        return Outcome(status="done", mean=1.0)
+
+    end = go(
+        evaluate,
+        budget=Budget(started=100.0, trials=20),
+        patience=Patience(failures=4),
+    )
+    assert statuses_of(end) == ["done"] + ["failed"] * 19
+
+
+def test_ctrl_c_ends_with_what_there_is(go, ledger):
+    def evaluate(point, deadline):
+        if point["x"] == 2:
+            raise KeyboardInterrupt
+        return Outcome(status="done", mean=1.0)
+
+    end = go(evaluate)
+    assert end.interrupted
+    assert statuses_of(end) == ["done", "stopped"]
+    assert end.history[1][1].reason == INTERRUPTED
+    again = go()
+    assert points_of(again) == [1, 2, 2, 3]  # what was broken off is tried again
+    assert statuses_of(again) == ["done", "stopped", "done", "done"]
+
+
+@pytest.mark.parametrize("killed_at", range(5))
+def test_a_resumed_study_equals_one_never_killed(tmp_path, go, killed_at):
+    def study(ledger, evaluate):
+        return go(
+            evaluate,
+            ledger=ledger,
+            oracle=Seeded(),
+            opening=lambda history: [config(500), config(501)],
+            budget=Budget(started=100.0, trials=6),
+        )
+
+    def evaluate(point, deadline):
+        return Outcome(status="done", mean=point.number("x"))
+
+    def killed(point, deadline):
+        if len([o for _, o in first.history() if o.is_done]) == killed_at:
+            raise SystemExit  # nothing catches it, as nothing catches SIGKILL
+        return evaluate(point, deadline)
+
+    whole = study(Ledger.open(tmp_path / "w", study="toy", space=SPACE), evaluate)
+    first = Ledger.open(tmp_path / "k", study="toy", space=SPACE)
+    with pytest.raises(SystemExit):
+        study(first, killed)
+    resumed = Ledger.open(tmp_path / "k", study="toy", space=SPACE)
+    assert resumed.interrupt_running() == 1
+    end = study(resumed, evaluate)
+    assert [row for row in end.history if row[1].is_done] == list(whole.history)
+    assert len(end.history) == len(whole.history) + 1
+
+
+def test_a_display_hears_of_everything(go):
+    events = []
+    budget = Budget(started=100.0, seconds=100.0, trials=2)
+    go(on_event=events.append, budget=budget)
+    assert [(e.kind, e.number, e.outcome.status, e.trials_left) for e in events] == [
+        ("started", 0, "running", 1),
+        ("finished", 0, "done", 1),
+        ("started", 1, "running", 0),
+        ("finished", 1, "done", 0),
+    ]
+    assert [e.seconds_left for e in events] == [100.0, 99.0, 99.0, 97.0]
+    assert [len(e.history) for e in events] == [1, 1, 2, 2]
+
+
+def test_settings_are_checked():
+    for wrong in ({"misfits": 0}, {"failures": 0}, {"grace_seconds": -1.0}):
+        with pytest.raises(UserError):
+            Patience(**wrong)
+
+
+def slow_square(point, deadline):
+    time.sleep(0.2 if point["x"] == 1 else 0.02)
+    return Outcome(status="done", mean=point.number("x") ** 2)
+
+
+def sleep_for_ever(point, deadline):
+    if point["x"] == 1:
+        return Outcome(status="done", mean=1.0)
+    time.sleep(60)
+    return Outcome(status="done", mean=math.nan)
+
+
+def test_slots_are_kept_busy(go):
+    oracle = Scripted(list(range(1, 9)))
+    executor = LocalProcesses(2)
+    end = go(
+        slow_square,
+        oracle=oracle,
+        executor=executor,
+        budget=Budget(started=100.0, trials=8),
+    )
+    executor.shutdown()
+    assert points_of(end) == list(range(1, 9))
+    assert [outcome.mean for _, outcome in end.history] == [
+        float(x**2) for x in range(1, 9)
+    ]
+    pending = [sum(o.status == "running" for _, o in h) for h, _, _ in oracle.calls]
+    assert pending == [0] + [1] * 7
+
+
+def test_a_trial_that_does_not_come_back_is_given_up(go):
+    executor = LocalProcesses(2)
+    for _ in range(2):  # workers take a while to start
+        executor.submit(slow_square, config(2), None)
+    while executor.wait():
+        pass
+    began = time.monotonic()
+    end = go(
+        sleep_for_ever,
+        executor=executor,
+        clock=time.monotonic,
+        budget=Budget(started=began, seconds=2.0),
+        patience=Patience(grace_seconds=0.3),
+    )
+    assert 2.2 < time.monotonic() - began < 7
+    executor.shutdown()
+    assert statuses_of(end) == ["done", "stopped", "stopped"]
+    assert end.history[1][1].reason == "did not come back by its deadline"
+    assert end.ending == "seconds"
