@@ -19,6 +19,8 @@ from fewshot_automl.features.shard import (
     row_bytes,
 )
 
+__all__ = ["FeatureStore", "Row", "StoreSettings", "StoreStats"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:

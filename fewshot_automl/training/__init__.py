@@ -1,1 +1,36 @@
-"""TODO training."""
+"""Trains any module on any rows: the loop, schedules, batches, losses, places."""
+
+from fewshot_automl.training.batches import balanced, shuffled
+from fewshot_automl.training.gradients import Loss, Rows
+from fewshot_automl.training.loop import train
+from fewshot_automl.training.losses import (
+    balanced_class_weights,
+    cross_entropy,
+    supervised_contrastive,
+)
+from fewshot_automl.training.placement import (
+    Placement,
+    choose_placement,
+    launch,
+    visible_devices,
+)
+from fewshot_automl.training.schedules import SCHEDULES
+from fewshot_automl.training.settings import TrainingLog, TrainingSettings
+
+__all__ = [
+    "SCHEDULES",
+    "Loss",
+    "Placement",
+    "Rows",
+    "TrainingLog",
+    "TrainingSettings",
+    "balanced",
+    "balanced_class_weights",
+    "choose_placement",
+    "cross_entropy",
+    "launch",
+    "shuffled",
+    "supervised_contrastive",
+    "train",
+    "visible_devices",
+]

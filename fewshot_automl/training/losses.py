@@ -1,0 +1,95 @@
+"""What a run minimises.
+
+The loop hands a loss the outputs and labels of the whole batch, those of other
+processes included, so no loss has to know that there are several.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from fewshot_automl.errors import ShapeError
+
+
+def cross_entropy(
+    logits: Float[Tensor, "examples classes"],
+    labels: Int[Tensor, " examples"],
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Float[Tensor, " classes"] | None = None,
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of a batch.
+
+    Args:
+        logits: Unnormalised scores.
+        labels: Class indices.
+        label_smoothing: Share of the target spread evenly over all classes.
+        class_weights: Weight of each class, see `balanced_class_weights`. The sum
+            is divided by the number of examples, not of weights: a batch that holds
+            only a rare class then counts for more, as it should.
+
+    >>> round(float(cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2]))), 4)
+    1.3863
+    """
+    return functional.cross_entropy(
+        logits,
+        labels,
+        weight=None if class_weights is None else class_weights.to(logits),
+        label_smoothing=label_smoothing,
+        reduction="none",
+    ).mean()
+
+
+def balanced_class_weights(
+    labels: Int[Tensor, " examples"], classes: int
+) -> Float[Tensor, " classes"]:
+    """Return weights that give each class the same say; their mean over examples is 1.
+
+    Args:
+        labels: Class indices of the training examples, negative for unlabelled.
+        classes: Number of classes; one without examples gets weight 0.
+
+    >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
+    tensor([0.6667, 2.0000])
+    """
+    counts = torch.bincount(labels[labels >= 0], minlength=classes).float()
+    present = int((counts > 0).sum())
+    if present == 0:
+        raise ShapeError("Labels must hold at least 1 labelled example, got 0.")
+    weights = counts.sum() / (present * counts)
+    return torch.where(counts > 0, weights, torch.zeros_like(weights))
+
+
+def supervised_contrastive(
+    embeddings: Float[Tensor, "examples width"],
+    labels: Int[Tensor, " examples"],
+    temperature: float = 0.1,
+) -> Float[Tensor, ""]:
+    """Return the loss that pulls each class together and pushes the others away.
+
+    Args:
+        embeddings: Vectors of any length; they are normalised here.
+        labels: Class indices.
+        temperature: Divides cosines; smaller looks at nearer neighbours.
+
+    Returns:
+        The mean over the examples that have another of their class in the batch,
+        or 0 (with a gradient of 0) if none has.
+
+    Source:
+        Khosla et al., NeurIPS 2020, eq. 2 (L_out), a mean in place of the sum.
+    """
+    directions = functional.normalize(embeddings, dim=1)
+    itself = torch.eye(labels.shape[0], dtype=torch.bool, device=labels.device)
+    cosines = directions @ directions.T / temperature
+    log_shares = cosines - cosines.masked_fill(itself, -torch.inf).logsumexp(
+        dim=1, keepdim=True
+    )
+    positives = (labels[:, None] == labels[None, :]) & ~itself
+    counts = positives.sum(dim=1)
+    has_positive = counts > 0
+    if not bool(has_positive.any()):
+        return embeddings.sum() * 0.0
+    sums = log_shares.masked_fill(~positives, 0.0).sum(dim=1)
+    return -(sums[has_positive] / counts[has_positive]).mean()

@@ -1,0 +1,87 @@
+"""How the learning rate moves through a run: multipliers of its peak."""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+Schedule = Callable[[int, int, float], float]
+"""Takes step (from 0), steps and warm-up fraction; returns a multiplier in (0, 1]."""
+
+
+def constant(step: int, steps: int, warmup_fraction: float) -> float:
+    """Return 1 after a linear warm-up.
+
+    The warm-up starts above 0: a few-shot run may have eight steps, and a step at
+    learning rate 0 is a step wasted.
+
+    >>> [constant(step, 8, 0.5) for step in range(5)]
+    [0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    warm = _warm_steps(steps, warmup_fraction)
+    return min(1.0, (step + 1) / (warm + 1))
+
+
+def linear(step: int, steps: int, warmup_fraction: float) -> float:
+    """Return a multiplier that falls to 0 in a straight line after the warm-up.
+
+    >>> [linear(step, 4, 0.0) for step in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    warm = _warm_steps(steps, warmup_fraction)
+    if step < warm:
+        return constant(step, steps, warmup_fraction)
+    return 1.0 - (step - warm) / (steps - warm)
+
+
+def cosine(step: int, steps: int, warmup_fraction: float) -> float:
+    """Return a multiplier that falls to 0 along half a cosine after the warm-up.
+
+    Source:
+        Loshchilov and Hutter, ICLR 2017, eq. 5, one period.
+    """
+    warm = _warm_steps(steps, warmup_fraction)
+    if step < warm:
+        return constant(step, steps, warmup_fraction)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / (steps - warm)))
+
+
+_ONE_CYCLE_START: Final = 1 / 25
+_ONE_CYCLE_END: Final = _ONE_CYCLE_START / 1e4
+
+
+def one_cycle(step: int, steps: int, warmup_fraction: float) -> float:
+    """Return a multiplier that rises and falls along half cosines.
+
+    It starts at 1/25 and ends at 1/250,000; the warm-up fraction is the rise.
+
+    Source:
+        Smith and Topin, 2017 (arXiv:1708.07120), with the constants of
+        ``torch.optim.lr_scheduler.OneCycleLR``.
+    """
+    if steps == 1:
+        return 1.0
+    peak = warmup_fraction * steps - 1
+    if step <= peak:
+        at = step / peak if peak > 0 else 1.0
+        return _half_cosine(_ONE_CYCLE_START, 1.0, at)
+    return _half_cosine(1.0, _ONE_CYCLE_END, (step - peak) / (steps - 1 - peak))
+
+
+def _half_cosine(start: float, end: float, at: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * at))
+
+
+def _warm_steps(steps: int, warmup_fraction: float) -> int:
+    return min(int(warmup_fraction * steps), steps - 1)
+
+
+SCHEDULES: Final[Mapping[str, Schedule]] = MappingProxyType(
+    {
+        "constant": constant,
+        "linear": linear,
+        "cosine": cosine,
+        "one_cycle": one_cycle,
+    }
+)
+"""Every schedule by its name."""

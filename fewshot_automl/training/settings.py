@@ -1,0 +1,86 @@
+"""What a run is told and what it tells afterwards."""
+
+import math
+from dataclasses import dataclass
+
+from fewshot_automl.errors import ShapeError, unknown_name
+from fewshot_automl.training.schedules import SCHEDULES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """Says how long and how hard to train.
+
+    >>> TrainingSettings(steps=40, batch_size=32, learning_rate=2e-4).schedule
+    'one_cycle'
+    """
+
+    steps: int
+    """Updates of the weights."""
+    batch_size: int
+    """Examples an update is meant to see, over all processes."""
+    learning_rate: float
+    """Peak learning rate."""
+    head_learning_rate: float | None = None
+    """Peak learning rate of what lies under ``module.head``; `None`: the same."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled decay; biases, norms and other vectors are spared."""
+    schedule: str = "one_cycle"
+    """A name in `schedules.SCHEDULES`."""
+    warmup_fraction: float = 0.1
+    """Share of the steps in which the learning rate rises, in [0, 1)."""
+    max_grad_norm: float = 1.0
+    """Gradients longer than this are shortened to it; infinity never does."""
+    converged_loss: float = 0.0
+    """The run ends early after 5 steps in a row below this; 0 never does."""
+    validate_every: int = 0
+    """Steps between calls of `validate`; 0 calls it only after the last."""
+    seed: int = 0
+    """Decides dropout; the order of examples is the sampler's."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        for name in ("steps", "batch_size"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
+            value = getattr(self, name)
+            if value is not None:
+                _require(name, value, value > 0, "greater than 0")
+        for name in ("learning_rate", "head_learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if value is not None:
+                _require(name, value, math.isfinite(value), "finite")
+        for name in ("weight_decay", "converged_loss", "validate_every", "seed"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        is_share = 0 <= self.warmup_fraction < 1
+        _require("warmup_fraction", self.warmup_fraction, is_share, "in [0, 1)")
+        if self.schedule not in SCHEDULES:
+            raise unknown_name(
+                "schedule", self.schedule, SCHEDULES, "training.schedules.SCHEDULES"
+            )
+
+
+def _require(name: str, value: object, is_allowed: bool, allowed: str) -> None:
+    if not is_allowed:
+        raise ShapeError(f"{name} must be {allowed}, got {value}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingLog:
+    """Says what happened in a run."""
+
+    losses: tuple[float, ...]
+    """Loss of each step, over the whole batch."""
+    seconds: float
+    """Wall time."""
+    best_step: int | None
+    """Step after which `validate` was best and whose weights were kept; or `None`."""
+    best_score: float | None
+    """What `validate` returned then."""
+    parts: int
+    """Pieces each batch was cut into for lack of memory; 1 is none."""
+
+    @property
+    def steps(self) -> int:
+        """Return the number of updates made."""
+        return len(self.losses)
