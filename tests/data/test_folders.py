@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewshot_automl.data import Columns, audit, read, read_inputs, read_like
+from fewshot_automl.errors import DataError
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def draw(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def pets(tmp_path):
+    for seed in range(6):
+        name = ["cat10", "cat9"][seed % 2]
+        draw(tmp_path / "pets" / name / f"{seed}.png", seed)
+    return tmp_path / "pets"
+
+
+def test_folders_are_classes_in_natural_order(pets):
+    dataset = read(pets)
+    assert dataset.task.modality == "image"
+    assert dataset.task.class_names == ("cat9", "cat10")
+    assert dataset.columns == Columns()
+    assert dataset.examples.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.examples.origins[0] == str(pets / "cat9" / "1.png")
+    assert isinstance(dataset.examples.inputs[0], Path)
+
+
+def test_hidden_files_are_ignored_and_others_are_named(pets):
+    (pets / ".DS_Store").write_text("x")
+    (pets / "cat9" / "._1.png").write_text("x")
+    (pets / "cat9" / "notes.txt").write_text("x")
+    (pets / "none").mkdir()
+    dataset = read(pets)
+    assert len(dataset.examples) == 6
+    kinds = {finding.kind: finding.where for finding in dataset.findings}
+    assert kinds["ignored file"] == (str(pets / "cat9" / "notes.txt"),)
+    assert kinds["empty folder"] == (str(pets / "none"),)
+
+
+def test_one_more_level_belongs_to_the_class(pets):
+    draw(pets / "cat9" / "monday" / "7.png", 7)
+    assert read(pets).examples.labels.tolist().count(0) == 4
+
+
+def test_images_beside_the_classes_are_unlabelled(pets):
+    draw(pets / "new.png", 8)
+    draw(pets / "unlabelled" / "x.png", 9)
+    dataset = read(pets)
+    assert len(dataset.examples.unlabelled()) == 2
+    assert "2 unlabelled" in dataset.inferred[-1]
+
+
+def test_splits_are_read_apart(pets):
+    root = pets.parent / "all"
+    root.mkdir()
+    for split, first in (("train", 0), ("val", 20), ("test", 40)):
+        for seed in range(4):
+            draw(root / split / "ab"[seed % 2] / f"{seed}.png", first + seed)
+    train = read(root)
+    assert "Split: read 'train' of 'all', not" in train.inferred[0]
+    assert "/train/" in train.examples.origins[0]
+    assert "/val/" in read(root, split="validation").examples.origins[0]
+    test = read_like(root, train.task, train.columns)
+    assert all("/test/" in origin for origin in test.origins)
+    assert len(read_inputs(root, train.task, train.columns)) == 12
+    with pytest.raises(DataError, match="Split must be one of"):
+        read(root, split="third")
+
+
+def test_a_class_named_train_is_no_split(pets):
+    draw(pets / "train" / "1.png", 10)
+    assert read(pets).task.class_names == ("cat9", "cat10", "train")
+
+
+def test_a_split_that_is_not_there_is_refused(pets):
+    with pytest.raises(DataError, match="it has no splits"):
+        read(pets, split="test")
+
+
+def test_flat_folders_can_be_predicted_for_but_not_learnt_from(pets):
+    dataset = read(pets)
+    flat = pets / "cat9"
+    examples = read_inputs(flat, dataset.task, dataset.columns)
+    assert len(examples) == 3
+    with pytest.raises(DataError, match="one folder for each class"):
+        read(flat)
+
+
+def test_a_folder_without_images_says_how_to_lay_them_out(tmp_path):
+    with pytest.raises(DataError, match="Make one folder of images for each class"):
+        read(tmp_path)
+
+
+def test_a_folder_of_split_tables_reads_the_training_table(tmp_path):
+    (tmp_path / "train.csv").write_text("t,y\ngood,p\nbad,n\n")
+    (tmp_path / "test.csv").write_text("t,y\nfine,p\n")
+    dataset = read(tmp_path, target="y")
+    test = read_like(tmp_path, dataset.task, dataset.columns, "y")
+    assert dataset.examples.inputs == ("good", "bad")
+    assert test.inputs == ("fine",)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
+def test_real_images_and_texts_pass_the_audit():
+    flowers = read(SHARED / "flowers5" / "train")
+    found = audit(flowers, test=read(SHARED / "flowers5" / "test").examples)
+    found.raise_if_fatal()
+    assert (len(found.examples), found.examples.labels.max()) == (200, 4)
+
+    questions = read(SHARED / "trec6" / "train.csv", target="label")
+    test = read_like(SHARED / "trec6/test.csv", questions.task, questions.columns)
+    found = audit(questions, test=test)
+    found.raise_if_fatal()
+    assert questions.task.class_names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+    assert len(found.examples) == 2000
+    assert len(test) == 490

@@ -1,0 +1,133 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fewshot_automl.data import Columns, read
+from fewshot_automl.errors import DataError, TaskError
+from fewshot_automl.inputs import open_image
+
+LABELS = ["n", "p"]
+PIXELS = np.arange(2 * 10 * 10 * 3, dtype=np.uint8).reshape(2, 10, 10, 3)
+
+
+def test_lists_of_texts_with_labels_beside_them():
+    dataset = read(["so good", "so bad"], labels=["p", "n"])
+    assert dataset.task.class_names == ("n", "p")
+    assert dataset.columns == Columns()
+    assert dataset.examples.origins == ("row 0", "row 1")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [np.array(["a b", "c"]), np.array(["a b", "c"], dtype=object), ("a b", "c")],
+)
+def test_arrays_and_tuples_of_texts(texts):
+    assert read(texts, labels=np.array([0, 1])).examples.inputs == ("a b", "c")
+
+
+def test_whole_numbers_have_no_decimals_and_missing_ones_no_label():
+    frame = pd.DataFrame(
+        {"t": ["good", "bad", "hm", "eh"], "y": [1.0, 0.0, np.nan, None]},
+        index=[10, 20, 30, 40],
+    )
+    dataset = read(frame, target="y")
+    assert dataset.task.class_names == ("0", "1")
+    assert dataset.examples.labels.tolist() == [1, 0, -1, -1]
+    assert dataset.examples.origins[1] == "row 20"
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", "object"])
+def test_every_kind_of_pandas_column(dtype):
+    labels = pd.Series(["p", "n", None]).astype(dtype)
+    frame = pd.DataFrame({"t": pd.Series(["good", "bad", "hm"], dtype="string")})
+    dataset = read(frame.assign(y=labels), target="y")
+    assert dataset.examples.labels.tolist() == [1, 0, -1]
+
+
+def test_nullable_integers_and_booleans():
+    frame = pd.DataFrame({"t": ["good", "bad", "hm"]})
+    whole = frame.assign(y=pd.array([1, 0, None], dtype="Int64"))
+    truth = frame.assign(y=pd.array([True, False, None], dtype="boolean"))
+    assert read(whole, target="y").task.class_names == ("0", "1")
+    assert read(truth, target="y").task.class_names == ("False", "True")
+    assert read(truth, target="y").examples.labels.tolist() == [1, 0, -1]
+
+
+def test_a_series_is_a_column_of_texts():
+    dataset = read(pd.Series(["good", "bad"], index=["a", "b"]), labels=LABELS)
+    assert dataset.examples.origins == ("row a", "row b")
+
+
+def test_mappings_of_columns_and_lists_of_rows():
+    columns = {"t": ["good", "bad"], "y": ["p", "n"]}
+    rows = [{"t": "good", "y": "p"}, {"t": "bad", "y": "n"}]
+    for source in (columns, rows):
+        dataset = read(source, target="y")
+        assert dataset.examples.inputs == ("good", "bad")
+        assert dataset.columns == Columns(text="t", target="y")
+
+
+def test_arrays_of_images():
+    dataset = read(PIXELS, labels=LABELS)
+    assert dataset.task.modality == "image"
+    np.testing.assert_array_equal(dataset.examples.inputs[1], PIXELS[1])
+    grey = read(PIXELS[..., :1], labels=LABELS).examples.inputs[0]
+    assert isinstance(grey, np.ndarray)
+    assert grey.shape == (10, 10)
+
+
+def test_float_pixels_are_scaled_by_the_whole_set_and_said():
+    light = read(PIXELS.astype(np.float32), labels=LABELS)
+    unit = read(PIXELS / 255.0, labels=LABELS)
+    for dataset in (light, unit):
+        np.testing.assert_array_equal(dataset.examples.inputs[0], PIXELS[0])
+        assert "read as 8 bits" in dataset.inferred[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK", "I;16", "F"])
+def test_pillow_images_of_every_mode_can_be_opened_again(mode):
+    picture = Image.new(mode, (9, 7))
+    image = read([picture, picture], labels=LABELS).examples.inputs[0]
+    assert isinstance(image, np.ndarray)
+    assert open_image(image).size == (9, 7)
+
+
+def test_bytes_and_paths_are_images(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(buffer, "PNG")
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+    for item in (buffer.getvalue(), tmp_path / "a.png", str(tmp_path / "a.png")):
+        dataset = read([item, item], labels=LABELS)
+        assert dataset.task.modality == "image"
+        assert open_image(dataset.examples.inputs[0]).size == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ([], "at least one row"),
+        (pd.DataFrame({"t": [], "y": []}), "at least one row"),
+        (np.zeros((4, 3)), "images of shape"),
+        (np.zeros((2, 3, 8, 8)), r"transpose\(1, 2, 0\)"),
+        (np.full((2, 8, 8), -1.5), "between 0 and 1"),
+        (3, "got int"),
+        ({"t": ["a"], "y": ["p", "n"]}, "agree in length"),
+    ],
+)
+def test_what_is_no_data_is_refused(source, says):
+    with pytest.raises(DataError, match=says):
+        read(source, target="y")
+
+
+def test_labels_must_be_as_many_as_examples():
+    with pytest.raises(DataError, match=r"as many as the examples \(2\), got 1"):
+        read(["a", "b"], labels=["p"])
+
+
+def test_lists_as_labels_are_multilabel():
+    rows = [{"t": "good", "y": ["a", "b"]}, {"t": "bad", "y": ["a"]}]
+    with pytest.raises(TaskError, match="one class a row"):
+        read(rows, target="y")
