@@ -5,7 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_automl.backbones.hashing import check_deadline, known_sha256
+from fewshot_automl.backbones.hashing import (
+    check_deadline,
+    disk_full,
+    is_disk_full,
+    known_sha256,
+)
 from fewshot_automl.backbones.lock import Locked, lock_path, read_lock, write_lock
 from fewshot_automl.backbones.package_source import NotAtHand
 from fewshot_automl.backbones.sources import HubSource
@@ -41,7 +46,7 @@ def _one(
     source: HubSource, file: str, revision: str | None, is_offline: bool
 ) -> Path | None:
     """Return a file from the hub or its cache; None if the repository lacks it."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -70,6 +75,8 @@ def _one(
             "terms on its page and run `hf auth login`."
         ) from error
     except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise disk_full(Path(constants.HF_HUB_CACHE)) from error
         raise NotAtHand(
             f"{source.repo} must be downloadable, got: "
             f"{str(error).strip().splitlines()[0]} Try again later."
@@ -196,8 +203,6 @@ def files_from(
             "no such file. Download the repository into it."
         )
     paths = _gather(source, one, deadline)
-    for path in paths.values():
-        known_sha256(path)
     locked = _locked(card_id, source)
     pinned = {source.file: source.sha256} if source.sha256 else {}
     pinned |= locked.files if locked else {}
