@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
 
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import Card, Modality, from_json, read_card
@@ -71,7 +70,7 @@ class Zoo:
         self._cards: Mapping[str, Card] = MappingProxyType(known)
 
     @classmethod
-    def load(cls, folders: Sequence[Path]) -> Self:
+    def load(cls, folders: Sequence[Path]) -> "Zoo":
         """Read every card of some folders; those that do not exist are empty.
 
         A ``card.json`` beside weights whose id an earlier folder has is no second
@@ -88,12 +87,12 @@ class Zoo:
         return cls(cards)
 
     @classmethod
-    def shipped(cls) -> Self:
+    def shipped(cls) -> "Zoo":
         """Read the cards that come with fewshot_automl, and no others."""
         return cls.load([shipped_folder()])
 
     @classmethod
-    def known(cls) -> Self:
+    def known(cls) -> "Zoo":
         """Read the shipped cards and the user's own (see `zoo_folders`)."""
         return cls.load([shipped_folder(), *user_folders()])
 
