@@ -18,6 +18,7 @@ from fewshot_automl.training.settings import TrainingLog, TrainingSettings
 __all__ = ["Loss", "Rows", "TrainingLog", "TrainingSettings", "train"]
 
 _CONVERGED_STEPS: Final = 5
+_FORECAST_AFTER: Final = 5
 
 
 def train(
@@ -56,7 +57,8 @@ def train(
             latest among equals, are the ones kept.
 
     Raises:
-        OutOfTime: If the deadline passes; the module keeps half-trained weights.
+        OutOfTime: If the deadline passes, or the steps left clearly cannot be made
+            before it; the module keeps half-trained weights.
         TrialError: If the loss is no number, or memory runs out.
     """
     if len(rows) != labels.shape[0]:
@@ -76,13 +78,14 @@ def train(
         team=team,
         seed=settings.seed,
     )
+    clock = _Clock(deadline, settings.steps, team)
     best = None if validate is None else _Best(module, validate, team)
     losses: list[float] = []
     try:
         module.train()
         with own_randomness(team.device):
             for step in range(settings.steps):
-                _check_clock(deadline, step, settings.steps, team)
+                clock.check(step)
                 value = gradients.compute(next(sampler), step, optimiser.clear)
                 if not math.isfinite(value):
                     raise TrialError(
@@ -114,9 +117,39 @@ def train(
     )
 
 
-def _check_clock(deadline: float | None, done: int, steps: int, team: Team) -> None:
-    if deadline is not None and team.any(time.monotonic() >= deadline):
-        raise OutOfTime(f"The deadline passed after {done} of {steps} training steps.")
+class _Clock:
+    """Ends a run whose deadline has passed, or clearly will before its last step."""
+
+    def __init__(self, deadline: float | None, steps: int, team: Team) -> None:
+        self._deadline = deadline
+        self._steps = steps
+        self._team = team
+        self._warm_since = 0.0
+
+    def check(self, done: int) -> None:
+        """Raise `OutOfTime` where going on is of no use.
+
+        The first step warms caches up and tells nothing about the others; a run is
+        given up early only if its rest needs twice the time that is left.
+        """
+        if self._deadline is None:
+            return
+        now = time.monotonic()
+        if done == 1:
+            self._warm_since = now
+        left = self._deadline - now
+        needs = 0.0
+        if done >= _FORECAST_AFTER:
+            needs = (now - self._warm_since) / (done - 1) * (self._steps - done)
+        if self._team.any(left <= 0):
+            raise OutOfTime(
+                f"The deadline passed after {done} of {self._steps} training steps."
+            )
+        if self._team.any(needs > 2 * left):
+            raise OutOfTime(
+                f"Given up after {done} of {self._steps} training steps: the rest "
+                f"needs {needs:.1f} s and {left:.1f} s are left."
+            )
 
 
 def _has_converged(losses: list[float], settings: TrainingSettings) -> bool:

@@ -77,7 +77,7 @@ def choose_placement(device: str | None = None) -> Placement:
         UserError: If the named device is not there.
     """
     visible = visible_devices()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if _is_launched() else 1
     local = int(os.environ.get("LOCAL_RANK", "0"))
     named = device or os.environ.get(DEVICE_VARIABLE)
     if named is None and os.environ.get("ACCELERATE_USE_CPU", "no") in _TRUE:
@@ -94,6 +94,18 @@ def choose_placement(device: str | None = None) -> Placement:
     if chosen.startswith("cuda") and torch.cuda.get_device_capability(chosen) >= (8, 0):
         precision = "bf16"
     return Placement(device=chosen, mixed_precision=precision, processes=processes)
+
+
+def _is_launched() -> bool:
+    """Return whether a launcher has told this process how to find the others.
+
+    A cluster may set ``WORLD_SIZE`` for a job that is not torch's: waiting for
+    processes that nobody started would never end.
+    """
+    is_connected = (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    )
+    return is_connected or {"RANK", "MASTER_ADDR"} <= os.environ.keys()
 
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})

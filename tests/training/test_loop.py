@@ -204,6 +204,17 @@ def test_a_passed_deadline_stops_and_says_how_far_it_got(monkeypatch):
     assert run(Net(), deadline=200.0, on_step=tick).seconds == 12
 
 
+def test_a_hopeless_run_is_given_up_before_its_deadline(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("fewshot_automl.training.loop.time", clock)
+
+    def tick(step, _):
+        clock.now += 50 if step == 1 else 1  # the first step tells nothing
+
+    with pytest.raises(OutOfTime, match=r"after 5 of 400 .* needs 395.0 s and 146.0 s"):
+        run(Net(), told=settings(steps=400), deadline=300.0, on_step=tick)
+
+
 def test_each_step_is_told():
     told = []
     log = run(Net(), on_step=lambda step, loss: told.append((step, loss)))

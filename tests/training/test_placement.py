@@ -21,7 +21,10 @@ from fewshot_automl.training.placement import (
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch):
-    for name in ("WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU", "FEWSHOT_DEVICE"):
+    for name in (
+        *("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR"),
+        *("ACCELERATE_USE_CPU", "FEWSHOT_DEVICE"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -49,6 +52,9 @@ def test_new_gpus_compute_in_bfloat16_and_old_ones_do_not(monkeypatch, gpus):
 
 def test_a_launched_process_takes_its_own_gpu(monkeypatch, gpus):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    assert choose_placement().processes == 1  # nobody says where the other is
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     chosen = choose_placement()
     assert (chosen.device, chosen.processes) == ("cuda:1", 2)
