@@ -54,8 +54,31 @@ class Confusion:
 class All:
     """Needs all probabilities at once."""
 
-    value: Callable[[np.ndarray, np.ndarray], float]
-    """Takes labels `[n]` and probabilities `[n, classes]`, returns a float or NaN."""
+    value: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    """Takes labels `[n]`, probabilities `[n, classes]` and how often each example
+    counts in each draw `[draws, n]` (whole numbers), returns `[draws]`, NaN where
+    undefined; see `one_by_one`."""
+
+
+def one_by_one(function: Callable[[np.ndarray, np.ndarray], float]) -> All:
+    """Return the measure that calls a plain metric once for every draw.
+
+    Args:
+        function: Takes labels `[n]` and probabilities `[n, classes]` with at least
+            one example, returns a float or NaN.
+
+    >>> measure = one_by_one(lambda labels, proba: float(len(labels)))
+    >>> measure.value(np.array([0]), np.array([[1.0]]), np.array([[1.0], [3.0]]))
+    array([1., 3.])
+    """
+
+    def value(labels: np.ndarray, proba: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        rows = [np.repeat(np.arange(len(w)), w.astype(np.int64)) for w in weights]
+        return np.array(
+            [function(labels[r], proba[r]) if r.size else np.nan for r in rows]
+        )
+
+    return All(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +114,7 @@ class Objective:
             case Confusion(value):
                 return float(value(confusion(labels, proba)[None])[0])
             case All(value):
-                return float(value(labels, proba))
+                return float(value(labels, proba, np.ones((1, len(labels))))[0])
         assert_never(self.measure)
 
     def orient(self, value: float) -> float:
@@ -308,7 +331,7 @@ OBJECTIVES: Final[dict[str, Objective]] = _table(
             description="Gap between confidence and accuracy over equal-mass bins.",
             direction="minimize",
             needs="proba",
-            measure=All(
+            measure=one_by_one(
                 lambda labels, proba: expected_calibration_error(proba, labels)
             ),
             best=0.0,
