@@ -16,6 +16,8 @@ from fewshot_automl.data.texts import normalised, text_findings
 from fewshot_automl.errors import DataError
 from fewshot_automl.task import UNLABELLED, Modality
 
+_OUT: Final = frozenset({"empty text", "unreadable image", "copy"})
+"""Kinds of findings whose examples are left out."""
 _ORDER: Final[dict[Severity, int]] = {"fatal": 0, "warning": 1, "note": 2}
 
 
@@ -40,9 +42,10 @@ class Audit:
         Raises:
             DataError: If a finding is fatal; it says what and what to do.
         """
-        fatal = [f for f in self.findings if f.severity == "fatal"]
-        if fatal:
-            raise DataError("\n".join(f"{f.message}{f.places()}" for f in fatal))
+        if any(finding.severity == "fatal" for finding in self.findings):
+            # What was left out may be why too little is left.
+            told = [f for f in self.findings if f.severity == "fatal" or f.kind in _OUT]
+            raise DataError("\n".join(f"{f.message}{f.places()}" for f in told))
 
 
 def audit(

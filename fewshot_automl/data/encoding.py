@@ -75,12 +75,28 @@ def mend(
             "Encoding: Windows-1252, since the file is not UTF-8 (first in "
             f"{places[0]}). If letters look wrong, save the file as UTF-8."
         )
-        return cells, (note,), ()
+        return cells, (note,), _foreign(cells, places)
     message = (
         f"The file mixes encodings: {len(places)} of its rows are not UTF-8 as the "
         "others are, and were read as Windows-1252. Check them, then save as UTF-8."
     )
     return cells, (), (Finding.at("encoding", "warning", message, places),)
+
+
+def _foreign(
+    cells: Mapping[str, Sequence[object]], places: Sequence[str]
+) -> tuple[Finding, ...]:
+    """Return a warning if the letters are not those of a Western language."""
+    letters = "".join(c for v in cells.values() for c in v if isinstance(c, str))
+    letters = "".join(filter(str.isalpha, letters))
+    ascii_letters = sum(map(str.isascii, letters))
+    if len(letters) < 20 or ascii_letters > len(letters) / 2:
+        return ()
+    message = (
+        "The file is neither UTF-8 nor, by its letters, Windows-1252: the texts are "
+        "probably garbled. Save it as UTF-8."
+    )
+    return (Finding.at("encoding", "warning", message, places),)
 
 
 def _windows_letter(match: re.Match[str]) -> str:

@@ -103,6 +103,8 @@ def _nothing_to_learn_from(
 ) -> str:
     listed = ", ".join(f"{name!r} ({kind})" for name, kind in kinds.items()) or "none"
     advice = "Name it with text (--text) or image (--image)."
+    if not table.is_named:
+        advice = "Pass strings, or image paths, bytes or pixels, all of one kind."
     if kinds and set(kinds.values()) <= {"number", "empty"}:
         advice = "Tables of numbers are not supported yet."
     return (

@@ -1,6 +1,7 @@
 """Reading a source: into a dataset with its task, or as a known task needs it."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -202,7 +203,21 @@ def _examples(
         inputs = tuple(as_text(cell, origin) for cell, origin in cells)
     else:
         inputs = tuple(as_image(cell, table.folder, origin) for cell, origin in cells)
+        _require_some_file(inputs, table)
     return Examples(inputs=inputs, labels=labels, origins=table.origins)
+
+
+def _require_some_file(images: Sequence[Input], table: Table) -> None:
+    """Refuse paths that all lead nowhere: then the folder is wrong, not the images."""
+    paths = [image for image in images if isinstance(image, Path)]
+    if len(paths) < len(images) or any(path.exists() for path in paths):
+        return
+    raise DataError(
+        f"Image paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
+        f"got '{paths[0]}' in {table.origins[0]}, and none of them exists. Move the "
+        f"{'table' if table.folder else 'working folder'}, or mend the paths; "
+        "addresses on the web are not fetched."
+    )
 
 
 def _columns(table: Table, chosen: InputChoice, target: str | None) -> Columns:

@@ -76,6 +76,12 @@ def test_a_class_left_with_one_after_cleaning_is_fatal_too():
     assert found.lines()[0].startswith("fatal: Each class must have at least 2")
 
 
+def test_a_fatal_error_also_tells_what_was_left_out():
+    found = audit(with_rows(("same", "q"), (" ", "q")))
+    with pytest.raises(DataError, match=r"(?s)too few.*1 empty text left out"):
+        found.raise_if_fatal()
+
+
 def test_a_wished_class_without_examples_is_fatal():
     texts, labels = clean()
     dataset = read(texts, labels=labels, class_names=["p", "n", "never"])
@@ -184,3 +190,9 @@ def test_tables_of_image_paths_are_relative_to_the_table(photos):
     assert len(found.examples) == 4
     finding = only(found, "unreadable image")
     assert finding.where == ("table.csv:6: there is no such file",)
+
+
+def test_paths_that_all_lead_nowhere_blame_the_folder(photos):
+    (photos / "table.csv").write_text("file,y\nx/0.jpg,cat\nx/1.jpg,dog\n")
+    with pytest.raises(DataError, match=r"relative to .*table\.csv:2.*none of them"):
+        read(photos / "table.csv", target="y")

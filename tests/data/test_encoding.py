@@ -40,6 +40,14 @@ def test_mixed_encodings_are_found_with_their_row(tmp_path):
     assert finding.where == ("a.csv:3",)
 
 
+def test_another_alphabet_in_an_old_encoding_is_a_warning(tmp_path):
+    rows = "text,y\nлюбишь жить дружно,p\nвыйди быстрым шагом,n\n"  # noqa: RUF001
+    (tmp_path / "a.csv").write_bytes(rows.encode("cp1251"))
+    finding = read(tmp_path / "a.csv", target="y").findings[0]
+    assert (finding.kind, finding.severity) == ("encoding", "warning")
+    assert "Save it as UTF-8" in finding.message
+
+
 def test_a_workbook_named_csv_is_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"PK\x03\x04rest")
     with pytest.raises(DataError, match="Save the sheet as CSV"):

@@ -22,7 +22,9 @@ def test_the_longest_texts_are_the_input_and_the_others_are_named():
     assert read(TITLED, target="stars", text="title").examples.inputs[0] == "Good"
 
 
-def test_image_paths_win_over_texts_unless_told_otherwise():
+def test_image_paths_win_over_texts_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").touch()
     table = {"file": ["a.jpg", "b.jpg"], "alt": ["a cat", "a dog"], "y": ["c", "d"]}
     assert read(table, target="y").columns.image == "file"
     assert read(table, target="y", modality="text").columns.text == "alt"
