@@ -19,7 +19,7 @@ from fewshot_automl.automl.scoring import (
 from fewshot_automl.data import Columns, Examples
 from fewshot_automl.errors import OutOfTime, RunError, TrialError
 from fewshot_automl.evaluation.objectives import objective
-from fewshot_automl.oracle.winner import incumbent
+from fewshot_automl.oracle.winner import smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
@@ -53,15 +53,18 @@ def finish(
     """
     history = end.history
     seed = workbench.seed
-    winner = incumbent(space, history, seed)
-    if winner is None:
+    smoothed = smoothed_scores(space, history, seed)
+    if not smoothed:
         raise RunError(_why_nothing(history))
+    winner = max(smoothed, key=lambda i: (smoothed[i], history[i][1].mean, -i))
     problem = workbench.problem
     metric = problem.task.metric
     listener.say(f"Fitting the winner to all {len(problem.labels)} labelled examples.")
     winner, fitted = _fitted(workbench, history, winner, budget, listener)
     config, outcome = history[winner]
-    score, equal = honest_score(history, winner, problem.labels, metric, folder, seed)
+    score, equal = honest_score(
+        history, smoothed, winner, problem.labels, metric, folder, seed
+    )
     temperature = calibrated_temperature(problem.labels, predictions(folder, outcome))
     Predictor(
         task=problem.task,
@@ -77,8 +80,10 @@ def finish(
         "task": problem.task.to_json(),
         "score": score.to_json(),
         "winner": {"number": winner, "config": config.to_json()},
-        "indistinguishable": [i for i, same in enumerate(equal) if same],
+        "indistinguishable": equal,
         "baselines": _baselines(history, metric),
+        "labels": problem.labels.tolist(),
+        "seed": seed,
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": _counts(history),
         "ending": end.ending,

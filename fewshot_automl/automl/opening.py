@@ -13,8 +13,8 @@ History = Sequence[tuple[Config, Outcome]]
 
 AFFORDABLE_SHARE: Final = 0.2
 """Of the budget, for pushing all examples once through one backbone in rung 0."""
-DEAR_SHARE: Final = 0.4
-"""Of the time left, for one dear trial of the opening."""
+DEAR_SHARE: Final = 0.25
+"""Of the budget, for one dear trial of the opening."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +41,19 @@ class Opening:
         first = rung_zero(self.space, self.affordable())
         if any(config not in tried for config in first):
             return first
-        return first + self._dear(history)
+        return first + self._dear(history, tried)
 
-    def _dear(self, history: History) -> list[Config]:
-        """Return the dear defaults, without those that would eat the budget."""
-        configs = dear_defaults(self.space, history)
-        if self.budget_seconds is None:
-            return configs
-        limit = self.budget_seconds * DEAR_SHARE
-        tried = {config for config, _ in history}
-        return [
-            config
-            for config in configs
-            if config in tried or self.forecast.trial_seconds(config, history) <= limit
-        ]
+    def _dear(self, history: History, tried: set[Config]) -> list[Config]:
+        """Return of each dear default the dearest form that the budget allows."""
+        limit = (self.budget_seconds or float("inf")) * DEAR_SHARE
+        chosen = []
+        for ladder in dear_defaults(self.space, history):
+            if any(config in tried for config in ladder):
+                continue
+            seconds = (self.forecast.trial_seconds(c, history) for c in ladder)
+            chosen.extend(
+                [c for c, cost in zip(ladder, seconds, strict=True) if cost <= limit][
+                    :1
+                ]
+            )
+        return chosen

@@ -1,6 +1,6 @@
 """The honest number: out-of-fold predictions of all trials, corrected for choosing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from fewshot_automl.evaluation.calibration import temperature_scaling
+from fewshot_automl.evaluation.calibration import fit_temperature
 from fewshot_automl.evaluation.objectives import objective
-from fewshot_automl.evaluation.predictions import load as load_predictions
-from fewshot_automl.evaluation.selection import corrected_score, indistinguishable
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.evaluation.selection import (
+    correct_for_selection,
+    indistinguishable,
+)
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
@@ -49,47 +52,54 @@ class Score:
 
 def honest_score(
     history: History,
+    smoothed: Mapping[int, float],
     winner: int,
     labels: Int[np.ndarray, " examples"],
-    task_metric: str,
+    metric: str,
     folder: Path,
     seed: int,
-) -> tuple[Score, list[bool]]:
+) -> tuple[Score, list[int]]:
     """Return the corrected score of the winner, and which trials equal it.
+
+    The winner was picked by smoothed, not raw, scores. The bootstrap picks by the
+    same rule: what smoothing added to a trial's score is its bonus in every draw.
 
     Args:
         history: All trials; those done have predictions.
+        smoothed: What each done trial was judged by, from `smoothed_scores`.
         winner: Position of the chosen trial.
         labels: Class indices of the labelled examples.
-        task_metric: Objective the search maximised.
+        metric: Objective the search maximised.
         folder: Where the predictions lie.
         seed: Of the bootstrap.
     """
-    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    done = sorted(smoothed)
     probas = [predictions(folder, history[i][1]) for i in done]
+    bonus = [smoothed[i] - history[i][1].mean for i in done]
     place = done.index(winner)
-    measured = objective(task_metric)
-    corrected = corrected_score(labels, probas, task_metric, seed=seed)
-    equal = indistinguishable(labels, probas, task_metric, winner=place, seed=seed)
+    # A winner that could not be fitted was replaced; then the pick is fixed by hand.
+    top = max(range(len(done)), key=lambda at: smoothed[done[at]])
+    bonus[place] += smoothed[done[top]] - smoothed[winner] + 1e-9
+    corrected = correct_for_selection(labels, probas, metric, bonus=bonus, seed=seed)
+    equal = indistinguishable(labels, probas, metric, winner=place, seed=seed)
+    measured = objective(metric)
     low, high = sorted(map(measured.orient, (corrected.low, corrected.high)))
     score = Score(
-        metric=task_metric,
+        metric=metric,
         raw=measured.orient(history[winner][1].mean),
         corrected=measured.orient(corrected.score),
         low=low,
         high=high,
         examples=len(labels),
     )
-    among = dict(zip(done, equal, strict=True))
-    return score, [bool(among.get(i, False)) for i in range(len(history))]
+    return score, [i for i, same in zip(done, equal, strict=True) if same]
 
 
 def predictions(
     folder: Path, outcome: Outcome
 ) -> Float[np.ndarray, "repeats examples classes"]:
     """Return the out-of-fold probabilities of a done trial."""
-    proba, _ = load_predictions(folder / outcome.predictions)
-    return proba
+    return load_predictions(folder / outcome.predictions).proba
 
 
 def calibrated_temperature(
@@ -98,6 +108,4 @@ def calibrated_temperature(
 ) -> float:
     """Return the temperature that out-of-fold predictions ask for."""
     repeats = len(proba)
-    return temperature_scaling(
-        np.tile(labels, repeats), proba.reshape(-1, proba.shape[-1])
-    )
+    return fit_temperature(proba.reshape(-1, proba.shape[-1]), np.tile(labels, repeats))

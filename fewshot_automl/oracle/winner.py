@@ -20,12 +20,26 @@ FIT_STEPS = 60
 def incumbent(space: Space, history: History, seed: int) -> int | None:
     """Return where in the history the best done trial stands, None without any.
 
-    With enough trials that `space` can encode, the best is the one with the highest
-    posterior mean of the Gaussian process, which sets a score beside those of similar
-    Configs and weighs it by its standard error. Below that, and for trials that
-    cannot be encoded, scores are shrunk towards their common mean by as much as their
-    noise explains (empirical Bayes). Ties go to the higher raw score, then to the
-    earlier trial.
+    The best has the highest of `smoothed_scores`. Ties go to the higher raw score,
+    then to the earlier trial.
+
+    Args:
+        space: Where the Configs live.
+        history: Trials so far; only done ones count.
+        seed: Makes the fit repeatable; not negative.
+    """
+    smooth = smoothed_scores(space, history, seed)
+    return max(smooth, key=lambda i: (smooth[i], history[i][1].mean, -i), default=None)
+
+
+def smoothed_scores(space: Space, history: History, seed: int) -> dict[int, float]:
+    """Return for each done trial, by its place in the history, its score without luck.
+
+    With enough trials that `space` can encode, that is the posterior mean of the
+    Gaussian process, which sets a score beside those of similar Configs and weighs
+    it by its standard error. Below that, and for trials that cannot be encoded,
+    scores are shrunk towards their common mean by as much as their noise explains
+    (empirical Bayes).
 
     Args:
         space: Where the Configs live.
@@ -37,7 +51,7 @@ def incumbent(space: Space, history: History, seed: int) -> int | None:
     """
     done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     if not done:
-        return None
+        return {}
     raw = np.array([history[i][1].mean for i in done])
     errors = np.array([history[i][1].standard_error for i in done])
     smooth = shrunken(raw, errors)
@@ -45,7 +59,7 @@ def incumbent(space: Space, history: History, seed: int) -> int | None:
     if evidence.teaches(LEAST_FOR_SURROGATE):
         places = np.searchsorted(done, evidence.indices("done"))
         smooth[places] = _posterior_means(evidence, seed, otherwise=smooth[places])
-    return done[max(range(len(done)), key=lambda i: (smooth[i], raw[i], -i))]
+    return dict(zip(done, smooth.tolist(), strict=True))
 
 
 def shrunken(

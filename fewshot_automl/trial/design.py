@@ -15,6 +15,8 @@ History = Sequence[tuple[Config, Outcome]]
 
 DEAR_BACKBONES: Final = 2
 """Backbones, best probe first, whose dear methods are tried with default values."""
+LADDER: Final = ((0.5, 40), (0.75, 40), (0.75, 20), (0.9, 20))
+"""Frozen fraction and steps, from what we would do with time to what is quick."""
 PROBE_HEADS: Final = ("logistic", "lda", "rbf")
 
 
@@ -113,20 +115,27 @@ def rung_zero(space: Space, backbones: Sequence[str]) -> list[Config]:
     return configs
 
 
-def dear_defaults(space: Space, history: History) -> list[Config]:
-    """Return the dear methods at their default values on the best-probed backbones.
+def dear_defaults(space: Space, history: History) -> list[list[Config]]:
+    """Return the dear methods at default values on the best-probed backbones.
 
-    Methods alternate before backbones do: the first answers are about every method
-    on the most promising backbone.
+    Methods come in the order of the table, each on every backbone before the next.
+    Each entry is a ladder of the same Config at falling cost (more frozen, fewer
+    steps); the first that can be afforded is the one to try.
     """
     options = _options(space, "method")
     ranked = probed_backbones(space, history)[:DEAR_BACKBONES]
-    return [
-        space.default(method=name, backbone=backbone)
-        for backbone in ranked
-        for name in options
-        if METHODS[name].is_dear
-    ]
+    ladders = []
+    for name in options:
+        if METHODS[name].is_dear:
+            for backbone in ranked:
+                rungs = [
+                    space.default(
+                        method=name, backbone=backbone, frozen_fraction=f, steps=s
+                    )
+                    for f, s in LADDER
+                ]
+                ladders.append(list(dict.fromkeys(rungs)))
+    return ladders
 
 
 def probed_backbones(space: Space, history: History) -> list[str]:

@@ -16,7 +16,7 @@ from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.objectives import objective, score
-from fewshot_automl.evaluation.predictions import save as save_predictions
+from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial.workbench import Workbench
@@ -59,20 +59,20 @@ class Evaluate:
                     bench, encodings, config, fold, deadline
                 )
                 scores.append(_fold_score(bench, proba[index], fold))
-        predictions = Path("predictions") / f"{config.key}.safetensors"
+        file = Path("predictions") / f"{config.key}.safetensors"
+        assignment = problem.folds.assignment[: len(repeats)]
         save_predictions(
-            bench.folder / predictions, proba, problem.folds.assignment[: len(repeats)]
+            bench.folder / file, Predictions(proba=proba, folds=assignment)
         )
         metric = problem.task.metric
-        mean = _mean_score(bench, proba, metric)
         return Outcome(
             status="done",
             scores=tuple(scores),
-            mean=mean,
-            standard_error=standard_error(problem.labels, proba, metric),
+            mean=_mean_score(bench, proba, metric),
+            standard_error=standard_error(metric, problem.labels, proba),
             cost_seconds=time.monotonic() - start,
             objectives={**_reported(bench, proba), **_size(bench, config)},
-            predictions=predictions.as_posix(),
+            predictions=file.as_posix(),
         )
 
 
