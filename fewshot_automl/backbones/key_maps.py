@@ -25,6 +25,17 @@ def _text_encoder(key: str) -> str | None:
     return key
 
 
+def _headed_text_encoder(key: str) -> str | None:
+    """Take the encoder out of a model with a head, such as a masked language model.
+
+    Its names begin with the model's; a repository without a head has no such prefix.
+    """
+    key = re.sub(r"^(bert|roberta|deberta|distilbert|mpnet|model)\.", "", key)
+    if key.startswith(("classifier.", "cls.", "decoder.", "head.", "lm_head.")):
+        return None
+    return _text_encoder(key)
+
+
 def _stage(index: int, repeats: tuple[int, ...]) -> str:
     for stage, count in enumerate(repeats):
         if index < count:
@@ -94,6 +105,7 @@ def _mobile_sam(key: str) -> str | None:
 KEY_MAPS: Mapping[str, KeyMap] = {
     "same": _same,
     "text-encoder": _text_encoder,
+    "headed-text-encoder": _headed_text_encoder,
     "efficientnet-lite0": partial(_efficientnet_pytorch, repeats=(1, 2, 2, 3, 3, 4, 1)),
     "efficientnet-lite1": partial(_efficientnet_pytorch, repeats=(1, 3, 3, 4, 4, 5, 1)),
     "efficientnet-lite2": partial(_efficientnet_pytorch, repeats=(1, 3, 3, 4, 4, 5, 1)),
