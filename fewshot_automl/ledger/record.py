@@ -45,6 +45,7 @@ class Ledger:
         self._storage = storage
         self._study_id = study_id
         self._space = space
+        self._ended: dict[int, tuple[Config, Outcome]] = {}  # these never change
         self.address: Final = address
         """What to give to `optuna-dashboard`: the journal file, or the URL."""
 
@@ -128,7 +129,7 @@ class Ledger:
         Raises:
             LedgerError: If some trial was not recorded by a `Ledger`.
         """
-        return [(_config_of(trial), _outcome_of(trial)) for trial in self._trials()]
+        return [self._ended.get(t.number) or self._row(t) for t in self._trials()]
 
     def interrupt_running(self) -> int:
         """Mark the trials that a dead process left running, and return how many.
@@ -156,6 +157,12 @@ class Ledger:
     def notes(self) -> dict[str, JSON]:
         """Return the facts about the whole study."""
         return dict(self._storage.get_study_user_attrs(self._study_id))
+
+    def _row(self, trial: Any) -> tuple[Config, Outcome]:
+        row = (_config_of(trial), _outcome_of(trial))
+        if trial.state.is_finished():
+            self._ended[trial.number] = row
+        return row
 
     def _trials(self) -> list[Any]:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)

@@ -282,6 +282,16 @@ def test_ctrl_c_ends_with_what_there_is(go, ledger):
     assert statuses_of(again) == ["done", "stopped", "done", "done"]
 
 
+def test_ctrl_c_in_a_display_leaves_nothing_running(go):
+    def on_event(event):
+        if (event.kind, event.number) == ("started", 1):
+            raise KeyboardInterrupt
+
+    end = go(on_event=on_event)
+    assert end.interrupted
+    assert statuses_of(end) == ["done", "stopped"]
+
+
 @pytest.mark.parametrize("killed_at", range(5))
 def test_a_resumed_study_equals_one_never_killed(tmp_path, go, killed_at):
     def study(ledger, evaluate):
