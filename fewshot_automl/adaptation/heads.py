@@ -261,7 +261,8 @@ def squared_distances(
 ) -> Float[np.ndarray, "left right"]:
     """Return the squared Euclidean distance of each pair of rows."""
     squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :]
-    return np.maximum(squares - 2.0 * (left @ right.T), 0.0)
+    distances: np.ndarray = np.maximum(squares - 2.0 * (left @ right.T), 0.0)
+    return distances
 
 
 def _unit_rows(

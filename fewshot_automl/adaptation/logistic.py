@@ -57,8 +57,8 @@ def fit_softmax_path(
         (0.5 * curvature).astype(np.float32),
         np.asarray(strengths, dtype=np.float32)[:, None, None],
     )
-    full = np.einsum("wr,src->swc", basis, weight.astype(np.float64))
-    return SoftmaxPath(weight=full, bias=bias - np.einsum("w,swc->sc", center, full))
+    full = basis @ weight.astype(np.float64)
+    return SoftmaxPath(weight=full, bias=bias - center @ full)
 
 
 def _span(
