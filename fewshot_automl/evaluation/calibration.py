@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 from fewshot_automl.errors import ShapeError
 
@@ -32,7 +32,7 @@ class ReliabilityBin:
 
 
 def reliability(
-    proba: Float[np.ndarray, "examples classes"],
+    proba: Float[np.ndarray, "rows classes"],
     labels: Int[np.ndarray, " examples"],
     *,
     bins: int = 10,
@@ -53,17 +53,7 @@ def reliability(
     >>> [(row.confidence, row.accuracy) for row in table]
     [(0.6, 0.0), (0.9, 1.0)]
     """
-    if len(proba) != len(labels) or len(labels) == 0 or bins < 1:
-        raise ShapeError(
-            "proba and labels must have the same number of examples, at least 1, and "
-            f"bins must be 1 or more, got {len(proba)}, {len(labels)} and {bins}."
-        )
-    confidence = proba.max(axis=1).astype(np.float64)
-    right = proba.argmax(axis=1) == labels
-    ranked = np.sort(confidence)
-    starts = np.arange(bins) * len(ranked) // bins
-    edges = np.unique(ranked[starts])
-    place = np.searchsorted(edges, confidence, side="right")
+    confidence, right, place = _binned(proba, labels, bins)
     groups = [np.flatnonzero(place == number) for number in np.unique(place)]
     return tuple(
         ReliabilityBin(
@@ -78,7 +68,7 @@ def reliability(
 
 
 def expected_calibration_error(
-    proba: Float[np.ndarray, "examples classes"],
+    proba: Float[np.ndarray, "rows classes"],
     labels: Int[np.ndarray, " examples"],
     *,
     bins: int = 10,
@@ -103,15 +93,13 @@ def expected_calibration_error(
     >>> expected_calibration_error(proba, np.array([0, 0, 0, 1]))
     0.0
     """
-    gaps = [
-        row.examples * abs(row.confidence - row.accuracy)
-        for row in reliability(proba, labels, bins=bins)
-    ]
-    return float(sum(gaps) / len(labels))
+    confidence, right, place = _binned(proba, labels, bins)
+    gaps = np.bincount(place, weights=confidence - right)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def fit_temperature(
-    proba: Float[np.ndarray, "examples classes"],
+    proba: Float[np.ndarray, "rows classes"],
     labels: Int[np.ndarray, " examples"],
 ) -> float:
     """Return the temperature that makes out-of-fold probabilities most likely.
@@ -175,6 +163,28 @@ def apply_temperature(
         raise ShapeError(f"Temperature must be greater than 0, got {temperature}.")
     logits = np.log(np.maximum(proba.astype(np.float64), _TINY))
     return np.asarray(np.exp(_log_softmax(logits / temperature)))
+
+
+def _binned(
+    proba: Float[np.ndarray, "rows classes"],
+    labels: Int[np.ndarray, " examples"],
+    bins: int,
+) -> tuple[
+    Float64[np.ndarray, " examples"],
+    Bool[np.ndarray, " examples"],
+    Int[np.ndarray, " examples"],
+]:
+    """Return confidence, whether it was right, and the equal-mass bin."""
+    if len(proba) != len(labels) or len(labels) == 0 or bins < 1:
+        raise ShapeError(
+            "proba and labels must have the same number of examples, at least 1, and "
+            f"bins must be 1 or more, got {len(proba)}, {len(labels)} and {bins}."
+        )
+    confidence = proba.max(axis=1).astype(np.float64)
+    right = proba.argmax(axis=1) == labels
+    starts = np.arange(bins) * len(labels) // bins
+    edges = np.unique(np.sort(confidence)[starts])
+    return confidence, right, np.searchsorted(edges, confidence, side="right")
 
 
 def _log_softmax(

@@ -76,7 +76,7 @@ def standard_error(
         error = float(np.nanstd(values, ddof=1)) / math.sqrt(count)
     else:
         rng = np.random.default_rng(seed)
-        weights = bootstrap_weights(len(labels), default_draws(wanted), rng)
+        weights = bootstrap_weights(len(labels), default_draws(wanted, [stack]), rng)
         scores = score_draws(weights)[:, 0]
         error = float(np.std(scores[np.isfinite(scores)])) if scores.size else 0.0
     error = max(error, _least_error(wanted, count))
@@ -162,7 +162,7 @@ def bootstrap_interval(
     True
     """
     _check_level(level)
-    count = default_draws(metric) if draws is None else draws
+    count = default_draws(metric, [proba]) if draws is None else draws
     weights = bootstrap_weights(len(labels), count, np.random.default_rng(seed))
     scores = scorer(metric, labels, [proba])(weights)[:, 0]
     scores = scores[np.isfinite(scores)]
