@@ -90,7 +90,7 @@ def read_tensors(path: Path, format: Format) -> dict[str, Tensor]:
     try:
         values = _READERS[format](path)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise CardError(
             f"{path.name} must be a {format} file of plain tensors, got: {reason} "
             "Do not use this file."

@@ -75,11 +75,11 @@ def _one(
             "terms on its page and run `hf auth login`."
         ) from error
     except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        if isinstance(error, OSError) and is_disk_full(error):
+        if is_disk_full(error):
             raise disk_full(Path(constants.HF_HUB_CACHE)) from error
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise NotAtHand(
-            f"{source.repo} must be downloadable, got: "
-            f"{str(error).strip().splitlines()[0]} Try again later."
+            f"{source.repo} must be downloadable, got: {reason} Try again later."
         ) from error
 
 

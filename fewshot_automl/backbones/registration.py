@@ -75,6 +75,8 @@ def _text_input(path: Path, config: dict[str, Any]) -> TextInput:
     said = _optional_json(path / "sentence_bert_config.json").get("max_seq_length")
     tokenizer = _optional_json(path / "tokenizer_config.json").get("model_max_length")
     positions = config.get("max_position_embeddings", _MOST_TOKENS)
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions -= 2  # these number positions from the padding id on
     known = [said] if said else [tokenizer or _MOST_TOKENS, positions, _MOST_TOKENS]
     pooling: TextPooling = "mean"
     rows = _optional_json(path / "1_Pooling" / CONFIG_FILE)
@@ -143,7 +145,9 @@ def _draft(path: Path, id: str, license: str) -> Card:
         width=1,
         depth=1,
         flops=1,
-        flops_at=recipe.size if isinstance(recipe, ImageInput) else _FLOPS_TOKENS,
+        flops_at=recipe.size
+        if isinstance(recipe, ImageInput)
+        else min(_FLOPS_TOKENS, recipe.max_tokens),
         facts_source="measured on the network when the folder was added",
         input=recipe,
         blocks="",
@@ -175,7 +179,7 @@ def measure(draft: Card, folder: Path | None) -> tuple[Card, frozenset[str]]:
 
     with torch.device("meta"):
         module, anatomy = LOADERS[draft.family](draft, folder)
-        module.eval()
+        module.eval().requires_grad_(False)
         recipe = draft.input
         if isinstance(recipe, ImageInput):
             batch = {"pixels": torch.zeros(1, 3, recipe.size, recipe.size)}
@@ -220,14 +224,13 @@ def _bring_weights(source: Path, target: Path, wanted: frozenset[str]) -> None:
             names = set(file.keys())
             needed = {name for name in wanted if "num_batches" not in name}
             prefixes = {""} | {f"{name.split('.')[0]}." for name in names}
-            prefix = next(
-                (p for p in sorted(prefixes) if {p + n for n in needed} <= names), None
+            prefix = max(
+                sorted(prefixes), key=lambda p: len({p + n for n in needed} & names)
             )
-            if prefix is None:
-                lacking = sorted(needed - names)[:3]
+            if lacking := sorted(needed - {n.removeprefix(prefix) for n in names}):
                 raise CardError(
                     f"{source} must hold the tensors of its architecture, got none "
-                    f"named {', '.join(lacking)}. Save the model again."
+                    f"named {', '.join(lacking[:3])}. Save the model again."
                 )
             kept = {
                 n: file.get_tensor(prefix + n) for n in wanted if prefix + n in names

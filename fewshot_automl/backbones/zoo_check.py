@@ -54,7 +54,7 @@ def check(folders: Sequence[Path] | None = None) -> list[str]:
     Args:
         folders: Zoo folders; None: the shipped one and the user's own.
 
-    >>> check()
+    >>> check([shipped_folder() / "image"])
     []
     """
     problems, cards = [], []

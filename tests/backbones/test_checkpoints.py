@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fewshot_automl.backbones.archives import copy_member, find_archive
 from fewshot_automl.backbones.checkpoints import convert, read_tensors
-from fewshot_automl.backbones.key_maps import KEY_MAPS, rename
+from fewshot_automl.backbones.key_maps import rename
 from fewshot_automl.backbones.onnx_tensors import onnx_tensors
 from fewshot_automl.errors import CardError, UnknownNameError
 
@@ -109,7 +109,9 @@ def test_an_unknown_key_map_is_named():
         rename(["a"], "sames")
 
 
-@pytest.mark.parametrize("name", sorted(set(KEY_MAPS) - {"same", "text-encoder"}))
+@pytest.mark.parametrize(
+    "name", ["mobile-sam", "torchvision-mobilenetv2", "efficientnet-lite1"]
+)
 def test_a_key_map_refuses_other_architectures(name):
     with pytest.raises(CardError):
         rename(["layer1.0.conv1.weight"], name)

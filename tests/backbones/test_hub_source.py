@@ -66,7 +66,7 @@ def hub(tmp_path, monkeypatch):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -98,6 +98,8 @@ def with_source(card, **changes):
 
 def cut_off(monkeypatch):
     use_endpoint(monkeypatch, "http://127.0.0.1:9")
+    # the client would try a dead network for 23 seconds
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
 
 def test_the_first_download_locks_commit_and_hashes(hub, card):
