@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class Backbone(Protocol):
         """Return full names in `module` of the layers LoRA adapts, from `cut` on."""
         ...
 
-    def fork(self, cut: int) -> Self:
+    def fork(self, cut: int) -> "Backbone":
         """Return a twin that owns what `tail(.., cut)` uses and shares the rest.
 
         Buffers after the cut (batch-norm statistics) are owned too. ``fork(0)``
@@ -100,7 +100,7 @@ class Backbone(Protocol):
         """
         ...
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str) -> "Backbone":
         """Move the weights to a device, in place, and return the backbone."""
         ...
 

@@ -1,0 +1,171 @@
+"""The one class behind `Backbone`: a network, its anatomy and a reader."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fewshot_automl.backbones.anatomy import Anatomy
+from fewshot_automl.backbones.backbone import Tensors
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.fork import twin
+from fewshot_automl.backbones.reader import Reader
+from fewshot_automl.backbones.rows import MASK
+from fewshot_automl.errors import ExportError, UserError
+from fewshot_automl.inputs import Input
+
+HIDDEN = "hidden"
+"""Name of the hidden states among activations."""
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+CONFIG_FILE = "config.json"
+HASHES_FILE = "sha256.json"
+
+
+@dataclass(kw_only=True, slots=True)
+class LoadedBackbone:
+    """Implements `Backbone` for every family and modality.
+
+    A family gives a module and its `Anatomy`; a modality gives a `Reader`.
+    """
+
+    card: Card
+    module: nn.Module
+    recipe: str
+    weights_sha256: str
+    anatomy: Anatomy
+    reader: Reader
+    tensor_names: frozenset[str]
+    """Names in the module's state when it was loaded, before any adapter."""
+
+    @property
+    def depth(self) -> int:
+        """Return the number of blocks."""
+        return self.anatomy.depth
+
+    @property
+    def width(self) -> int:
+        """Return the length of a feature vector."""
+        return self.anatomy.width
+
+    def preprocess(self, inputs: Sequence[Input], view: int = 0) -> list[Tensors]:
+        """Turn raw examples into rows the encoder takes."""
+        return self.reader.read(inputs, view)
+
+    def collate(self, rows: Sequence[Tensors]) -> Tensors:
+        """Stack rows (inputs or activations), padding to the longest among them."""
+        return self.reader.collate(rows)
+
+    def split(self, batch: Tensors) -> list[Tensors]:
+        """Undo `collate`: rows without their padding, each owning its memory."""
+        return self.reader.split(batch)
+
+    def stem(self, batch: Tensors, cut: int) -> Tensors:
+        """Run everything before block `cut`; `cut == depth` runs all blocks."""
+        self._check(cut)
+        batch = self._here(batch)
+        hidden = self.anatomy.begin(self.module, batch)
+        mask = {MASK: batch[MASK]} if MASK in batch else {}
+        return {HIDDEN: self._run(hidden, batch.get(MASK), 0, cut), **mask}
+
+    def tail(self, activations: Tensors, cut: int) -> Float[Tensor, "batch width"]:
+        """Run block `cut` and everything after it, and pool."""
+        self._check(cut)
+        activations = self._here(activations)
+        mask = activations.get(MASK)
+        hidden = self._run(activations[HIDDEN], mask, cut, self.depth)
+        return self.anatomy.finish(self.module, hidden, mask)
+
+    def features(self, batch: Tensors) -> Float[Tensor, "batch width"]:
+        """Run the whole encoder and pool."""
+        return self.tail(self.stem(batch, 0), 0)
+
+    def tail_parameters(self, cut: int) -> Iterator[nn.Parameter]:
+        """Yield the parameters that `tail(.., cut)` uses and `stem` does not.
+
+        What every block uses, such as MPNet's relative positions, belongs to the tail
+        at cut 0 only.
+        """
+        self._check(cut)
+        return self.anatomy.tail_parameters(self.module, cut)
+
+    def lora_targets(self, cut: int) -> tuple[str, ...]:
+        """Return full names in `module` of the layers LoRA adapts, from `cut` on."""
+        self._check(cut)
+        return self.anatomy.modules_named(self.module, self.card.lora_targets, cut)
+
+    def fork(self, cut: int) -> "LoadedBackbone":
+        """Return a twin that owns what `tail(.., cut)` uses and shares the rest."""
+        if cut != -1:
+            self._check(cut)
+        return dataclasses.replace(self, module=twin(self.module, self.anatomy, cut))
+
+    def to(self, device: str) -> "LoadedBackbone":
+        """Move the weights to a device, in place, and return the backbone.
+
+        What a fork shares moves with it, so move a backbone before forking it.
+        """
+        self.module.to(device)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write all that `load.load_saved` needs: safetensors and JSON, no pickle.
+
+        Raises:
+            ExportError: If an adapter stands inside the module.
+        """
+        state = self.module.state_dict()
+        if state.keys() != self.tensor_names:
+            strange = sorted(state.keys() ^ self.tensor_names)
+            raise ExportError(
+                f"Backbone must hold its own tensors only to be saved, got "
+                f"{strange[:3]}. Merge the adapter or save it apart."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in state.items()},
+            folder / WEIGHTS_FILE,
+        )
+        (folder / CARD_FILE).write_text(self.card.to_json(), encoding="utf-8")
+        if self.anatomy.config is not None:
+            config = json.dumps(dict(self.anatomy.config), indent=2)
+            (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+        self.reader.save(folder)
+        hashes = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.iterdir())
+            if path.is_file() and path.name != HASHES_FILE
+        }
+        (folder / HASHES_FILE).write_text(json.dumps(hashes, indent=2))
+
+    def _run(self, hidden: Tensor, mask: Tensor | None, start: int, end: int) -> Tensor:
+        if start == end:
+            return hidden
+        context = self.anatomy.context(self.module, hidden, mask)
+        for block in range(start, end):
+            hidden = self.anatomy.step(self.module, hidden, context, block)
+        return hidden
+
+    def _here(self, batch: Tensors) -> Tensors:
+        """Bring a batch to the weights; stored activations may be in half precision."""
+        weight = next(self.module.parameters())
+        return {
+            name: tensor.to(weight.device, weight.dtype)
+            if tensor.is_floating_point()
+            else tensor.to(weight.device)
+            for name, tensor in batch.items()
+        }
+
+    def _check(self, cut: int) -> None:
+        if not 0 <= cut <= self.depth:
+            raise UserError(
+                f"Cut must be from 0 to {self.depth}, got {cut}. "
+                f"Backbone {self.card.id!r} has {self.depth} blocks."
+            )
+

@@ -1,0 +1,117 @@
+"""Fixtures that more than one room's tests use: tiny backbones with random weights."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TINY_ZOO = Path(__file__).parent / "zoo"
+TINY_IDS = sorted(path.stem for path in TINY_ZOO.glob("*/*.toml"))
+WORDS = "good bad film the a an is was who what when where why how many river city name"
+
+
+@pytest.fixture(scope="session")
+def tiny_cards():
+    """Every tiny card by id."""
+    from fewshot_automl.backbones.card import read_card
+
+    return {path.stem: read_card(path) for path in sorted(TINY_ZOO.glob("*/*.toml"))}
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory) -> Callable:
+    """Return ``(card, seed=0) -> Located``: random weights for any card.
+
+    The folder of all of them, ``located.folder.parent``, is laid out as
+    ``FEWSHOT_ZOO_PATH`` wants it.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from fewshot_automl.backbones.hashing import file_sha256
+    from fewshot_automl.backbones.load import build
+    from fewshot_automl.backbones.weight_cache import Located
+
+    homes = {}
+
+    def make(card, seed: int = 0, tokenizer: str | None = None) -> Located:
+        homes.setdefault(seed, tmp_path_factory.mktemp(f"weights-{seed}"))
+        folder = homes[seed] / card.id
+        weights = folder / "model.safetensors"
+        if not weights.exists():
+            folder.mkdir()
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                module, anatomy = build(card)
+                state = {
+                    name: _stirred(name, tensor)
+                    for name, tensor in module.state_dict().items()
+                }
+            if card.modality == "text":
+                text = tokenizer or _tokenizer(anatomy.pad_id)
+                (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+            save_file(state, weights)
+        return Located(
+            weights=weights, folder=folder, sha256=file_sha256(weights), source="test"
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_cards, random_weights) -> Callable:
+    """Return ``id -> backbone``; the same object each time, so fork before changing."""
+    from fewshot_automl.backbones.load import load
+
+    loaded = {}
+
+    def get(card_id: str):
+        if card_id not in loaded:
+            card = tiny_cards[card_id]
+            loaded[card_id] = load(card, random_weights(card))
+        return loaded[card_id]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny_zoo_weights(tiny_cards, random_weights) -> Path:
+    """Return a folder with weights of all tiny cards, for ``FEWSHOT_ZOO_PATH``."""
+    return [random_weights(card) for card in tiny_cards.values()][0].folder.parent
+
+
+def _stirred(name, tensor):
+    """Move every weight off special values such as 0, 1 and 1e-6, which hide bugs."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    noise = torch.randn_like(tensor)
+    if name.endswith("running_var"):
+        return 1 + 0.2 * noise.abs()
+    return (tensor + 0.05 * noise).contiguous()
+
+
+def _tokenizer(pad_id: int) -> str:
+    """Return a WordPiece tokenizer that knows some words and every ASCII letter."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    special = ["[CLS]", "[SEP]", "[UNK]"]
+    special.insert(pad_id, "[PAD]")
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = [f"##{letter}" for letter in letters if letter.isalnum()]
+    tokens = dict.fromkeys([*special, *letters, *pieces, *WORDS.split()])
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    # Real files often carry the padding of their authors' last call; so does ours.
+    tokenizer.enable_padding(length=40, pad_id=pad_id, pad_token="[PAD]")
+    return tokenizer.to_str()
