@@ -31,6 +31,7 @@ from fewshot_automl.oracle.surrogate import (
     fit_log_cost,
     fit_scores,
 )
+from fewshot_automl.oracle.tabulated import Tabulated
 from fewshot_automl.space import Config, Space
 
 logger = logging.getLogger(__name__)
@@ -121,18 +122,15 @@ class _Search:
         )
 
     def best(self, n: int) -> list[Config]:
-        """Return up to `n` candidates, chosen one by one."""
+        """Return up to `n` candidates, the second best one given the best, and so on.
+
+        A first round finds good Configs that are not all alike; a second one looks
+        around them too.
+        """
         pool = self._first_candidates()
-        chosen: list[Config] = []
-        while pool and len(chosen) < n:
-            acquisition = self._acquisition(chosen)
-            values = self._values(acquisition, pool)
-            leaders = [pool[i] for i in np.argsort(-values, kind="stable")[:LEADERS]]
-            nearby = self._near(leaders, {*self.seen, *pool, *chosen})
-            values = np.concatenate([values, self._values(acquisition, nearby)])
-            pool += nearby
-            chosen.append(pool.pop(int(np.argmax(values))))
-        return chosen
+        leaders = self._greedy(pool, max(n, LEADERS))
+        pool += self._near(leaders, {*self.seen, *pool})
+        return self._greedy(pool, n)
 
     def _first_candidates(self) -> list[Config]:
         """Return the whole space if it is small; else points all over and nearby."""
@@ -158,44 +156,72 @@ class _Search:
         )
         return fresh(neighbours, known, self.oracle.candidates)
 
-    def _acquisition(self, chosen: Sequence[Config]) -> qLogNoisyExpectedImprovement:
-        """Return the log noisy expected improvement, given what is under way."""
-        baseline = np.unique(self.evidence.rows("done"), axis=0)
-        pending = np.vstack(
-            [self.evidence.rows("running"), self.evidence.encoding.encode(chosen)]
+    def _greedy(self, pool: Sequence[Config], n: int) -> list[Config]:
+        """Return `n` of the pool one by one, earlier ones pending for later ones."""
+        rows = self.evidence.encoding.encode(pool)
+        done, running = self.evidence.rows("done"), self.evidence.rows("running")
+        baseline, pending = _distinct(done), _distinct(running, apart_from=done)
+        table = Tabulated(
+            self.score.model, torch.from_numpy(np.vstack([baseline, pending, rows]))
         )
-        # A point that stands twice would make the joint covariance singular.
-        pending = np.unique(pending, axis=0)
-        repeats = (pending[:, None] == baseline[None]).all(-1).any(-1)
+        first = len(baseline) + len(pending)
+        under_way = list(range(len(baseline), first))
+        bonus = self._bonus(rows)
+        chosen: list[int] = []
+        left = list(range(len(pool)))
+        while left and len(chosen) < n:
+            acquisition = self._acquisition(
+                table, range(len(baseline)), under_way + [first + i for i in chosen]
+            )
+            candidates = table.inputs([first + i for i in left])
+            with torch.no_grad():
+                values = acquisition(candidates.unsqueeze(-2)).numpy() + bonus[left]
+            chosen.append(left.pop(int(np.argmax(values))))
+        return [pool[i] for i in chosen]
+
+    def _acquisition(
+        self, table: Tabulated, baseline: range, pending: list[int]
+    ) -> qLogNoisyExpectedImprovement:
+        """Return the log noisy expected improvement, given what is under way."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)  # pruning draws samples of its own
             return qLogNoisyExpectedImprovement(
-                self.score.model,
-                X_baseline=torch.from_numpy(baseline),
+                table,
+                X_baseline=table.inputs(baseline),
                 sampler=SobolQMCNormalSampler(
                     torch.Size([self.oracle.samples]), seed=self.seed
                 ),
-                X_pending=torch.from_numpy(pending[~repeats]) if len(pending) else None,
+                X_pending=table.inputs(pending) if pending else None,
                 prune_baseline=True,
                 cache_root=True,
             )
 
-    def _values(
-        self, acquisition: qLogNoisyExpectedImprovement, configs: Sequence[Config]
-    ) -> Float64[np.ndarray, " configs"]:
-        """Return the logarithm of what is maximised, at each Config."""
-        rows = self.evidence.encoding.encode(configs)
-        if not len(rows):
-            return np.empty(0)
-        with torch.no_grad():
-            values = acquisition(torch.from_numpy(rows).unsqueeze(-2)).numpy()
+    def _bonus(
+        self, rows: Float64[np.ndarray, "rows columns"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Return what is added to the log improvement for success and for cost."""
         chance = success_probability(
             self.evidence.encoding.layout,
             rows,
             self.evidence.rows("done"),
             self.evidence.rows("failed"),
         )
-        values = values + np.log(chance)
+        bonus: Float64[np.ndarray, " rows"] = np.log(chance)
         if self.log_cost is not None:
-            values = values - self.oracle.cost_exponent * self.log_cost.means(rows)
-        return np.asarray(values, dtype=np.float64)
+            bonus -= self.oracle.cost_exponent * self.log_cost.means(rows)
+        return bonus
+
+
+def _distinct(
+    rows: Float64[np.ndarray, "rows columns"],
+    apart_from: Float64[np.ndarray, "others columns"] | None = None,
+) -> Float64[np.ndarray, "distinct columns"]:
+    """Return each row once, without those that stand in `apart_from`.
+
+    A point that stands twice would make a joint covariance singular.
+    """
+    distinct = np.unique(rows, axis=0)
+    if apart_from is None:
+        return distinct
+    repeats = (distinct[:, None] == apart_from[None]).all(-1).any(-1)
+    return np.asarray(distinct[~repeats], dtype=np.float64)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 
@@ -83,37 +84,64 @@ class ConditionalKernel(Kernel):  # type: ignore[misc]  # gpytorch has no types
         **params: object,
     ) -> torch.Tensor:
         """Return the covariance of every left row with every right row."""
-        covariance: torch.Tensor = self.raw_scale * self._correlation(x1, x2, 0)
-        for group in range(1, self.layout.groups):
-            column = self.layout.width - self.layout.groups + group
-            branch = self.raw_branches[group - 1]
-            left = x1[..., column].unsqueeze(-1)
-            right = x2[..., column].unsqueeze(-2)
-            factor = 1 + branch * left * right * self._correlation(x1, x2, group)
-            norm = ((1 + branch * left) * (1 + branch * right)).sqrt()
-            covariance = covariance * factor / norm
+        if x1.dim() > 2 or x2.dim() > 2:
+            covariance = self._stacked(x1, x2)
+        else:
+            covariance = self._covariance(x1, x2)
         return covariance.diagonal(dim1=-2, dim2=-1) if diag else covariance
 
+    def _stacked(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        """Return the covariances of batches, one after the other."""
+        batch = np.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+        lefts, rights = (
+            x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (x1, x2)
+        )
+        pairs = zip(lefts, rights, strict=True)
+        stack = torch.stack([self._covariance(left, right) for left, right in pairs])
+        return stack.reshape(*batch, *stack.shape[-2:])
+
+    def _covariance(
+        self,
+        x1: Float[torch.Tensor, "left columns"],
+        x2: Float[torch.Tensor, "right columns"],
+    ) -> Float[torch.Tensor, "left right"]:
+        covariance: torch.Tensor = self.raw_scale * self._correlation(x1, x2, 0)
+        norms = [torch.ones_like(x1[:, 0]), torch.ones_like(x2[:, 0])]
+        for group in range(1, self.layout.groups):
+            branch = self.raw_branches[group - 1]
+            column = self.layout.width - self.layout.groups + group
+            norms[0] = norms[0] * (1 + branch * x1[:, column])
+            norms[1] = norms[1] * (1 + branch * x2[:, column])
+            # Only where both are active is there anything to compute.
+            left = x1[:, column].nonzero().squeeze(-1)
+            right = x2[:, column].nonzero().squeeze(-1)
+            block = 1 + branch * self._correlation(x1[left], x2[right], group)
+            ones = torch.ones_like(covariance)
+            covariance = covariance * ones.index_put((left[:, None], right), block)
+        return covariance / norms[0].sqrt().unsqueeze(-1) / norms[1].sqrt()
+
     def _correlation(
-        self, x1: torch.Tensor, x2: torch.Tensor, group: int
-    ) -> torch.Tensor:
-        """Return the correlation by the columns of one group, active or not."""
+        self,
+        x1: Float[torch.Tensor, "left columns"],
+        x2: Float[torch.Tensor, "right columns"],
+        group: int,
+    ) -> Float[torch.Tensor, "left right"]:
+        """Return the correlation by the columns of one group, taken as active."""
         numbers = [i for i, g in enumerate(self.layout.continuous) if g == group]
         options = [i for i, g in enumerate(self.layout.categorical) if g == group]
         gap: torch.Tensor = x1.new_zeros(())
-        if options:
-            columns = [len(self.layout.continuous) + i for i in options]
-            differs = x1[..., :, None, columns] != x2[..., None, :, columns]
-            gap = differs.to(x1) @ self.raw_mismatches[options]
+        for option in options:
+            column = len(self.layout.continuous) + option
+            differs = x1[:, column].unsqueeze(-1) != x2[:, column]
+            gap = gap + self.raw_mismatches[option] * differs
         if not numbers:
             return torch.exp(-gap)
         scale: torch.Tensor = self.raw_lengthscales[numbers]
-        left, right = x1[..., numbers] / scale, x2[..., numbers] / scale
-        squares = left.square().sum(-1).unsqueeze(-1)
-        squares = squares + right.square().sum(-1).unsqueeze(-2)
-        squares = squares - 2 * left @ right.transpose(-1, -2)
+        left, right = x1[:, numbers] / scale, x2[:, numbers] / scale
+        squares = left.square().sum(-1).unsqueeze(-1) + right.square().sum(-1)
+        squares = torch.addmm(squares, left, right.T, alpha=-2)
         # The gradient of a square root at 0 is infinite, so stay above 0.
-        distance = math.sqrt(5) * squares.clamp_min(1e-14).sqrt()
+        distance = (5 * squares).clamp_min(1e-14).sqrt()
         return (1 + distance + distance.square() / 3) * torch.exp(-distance - gap)
 
 

@@ -19,9 +19,12 @@ with warnings.catch_warnings():
     from botorch.exceptions.warnings import OptimizationWarning
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
+    from botorch.models.gpytorch import GPyTorchModel
+    from botorch.posteriors import GPyTorchPosterior
     from botorch.sampling import SobolQMCNormalSampler
     from botorch.settings import validate_input_scaling
     from gpytorch.constraints import GreaterThan, Interval
+    from gpytorch.distributions import MultivariateNormal
     from gpytorch.kernels import Kernel
     from gpytorch.mlls import ExactMarginalLogLikelihood
     from gpytorch.priors import LogNormalPrior, Prior
@@ -29,11 +32,14 @@ with warnings.catch_warnings():
 
 __all__ = [
     "ExactMarginalLogLikelihood",
+    "GPyTorchModel",
+    "GPyTorchPosterior",
     "GreaterThan",
     "Interval",
     "Kernel",
     "LogNormalPrior",
     "ModelFittingError",
+    "MultivariateNormal",
     "NanError",
     "NotPSDError",
     "OptimizationWarning",
