@@ -1,1 +1,108 @@
-"""Transfer-learning-first AutoML for people who have few labels."""
+"""Turns a few labelled examples into the best model they can buy, scored honestly.
+
+>>> import fewshot_automl
+>>> sorted(fewshot_automl.__all__)[:3]
+['Budget', 'Card', 'Choice']
+
+Names are imported when they are first used, so that ``import fewshot_automl`` is
+quick and brings in neither torch nor scikit-learn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from fewshot_automl.automl import (
+        FewShotClassifier,
+        Listener,
+        Result,
+        Settings,
+    )
+    from fewshot_automl.automl.fit import fit, resume
+    from fewshot_automl.automl.scoring import Score
+    from fewshot_automl.backbones.card import Card
+    from fewshot_automl.backbones.zoo import Zoo
+    from fewshot_automl.errors import FewShotError, RunError, UserError
+    from fewshot_automl.outcome import Outcome
+    from fewshot_automl.predictor import Predictor
+    from fewshot_automl.space import Choice, Config, Float, Int, Space, When
+    from fewshot_automl.study import Budget
+    from fewshot_automl.task import Task
+
+    __version__: str
+
+__all__ = [
+    "Budget",
+    "Card",
+    "Choice",
+    "Config",
+    "FewShotClassifier",
+    "FewShotError",
+    "Float",
+    "Int",
+    "Listener",
+    "Outcome",
+    "Predictor",
+    "Result",
+    "RunError",
+    "Score",
+    "Settings",
+    "Space",
+    "Task",
+    "UserError",
+    "When",
+    "Zoo",
+    "fit",
+    "resume",
+]
+
+_HOMES: Final = {
+    "Budget": "study",
+    "Card": "backbones.card",
+    "Choice": "space",
+    "Config": "space",
+    "FewShotClassifier": "automl",
+    "FewShotError": "errors",
+    "Float": "space",
+    "Int": "space",
+    "Listener": "automl",
+    "Outcome": "outcome",
+    "Predictor": "predictor",
+    "Result": "automl",
+    "RunError": "errors",
+    "Score": "automl.scoring",
+    "Settings": "automl",
+    "Space": "space",
+    "Task": "task",
+    "UserError": "errors",
+    "When": "space",
+    "Zoo": "backbones.zoo",
+    "fit": "automl.fit",
+    "resume": "automl.fit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name == "__version__":
+        value = _version()
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, the lazy ones too."""
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fewshot-automl")
+    except PackageNotFoundError:  # a checkout that nobody installed
+        return "0+unknown"

@@ -160,6 +160,15 @@ def resume(
     )
 
 
+def settings_of(folder: Path | str) -> Settings:
+    """Return what the study in a folder was asked for.
+
+    Raises:
+        UserError: If there is no study.
+    """
+    return Settings.from_json(_read_record(Path(folder))["settings"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Study:
     """Everything a study needs, made and checked before its first trial."""

@@ -218,7 +218,11 @@ def pip_command(packages: Sequence[Requirement], folder: str) -> list[str]:
 
 @contextlib.contextmanager
 def downloaded(
-    packages: Sequence[Requirement], folder: Path, deadline: float | None
+    packages: Sequence[Requirement],
+    folder: Path,
+    deadline: float | None,
+    *,
+    command: str = "fewshot zoo get",
 ) -> Iterator[Folder]:
     """Download packages with the user's own pip and its configuration.
 
@@ -226,6 +230,7 @@ def downloaded(
         packages: What to download; without their dependencies.
         folder: Where archives lie until the block is left.
         deadline: When to give up.
+        command: What the user may call again with ``--from DIR``.
 
     Raises:
         NotAtHand: If pip could not; says why and what to do.
@@ -251,7 +256,7 @@ def downloaded(
                 f"pip must be able to download {packages[0][0]}, got: "
                 f"{' '.join(telling[-2:]) or f'exit code {code}'} "
                 f"On a machine that can, run `{by_hand}`, bring DIR here and add "
-                "`--from DIR` to `fewshot zoo get`."
+                f"`--from DIR` to `{command}`."
             )
         yield Folder(folder)
     finally:

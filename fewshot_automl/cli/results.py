@@ -1,0 +1,126 @@
+"""The answer of a fit as a table: the winner, its honest score, baselines beside it."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fewshot_automl.automl import Result
+from fewshot_automl.cli.words import details, duration, title
+from fewshot_automl.cli.words import score as scored
+from fewshot_automl.space import Config
+
+ENDINGS = {
+    "trials": "all trials done",
+    "seconds": "time spent",
+    "exhausted": "nothing left to try",
+    "interrupted": "interrupted",
+}
+
+
+def show_result(console: Console, result: Result) -> None:
+    """Print the winner beside the baselines, and what to type next."""
+    console.print()
+    console.print(scores_table(result))
+    if result.score.low == result.score.high:
+        console.print(Text("All bootstrap scores agree; the interval means little."))
+    _say_test(console, result.test_scores)
+    _say_search(console, result)
+    _say_next(console, result)
+
+
+def scores_table(result: Result) -> Table:
+    """Return one row for the winner and one for each other method that was quick."""
+    summary, expected = result.summary, result.score
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("model")
+    table.add_column(expected.metric, justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_row(
+        Text(title(result.config), style="bold"),
+        Text(f"{expected.corrected:.3f}", style="bold green"),
+        f"{expected.low:.3f} to {expected.high:.3f}",
+    )
+    table.add_row(
+        Text("  as cross-validated, not corrected for choosing", style="dim"),
+        Text(f"{expected.raw:.3f}", style="dim"),
+        "",
+    )
+    winner = Config.from_json(summary["winner"]["config"])
+    for row in summary["baselines"]:
+        config = Config.from_json(row["config"])
+        if config != winner:
+            value, _, half = scored(row["score"], row["standard_error"]).partition(" ")
+            table.add_row(title(config), value, half)
+    return table
+
+
+def _say_test(console: Console, scores: Mapping[str, float] | None) -> None:
+    if scores is not None:
+        console.print()
+        console.print(Text.assemble("On the test data: ", (test_line(scores), "bold")))
+
+
+def test_line(scores: Mapping[str, float]) -> str:
+    """Return the scores on labelled examples in one line.
+
+    >>> test_line({"accuracy": 0.8, "macro_f1": 0.79, "log_loss": 0.5, "n": 490.0})
+    'accuracy 0.800, macro-F1 0.790, log loss 0.500 (490 examples)'
+    """
+    return (
+        f"accuracy {scores['accuracy']:.3f}, macro-F1 {scores['macro_f1']:.3f}, "
+        f"log loss {scores['log_loss']:.3f} ({int(scores['n'])} examples)"
+    )
+
+
+def _say_search(console: Console, result: Result) -> None:
+    summary = result.summary
+    counts = ", ".join(f"{n} {name}" for name, n in summary["trials"].items() if n)
+    equal = len(summary["indistinguishable"])
+    console.print()
+    console.print(
+        Text(
+            f"Trials: {counts}; {ENDINGS.get(summary['ending'], summary['ending'])} "
+            f"after {duration(summary['seconds'])}. {_equals(equal)}"
+        )
+    )
+    if told := details(result.config):
+        console.print(Text(f"Winner: {told}."))
+
+
+def _equals(equal: int) -> str:
+    if equal <= 1:
+        return "No other trial is as good."
+    return f"{equal - 1} others cannot be told apart from the winner."
+
+
+def _say_next(console: Console, result: Result) -> None:
+    folder = shlex.quote(str(result.folder))
+    column = result.predictor.columns.target
+    target = f" --target {shlex.quote(column)}" if column else ""
+    console.print()
+    console.print(Text(f"Everything is in {result.folder}"))
+    for command, why in (
+        (f"fewshot predict {folder} NEW_DATA", "predictions for new examples"),
+        (f"fewshot score {folder} LABELLED_DATA{target}", "scores on other labels"),
+        (f"fewshot resume {folder} --budget 5min", "search on"),
+    ):
+        console.print(
+            Text.assemble(f"  {command}", (f"   {why}", "dim")), soft_wrap=True
+        )
+    report = result.folder / "report.html"
+    if report.exists():
+        console.print(Text(f"  open {report}"), soft_wrap=True)
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """Return the answer for programs: `result.json` and where things are."""
+    return {
+        **result.summary,
+        "folder": str(result.folder),
+        "model": str(result.folder / "model"),
+        "report": str(result.folder / "report.html"),
+    }
