@@ -6,7 +6,7 @@ from jaxtyping import Float, Float64, Int
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.objectives import Objective
 from fewshot_automl.evaluation.resampling import (
-    Predictions,
+    Stacks,
     as_repeats,
     is_predicted,
     scorer,
@@ -15,7 +15,7 @@ from fewshot_automl.evaluation.resampling import (
 
 def greedy_ensemble(
     labels: Int[np.ndarray, " examples"],
-    probas: Predictions,
+    probas: Stacks,
     metric: str | Objective,
     *,
     rounds: int = 25,
@@ -70,12 +70,12 @@ def greedy_ensemble(
 
 
 def blend(
-    probas: Predictions, weights: Float[np.ndarray, " models"]
+    probas: Stacks, weights: Float[np.ndarray, " models"]
 ) -> Float64[np.ndarray, "examples classes"]:
     """Return the weighted average of the models' probabilities.
 
     Args:
-        probas: Predictions of each model; those of weight 0 are not looked at.
+        probas: Stacks of each model; those of weight 0 are not looked at.
         weights: One weight a model, as `greedy_ensemble` returns them.
 
     Raises:

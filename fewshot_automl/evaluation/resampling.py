@@ -27,7 +27,7 @@ from fewshot_automl.evaluation.objectives import (
 )
 
 Weights = Float64[np.ndarray, "draws examples"]
-Predictions = Sequence[Float[np.ndarray, "... examples classes"]]
+Stacks = Sequence[Float[np.ndarray, "... rows classes"]]
 Scorer = Callable[[np.ndarray], np.ndarray]
 
 _CELLS_AT_ONCE: Final = 4_000_000
@@ -63,7 +63,7 @@ def pooled_score(
 def scorer(
     metric: str | Objective,
     labels: Int[np.ndarray, " examples"],
-    probas: Predictions,
+    probas: Stacks,
 ) -> Scorer:
     """Return a function from weights to the oriented scores of every model.
 
@@ -73,7 +73,7 @@ def scorer(
     Args:
         metric: Name of an objective, or an objective.
         labels: Class indices.
-        probas: Predictions of each model; the number of repeats may differ.
+        probas: Stacks of each model; the number of repeats may differ.
 
     Raises:
         ShapeError: If labels and predictions do not fit, or a model predicted
@@ -104,7 +104,7 @@ def bootstrap_weights(
     return rng.multinomial(examples, chances, size=draws).astype(np.float64)
 
 
-def default_draws(metric: str | Objective, probas: Predictions) -> int:
+def default_draws(metric: str | Objective, probas: Stacks) -> int:
     """Return how many bootstrap draws an objective's cost allows.
 
     1000 for means over examples and 400 from confusion matrices. For the rest as many

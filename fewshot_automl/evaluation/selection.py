@@ -33,7 +33,7 @@ from fewshot_automl.evaluation.intervals import (
 )
 from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.evaluation.resampling import (
-    Predictions,
+    Stacks,
     as_repeats,
     bootstrap_weights,
     default_draws,
@@ -65,7 +65,7 @@ class Corrected:
 
 def correct_for_selection(
     labels: Int[np.ndarray, " examples"],
-    probas: Predictions,
+    probas: Stacks,
     metric: str | Objective,
     *,
     bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
@@ -135,7 +135,7 @@ def correct_for_selection(
 
 def indistinguishable(
     labels: Int[np.ndarray, " examples"],
-    probas: Predictions,
+    probas: Stacks,
     metric: str | Objective,
     *,
     winner: int,

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from fewshot_automl.errors import ShapeError
+from fewshot_automl.evaluation.objectives import OBJECTIVES, score
+from fewshot_automl.evaluation.resampling import (
+    bootstrap_weights,
+    default_draws,
+    pooled_score,
+    scorer,
+)
+
+
+def case(seed=0, n=25, classes=3, models=4, repeats=None):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    shape = (n,) if repeats is None else (repeats, n)
+    noise = [rng.dirichlet(np.full(classes, 0.4), shape) for _ in range(models)]
+    return labels, [0.6 * p + 0.4 * np.eye(classes)[labels] for p in noise]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_weights_count_as_repeated_examples(name, classes):
+    labels, probas = case(classes=classes)
+    weights = bootstrap_weights(25, 6, np.random.default_rng(1))
+    table = scorer(name, labels, probas)(weights)
+    assert table.shape == (6, 4)
+    for draw, row in zip(weights, table, strict=True):
+        rows = np.repeat(np.arange(25), draw.astype(int))
+        for proba, value in zip(probas, row, strict=True):
+            assert value == pytest.approx(score(name, labels[rows], proba[rows]))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_unpredicted_examples_are_left_out(name):
+    labels, probas = case()
+    part = probas[0].copy()
+    part[::3] = np.nan
+    there = ~np.isnan(part).any(axis=1)
+    assert pooled_score(name, labels, part) == pytest.approx(
+        score(name, labels[there], part[there])
+    )
+    stacked = np.stack([part, np.full_like(part, np.nan)])
+    assert pooled_score(name, labels, stacked) == pytest.approx(
+        pooled_score(name, labels, part)
+    )
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_equal_repeats_are_worth_one(name):
+    labels, probas = case()
+    stacked = np.stack([probas[0]] * 3)
+    once = np.ones((1, 25))
+    table = scorer(name, labels, [stacked, probas[0]])(once)
+    assert table[0, 0] == pytest.approx(table[0, 1])
+
+
+def test_repeats_are_averaged():
+    labels, (stack,) = case(models=1, repeats=3)
+    single = [score("accuracy", labels, proba) for proba in stack]
+    assert pooled_score("accuracy", labels, stack) == pytest.approx(np.mean(single))
+    single = [score("roc_auc", labels, proba) for proba in stack]
+    assert pooled_score("roc_auc", labels, stack) == pytest.approx(np.mean(single))
+
+
+def test_an_empty_draw_is_undefined():
+    labels, probas = case()
+    for name in OBJECTIVES:
+        assert np.isnan(scorer(name, labels, probas)(np.zeros((1, 25)))).all()
+
+
+def test_many_classes_are_taken_in_steps(monkeypatch):
+    labels, probas = case(classes=5)
+    weights = bootstrap_weights(25, 11, np.random.default_rng(1))
+    whole = scorer("macro_f1", labels, probas)(weights)
+    monkeypatch.setattr("fewshot_automl.evaluation.resampling._CELLS_AT_ONCE", 75)
+    np.testing.assert_allclose(scorer("macro_f1", labels, probas)(weights), whole)
+
+
+def test_dear_objectives_get_fewer_draws():
+    _, probas = case(models=4, classes=2)
+    assert default_draws("roc_auc", probas) == 200
+    assert default_draws("roc_auc", probas * 25) == 100
+    assert default_draws("roc_auc", probas * 250) == 40
+
+
+def test_what_does_not_fit_is_refused():
+    labels, probas = case()
+    with pytest.raises(ShapeError, match="one row for each of the 24"):
+        scorer("accuracy", labels[:24], probas)
+    with pytest.raises(ShapeError, match="NaN only"):
+        scorer("accuracy", labels, [np.full((25, 3), np.nan)])
+    with pytest.raises(ShapeError, match="sum to 1"):
+        scorer("accuracy", labels, [probas[0] * 2])
+    with pytest.raises(ShapeError, match="got shape"):
+        scorer("accuracy", labels, [probas[0][None, None]])

@@ -1,0 +1,166 @@
+import math
+import time
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from fewshot_automl.errors import ShapeError
+from fewshot_automl.evaluation.objectives import OBJECTIVES, score
+from fewshot_automl.evaluation.selection import (
+    correct_for_selection,
+    indistinguishable,
+)
+
+NORMAL = NormalDist()
+
+
+def as_proba(right, labels):
+    """Return confident predictions of two classes, right where `right` is."""
+    return np.where(np.eye(2)[labels] == right[..., None], 0.9, 0.1)
+
+
+def study(rng, n, models, *, spread=0.2, base=0.75, repeats=1):
+    """Return labels, predictions and true accuracies of a simulated study.
+
+    An example's difficulty is shared by all models (correlation 0.6). Every fold of
+    every model has its own luck in training, and so has the model that is deployed.
+    """
+    luck = 0.6 / math.sqrt(n)
+    skill = NORMAL.inv_cdf(base) + spread * rng.normal(size=models)
+    hardness = math.sqrt(0.6) * rng.normal(size=n)
+    probas = []
+    labels = np.arange(n) % 2
+    for index in range(models):
+        rows = []
+        for _ in range(repeats):
+            fold = rng.permutation(n) % 5
+            strength = skill[index] + luck * rng.normal(size=5)[fold]
+            right = strength > hardness + math.sqrt(0.4) * rng.normal(size=n)
+            rows.append(as_proba(right, labels))
+        probas.append(np.stack(rows))
+    deployed = skill + luck * rng.normal(size=models)
+    return labels, probas, np.array([NORMAL.cdf(value) for value in deployed])
+
+
+@pytest.mark.parametrize(
+    ("n", "repeats", "widest"), [(16, 5, 0.52), (48, 3, 0.33), (512, 1, 0.11)]
+)
+@pytest.mark.parametrize("models", [1, 5, 30])
+@pytest.mark.parametrize("base", [0.6, 0.9])
+def test_intervals_cover_the_truth_and_are_not_absurd(n, repeats, widest, models, base):
+    rng = np.random.default_rng([n, models])
+    studies = 50
+    covered, widths, bias, raw_bias = [], [], [], []
+    for _ in range(studies):
+        labels, probas, truth = study(rng, n, models, base=base, repeats=repeats)
+        found = correct_for_selection(labels, probas, "accuracy", draws=100)
+        true = truth[found.winner]
+        covered.append(found.low <= true <= found.high)
+        widths.append(found.high - found.low)
+        bias.append(found.score - true)
+        raw_bias.append(found.raw_score - true)
+    assert np.mean(covered) >= 0.9
+    assert np.mean(widths) < widest
+    noise = 3 * np.std(bias) / math.sqrt(studies)
+    assert -0.03 - noise < np.mean(bias) < 0.015 + noise
+    assert np.mean(bias) <= np.mean(raw_bias)
+
+
+def test_the_luck_of_the_best_of_many_is_taken_off():
+    rng = np.random.default_rng(0)
+    gaps = []
+    for _ in range(20):
+        labels, probas, _ = study(rng, 48, 30, spread=0.0, base=0.6)
+        found = correct_for_selection(labels, probas, "accuracy", draws=200)
+        gaps.append((found.raw_score - 0.6, found.score - 0.6))
+    raw, corrected = np.mean(gaps, axis=0)
+    assert raw > 0.06
+    assert abs(corrected) < raw / 2
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_model_alone_keeps_its_score(name):
+    labels, probas, _ = study(np.random.default_rng(1), 40, 1)
+    found = correct_for_selection(labels, probas, name)
+    assert found.score == found.raw_score
+    assert found.raw_score == pytest.approx(score(name, labels, probas[0][0]))
+    assert found.low < found.score < found.high
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_can_be_corrected(name):
+    labels, probas, _ = study(np.random.default_rng(2), 40, 8)
+    found = correct_for_selection(labels, probas, name, draws=50)
+    low, high = OBJECTIVES[name].limits
+    assert low <= found.low <= found.score <= found.raw_score <= found.high <= high
+    assert found == correct_for_selection(labels, probas, name, draws=50)
+
+
+def test_perfect_predictions_do_not_give_certainty():
+    labels = np.arange(16) % 2
+    sure = np.eye(2)[labels]
+    for name in OBJECTIVES:
+        found = correct_for_selection(labels, [sure, sure], name)
+        assert found.winner == 0
+        assert found.score == found.raw_score
+    found = correct_for_selection(labels, [sure, sure], "accuracy")
+    assert 0.6 < found.low < 0.9
+    assert found.high == 1.0
+
+
+def test_a_bonus_and_a_rule_decide_the_pick():
+    labels = np.arange(20) % 2
+    good = as_proba(np.arange(20) < 18, labels)
+    fair = as_proba(np.arange(20) < 17, labels)
+    assert correct_for_selection(labels, [good, fair], "accuracy").winner == 0
+    favoured = correct_for_selection(
+        labels, [good, fair], "accuracy", bonus=np.array([0.0, 0.1])
+    )
+    assert (favoured.winner, favoured.raw_score) == (1, 0.85)
+    last = correct_for_selection(
+        labels, [good, fair], "accuracy", choose=lambda scores: len(scores) - 1
+    )
+    assert last.winner == 1
+    assert last.score == last.raw_score
+    same = correct_for_selection(labels, [good, fair], "accuracy", choose=np.argmax)
+    assert same == correct_for_selection(labels, [good, fair], "accuracy")
+
+
+def test_partly_predicted_models_take_part():
+    rng = np.random.default_rng(3)
+    labels, probas, _ = study(rng, 40, 3)
+    probas[1][:, 8:] = np.nan
+    probas[2] = np.stack([probas[2][0], np.full_like(probas[2][0], np.nan)])
+    for name in ("accuracy", "macro_f1", "roc_auc"):
+        found = correct_for_selection(labels, probas, name)
+        assert math.isfinite(found.score)
+        held = indistinguishable(labels, probas, name, winner=found.winner)
+        assert held[found.winner]
+
+
+def test_the_same_model_cannot_be_told_apart_and_a_worse_one_can():
+    labels = np.arange(200) % 2
+    good = as_proba(np.arange(200) < 180, labels)
+    near = as_proba(np.arange(200) >= 22, labels)
+    poor = as_proba(np.arange(200) < 130, labels)
+    for name in ("accuracy", "macro_f1", "log_loss", "roc_auc"):
+        held = indistinguishable(labels, [good, near, poor, good], name, winner=0)
+        assert held.tolist() == [True, True, False, True]
+
+
+def test_a_hundred_models_take_less_than_two_seconds():
+    labels, probas, _ = study(np.random.default_rng(4), 500, 100)
+    started = time.process_time()
+    correct_for_selection(labels, probas, "accuracy", draws=1000)
+    assert time.process_time() - started < 2
+
+
+def test_what_does_not_fit_is_refused():
+    labels, probas, _ = study(np.random.default_rng(5), 20, 2)
+    with pytest.raises(ShapeError, match="at least one model"):
+        correct_for_selection(labels, [], "accuracy")
+    with pytest.raises(ShapeError, match="Bonus must be one finite number"):
+        correct_for_selection(labels, probas, "accuracy", bonus=[1.0])
+    with pytest.raises(ShapeError, match="roc_auc must be defined"):
+        correct_for_selection(np.zeros(20, dtype=int), probas, "roc_auc")
