@@ -58,6 +58,7 @@ class Encoding:
     def __init__(self, space: Space) -> None:
         """Work out which columns the dimensions of `space` have."""
         self.space = space
+        self._rows: dict[Config, list[float]] = {}
         conditions = [_conditions(space, d) for d in space.dimensions]
         self._descriptors = {
             d.name: _spread(d) for d in space.dimensions if isinstance(d, Choice)
@@ -100,7 +101,10 @@ class Encoding:
         Raises:
             SpaceError: If a Config cannot be encoded (see `knows`).
         """
-        rows = np.array([self._row(config) for config in configs], dtype=np.float64)
+        for config in configs:
+            if config not in self._rows:
+                self._rows[config] = self._row(config)
+        rows = np.array([self._rows[config] for config in configs], dtype=np.float64)
         return rows.reshape(len(configs), self.layout.width)
 
     def _row(self, config: Config) -> list[float]:
@@ -112,21 +116,23 @@ class Encoding:
         continuous: list[float] = []
         categorical: list[float] = []
         flags = [0.0] * len(self._groups)
+        values = config.to_json()
         for dimension, group, widths in zip(
             self.space.dimensions, self._group_of, self._widths, strict=True
         ):
-            if dimension.name not in config:
+            value = values.get(dimension.name)
+            if value is None:
                 continuous += [0.5] * widths[0]
                 categorical += [-1.0] * widths[1]
                 continue
             if sum(widths):
                 flags[group] = 1.0
             if isinstance(dimension, Choice):
-                index = dimension.options.index(config.text(dimension.name))
+                index = dimension.options.index(str(value))
                 continuous += self._descriptors[dimension.name][index].tolist()
                 categorical += [float(index)] * widths[1]
             else:
-                continuous.append(dimension.encode(config[dimension.name]))
+                continuous.append(dimension.encode(value))
         return [*continuous, *categorical, *flags[1:]]
 
     def _columns_of(self, dimension: Dimension) -> tuple[int, int]:

@@ -1,0 +1,89 @@
+import logging
+
+import numpy as np
+import pytest
+
+from fewshot_automl.oracle import RandomOracle, surrogate
+from fewshot_automl.oracle.evidence import Evidence
+from fewshot_automl.oracle.libraries import ModelFittingError
+from fewshot_automl.oracle.surrogate import SurrogateError, fit_scores, standardised
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Float, Space
+
+LINE = Space((Float(name="x", low=0.0, high=1.0),))
+
+
+def evidence(count=12, scale=1.0, error=0.01):
+    configs = RandomOracle().suggest(LINE, [], count, 0)
+    return Evidence.of(
+        LINE,
+        [
+            (
+                config,
+                Outcome(
+                    status="done",
+                    mean=scale * np.sin(5 * config["x"]),
+                    standard_error=scale * error,
+                ),
+            )
+            for config in configs
+        ],
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_scores_of_any_size_become_standard(scale):
+    numbers = scale * np.array([1.0, 2.0, 4.0])
+    scores = standardised(numbers, scale * np.array([0.1, np.nan, 0.1]))
+    assert scores.values.mean() == pytest.approx(0)
+    assert scores.values.std() == pytest.approx(1)
+    np.testing.assert_allclose(scores.centre + scores.unit * scores.values, numbers)
+    assert scores.variances is not None
+    np.testing.assert_allclose(
+        np.sqrt(scores.variances) * scores.unit, 0.1 * scale, rtol=1e-9
+    )
+
+
+def test_a_diverged_score_does_not_flatten_the_others():
+    numbers = np.array([0.5, 0.6, 0.7, 0.8, -1e6])
+    values = standardised(numbers, np.full(5, 0.01)).values
+    assert values.argmin() == 4
+    assert values[3] - values[0] > 0.5
+
+
+def test_folds_that_agree_by_chance_are_not_free_of_noise():
+    scores = standardised(np.arange(4.0), np.array([0.0, 0.3, 0.3, 0.3]))
+    assert scores.variances is not None
+    assert scores.variances[0] == pytest.approx(scores.variances[1] / 9)
+
+
+def test_unknown_noise_is_inferred():
+    assert standardised(np.arange(3.0), np.full(3, np.nan)).variances is None
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_posterior_means_speak_in_the_units_of_the_scores(scale):
+    seen = evidence(scale=scale)
+    means = fit_scores(seen, steps=40, seed=0).means(seen.rows("done"))
+    np.testing.assert_allclose(means, seen.scores()[:, 0], atol=0.05 * scale)
+
+
+def test_a_failed_fit_is_tried_again_more_carefully_and_said(monkeypatch, caplog):
+    def fail(*_):
+        raise ModelFittingError("no luck")
+
+    monkeypatch.setattr(surrogate, "_tune", fail)
+    with caplog.at_level(logging.WARNING):
+        fitted = fit_scores(evidence(), steps=10, seed=0)
+    assert caplog.text.count("no luck") == 2
+    assert np.isfinite(fitted.means(evidence().rows("done"))).all()
+
+
+def test_when_nothing_helps_it_says_so(monkeypatch, caplog):
+    def fail(*_):
+        raise ModelFittingError("no luck")
+
+    monkeypatch.setattr(surrogate, "_model", fail)
+    with pytest.raises(SurrogateError, match="12 trials"):
+        fit_scores(evidence(), steps=10, seed=0)
+    assert caplog.text.count("no luck") == 3
