@@ -51,10 +51,12 @@ class Evaluate:
         shape = (len(repeats), len(problem.labels), problem.task.classes)
         proba = np.full(shape, np.nan)
         scores: list[float] = []
+        times: list[float] = []
         planned = sum(len(folds) for folds in repeats)
         for index, folds in enumerate(repeats):
             for fold in folds:
-                _check_time(start, len(scores), planned, deadline)
+                _check_time(times, planned, deadline)
+                times.append(time.monotonic())
                 proba[index, fold.validation] = _validated(
                     bench, encodings, config, fold, deadline
                 )
@@ -129,16 +131,24 @@ def _validated(
     return proba
 
 
-def _check_time(start: float, done: int, planned: int, deadline: float | None) -> None:
-    """Give up as soon as the folds so far show that the rest will not fit."""
-    if deadline is None:
-        return
+def _check_time(times: list[float], planned: int, deadline: float | None) -> None:
+    """Give up as soon as the folds so far show that the rest will not fit.
+
+    The first fold pays for activations that the others only read, so it says nothing.
+
+    Args:
+        times: When each fold so far began.
+        planned: How many folds there are to be.
+        deadline: When all must be over.
+    """
     now = time.monotonic()
-    per_fold = (now - start) / done if done else 0.0
-    if now + 0.8 * per_fold * (planned - done) > deadline:
+    if deadline is None or len(times) < 2:
+        return
+    each = (now - times[1]) / (len(times) - 1)
+    if now + 0.8 * each * (planned - len(times)) > deadline:
         raise OutOfTime(
-            f"{done} of {planned} folds took {now - start:.1f} s; the rest would not "
-            "have been over in time. Give a larger budget."
+            f"{len(times)} of {planned} folds took {now - times[0]:.1f} s; the rest "
+            "would not have been over in time. Give a larger budget."
         )
 
 
