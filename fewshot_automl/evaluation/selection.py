@@ -13,8 +13,8 @@ too bad. So the interval reaches from the lower end around the corrected score t
 upper end around the raw score. Both ends are Wilson's, with the number of examples
 divided by `VARIANCE_INFLATION`, since out-of-fold predictions of models that share
 training data are worth less than independent ones. Percentiles of the out-of-bag
-scores are not used: they were too wide on 48 examples or more (a draw leaves only
-37 % of the examples out) and too narrow near perfect scores.
+scores are not used: they come from 37 % of the examples, so they are wide on middling
+scores, and yet have no width at all on perfect ones.
 """
 
 import math
@@ -44,7 +44,16 @@ from fewshot_automl.evaluation.resampling import (
 Choose = Callable[[np.ndarray], int]
 
 VARIANCE_INFLATION: Final = 1.5
-"""Variance of a cross-validated score over that of as many independent predictions."""
+"""Variance of a cross-validated score over that of as many independent predictions.
+
+60 draws each of 8 plain models: 95 % intervals held the deployed model's test accuracy
+in 1.00 (clickbait, 8 shots), 0.95 (clickbait, 32), 0.98 (subj, 8), 0.95 (two digits,
+8), 0.98 (ten digits, 4) and 0.87 (ten digits, 16) of the draws; Wilson's interval
+around the corrected score alone in 0.90, 0.85, 0.88, 0.80, 0.80 and 0.73. No interval
+mends a sample whose classes have other shares than the world: trec6 drawn at 8 a
+class and tested on its natural shares reached 0.80. `benchmarks/selection_coverage.py`
+repeats the part on digits.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
