@@ -38,6 +38,8 @@ from fewshot_automl.trial.workbench import Problem, Workbench
 
 STUDY_FILE: Final = "study.json"
 STUDY_NAME: Final = "fewshot"
+MAX_FOLDS: Final = 4
+"""Each fold of a dear Config is a training; from 4 to 5 adds a quarter to the price."""
 SAVING_SECONDS: Final = 4.0
 """Kept for scoring, writing and reading the model, besides its fit."""
 
@@ -221,7 +223,17 @@ class _Study:
             (self.forecast.refit_seconds(config, history) for config, _ in leaders),
             default=0.0,
         )
-        return SAVING_SECONDS + 1.3 * longest
+        tested = 0 if self.test is None else len(self.test)
+        share = tested / len(self.workbench.problem.inputs)
+        scoring = max(
+            (
+                share * self.forecast.embedding_seconds(config.text("backbone"))
+                for config, _ in leaders
+                if "backbone" in config
+            ),
+            default=0.0,
+        )
+        return SAVING_SECONDS + 1.3 * (longest + scoring)
 
     def _finish(self, end: StudyEnd) -> Result:
         return finish(
@@ -266,7 +278,9 @@ def _prepare(
         task=dataset.task,
         inputs=labelled.inputs,
         labels=labelled.labels,
-        folds=choose_folds(labelled.labels, groups=keys, seed=settings.seed),
+        folds=choose_folds(
+            labelled.labels, groups=keys, seed=settings.seed, max_folds=MAX_FOLDS
+        ),
         keys=keys,
     )
     workbench = Workbench(

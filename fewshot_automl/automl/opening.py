@@ -13,7 +13,7 @@ History = Sequence[tuple[Config, Outcome]]
 
 AFFORDABLE_SHARE: Final = 0.2
 """Of the budget, for pushing all examples once through one backbone in rung 0."""
-DEAR_SHARE: Final = 0.25
+DEAR_SHARE: Final = 0.35
 """Of the budget, for one dear trial of the opening."""
 
 
