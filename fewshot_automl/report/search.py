@@ -1,0 +1,180 @@
+"""The search, trial by trial: a table, and two drawings of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fewshot_automl.evaluation.objectives import Objective, objective
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.report.axes import Axis, around
+from fewshot_automl.report.words import settings, title
+from fewshot_automl.space import Config
+
+History = Sequence[tuple[Config, Outcome]]
+
+WIDTH: Final = 470
+"""Of a drawing's inside, in pixels."""
+HEIGHT: Final = 250
+"""Of a drawing's inside, in pixels."""
+LEAST_SECONDS: Final = 1e-3
+"""Shorter trials are drawn as if they took this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One trial as the report shows it."""
+
+    number: int
+    method: str
+    """For people."""
+    colour: int
+    """Of its method, counted from 0."""
+    backbone: str
+    """Empty for methods without one."""
+    settings: str
+    """All else that was set."""
+    status: str
+    score: float | None
+    """In the metric's own direction; None unless done."""
+    error: float | None
+    """Standard error of the score; None unless known."""
+    folds: int
+    """How many folds were scored."""
+    seconds: float
+    reason: str
+    """Why it failed or was stopped."""
+    is_winner: bool
+    is_equal: bool
+    """Whether it cannot be told apart from the winner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Everything that is shown of a search."""
+
+    measured: Objective
+    """The metric."""
+    rows: tuple[TrialRow, ...]
+    """Every trial, in order."""
+    methods: tuple[str, ...]
+    """The methods that were done, in order of their colours."""
+    best: tuple[float, ...]
+    """Best raw score after each trial from the first done one on."""
+    first: int
+    """The number of the first done trial."""
+    trials: Axis
+    """Of trial numbers."""
+    scores: Axis
+    """Of scores, in the metric's own direction."""
+    seconds: Axis
+    """Of costs; logarithmic."""
+    hidden: int
+    """Trials so bad that they are drawn at the edge."""
+
+    @property
+    def done(self) -> tuple[TrialRow, ...]:
+        """Return the trials that have a score."""
+        return tuple(row for row in self.rows if row.score is not None)
+
+    @property
+    def undone(self) -> tuple[TrialRow, ...]:
+        """Return the trials that have none: failed, stopped or broken off."""
+        return tuple(row for row in self.rows if row.score is None)
+
+    @property
+    def ranked(self) -> tuple[TrialRow, ...]:
+        """Return the winner, the other trials from best to worst, then the undone."""
+        worst_first = sorted(
+            self.done,
+            key=lambda row: (row.is_winner, self.measured.orient(row.score or 0.0)),
+        )
+        return (*reversed(worst_first), *self.undone)
+
+    @property
+    def equals(self) -> int:
+        """Return how many trials besides the winner cannot be told apart from it."""
+        return sum(row.is_equal and not row.is_winner for row in self.rows)
+
+    @property
+    def best_is_winner(self) -> bool:
+        """Return whether no trial had a better raw score than the winner."""
+        winner = next(row for row in self.rows if row.is_winner)
+        return winner.score is not None and winner.score == self.best[-1]
+
+
+def search(summary: Mapping[str, Any], history: History) -> Search:
+    """Return what is shown of a search.
+
+    Args:
+        summary: What `result.json` holds.
+        history: All trials.
+    """
+    measured = objective(summary["score"]["metric"])
+    names = [c.text("method") for c, outcome in history if outcome.is_done]
+    methods = list(dict.fromkeys(names))
+    equal = set(summary.get("indistinguishable") or ())
+    rows = tuple(
+        TrialRow(
+            number=number,
+            method=title(config.text("method")),
+            colour=methods.index(name)
+            if (name := config.text("method")) in methods
+            else len(methods),
+            backbone=config.text("backbone") if "backbone" in config else "",
+            settings=settings(config),
+            status=outcome.status,
+            score=measured.orient(outcome.mean) if outcome.is_done else None,
+            error=outcome.standard_error
+            if math.isfinite(outcome.standard_error)
+            else None,
+            folds=len(outcome.scores),
+            seconds=outcome.cost_seconds,
+            reason=outcome.reason,
+            is_winner=number == summary["winner"]["number"],
+            is_equal=number in equal,
+        )
+        for number, (config, outcome) in enumerate(history)
+    )
+    scores = [row.score for row in rows if row.score is not None]
+    low, high, hidden = _range(scores, measured)
+    costs = [max(row.seconds, LEAST_SECONDS) for row in rows if row.score is not None]
+    first = next(row.number for row in rows if row.score is not None)
+    return Search(
+        measured=measured,
+        rows=rows,
+        methods=tuple(map(title, methods)),
+        best=_best(rows[first:], measured),
+        first=first,
+        trials=Axis(low=-0.5, high=max(len(rows), 2) - 0.5, start=0, end=WIDTH),
+        scores=Axis(low=low, high=high, start=HEIGHT, end=0),
+        seconds=Axis(
+            low=min(costs) / 1.5, high=max(costs) * 1.5, start=0, end=WIDTH, log=True
+        ),
+        hidden=hidden,
+    )
+
+
+def _best(rows: Sequence[TrialRow], measured: Objective) -> tuple[float, ...]:
+    """Return the best score so far after each row; the first row has one."""
+    best = -math.inf
+    seen = []
+    for row in rows:
+        if row.score is not None:
+            best = max(best, measured.orient(row.score))
+        seen.append(measured.orient(best))
+    return tuple(seen)
+
+
+def _range(scores: Sequence[float], measured: Objective) -> tuple[float, float, int]:
+    """Return the ends of the score axis, and how many bad scores lie beyond.
+
+    A loss has no worst value: one trial that went astray would flatten all others.
+    """
+    kept = sorted(map(measured.orient, scores), reverse=True)
+    if not math.isfinite(measured.worst) and len(kept) > 3:
+        middle = kept[len(kept) // 2]
+        floor = middle - max(6 * (kept[0] - middle), 1.0)
+        kept = [score for score in kept if score >= floor]
+    low, high = around(map(measured.orient, kept), (measured.worst, measured.best))
+    return low, high, len(scores) - len(kept)

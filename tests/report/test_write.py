@@ -1,0 +1,228 @@
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from fewshot_automl.errors import RunError
+from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.report import write_report
+
+SECTIONS = ("expect", "beside", "classes", "search", "data", "use", "repeat")
+VOID = {"meta", "br", "link", "input", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects ids, links and text, and checks that every tag is closed."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.ids, self.links, self.text, self.tags = [], [], [], [], []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values[k] for k in ("href", "src", "xlink:href") if k in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def checked(source):
+    page = Page(source)
+    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
+    assert all(link.startswith("#") for link in page.links)
+    assert not re.search(r"\b(nan|NaN|inf|None|Undefined)\b", page.words)
+    assert not re.search(r'="[^"]*\b(nan|inf|None)\b[^"]*"', source)
+    return page
+
+
+HWU = tuple(f"scenario_{i}_with_quite_a_long_name" for i in range(64))
+CASES = {
+    "six classes": (("a", "b", "c", "d", "e", "f"), {}),
+    "binary": (("ham", "spam"), {"per_class": 20}),
+    "64 classes": (HWU, {"per_class": 8, "trials": 30}),
+    "one trial": (("yes", "no"), {"trials": 1}),
+    "all failed but one": (("yes", "no"), {"failed": (0, 1, 3, 4, 5)}),
+    "log loss": (("a", "b", "c"), {"metric": "log_loss", "trials": 12}),
+    "kappa": (("a", "b", "c"), {"metric": "cohen_kappa"}),
+    "two examples a class": (("a", "b"), {"per_class": 2}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("with_test", [True, False])
+def test_every_kind_of_study_has_a_whole_page(make_study, case, with_test):
+    names, options = CASES[case]
+    study = make_study(names, **options)
+    if not with_test:
+        study.summary["test"] = None
+    page = checked(study.write())
+    assert ("On your test data" in page.words) == (with_test and case not in ("kappa",))
+    assert "95 % interval" in page.words
+
+
+def test_what_users_wrote_is_text_and_never_markup(make_study):
+    evil = '<script>alert("1")</script>'
+    study = make_study((evil, "'><img src=x onerror=y>", "{{ 7 * 7 }}"))
+    study.summary["data"] = evil
+    study.summary["findings"] = [f"warning: {evil}"]
+    study.summary["origins"] = [evil] * len(study.summary["labels"])
+    study.summary["inferred"] = [evil]
+    source = study.write()
+    page = checked(source)
+    assert page.tags.count("script") == 1
+    assert "img" not in page.tags
+    assert evil in page.words
+    assert "49" not in page.words.split("{{ 7 * 7 }}")[0][-3:]
+    assert "{{ 7 * 7 }}" in page.words
+
+
+def test_folder_names_cannot_break_out_of_the_snippets(make_study, tmp_path):
+    study = make_study(("a", "b"))
+    study.folder = tmp_path / 'it\'s; "rm" <b>'
+    (tmp_path / "predictions").rename(tmp_path / "kept")
+    study.folder.mkdir()
+    (tmp_path / "kept").rename(study.folder / "predictions")
+    words = checked(study.write()).words
+    assert f"""fewshot predict '{tmp_path}/it'"'"'s; "rm" <b>' new.csv""" in words
+    snippet = re.search(r"Predictor\.load\((.*?)\) model\.predict", words)
+    assert eval(snippet.group(1)) == str(study.folder / "model")
+
+
+def test_says_share_of_new_examples_and_interval_in_words(make_study):
+    study = make_study(("a", "b"), per_class=40)
+    study.summary["score"] |= {"raw": 0.9, "corrected": 0.874, "low": 0.8, "high": 0.92}
+    words = checked(study.write()).words
+    assert "Expect about 87 of 100 new examples" in words
+    assert "Anything from 80 to 92 of 100" in words
+    assert "takes off the difference (0.026)" in words
+    assert "same source as the labelled ones" in words
+
+
+def test_one_trial_claims_no_luck(make_study):
+    study = make_study(("a", "b"), trials=1)
+    study.summary["score"]["corrected"] = study.summary["score"]["raw"]
+    words = checked(study.write()).words
+    assert "nothing was picked" in words
+    assert "Do not rely on this model yet" in words  # it is the majority class
+
+
+def test_warns_if_the_winner_cannot_be_told_from_a_constant_answer(make_study):
+    study = make_study(("a", "b"))
+    assert "Do not rely on this model" not in study.write()
+    study.summary["indistinguishable"].append(0)
+    assert "cannot be told apart from always answering" in checked(study.write()).words
+
+
+def test_failed_trials_are_listed_with_their_reasons(make_study):
+    study = make_study(("a", "b"), failed=(1, 4))
+    words = checked(study.write()).words
+    assert "failed: Reason 1: a < b & c" in words
+    assert "failed: Reason 4: a < b & c" in words
+
+
+@pytest.mark.parametrize("missing", ["labels", "predictions", "both"])
+def test_without_labels_or_predictions_the_rest_is_still_written(make_study, missing):
+    study = make_study(("a", "b"))
+    if missing != "predictions":
+        del study.summary["labels"]
+    if missing != "labels":
+        for path in (study.folder / "predictions").iterdir():
+            path.unlink()
+    words = checked(study.write()).words
+    assert "Nothing can be said class by class." in words
+    if missing == "predictions":
+        assert "Predictions must be a whole safetensors file" in words
+
+
+def test_labels_of_other_data_are_refused_not_used(make_study):
+    study = make_study(("a", "b"))
+    study.summary["labels"].pop()
+    assert "Predictions must be of 11 examples" in checked(study.write()).words
+
+
+def test_least_summary_is_enough(make_study):
+    study = make_study(("a", "b"))
+    kept = ("task", "score", "winner")
+    study.summary = {name: study.summary[name] for name in kept}
+    checked(study.write())
+
+
+def test_missing_folds_do_not_count(make_study):
+    study = make_study(("a", "b"))
+    outcome = study.history[study.summary["winner"]["number"]][1]
+    proba = np.full((1, 12, 2), np.nan)
+    proba[0, :4] = [0.9, 0.1]
+    folds = np.zeros((1, 12), dtype=np.int64)
+    place = study.folder / outcome.predictions
+    save_predictions(place, Predictions(proba=proba, folds=folds))
+    assert "had not seen (4 examples)" in checked(study.write()).words
+
+
+def test_versions_and_settings_come_from_the_study_not_this_machine(make_study):
+    study = make_study(("a", "b"))
+    (study.folder / "model").mkdir()
+    manifest = {"versions": {"torch": "9.9.9"}, "temperature": 1.5}
+    (study.folder / "model" / "model.json").write_text(json.dumps(manifest))
+    settings = {
+        "settings": {"methods": ["probe", "lora"], "oracle": "gp", "text": None}
+    }
+    (study.folder / "study.json").write_text(json.dumps(settings))
+    words = checked(study.write()).words
+    assert "torch 9.9.9" in words
+    assert "temperature of 1.50" in words
+    assert "methods = probe, lora; oracle = gp" in words
+
+
+def test_only_the_script_we_wrote_may_run(make_study):
+    source = make_study(("a", "b")).write()
+    assert "default-src 'none'" in source
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", source)
+    assert "http://" not in source.replace("http://www.w3.org", "")
+    assert "https://" not in source
+
+
+def test_a_second_report_replaces_the_first_and_leaves_nothing_else(make_study):
+    study = make_study(("a", "b"))
+    first = study.write()
+    assert study.write() == first
+    assert [p.name for p in study.folder.glob("*report*")] == ["report.html"]
+
+
+def test_folder_that_is_no_folder_is_one_clear_error(make_study, tmp_path):
+    study = make_study(("a", "b"))
+    with pytest.raises(RunError, match="Report must be writable"):
+        write_report(tmp_path / "nowhere", study.summary, study.history)
+
+
+def test_report_imports_nothing_slow():
+    code = (
+        "import sys, fewshot_automl.report;"
+        "print([m for m in ('torch', 'matplotlib', 'pandas', 'sklearn', 'scipy')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
