@@ -83,6 +83,14 @@ class Search:
         return tuple(row for row in self.rows if row.score is None)
 
     @property
+    def faults(self) -> tuple[tuple[TrialRow, ...], ...]:
+        """Return the trials without a score, those of one reason together."""
+        groups: dict[tuple[str, str], list[TrialRow]] = {}
+        for row in self.undone:
+            groups.setdefault((row.status, row.reason), []).append(row)
+        return tuple(map(tuple, groups.values()))
+
+    @property
     def ranked(self) -> tuple[TrialRow, ...]:
         """Return the winner, the other trials from best to worst, then the undone."""
         worst_first = sorted(

@@ -30,6 +30,15 @@ def test_winner_leads_the_table_and_failures_end_it(make_study):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_faults_of_one_reason_stand_together(make_study):
+    study = make_study(("a", "b"), failed=(1, 3, 4))
+    config, outcome = study.history[4]
+    reason = study.history[1][1].reason
+    study.history[4] = (config, replace(outcome, reason=reason))
+    faults = search(study.summary, study.history).faults
+    assert [[row.number for row in rows] for rows in faults] == [[1, 4], [3]]
+
+
 @pytest.mark.parametrize("worst", [-50.0, -0.9])
 def test_one_trial_gone_astray_does_not_flatten_the_others(make_study, worst):
     study = make_study(("a", "b"), metric="log_loss")
