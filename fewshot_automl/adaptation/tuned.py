@@ -1,7 +1,7 @@
 """Methods that train by steps: the last blocks, LoRA layers, or everything."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -43,8 +43,12 @@ FULL_LEARNING_RATE: Final = FloatDimension(
     name="full_learning_rate", low=5e-6, high=5e-4, log=True, default=5e-5
 )
 HEAD_LEARNING_RATE: Final = FloatDimension(
-    name="head_learning_rate", low=1e-3, high=1e-1, log=True, default=1e-2
+    name="head_learning_rate", low=1e-4, high=3e-2, log=True, default=1e-3
 )
+PROBE_SHARE: Final = FloatDimension(name="probe_share", low=0.0, high=1.0, default=0.1)
+"""Share of the probe's weights that the head starts with. A finished probe leaves the
+encoder nothing to learn: on trec6 at 8 a class, MiniLM-L6, last 3 blocks, 2 draws, the
+whole probe ended at 0.50, 0.3 of it at 0.76, none of it at 0.81."""
 LOOP: Final[tuple[Dimension, ...]] = (
     Choice(name="schedule", options=tuple(SCHEDULES), default="one_cycle"),
     FloatDimension(name="warmup_fraction", low=0.0, high=0.3, default=0.1),
@@ -98,6 +102,7 @@ class Tuned:
         loss: dict[Loss, tuple[Dimension, ...]] = {
             "cross_entropy": (
                 HEAD_LEARNING_RATE,
+                PROBE_SHARE,
                 LABEL_SMOOTHING,
                 *imbalance_dimensions(profile),
             ),
@@ -350,7 +355,10 @@ def _torch_head(
         seed=job.seed,
     )
     assert isinstance(head, LinearHead)
-    return ScaledLinear(head)
+    share = job.config.number("probe_share")
+    return ScaledLinear(
+        replace(head, weight=share * head.weight, bias=share * head.bias)
+    )
 
 
 def _finite(
