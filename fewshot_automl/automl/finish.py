@@ -41,6 +41,7 @@ def finish(
     space: Space,
     columns: Columns,
     test: Examples | None,
+    origins: tuple[str, ...],
     folder: Path,
     listener: Listener,
     budget: Budget,
@@ -72,17 +73,21 @@ def finish(
         fitted=fitted,
         columns=columns,
         temperature=temperature,
-        facts={**facts, "score": score.to_json()},
+        facts={**facts, **_license(workbench, config), "score": score.to_json()},
     ).save(folder / "model")
     predictor = Predictor.load(folder / "model")
     summary = {
         **facts,
+        **_license(workbench, config),
+        "temperature": temperature,
+        "versions": dict(predictor.versions),
         "task": problem.task.to_json(),
         "score": score.to_json(),
         "winner": {"number": winner, "config": config.to_json()},
         "indistinguishable": equal,
         "baselines": _baselines(history, metric),
         "labels": problem.labels.tolist(),
+        "origins": list(origins),
         "seed": seed,
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": _counts(history),
@@ -102,6 +107,13 @@ def finish(
         predictor=predictor,
         summary=summary,
     )
+
+
+def _license(workbench: Workbench, config: Config) -> dict[str, str]:
+    """Return the licence of the weights a model rests on; nothing without any."""
+    if "backbone" not in config:
+        return {}
+    return {"license": workbench.card(config.text("backbone")).license}
 
 
 def _fitted(

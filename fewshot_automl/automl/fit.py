@@ -10,18 +10,21 @@ from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.adaptation.table import method
 from fewshot_automl.automl.finish import finish
 from fewshot_automl.automl.listener import Listener, Silence
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.pantry import Pantry, stock
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
+from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Dataset, Examples, Source, read, read_like
 from fewshot_automl.data.audit import audit
-from fewshot_automl.errors import DataError, UserError
+from fewshot_automl.errors import DataError, UserError, unknown_name
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.executors import executor_named
+from fewshot_automl.executors.table import EXECUTORS
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.inputs import content_hashes
 from fewshot_automl.ledger import Ledger
@@ -100,6 +103,7 @@ def fit(
         seed=seed,
     )
     teller = listener or Silence()
+    _check_names(asked)
     dataset = read(
         data,
         target=asked.target,
@@ -242,6 +246,7 @@ class _Study:
             space=self.space,
             columns=self.dataset.columns,
             test=self.test,
+            origins=self.examples.labelled().origins,
             folder=self.folder,
             listener=self.listener,
             budget=self.budget,
@@ -375,6 +380,26 @@ def _settings(
     elif budget is not None:
         changes["budget_seconds"] = float(budget)
     return replace(base, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _check_names(settings: Settings) -> None:
+    """Refuse names that no table has, before any work is done or folder made.
+
+    Raises:
+        UnknownNameError: Names the nearest known ones.
+        UserError: If the device is not there.
+    """
+    zoo = Zoo.known()
+    for name in settings.backbones or ():
+        zoo[name]
+    for name in settings.methods or ():
+        method(name)
+    oracle_named(settings.oracle)
+    if settings.executor not in EXECUTORS:
+        raise unknown_name(
+            "executor", settings.executor, EXECUTORS, "fewshot fit --help"
+        )
+    choose_placement(settings.device)
 
 
 def _fingerprint(keys: tuple[str, ...], labels: np.ndarray, task: Task) -> str:
