@@ -1,7 +1,7 @@
 """Fitted heads: from feature vectors to class probabilities, in plain numpy."""
 
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -31,7 +31,7 @@ class Head(Protocol):
         ...
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
+    def from_arrays(cls, arrays: Arrays) -> "Head":
         """Return the head that `arrays` came from."""
         ...
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -76,7 +76,7 @@ class Fitted(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: Path, state: dict[str, Any]) -> Self:
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Fitted":
         """Return what `save` wrote, ready to predict by itself."""
         ...
 

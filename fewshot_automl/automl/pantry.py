@@ -43,13 +43,8 @@ def stock(
     """
     zoo = Zoo.known()
     if names is not None:
-        cards = tuple(zoo[name] for name in names)
+        cards = named_cards(zoo, names, modality)
         for card in cards:
-            if card.modality != modality:
-                raise UserError(
-                    f"Backbones must be for {modality}, got {card.id!r} for "
-                    f"{card.modality}. List them with: fewshot zoo"
-                )
             _fetch(zoo, card, listener, deadline)
         return Pantry(at_hand=cards)
     cards = zoo.cards(modality)
@@ -67,6 +62,23 @@ def stock(
     missing = tuple(card for card in cards if card not in at_hand)
     _say_missing(missing, listener)
     return Pantry(at_hand=tuple(at_hand), missing=missing)
+
+
+def named_cards(zoo: Zoo, names: Sequence[str], modality: Modality) -> tuple[Card, ...]:
+    """Return the cards of these names, each once.
+
+    Raises:
+        UnknownNameError: If a name is not in the zoo.
+        UserError: If a backbone is of another modality.
+    """
+    cards = tuple(dict.fromkeys(zoo[name] for name in names))
+    for card in cards:
+        if card.modality != modality:
+            raise UserError(
+                f"Backbones must be for {modality}, got {card.id!r} for "
+                f"{card.modality}. List them with: fewshot zoo"
+            )
+    return cards
 
 
 def _fetch(zoo: Zoo, card: Card, listener: Listener, deadline: float | None) -> None:

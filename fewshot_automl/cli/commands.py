@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -47,6 +47,23 @@ class ListCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option before each of its values, then parse as usual."""
         return super().parse_args(ctx, repeat_options(args, self.params))
+
+
+class NamesOption(click.Option):
+    """Lists in its help the names that it may have, read from their table."""
+
+    def __init__(
+        self, *args: Any, table: Callable[[], Iterable[str]], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help, the names put in."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        return record[0], f"{record[1]} One of {', '.join(self.table())}."
 
 
 def repeat_options(args: Sequence[str], params: Sequence[click.Parameter]) -> list[str]:

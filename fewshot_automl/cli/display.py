@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -33,6 +33,7 @@ class Display:
         budget_seconds: float | None,
         metric: str,
         orient: Callable[[float], float],
+        folder: Path,
     ) -> None:
         """Prepare to show a fit; enter the object as a context to begin.
 
@@ -42,18 +43,20 @@ class Display:
             budget_seconds: What the bar measures against; None for no limit.
             metric: Name of what is maximised.
             orient: Turns a score of the search into the metric's own direction.
+            folder: Where the study is kept; told when the first trial starts.
         """
         self._console = console
         self._started = started
         self._seconds = budget_seconds
         self._metric = metric
         self._orient = orient
+        self._folder = folder
         self._running: dict[int, Config] = {}
         self._stage = ""
         self._last: Event | None = None
         self._live: Live | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         """Begin to draw, on a terminal."""
         if self._console.is_terminal:
             self._live = Live(
@@ -80,10 +83,12 @@ class Display:
         """Print a sentence; it is also what is being done until the next one."""
         self._stage = sentence.strip()
         style = "yellow" if sentence.startswith(("warning", "fatal")) else ""
-        self._console.print(Text(sentence, style=style))
+        self._console.print(Text(sentence, style=style), soft_wrap=True)
 
     def trial(self, event: Event) -> None:
         """Take the start or the end of a trial."""
+        if self._last is None:
+            self.say(f"Output folder: {self._folder}")
         self._last = event
         if event.kind == "started":
             self._running[event.number] = event.config
@@ -91,7 +96,7 @@ class Display:
         self._running.pop(event.number, None)
         self._stage = "choosing what to try next"
         if self._live is None:
-            self._console.print(Text(self._line(event)))
+            self._console.print(Text(self._line(event)), soft_wrap=True)
 
     def _line(self, event: Event) -> str:
         """Return a finished trial as one line, for logs."""

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot_automl.automl import Result
-from fewshot_automl.cli.words import details, duration, title
-from fewshot_automl.cli.words import score as scored
+from fewshot_automl.cli.words import Z_95, details, duration, title
 from fewshot_automl.space import Config
 
 ENDINGS = {
@@ -53,8 +52,10 @@ def scores_table(result: Result) -> Table:
     for row in summary["baselines"]:
         config = Config.from_json(row["config"])
         if config != winner:
-            value, _, half = scored(row["score"], row["standard_error"]).partition(" ")
-            table.add_row(title(config), value, half)
+            half = Z_95 * row["standard_error"]
+            low, high = row["score"] - half, row["score"] + half
+            told = f"{low:.3f} to {high:.3f}"
+            table.add_row(title(config), f"{row['score']:.3f}", told)
     return table
 
 
@@ -103,14 +104,15 @@ def _say_next(console: Console, result: Result) -> None:
     target = f" --target {shlex.quote(column)}" if column else ""
     console.print()
     console.print(Text(f"Everything is in {result.folder}"))
-    for command, why in (
-        (f"fewshot predict {folder} NEW_DATA", "predictions for new examples"),
-        (f"fewshot score {folder} LABELLED_DATA{target}", "scores on other labels"),
-        (f"fewshot resume {folder} --budget 5min", "search on"),
-    ):
-        console.print(
-            Text.assemble(f"  {command}", (f"   {why}", "dim")), soft_wrap=True
-        )
+    commands = {
+        f"fewshot predict {folder} NEW_DATA": "predictions for new examples",
+        f"fewshot score {folder} LABELLED_DATA{target}": "scores on other labels",
+        f"fewshot resume {folder} --budget 5min": "search on",
+    }
+    width = max(map(len, commands))
+    for command, why in commands.items():
+        line = Text.assemble(f"  {command:<{width}}", (f"   {why}", "dim"))
+        console.print(line, soft_wrap=True)
     report = result.folder / "report.html"
     if report.exists():
         console.print(Text(f"  open {report}"), soft_wrap=True)

@@ -64,11 +64,12 @@ def choose_cards(
     modality: "Modality", names: tuple[str, ...] | None
 ) -> tuple[tuple["Card", ...], tuple[str, ...]]:
     """Return the backbones a fit would search, and what to say about them."""
+    from fewshot_automl.automl.pantry import named_cards
     from fewshot_automl.backbones.zoo import Zoo
 
     zoo = Zoo.known()
     if names is not None:
-        return tuple(zoo[name] for name in names), ()
+        return tuple(named_cards(zoo, names, modality)), ()
     cards = zoo.cards(modality)
     at_hand = tuple(card for card in cards if zoo.is_at_hand(card))
     if at_hand:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fewshot_automl.cli.commands import Command, ListCommand
+from fewshot_automl.cli.commands import Command, ListCommand, NamesOption
 from fewshot_automl.cli.options import json_option, search_options
 from fewshot_automl.cli.session import people, print_json, session
 
@@ -23,6 +23,24 @@ RUNS: Final = Path("runs")
 NO_LIMIT: Final = "none"
 
 
+def _metrics() -> list[str]:
+    from fewshot_automl.evaluation.objectives import OBJECTIVES
+
+    return list(OBJECTIVES)
+
+
+def _oracles() -> list[str]:
+    from fewshot_automl.oracle.table import ORACLES
+
+    return list(ORACLES)
+
+
+def _executors() -> list[str]:
+    from fewshot_automl.executors.table import EXECUTORS
+
+    return list(EXECUTORS)
+
+
 @click.command("fit", cls=ListCommand)
 @click.argument("data")
 @search_options
@@ -34,7 +52,13 @@ NO_LIMIT: Final = "none"
     help="Wall time of everything: 90s, 5min, 2h; none for no limit. Default: 5min.",
 )
 @click.option("--trials", type=click.IntRange(min=1), help="Most trials.")
-@click.option("--metric", metavar="NAME", help="What to maximise. Default: accuracy.")
+@click.option(
+    "--metric",
+    cls=NamesOption,
+    table=_metrics,
+    metavar="NAME",
+    help="What to maximise. Default: accuracy.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Default: 0.")
 @click.option(
     "--out",
@@ -52,9 +76,21 @@ NO_LIMIT: Final = "none"
     metavar="URL",
     help="Optuna storage of the trials. Default: a journal file in the folder.",
 )
-@click.option("--oracle", metavar="NAME", default="gp", help="gp, sobol or random.")
 @click.option(
-    "--executor", metavar="NAME", default="in_process", help="in_process or processes."
+    "--oracle",
+    cls=NamesOption,
+    table=_oracles,
+    metavar="NAME",
+    default="gp",
+    help="What chooses the next trial. Default: gp.",
+)
+@click.option(
+    "--executor",
+    cls=NamesOption,
+    table=_executors,
+    metavar="NAME",
+    default="in_process",
+    help="Where trials run. Default: in_process.",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, help="Trials side by side."
@@ -209,8 +245,8 @@ def watch(
         budget_seconds=seconds,
         metric=measured.name,
         orient=measured.orient,
+        folder=folder,
     )
-    display.say(f"Output folder: {folder}")
     try:
         with display:
             return work(display)

@@ -66,7 +66,7 @@ def score(value: float, standard_error: float = math.nan) -> str:
 def clock(seconds: float) -> str:
     """Return a length of time as a clock shows it.
 
-    >>> clock(72.4), clock(3601)
+    >>> clock(72.4), clock(3601.0)
     ('1:12', '1:00:01')
     """
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
@@ -77,7 +77,7 @@ def clock(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time in words.
 
-    >>> duration(0.41), duration(72.4), duration(5400)
+    >>> duration(0.41), duration(72.4), duration(5400.0)
     ('0.4 s', '72 s', '90 min')
     """
     if seconds < 10:
@@ -85,7 +85,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
-def count(number: float) -> str:
+def count(number: int) -> str:
     """Return a large number with three digits and a letter.
 
     >>> count(22_713_216), count(5_800_000_000), count(950)
@@ -99,7 +99,7 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def size(bytes: float) -> str:
+def size(bytes: int) -> str:
     """Return a number of bytes in decimal units.
 
     >>> size(743_000_000), size(512)

@@ -146,8 +146,6 @@ def _facts(card: "Card") -> dict[str, str]:
     from fewshot_automl.cli.words import count
 
     unit = "pixels a side" if card.modality == "image" else "tokens"
-    recipe = card.input
-    settings = [f"{n} {getattr(recipe, n)}" for n in recipe.__dataclass_fields__]
     facts = {
         "id": card.id + (" (default)" if card.is_default else ""),
         "modality": card.modality,
@@ -158,7 +156,7 @@ def _facts(card: "Card") -> dict[str, str]:
         "parameters": count(card.parameters),
         "FLOPs": f"{count(card.flops)} at {card.flops_at} {unit}",
         "features": f"{card.width} numbers after {card.depth} blocks ({card.blocks})",
-        "input": ", ".join(settings),
+        "input": _recipe(card),
         "LoRA on": ", ".join(card.lora_targets) or "nothing",
         "facts from": card.facts_source,
         "rank": f"{card.prior_rank} ({card.prior_source})",
@@ -172,6 +170,24 @@ def _facts(card: "Card") -> dict[str, str]:
             )
         facts[f"source {place}"] = said
     return facts
+
+
+def _recipe(card: "Card") -> str:
+    """Return how an example becomes the network's input, without what is empty."""
+    recipe = card.input
+    values = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
+    told = []
+    for name, value in values.items():
+        words = name.replace("_", " ")
+        if value is True:
+            told.append(words)
+        elif isinstance(value, tuple):
+            told.append(f"{words} {' '.join(map(str, value))}")
+        elif value:
+            told.append(
+                f"{words} {value!r}" if name == "prefix" else f"{words} {value}"
+            )
+    return ", ".join(told)
 
 
 @zoo.command("get", cls=Command)

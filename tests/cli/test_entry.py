@@ -1,0 +1,196 @@
+import json
+import subprocess
+import sys
+import time
+import warnings
+
+import click
+import pytest
+
+from fewshot_automl.cli.app import app
+from fewshot_automl.cli.entry import run
+from fewshot_automl.cli.session import process_start, session
+from fewshot_automl.errors import DataError, RunError
+
+HEAVY = {"torch", "numpy", "pandas", "sklearn", "rich", "optuna", "datasets"}
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Let a test add a command ``probe`` that does what it says."""
+
+    def add(function):
+        made = click.command("probe")(function)
+        monkeypatch.setitem(app.commands, "probe", made)
+
+    return add
+
+
+def raising(error):
+    def function():
+        raise error
+
+    return function
+
+
+def loaded_after(arguments):
+    code = (
+        "import sys; from fewshot_automl.cli.entry import run; "
+        f"code = run({arguments!r}); print(*sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    names = done.stdout.splitlines()[-1].split()
+    return done.returncode, {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["zoo", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments):
+    code, loaded = loaded_after(arguments)
+    assert code == 0
+    assert not loaded & HEAVY
+
+
+def test_help_of_a_fit_lists_the_names_in_our_tables(capsys):
+    assert run(["fit", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name in ("macro_f1", "gp, sobol", "in_process, processes"):
+        assert name in told
+
+
+def test_help_takes_little_processor_time():
+    code = (
+        "import time; from fewshot_automl.cli.entry import run; run(['--help']); "
+        "print(time.process_time())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert float(done.stdout.splitlines()[-1]) < 0.8
+
+
+def test_cards_are_checked_without_torch():
+    code, loaded = loaded_after(["zoo", "check"])
+    assert code == 0
+    assert "torch" not in loaded
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for name in app.commands:
+        assert run([name, "--help"]) == 0
+        assert f"  fewshot {name}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fewshot ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fti"], "No such command 'fti'"),
+        (["fit"], "Missing argument 'DATA'"),
+        (["fit", "x.csv", "--trials", "0"], "'--trials': 0 is not in the range x>=1"),
+        (["fit", "x.csv", "--nonsense"], "No such option"),
+        (["fit", "x.csv", "--backbones"], "'--backbones' requires an argument"),
+        (["fit", "x.csv", "--budget", "soon"], "budget must be a positive time"),
+        (["fit", "nowhere.csv", "--target", "y"], "Data must be an existing file"),
+        (["fit", "x.csv", "--methods", "probes"], "No method named 'probes'. Closest"),
+        (["fit", "x.csv", "--backbones", "x9"], "No backbone named 'x9'"),
+        (["fit", "x.csv", "--oracle", "pythia"], "No oracle named 'pythia'"),
+        (["fit", "x.csv", "--executor", "cloud"], "No executor named 'cloud'"),
+        (["fit", "x.csv", "--metric", "acuracy"], "No metric named 'acuracy'"),
+        (["fit", "x.csv", "--device", "tpu"], "Device must be one of"),
+        (["fit", "x.csv", "--budget", "none"], "Budget must be a time or a number"),
+        (["predict", "nowhere", "x.csv"], "Directory 'nowhere' does not exist"),
+        (["resume", "."], "Folder must hold a study"),
+        (["zoo", "show", "minilm-l7"], "No backbone named 'minilm-l7'. Closest"),
+        (["zoo", "get"], "Name a backbone, or add --defaults"),
+    ],
+)
+def test_user_errors_are_one_message_and_exit_code_2(
+    arguments, told, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (DataError("Data must be good, got bad."), 2, "error: Data must be good"),
+        (RunError("Nothing worked."), 1, "error: Nothing worked."),
+        (PermissionError(13, "Permission denied", "runs"), 1, "Permission denied"),
+        (KeyError("x"), 1, "error: an unexpected KeyError: 'x'. Add --debug"),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+    ],
+)
+def test_exit_codes(command, error, code, told, capsys):
+    command(raising(error))
+    assert run(["probe"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "probe"], ["probe", "--debug"]])
+def test_debug_shows_the_traceback(command, arguments, capsys):
+    command(raising(KeyError("x")))
+    assert run(arguments) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "Add --debug" not in err
+
+
+def test_the_value_of_a_command_is_its_exit_code(command):
+    command(lambda: 1)
+    assert run(["probe"]) == 1
+
+
+def test_libraries_are_silent_but_not_afterwards(command, capsys):
+    def chat():
+        import logging
+
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.getLogger("library").error("noise")
+
+    command(chat)
+    assert run(["probe"]) == 0
+    assert capsys.readouterr().err == ""
+    with pytest.warns(DeprecationWarning, match="old"):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+
+def test_the_budget_counts_from_the_start_of_the_process(command):
+    seen = []
+    command(lambda: seen.append(session().started))
+    run(["probe"], 12.0)
+    run(["probe"])
+    assert seen[0] == 12.0
+    assert seen[1] == pytest.approx(time.monotonic(), abs=5)
+
+
+def test_a_young_process_knows_when_it_began():
+    code = (
+        "import time; time.sleep(0.3); "
+        "from fewshot_automl.cli.session import process_start; "
+        "print(time.monotonic() - process_start())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert 0.3 <= float(done.stdout) < 30
+    assert process_start() <= time.monotonic()
+
+
+def test_python_m_is_the_same_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fewshot_automl", "zoo", "show", "minilm-l6", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["id"] == "minilm-l6"
