@@ -11,8 +11,8 @@ from fewshot_automl.trial.forecast import Forecast
 
 History = Sequence[tuple[Config, Outcome]]
 
-AFFORDABLE_SHARE: Final = 0.2
-"""Of the budget, for pushing all examples once through one backbone in rung 0."""
+EMBEDDING_SHARE: Final = 0.4
+"""Of the budget, for pushing all examples once through the backbones of rung 0."""
 DEAR_SHARE: Final = 0.35
 """Of the budget, for one dear trial of the opening."""
 
@@ -28,17 +28,23 @@ class Opening:
     budget_seconds: float | None
     """Of the whole command."""
 
-    def affordable(self) -> list[str]:
+    def affordable(self, history: History) -> list[str]:
         """Return the backbones whose features fit the budget, cheapest first."""
-        cards = self.forecast.workbench.cards
-        costs = {card.id: self.forecast.embedding_seconds(card.id) for card in cards}
-        limit = (self.budget_seconds or float("inf")) * AFFORDABLE_SHARE
-        return sorted((n for n in costs if costs[n] <= limit), key=costs.__getitem__)
+        names = [card.id for card in self.forecast.workbench.cards]
+        costs = {n: self.forecast.embedding_seconds(n, history) for n in names}
+        left = (self.budget_seconds or float("inf")) * EMBEDDING_SHARE
+        chosen = []
+        for name in sorted(names, key=costs.__getitem__):
+            left -= costs[name]
+            if left < 0:
+                break
+            chosen.append(name)
+        return chosen
 
     def __call__(self, history: History) -> list[Config]:
         """Return what must be tried first, given the history so far."""
         tried = {config for config, _ in history}
-        first = rung_zero(self.space, self.affordable())
+        first = rung_zero(self.space, self.affordable(history), history)
         if any(config not in tried for config in first):
             return first
         return first + self._dear(history, tried)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +19,9 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
 History = Sequence[tuple[Config, Outcome]]
+
+LEAST_KEPT: Final = 0.1
+"""Share of a score's luck that survives smoothing, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +64,7 @@ def honest_score(
 ) -> tuple[Score, list[int]]:
     """Return the corrected score of the winner, and which trials equal it.
 
-    The winner was picked by smoothed, not raw, scores. The bootstrap picks by the
-    same rule: what smoothing added to a trial's score is its bonus in every draw.
+    The winner was picked by smoothed, not raw, scores; so does the bootstrap.
 
     Args:
         history: All trials; those done have predictions.
@@ -75,11 +77,12 @@ def honest_score(
     """
     done = sorted(smoothed)
     probas = [predictions(folder, history[i][1]) for i in done]
-    bonus = [smoothed[i] - history[i][1].mean for i in done]
     place = done.index(winner)
-    # A winner that could not be fitted was replaced; then the pick is fixed by hand.
-    top = max(range(len(done)), key=lambda at: smoothed[done[at]])
-    bonus[place] += smoothed[done[top]] - smoothed[winner] + 1e-9
+    bonus = _bonus(
+        np.array([history[i][1].mean for i in done]),
+        np.array([smoothed[i] for i in done]),
+        place,
+    )
     corrected = correct_for_selection(labels, probas, metric, bonus=bonus, seed=seed)
     equal = indistinguishable(labels, probas, metric, winner=place, seed=seed)
     measured = objective(metric)
@@ -93,6 +96,24 @@ def honest_score(
         examples=len(labels),
     )
     return score, [i for i, same in zip(done, equal, strict=True) if same]
+
+
+def _bonus(
+    raw: Float[np.ndarray, " trials"], smoothed: Float[np.ndarray, " trials"], pick: int
+) -> Float[np.ndarray, " trials"]:
+    """Return what to add to raw scores so that the best is picked as it was picked.
+
+    Smoothing is taken as linear in the scores: of a trial's luck in a draw, only the
+    share `kept` reaches its smoothed score. Picking by ``smoothed + kept * luck`` is
+    picking by ``raw + luck + bonus`` with the bonus returned. A pick that was made
+    for other reasons (the best could not be fitted) is lifted to the top.
+    """
+    spread = float(raw.var())
+    slope = float(np.cov(raw, smoothed, bias=True)[0, 1]) / spread if spread else 1.0
+    kept = float(np.clip(slope, LEAST_KEPT, 1.0))
+    bonus: np.ndarray = smoothed / kept - raw
+    bonus[pick] += max(float((raw + bonus).max() - (raw + bonus)[pick]), 0.0) + 1e-9
+    return bonus
 
 
 def predictions(

@@ -15,9 +15,14 @@ History = Sequence[tuple[Config, Outcome]]
 
 DEAR_BACKBONES: Final = 2
 """Backbones, best probe first, whose dear methods are tried with default values."""
+PRIOR: Final = -1
+"""Place of the zoo's prior among a card's descriptors."""
 LADDER: Final = ((0.5, 40), (0.75, 40), (0.75, 20), (0.9, 20))
 """Frozen fraction and steps, from what we would do with time to what is quick."""
-PROBE_HEADS: Final = ("logistic", "lda", "rbf")
+FIRST_HEADS: Final = ("logistic", "lda")
+LAST_HEAD: Final = "rbf"
+PRIOR_WEIGHT: Final = 0.02
+"""Score that a backbone e times as high in the zoo's ranking is worth beforehand."""
 
 
 def space_for(
@@ -86,32 +91,37 @@ def _merged(rows: Sequence[Method], profile: Profile) -> Iterator[Dimension]:
         yield replace(dimension, when=(condition, *dimension.when))
 
 
-def rung_zero(space: Space, backbones: Sequence[str]) -> list[Config]:
+def rung_zero(space: Space, backbones: Sequence[str], history: History) -> list[Config]:
     """Return the cheap Configs that every study starts with.
 
-    Baselines, then for each backbone the probe, the prototype, and the probe's other
-    heads: a floor that the winner must beat, and a first look at every backbone.
+    Baselines, then for each backbone the probe, LDA and the prototype: a floor that
+    the winner must beat, and a first look at every backbone. Once all are seen, the
+    kernel head on the backbone that looks best.
 
     Args:
         space: From `space_for`.
         backbones: Those whose features can be afforded, cheapest first.
+        history: Trials so far.
     """
-    options = _options(space, "method")
+    methods, heads = _options(space, "method"), _options(space, "head")
     configs = [
         space.default(method=name)
-        for name in options
+        for name in methods
         if not METHODS[name].needs_backbone
     ]
-    heads = _options(space, "head")
+    probes = [
+        {"method": "probe", "head": head} for head in FIRST_HEADS if head in heads
+    ]
     for backbone in backbones:
-        if "probe" in options:
-            configs.extend(
-                space.default(method="probe", backbone=backbone, head=head)
-                for head in PROBE_HEADS
-                if head in heads
-            )
-        if "prototype" in options:
-            configs.append(space.default(method="prototype", backbone=backbone))
+        configs.extend(
+            space.default(**values, backbone=backbone)
+            for values in (*probes, {"method": "prototype"})
+            if values["method"] in methods
+        )
+    tried = {config for config, _ in history}
+    if backbones and LAST_HEAD in heads and tried.issuperset(configs):
+        best = probed_backbones(space, history)[0]
+        configs.append(space.default(method="probe", head=LAST_HEAD, backbone=best))
     return configs
 
 
@@ -139,7 +149,11 @@ def dear_defaults(space: Space, history: History) -> list[list[Config]]:
 
 
 def probed_backbones(space: Space, history: History) -> list[str]:
-    """Return the space's backbones, the best cheap score first, unprobed ones last."""
+    """Return the space's backbones, the most promising first, unprobed ones last.
+
+    Promise is the best cheap score plus a little for the zoo's prior: with few
+    labels the scores of two backbones often differ by less than their noise.
+    """
     best: dict[str, float] = {}
     for config, outcome in history:
         cheap = "backbone" in config and not METHODS[config.text("method")].is_dear
@@ -147,7 +161,16 @@ def probed_backbones(space: Space, history: History) -> list[str]:
             name = config.text("backbone")
             best[name] = max(best.get(name, outcome.mean), outcome.mean)
     names = _options(space, "backbone")
-    return sorted(names, key=lambda name: -best.get(name, float("-inf")))
+    choice = space["backbone"] if names else None
+    rows = choice.descriptors if isinstance(choice, Choice) else None
+    priors = [row[PRIOR] for row in rows or ()]
+    bonus = {
+        name: PRIOR_WEIGHT * prior for name, prior in zip(names, priors, strict=False)
+    }
+    return sorted(
+        names,
+        key=lambda name: -(best.get(name, float("-inf")) + bonus.get(name, 0.0)),
+    )
 
 
 def is_dear(config: Config) -> bool:

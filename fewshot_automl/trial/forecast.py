@@ -48,10 +48,18 @@ class Forecast:
         """Return a forecast for this machine, measuring it for some milliseconds."""
         return cls(workbench=workbench, rate=EFFICIENCY * matrix_product_rate())
 
-    def embedding_seconds(self, backbone: str) -> float:
+    def embedding_seconds(self, backbone: str, history: History = ()) -> float:
         """Return the seconds for pushing every example through a backbone once."""
         count = len(self.workbench.problem.inputs)
-        return self._forward_flops(backbone) * count / self.rate
+        seconds = self._forward_flops(backbone) * count / self.rate
+        paid = [
+            outcome.cost_seconds
+            / max(setup + self._folds_seconds(config, outcome), 1e-3)
+            for index, (config, outcome) in enumerate(history)
+            if outcome.is_done
+            and (setup := self._setup_seconds(config, history[:index])) > 0
+        ]
+        return seconds * (float(np.median(paid)) if paid else 1.0)
 
     def trial_seconds(self, config: Config, history: History) -> float:
         """Return the expected seconds of a trial with all its folds."""
@@ -79,6 +87,10 @@ class Forecast:
         steps = int(config["steps"]) * int(config["batch_size"])
         return forward * (steps * passes + count * trained) / self.rate + HEAD_SECONDS
 
+    def _folds_seconds(self, config: Config, outcome: Outcome) -> float:
+        """Return seconds of arithmetic for the fits that a trial made."""
+        return len(outcome.scores) * self._fold(config)
+
     def _setup_seconds(self, config: Config, history: History) -> float:
         """Return seconds for activations that no trial has asked for yet."""
         if "backbone" not in config:
@@ -96,7 +108,7 @@ class Forecast:
                 outcome.cost_seconds
                 / max(
                     self._setup_seconds(other, history[:index])
-                    + len(outcome.scores) * self._fold(other),
+                    + self._folds_seconds(other, outcome),
                     1e-3,
                 )
                 for index, (other, outcome) in enumerate(history)
