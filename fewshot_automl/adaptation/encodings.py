@@ -1,5 +1,6 @@
 """Examples as a backbone sees them, each computed once through the feature store."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float32, Int
 
 from fewshot_automl.backbones.backbone import Backbone, Tensors
-from fewshot_automl.errors import TrialError
+from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore, Row
 from fewshot_automl.inputs import Input, content_hashes
 
@@ -28,31 +29,53 @@ class Encoder:
     """Examples in one forward pass."""
     device: str = "cpu"
     """Where the forward passes run."""
+    deadline: float | None = None
+    """`time.monotonic()` at which to give up; batches that are done stay stored."""
 
     def pooled(
         self, inputs: Sequence[Input], keys: Sequence[str], view: int
     ) -> Float32[np.ndarray, "examples width"]:
-        """Return the feature vector of each example."""
-        rows = self.store.fetch(
-            self._group(POOLED, view),
-            keys,
-            lambda missing: self._compute(inputs, missing, view, None),
-        )
+        """Return the feature vector of each example.
+
+        Raises:
+            OutOfTime: If the deadline passes before all are there.
+        """
+        rows = self._fetch(inputs, keys, view, None)
         return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
 
     def activations(
         self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int
     ) -> list[Tensors]:
-        """Return what block `cut` would be given, one row an example."""
-        rows = self.store.fetch(
-            self._group(str(cut), view),
-            keys,
-            lambda missing: self._compute(inputs, missing, view, cut),
-        )
+        """Return what block `cut` would be given, one row an example.
+
+        Raises:
+            OutOfTime: If the deadline passes before all are there.
+        """
+        rows = self._fetch(inputs, keys, view, cut)
         return [
             {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
             for row in rows
         ]
+
+    def _fetch(
+        self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int | None
+    ) -> list[Row]:
+        """Return stored rows; those computed share a batch with their like in length.
+
+        A text costs as much as the longest of its batch.
+        """
+        order = sorted(range(len(inputs)), key=lambda at: _length(inputs[at]))
+        found = self.store.fetch(
+            self._group(POOLED if cut is None else str(cut), view),
+            [keys[at] for at in order],
+            lambda missing: self._compute(
+                [inputs[at] for at in order], missing, view, cut
+            ),
+        )
+        rows: list[Row] = [{}] * len(order)
+        for at, row in zip(order, found, strict=True):
+            rows[at] = row
+        return rows
 
     def _group(self, cut: str, view: int) -> str:
         backbone = self.backbone
@@ -67,6 +90,11 @@ class Encoder:
     ) -> Iterator[list[Row]]:
         """Yield rows in the order asked; nothing is kept of one batch for the next."""
         for start in range(0, len(missing), self.batch_size):
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                raise OutOfTime(
+                    f"The deadline passed after {start} of {len(missing)} examples "
+                    f"had gone through {self.backbone.card.id}."
+                )
             wanted = missing[start : start + self.batch_size]
             rows = self.backbone.preprocess([inputs[i] for i in wanted], view)
             yield self._forward(rows, cut)
@@ -145,6 +173,11 @@ class Encodings:
         if self.encoder is None:
             raise TrialError("This method needs a backbone, and the Config names none.")
         return self.encoder
+
+
+def _length(example: Input) -> int:
+    """Return what the cost of an example rises with; images all cost the same."""
+    return len(example) if isinstance(example, str) else 0
 
 
 def on_device(batch: Tensors, device: str) -> Tensors:

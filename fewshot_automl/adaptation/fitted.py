@@ -1,6 +1,6 @@
 """What a method with a backbone leaves behind: an encoder and a head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from safetensors.numpy import load_file, save_file
+from torch import nn
 
 from fewshot_automl.adaptation.encodings import Encodings, on_device
 from fewshot_automl.adaptation.heads import Head, head_from_state
@@ -37,10 +38,17 @@ class Adapted:
 
     @property
     def is_finite(self) -> bool:
-        """Return whether every number in the head is finite."""
+        """Return whether every number in the head and the changed blocks is finite."""
+        trained: Iterable[nn.Parameter] = ()
+        if self.start is not None:
+            trained = (
+                self.backbone.module.parameters()
+                if self.start < 0
+                else self.backbone.tail_parameters(self.start)
+            )
         return all(
             bool(np.isfinite(array).all()) for array in self.head.arrays().values()
-        )
+        ) and all(bool(parameter.isfinite().all()) for parameter in trained)
 
     def features(self, encodings: Encodings) -> Float32[np.ndarray, "examples width"]:
         """Return the feature vectors the head is given."""
@@ -68,16 +76,20 @@ class Adapted:
             save_adapter(self.backbone.module, self.adapter, folder / "adapter")
         arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
         save_file(arrays, folder / "head.safetensors")
-        return {"head": self.head.kind, "adapter": self.adapter is not None}
+        cut = None if self.adapter is None else self.adapter.cut
+        return {"head": self.head.kind, "adapter_cut": cut}
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Adapted":
         """Return what `save` wrote; its encodings come from its own backbone."""
-        backbone = load_saved(folder / "backbone")
-        if state["adapter"]:
-            load_adapter(backbone.module, folder / "adapter")
+        backbone: Backbone = load_saved(folder / "backbone")
+        adapter = None
+        if state["adapter_cut"] is not None:
+            backbone, adapter = load_adapter(
+                backbone, folder / "adapter", state["adapter_cut"]
+            )
         head = head_from_state(state["head"], load_file(folder / "head.safetensors"))
-        return cls(backbone=backbone, head=head)
+        return cls(backbone=backbone, head=head, adapter=adapter)
 
     def _forward(
         self, rows: list[Tensors], run: Callable[[Tensors], torch.Tensor]

@@ -52,6 +52,8 @@ class Adapter:
     settings: LoraSettings
     targets: tuple[str, ...]
     """Full names of the layers they adapt."""
+    cut: int
+    """First block with such layers."""
 
 
 def attach(
@@ -81,7 +83,7 @@ def attach(
     )
     for name, parameter in backbone.module.named_parameters():
         parameter.requires_grad_("lora_" in name)
-    return Adapter(base=base, settings=settings, targets=targets)
+    return Adapter(base=base, settings=settings, targets=targets, cut=cut)
 
 
 def save_adapter(module: nn.Module, adapter: Adapter, folder: Path) -> None:
@@ -99,16 +101,24 @@ def save_adapter(module: nn.Module, adapter: Adapter, folder: Path) -> None:
     )
 
 
-def load_adapter(module: nn.Module, folder: Path) -> None:
-    """Put a saved adapter into a module, in place.
+def load_adapter(base: Backbone, folder: Path, cut: int) -> tuple[Backbone, Adapter]:
+    """Return a fork of a backbone with a saved adapter in it, and the adapter.
+
+    Args:
+        base: The backbone the adapter was trained on; left as it is, so that the
+            model can be saved again.
+        folder: What `save_adapter` wrote.
+        cut: First adapted block.
 
     Raises:
-        ExportError: If the adapter does not fit the module.
+        ExportError: If the adapter does not fit the backbone.
     """
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
+    backbone = base.fork(cut)
+    module = backbone.module
     inject_adapter_in_model(config, module, adapter_name=ADAPTER_NAME)
     state = load_file(folder / "adapter_model.safetensors")
     result = set_peft_model_state_dict(
@@ -125,6 +135,11 @@ def load_adapter(module: nn.Module, folder: Path) -> None:
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
+    settings = LoraSettings(
+        rank=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout
+    )
+    targets = tuple(config.target_modules)
+    return backbone, Adapter(base=base, settings=settings, targets=targets, cut=cut)
 
 
 def lora_seed(module: nn.Module, seed: int) -> None:
@@ -146,6 +161,6 @@ def _peft_config(settings: LoraSettings, targets: tuple[str, ...]) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(targets),
+        target_modules=sorted(targets),
         bias="none",
     )

@@ -259,9 +259,11 @@ def lda_path(
         scale = 1.0 / ((1 - shrinkage) * variances + shrinkage * sphere) - outside
         weight = np.zeros((features.shape[1], classes))
         weight[:, known] = (around * outside + (inside * scale) @ rows).T
-        bias = np.full(classes, -30.0 * temperature)
-        bias[known] = priors[known] - 0.5 * (around * weight[:, known].T).sum(axis=1)
-        bias[known] -= center @ weight[:, known]
+        known_bias = priors[known] - 0.5 * (around * weight[:, known].T).sum(axis=1)
+        # The known weights sum to 0, so the mean of their logits is that of their
+        # biases; below it a class that nobody has seen wins nowhere.
+        bias = np.full(classes, known_bias.mean() - 30.0 * temperature)
+        bias[known] = known_bias - center @ weight[:, known]
         heads.append(
             LinearHead(
                 scaling=scaling,

@@ -1,0 +1,139 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.features.store import FeatureStore
+
+TEXTS = ("good film", "a", "what is the name of a river ? " * 4, "bad", "the city")
+
+
+class Spy:
+    """A backbone that remembers the lengths of the batches it was given."""
+
+    def __init__(self, backbone):
+        self._backbone = backbone
+        self.lengths = []
+
+    def __getattr__(self, name):
+        return getattr(self._backbone, name)
+
+    def _note(self, batch):
+        self.lengths.append(next(iter(batch.values())).shape[1])
+
+    def features(self, batch):
+        self._note(batch)
+        return self._backbone.features(batch)
+
+    def stem(self, batch, cut):
+        self._note(batch)
+        return self._backbone.stem(batch, cut)
+
+
+@pytest.fixture
+def spy(tiny_backbone):
+    return Spy(tiny_backbone("tiny-bert"))
+
+
+@pytest.fixture
+def encodings(spy):
+    encoder = Encoder(backbone=spy, store=FeatureStore(None), batch_size=2)
+    return Encodings(inputs=TEXTS, encoder=encoder)
+
+
+def direct(backbone, texts):
+    rows = [backbone.preprocess([text])[0] for text in texts]
+    with torch.no_grad():
+        return np.stack(
+            [backbone.features(backbone.collate([row]))[0].numpy() for row in rows]
+        )
+
+
+def test_pooled_are_the_backbones_features_in_the_order_asked(encodings, tiny_backbone):
+    expected = direct(tiny_backbone("tiny-bert"), TEXTS)
+    np.testing.assert_allclose(encodings.pooled(), expected, atol=1e-5)
+    backwards = encodings.take(np.arange(5)[::-1])
+    np.testing.assert_allclose(backwards.pooled(), expected[::-1], atol=1e-5)
+    assert backwards.pooled().dtype == np.float32
+
+
+def test_each_example_is_computed_once(encodings, spy):
+    encodings.pooled()
+    batches = len(spy.lengths)
+    encodings.pooled()
+    encodings.take(np.array([3, 1])).pooled()
+    Encodings(inputs=TEXTS[::-1], encoder=encodings.encoder).pooled()
+    assert len(spy.lengths) == batches == 3
+    encodings.activations(1)
+    encodings.activations(1)
+    assert len(spy.lengths) == 2 * batches  # a cut is another group
+
+
+def test_texts_of_like_length_share_a_batch(encodings, spy):
+    encodings.pooled()
+    assert spy.lengths == sorted(spy.lengths)
+    assert spy.lengths[0] < spy.lengths[-1]
+
+
+def test_tail_of_the_activations_is_pooled(encodings, tiny_backbone):
+    backbone = tiny_backbone("tiny-bert")
+    for cut in range(backbone.depth + 1):
+        rows = encodings.activations(cut)
+        with torch.no_grad():
+            features = backbone.tail(backbone.collate(rows), cut).numpy()
+        np.testing.assert_allclose(features, encodings.pooled(), atol=1e-5)
+
+
+def test_activations_may_be_written_to_without_harm(encodings):
+    for row in encodings.activations(1):
+        row["hidden"].zero_()
+    assert all(row["hidden"].abs().sum() > 0 for row in encodings.activations(1))
+
+
+def test_views_of_images_are_kept_apart(tiny_backbone):
+    chance = np.random.default_rng(0)
+    images = tuple(chance.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in "abc")
+    encoder = Encoder(backbone=tiny_backbone("tiny-vit"), store=FeatureStore(None))
+    encodings = Encodings(inputs=images, encoder=encoder)
+    plain, other = encodings.pooled(0), encodings.pooled(1)
+    assert np.abs(plain - other).max() > 1e-3
+    np.testing.assert_array_equal(plain, encodings.pooled(0))
+    np.testing.assert_array_equal(other, encodings.pooled(1))
+
+
+def test_another_process_finds_what_is_on_disk(tmp_path, spy):
+    first = Encoder(backbone=spy, store=FeatureStore(tmp_path))
+    expected = Encodings(inputs=TEXTS, encoder=first).pooled()
+    count = len(spy.lengths)
+    second = Encoder(backbone=spy, store=FeatureStore(tmp_path))
+    np.testing.assert_array_equal(
+        Encodings(inputs=TEXTS, encoder=second).pooled(), expected
+    )
+    assert len(spy.lengths) == count
+
+
+def test_past_the_deadline_only_what_is_stored_is_given(encodings, spy):
+    few = encodings.take(np.array([0, 1]))
+    few.pooled()
+    late = Encoder(
+        backbone=spy, store=encodings.encoder.store, deadline=time.monotonic() - 1
+    )
+    assert few.with_encoder(late).pooled().shape == (2, 32)
+    with pytest.raises(OutOfTime, match="tiny-bert"):
+        encodings.with_encoder(late).pooled()
+
+
+def test_without_a_backbone_there_is_nothing_to_encode():
+    bare = Encodings(inputs=TEXTS, encoder=None)
+    assert len(bare) == len(bare.keys) == 5
+    with pytest.raises(TrialError, match="needs a backbone"):
+        bare.pooled()
+
+
+def test_rows_are_the_preprocessed_examples(encodings, tiny_backbone):
+    expected = tiny_backbone("tiny-bert").preprocess(TEXTS)
+    for row, wanted in zip(encodings.rows(), expected, strict=True):
+        assert all(torch.equal(row[name], wanted[name]) for name in wanted)

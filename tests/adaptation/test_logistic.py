@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
+
+from fewshot_automl.adaptation.heads import Scaling
+from fewshot_automl.adaptation.logistic import fit_softmax_path
+from fewshot_automl.adaptation.probe import STRENGTHS
+
+
+def objective(weight, bias, features, labels, share, strength):
+    logits = features @ weight + bias
+    losses = logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
+    return float(share @ losses + strength / 2 * (weight**2).sum())
+
+
+def problem(examples, width, classes, seed, scaling="unit"):
+    chance = np.random.default_rng(seed)
+    labels = np.arange(examples) % classes
+    centers = chance.normal(size=(classes, width))
+    features = centers[labels] * 0.7 + chance.normal(size=(examples, width))
+    features *= chance.uniform(0.1, 3.0, width)  # badly conditioned, as real ones are
+    return Scaling.fit(features, scaling).apply(features), labels
+
+
+def optimum(features, labels, weights, strength):
+    """Ask scikit-learn for the same minimum; its C is per example, ours per mean."""
+    model = LogisticRegression(
+        C=1 / (strength * weights.sum()), tol=1e-10, max_iter=20_000
+    ).fit(features, labels, sample_weight=weights)
+    if len(model.classes_) > 2:
+        return model.coef_.T, model.intercept_
+    # One logit in scikit-learn; the softmax with half of it on each side has half
+    # the penalty, so the two are compared by `reference_binary` instead.
+    raise AssertionError("binary problems have another parametrisation")
+
+
+@pytest.mark.parametrize("scaling", ["unit", "standard"])
+@pytest.mark.parametrize(
+    ("examples", "width", "classes"), [(24, 60, 3), (120, 10, 6), (40, 384, 5)]
+)
+def test_reaches_the_minimum_that_sklearn_finds(examples, width, classes, scaling):
+    features, labels = problem(examples, width, classes, seed=examples, scaling=scaling)
+    weights = np.ones(examples)
+    path = fit_softmax_path(features, labels, weights, classes, STRENGTHS)
+    assert path.weight.shape == (len(STRENGTHS), width, classes)
+    share = weights / weights.sum()
+    for place, strength in enumerate(STRENGTHS):
+        theirs = objective(
+            *optimum(features, labels, weights, strength),
+            features,
+            labels,
+            share,
+            strength,
+        )
+        ours = objective(
+            path.weight[place], path.bias[place], features, labels, share, strength
+        )
+        assert ours <= theirs * 1.02 + 2e-4, f"strength {strength}: {ours} > {theirs}"
+
+
+def test_two_classes_equal_one_logit_of_twice_the_penalty():
+    features, labels = problem(30, 8, 2, seed=0)
+    strength = 1e-2
+    path = fit_softmax_path(features, labels, np.ones(30), 2, (strength,))
+    # softmax weights are +w/2 and -w/2 of the logit's w: |W|^2 = |w|^2 / 2
+    model = LogisticRegression(C=2 / (strength * 30), tol=1e-10, max_iter=10_000)
+    model.fit(features, labels)
+    logit = path.weight[0, :, 1] - path.weight[0, :, 0]
+    np.testing.assert_allclose(logit, model.coef_[0], atol=0.03 * np.abs(logit).max())
+
+
+def test_example_weights_equal_repeated_examples():
+    features, labels = problem(20, 6, 3, seed=1)
+    weights = np.random.default_rng(0).integers(1, 4, 20).astype(float)
+    weighted = fit_softmax_path(features, labels, weights, 3, (1e-2,))
+    times = weights.astype(int)
+    repeated = fit_softmax_path(
+        np.repeat(features, times, axis=0),
+        np.repeat(labels, times),
+        np.ones(times.sum()),
+        3,
+        (1e-2,),
+    )
+    scale = np.abs(repeated.weight).max()
+    np.testing.assert_allclose(
+        weighted.weight, repeated.weight, atol=2e-2 * scale, rtol=0
+    )
+
+
+def test_strengths_solved_together_equal_strengths_solved_alone():
+    features, labels = problem(30, 20, 4, seed=2)
+    together = fit_softmax_path(features, labels, np.ones(30), 4, STRENGTHS)
+    share = np.full(30, 1 / 30)
+    for place, strength in enumerate(STRENGTHS):
+        alone = fit_softmax_path(features, labels, np.ones(30), 4, (strength,))
+        both = [
+            objective(w, b, features, labels, share, strength)
+            for w, b in (
+                (together.weight[place], together.bias[place]),
+                (alone.weight[0], alone.bias[0]),
+            )
+        ]
+        assert both[0] == pytest.approx(both[1], rel=2e-2, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        np.zeros((4, 3)),
+        np.ones((4, 1)) * 1e-9,
+        np.tile(np.array([[1.0, 5.0], [2.0, 5.0]]), (2, 1)),
+    ],
+    ids=["all zero", "nothing left", "constant column"],
+)
+def test_degenerate_features_give_finite_answers(features):
+    labels = np.array([0, 1, 0, 1])
+    path = fit_softmax_path(features, labels, np.ones(4), 3, STRENGTHS)
+    assert np.isfinite(path.weight).all()
+    assert np.isfinite(path.bias).all()
+    logits = features @ path.weight[0] + path.bias[0]
+    assert (logits.argmax(axis=1) < 2).all()  # class 2 has no examples
+
+
+def test_takes_float32():
+    features, labels = problem(12, 5, 3, seed=4)
+    path = fit_softmax_path(
+        features.astype(np.float32), labels, np.ones(12), 3, (1e-3,)
+    )
+    assert np.isfinite(path.weight).all()
