@@ -83,7 +83,8 @@ class Display:
         """Print a sentence; it is also what is being done until the next one."""
         self._stage = sentence.strip()
         style = "yellow" if sentence.startswith(("warning", "fatal")) else ""
-        self._console.print(Text(sentence, style=style), soft_wrap=True)
+        is_log = not self._console.is_terminal  # a log is not wrapped
+        self._console.print(Text(sentence, style=style), soft_wrap=is_log)
 
     def trial(self, event: Event) -> None:
         """Take the start or the end of a trial."""

@@ -1,11 +1,12 @@
 """Tables of predictions: columns in, a file out."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
@@ -65,32 +66,35 @@ def add_predictions(
 def write_table(columns: Columns, path: Path | None) -> None:
     """Write columns in the format of the file's suffix, or as CSV to stdout."""
     if path is None:
-        _write_delimited(columns, sys.stdout, ",")
-    elif path.suffix.lower() == ".parquet":
+        sys.stdout.write(_delimited(columns, ","))
+        return
+    kind = path.suffix.lower()
+    if kind == ".parquet":
         _write_parquet(columns, path)
+    elif kind == ".jsonl":
+        path.write_text(_json_lines(columns), "utf-8", newline="")
     else:
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            if path.suffix.lower() == ".jsonl":
-                _write_json_lines(columns, stream)
-            else:
-                _write_delimited(
-                    columns, stream, "\t" if path.suffix.lower() == ".tsv" else ","
-                )
+        delimiter = "\t" if kind == ".tsv" else ","
+        path.write_text(_delimited(columns, delimiter), "utf-8", newline="")
 
 
-def _write_delimited(columns: Columns, stream: TextIO, delimiter: str) -> None:
-    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+def _delimited(columns: Columns, delimiter: str) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(
         ["" if cell is None else _plain(cell) for cell in row]
         for row in zip(*columns.values(), strict=True)
     )
+    return text.getvalue()
 
 
-def _write_json_lines(columns: Columns, stream: TextIO) -> None:
+def _json_lines(columns: Columns) -> str:
+    lines = []
     for row in zip(*columns.values(), strict=True):
         record = {n: _plain(cell) for n, cell in zip(columns, row, strict=True)}
-        stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
 def _write_parquet(columns: Columns, path: Path) -> None:

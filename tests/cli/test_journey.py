@@ -1,0 +1,179 @@
+"""A user's whole way, on a tiny random-weight backbone, offline."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewshot_automl.cli.entry import run
+
+TINY = Path(__file__).parents[1] / "zoo"
+GOOD = ("a good film", "the good river", "good was the city", "a good name is good")
+BAD = ("a bad film", "the bad river", "bad was the city", "a bad name is bad")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, tiny_cards, random_weights):
+    """A folder with a zoo of one tiny backbone, and labelled texts."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "zoo").mkdir()
+    shutil.copy(TINY / "text" / "tiny-bert.toml", home / "zoo")
+    (home / "zoo" / "tiny-bert").symlink_to(
+        random_weights(tiny_cards["tiny-bert"]).folder
+    )
+    rows = [
+        {"id": str(i), "review": f"{text} {word}", "stars": stars}
+        for i, word in enumerate(("what", "who", "when"))
+        for stars, texts in (("good", GOOD), ("bad", BAD))
+        for text in texts
+    ]
+    for name, part in (("reviews.csv", rows[:16]), ("new.csv", rows[16:])):
+        with (home / name).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, ["id", "review", "stars"])
+            writer.writeheader()
+            writer.writerows(part)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home / "zoo"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(home / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture(scope="module")
+def fitted(home):
+    """The last line of a fit with --json, and what the user saw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("FEWSHOT_ZOO_PATH", str(home / "zoo"))
+        patch.setenv("FEWSHOT_CACHE", str(home / "cache"))
+        out, err = io.StringIO(), io.StringIO()
+        patch.setattr("sys.stdout", out)
+        patch.setattr("sys.stderr", err)
+        words = "fit --budget none --trials 4 --test new.csv --target stars --json"
+        names = "--backbones tiny-bert --methods majority tfidf probe reviews.csv"
+        code = run([*words.split(), *names.split()])
+    assert code == 0, err.getvalue()
+    return json.loads(out.getvalue()), err.getvalue()
+
+
+def test_fit_answers_in_json_and_in_words(fitted):
+    answer, told = fitted
+    assert answer["folder"] == str(Path("runs/reviews"))
+    assert answer["task"]["class_names"] == ["bad", "good"]
+    assert answer["trials"]["done"] == 4
+    assert answer["test"]["n"] == 8
+    assert answer["ending"] == "trials"
+    assert {row["method"] for row in answer["baselines"]} >= {"majority", "tfidf"}
+    assert "Input: text in column 'review'" in told
+    assert "trial   1" in told
+    assert "On the test data: accuracy" in told
+    assert "fewshot predict runs/reviews NEW_DATA" in told
+    assert "Traceback" not in told
+
+
+def test_what_the_answer_names_is_there(fitted, home):
+    answer, _ = fitted
+    assert (home / answer["model"] / "model.json").exists()
+    assert (home / answer["report"]).read_text("utf-8").lstrip().startswith("<!")
+
+
+def test_predict_keeps_the_columns_and_adds_the_answer(fitted, capsys):
+    assert run(["predict", "runs/reviews", "new.csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == ["id", "review", "stars", "prediction"]
+    assert len(rows) == 8
+    assert {row["prediction"] for row in rows} <= {"good", "bad"}
+    right = sum(row["prediction"] == row["stars"] for row in rows)
+    assert right / 8 == fitted[0]["test"]["accuracy"]
+
+
+def test_predict_writes_a_file_with_probabilities(fitted, capsys, home):
+    words = "predict runs/reviews/model new.csv --proba --out answers.jsonl"
+    assert run(words.split()) == 0
+    assert "Wrote 8 predictions to answers.jsonl" in capsys.readouterr().err
+    lines = (home / "answers.jsonl").read_text("utf-8").splitlines()
+    row = json.loads(lines[0])
+    assert row["proba_good"] + row["proba_bad"] == pytest.approx(1)
+
+
+def test_predict_needs_no_zoo_and_no_cache(fitted, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "none"))
+    assert run(["predict", "runs/reviews", "new.csv"]) == 0
+
+
+def test_score_agrees_with_the_fit(fitted, capsys):
+    assert run(["score", "runs/reviews", "new.csv", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores == pytest.approx({**fitted[0]["test"], "n": 8})
+    assert run(["score", "runs/reviews", "new.csv", "--target", "stars"]) == 0
+    out = capsys.readouterr().out
+    assert f"accuracy  {scores['accuracy']:.4f}" in out
+    assert "macro-F1" in out
+    assert "log loss" in out
+
+
+def test_score_names_a_class_the_model_does_not_know(fitted, capsys, tmp_path):
+    (tmp_path / "odd.csv").write_text("id,review,stars\n1,a film,odd\n", "utf-8")
+    assert run(["score", "runs/reviews", str(tmp_path / "odd.csv")]) == 2
+    assert "Label must be one of 'bad', 'good', got 'odd'" in capsys.readouterr().err
+
+
+def test_resume_goes_on_with_every_finished_trial(fitted, capsys):
+    assert run(["resume", "runs/reviews", "--json"]) == 0
+    out, err = capsys.readouterr()
+    answer = json.loads(out.splitlines()[-1])
+    assert "Resuming: 4 trials in the ledger" in err
+    assert answer["trials"]["done"] == 4
+
+
+def test_a_second_fit_takes_a_folder_of_its_own(fitted, capsys, home):
+    words = "fit reviews.csv --target stars --trials 1 --methods majority --json"
+    assert run([*words.split(), "--backbones", "tiny-bert"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["folder"] == str(Path("runs/reviews-2"))
+
+
+def test_a_folder_in_use_by_other_data_is_refused(fitted, capsys):
+    words = "fit new.csv --target stars --trials 1 --out runs/reviews"
+    assert run([*words.split(), "--backbones", "tiny-bert"]) == 2
+    assert "Choose another --out" in capsys.readouterr().err
+
+
+def test_space_is_a_table_and_json(capsys):
+    words = "space reviews.csv --target stars --methods probe,lora --json"
+    assert run([*words.split(), "--backbones", "tiny-bert"]) == 0
+    out, err = capsys.readouterr()
+    rows = {row["name"]: row for row in json.loads(out.splitlines()[-1])["dimensions"]}
+    assert rows["method"]["options"] == ["probe", "lora"]
+    assert rows["rank"]["when"] == {"method": ["lora"]}
+    assert "rank" in err
+
+
+def test_space_without_weights_shows_all_backbones(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "none"))
+    assert run(["space", "reviews.csv", "--target", "stars"]) == 0
+    out = capsys.readouterr().out
+    assert "No weights are at hand" in out
+    assert "mpnet-base" in out
+
+
+def test_space_refuses_a_backbone_for_something_else(capsys):
+    words = "space reviews.csv --target stars --backbones resnet18"
+    assert run(words.split()) == 2
+    assert "Backbones must be for text, got 'resnet18'" in capsys.readouterr().err
+
+
+def test_an_unfinished_study_says_how_to_finish_it(home, capsys):
+    (home / "half").mkdir(exist_ok=True)
+    (home / "half" / "study.json").write_text("{}", "utf-8")
+    assert run(["predict", "half", "new.csv"]) == 2
+    assert "fewshot resume half" in capsys.readouterr().err
