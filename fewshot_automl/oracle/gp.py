@@ -128,6 +128,8 @@ class _Search:
         around them too.
         """
         pool = self._first_candidates()
+        if not pool:
+            return []
         leaders = self._greedy(pool, max(n, LEADERS))
         pool += self._near(leaders, {*self.seen, *pool})
         return self._greedy(pool, n)

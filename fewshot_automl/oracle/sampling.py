@@ -124,5 +124,6 @@ def _values_of(dimension: Dimension) -> Iterable[Value]:
         return dimension.options
     if isinstance(dimension, Float):
         places = np.linspace(0.0, 1.0, FLOAT_POINTS if _varies(dimension) else 1)
-        return dict.fromkeys(dimension.decode(float(place)) for place in places)
+        values = (dimension.decode(place) for place in places.tolist())
+        return (value for value, _ in itertools.groupby(values))  # they rise
     return range(dimension.low, dimension.high + 1)

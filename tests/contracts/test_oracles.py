@@ -229,10 +229,16 @@ def test_configs_from_outside_the_space_do_no_harm(oracle):
 
 @pytest.mark.parametrize("problem", list(PROBLEMS))
 def test_the_surrogate_beats_random_search(problem):
-    """Mean regret over 4 seeds is at most 0.6 of random search's over 40."""
+    """Mean regret over 3 seeds is at most 0.6 of random search's over 24.
+
+    With smaller settings than the default ones, so that it takes seconds.
+    """
+    from fewshot_automl.oracle.gp import GpOracle  # here, to keep torch out above
+
     made = PROBLEMS[problem]()
-    ours = [regret(ORACLES["gp"](), made, seed) for seed in range(4)]
-    random = [regret(ORACLES["random"](), made, seed) for seed in range(40)]
+    quick = GpOracle(candidates=160, samples=32, fit_steps=25)
+    ours = [regret(quick, made, seed) for seed in range(3)]
+    random = [regret(ORACLES["random"](), made, seed) for seed in range(24)]
     assert np.mean(ours) <= 0.6 * np.mean(random), (ours, np.mean(random))
 
 
