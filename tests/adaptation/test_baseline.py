@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from fewshot_automl.adaptation.baseline import Frequencies, Majority, TermHead, Tfidf
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.method import Job
+from fewshot_automl.errors import TrialError
+from fewshot_automl.space import Config
+from fewshot_automl.task import Task
+from fewshot_automl.training.placement import choose_placement
+
+TASK = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+TEXTS = (
+    "Good film, good film!",
+    "a good movie",
+    "river & city",
+    "the city by a river",
+    "naïve café",
+    "cafés are naïve",
+)
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+
+
+def bare(*texts):
+    return Encodings(inputs=texts, encoder=None)
+
+
+def fitted(method, texts=TEXTS, labels=LABELS):
+    job = Job(
+        task=TASK,
+        config=Config((("method", method.name),)),
+        seed=0,
+        placement=choose_placement("cpu"),
+    )
+    return method.fit(bare(*texts), labels, job)
+
+
+def test_majority_predicts_smoothed_frequencies(tmp_path):
+    model = fitted(Majority(), TEXTS[:3], np.array([0, 0, 1]))
+    np.testing.assert_allclose(
+        model.predict_proba(bare("x", "y")), [[3 / 6, 2 / 6, 1 / 6]] * 2
+    )
+    again = Frequencies.load(tmp_path, model.save(tmp_path))
+    np.testing.assert_array_equal(again.proba, model.proba)
+
+
+def test_tfidf_tells_words_apart_and_knows_unseen_forms():
+    proba = fitted(Tfidf()).predict_proba(bare("good films", "cities", "CAFÉ"))
+    np.testing.assert_array_equal(proba.argmax(axis=1), [0, 1, 2])
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+
+def test_tfidf_round_trip_is_exact(tmp_path):
+    model = fitted(Tfidf())
+    state = model.save(tmp_path)
+    again = TermHead.load(tmp_path, state)
+    unseen = bare("what a good river", "", "naïve", "Ω")
+    np.testing.assert_array_equal(
+        again.predict_proba(unseen), model.predict_proba(unseen)
+    )
+    again.save(tmp_path / "..")  # and once more
+
+
+def test_tfidf_weighs_words_as_sklearn_does():
+    words = TfidfVectorizer(
+        ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True
+    ).fit(TEXTS)
+    ours = fitted(Tfidf()).vectorizers[0]
+    assert (
+        ours.get_feature_names_out().tolist() == words.get_feature_names_out().tolist()
+    )
+    np.testing.assert_allclose(ours.idf_, words.idf_)
+
+
+def test_texts_of_punctuation_alone_fail_in_words():
+    with pytest.raises(TrialError, match="no term"):
+        fitted(Tfidf(), ("...", "!!"), np.array([0, 1]))
+
+
+def test_long_inputs_are_taken_in_pieces():
+    model = fitted(Tfidf())
+    many = bare(*(f"good {n}" for n in range(1100)))
+    assert model.predict_proba(many).shape == (1100, 3)
