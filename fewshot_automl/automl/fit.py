@@ -41,6 +41,8 @@ from fewshot_automl.trial.workbench import Problem, Workbench
 
 STUDY_FILE: Final = "study.json"
 STUDY_NAME: Final = "fewshot"
+NO_LIMIT: Final = "none"
+"""The budget of a study that only a number of trials ends."""
 MAX_FOLDS: Final = 4
 """Each fold of a dear Config is a training; from 4 to 5 adds a quarter to the price."""
 SAVING_SECONDS: Final = 4.0
@@ -53,7 +55,7 @@ def fit(
     target: str | None = None,
     labels: object = None,
     test: Source | None = None,
-    budget: str | float | None = "5min",
+    budget: str | float | None = None,
     trials: int | None = None,
     metric: str | None = None,
     backbones: tuple[str, ...] | list[str] | None = None,
@@ -72,14 +74,16 @@ def fit(
         target: Column of the labels, for tables.
         labels: Labels beside `data`, for lists; None or NaN where there is none.
         test: Labelled data to score the finished model on; never looked at before.
-        budget: Wall time of everything, as ``"5min"`` or seconds; None for no limit.
+        budget: Wall time of everything, as ``"5min"`` or seconds; ``"none"`` for no
+            limit. None takes that of `settings`, which is 5 minutes.
         trials: Most trials; None for no limit.
         metric: Objective to maximise; the target kind's default if None.
         backbones: Backbones to search; all at hand if None.
         methods: Methods to search; all that fit if None.
         seed: Of folds, suggestions and trainings.
         out: Folder for study, model and report. A study already there is resumed
-            if it is of the same data and settings. A new folder in the cache if None.
+            if it is of the same data, metric and seed. If None, a new folder in the
+            cache.
         settings: What the arguments above do not name (column names, storage,
             executor, ...). A field that is also an argument is taken from here only
             where the argument was left at its default.
@@ -124,6 +128,8 @@ def resume(
     folder: Path | str,
     *,
     data: Source | None = None,
+    labels: object = None,
+    test: Source | None = None,
     budget: str | float | None = None,
     listener: Listener | None = None,
     started: float | None = None,
@@ -133,6 +139,8 @@ def resume(
     Args:
         folder: The `out` folder of the fit.
         data: The same data again, if they were not read from a file or folder.
+        labels: The same labels again, if they were given beside the data.
+        test: The same test data again, if they were not read from a file or folder.
         budget: Seconds to add to what is left of the study's budget; None for what
             is left.
         listener: Told what happens; nobody if None.
@@ -148,17 +156,20 @@ def resume(
     if budget is not None and settings.budget_seconds is not None:
         more = budget if isinstance(budget, int | float) else parse_budget(budget)
         settings = replace(settings, budget_seconds=settings.budget_seconds + more)
-    source = data if data is not None else record["data"]
-    if source is None:
-        raise DataError(
-            f"Data of the study in {folder} were given in memory. Give them again: "
-            "fewshot_automl.resume(folder, data=...)."
-        )
+    sources = {"data": data, "test": test}
+    for name, given in sources.items():
+        if given is None and name in record["in_memory"]:
+            raise DataError(
+                f"{name} of the study in {folder} must be given again, for they were "
+                f"in memory. Call fewshot_automl.resume(folder, {name}=...)."
+            )
+        sources[name] = record[name] if given is None else given
+    assert sources["data"] is not None
     return fit(
-        source,
+        sources["data"],
         target=settings.target,
-        test=record["test"],
-        budget=None,
+        labels=labels,
+        test=sources["test"],
         out=folder,
         settings=settings,
         listener=listener,
@@ -272,7 +283,7 @@ def _prepare(
     audited.raise_if_fatal()
     labelled = audited.examples.labelled()
     keys = content_hashes(labelled.inputs)
-    fingerprint = _fingerprint(keys, labelled.labels, dataset.task)
+    fingerprint = _fingerprint(keys, labelled.labels, dataset.task, settings.seed)
     _write_record(folder, settings, data, test, fingerprint)
     seconds = settings.budget_seconds
     deadline = None if seconds is None else began + seconds
@@ -375,11 +386,14 @@ def _settings(
         "methods": None if methods is None else tuple(methods),
         "seed": seed or None,
     }
-    if isinstance(budget, str):
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if budget == NO_LIMIT:
+        changes["budget_seconds"] = None
+    elif isinstance(budget, str):
         changes["budget_seconds"] = parse_budget(budget)
     elif budget is not None:
         changes["budget_seconds"] = float(budget)
-    return replace(base, **{k: v for k, v in changes.items() if v is not None})
+    return replace(base, **changes)
 
 
 def _check_names(settings: Settings) -> None:
@@ -402,11 +416,13 @@ def _check_names(settings: Settings) -> None:
     choose_placement(settings.device)
 
 
-def _fingerprint(keys: tuple[str, ...], labels: np.ndarray, task: Task) -> str:
-    """Return a hash of all that a study's scores rest on."""
+def _fingerprint(
+    keys: tuple[str, ...], labels: np.ndarray, task: Task, seed: int
+) -> str:
+    """Return a hash of all that a study's scores rest on; the seed makes the folds."""
     digest = hashlib.sha256("\n".join(keys).encode())
     digest.update(labels.tobytes())
-    digest.update(json.dumps(task.to_json(), sort_keys=True).encode())
+    digest.update(json.dumps([task.to_json(), seed], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
@@ -424,7 +440,7 @@ def _write_record(
         if old["fingerprint"] != mark:
             raise UserError(
                 f"Output folder must be new or of a study of the same data, got "
-                f"{folder}, whose study saw other examples, labels or metric. "
+                f"{folder}, whose study saw other examples, labels, metric or seed. "
                 "Choose another --out."
             )
     elif folder.exists() and any(folder.iterdir()):
@@ -436,6 +452,11 @@ def _write_record(
         "settings": settings.to_json(),
         "data": _place(data),
         "test": _place(test),
+        "in_memory": [
+            name
+            for name, source in (("data", data), ("test", test))
+            if source is not None and _place(source) is None
+        ],
         "fingerprint": mark,
     }
     draft = path.with_suffix(".writing")
