@@ -81,7 +81,8 @@ def tiny_backbone(tiny_cards, random_weights) -> Callable:
 @pytest.fixture(scope="session")
 def tiny_zoo_weights(tiny_cards, random_weights) -> Path:
     """Return a folder with weights of all tiny cards, for ``FEWSHOT_ZOO_PATH``."""
-    return [random_weights(card) for card in tiny_cards.values()][0].folder.parent
+    located = [random_weights(card) for card in tiny_cards.values()]
+    return located[0].folder.parent
 
 
 def _stirred(name, tensor):

@@ -12,13 +12,22 @@ from torch.overrides import TorchFunctionMode
 from fewshot_automl.backbones.anatomy import Anatomy
 from fewshot_automl.errors import CardError
 
-_DRAWS = {"normal_", "uniform_", "erfinv_", "trunc_normal_", "random_", "bernoulli_"}
+_DRAWS: Mapping[str, tuple[str, ...]] = {
+    "normal_": ("mean",),
+    "uniform_": ("from", "a"),
+    "kaiming_normal_": (),
+    "kaiming_uniform_": (),
+    "xavier_normal_": (),
+    "xavier_uniform_": (),
+}
+"""What draws, as methods and in `nn.init`, and names of the argument to fill with."""
 
 
 class WithoutDrawing(TorchFunctionMode):
-    """Leaves random initial weights undrawn; every one of them is about to be filled.
+    """Sets initial weights to a constant; every one of them is about to be filled.
 
-    It makes loading several times faster and leaves the global random state alone.
+    It makes loading faster and leaves the global random state alone. The constants
+    are inside any truncation, for initialisers that draw until a value is.
 
     >>> state = torch.get_rng_state()
     >>> with WithoutDrawing():
@@ -34,10 +43,15 @@ class WithoutDrawing(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Hand tensors through where a random draw would fill them."""
-        if getattr(func, "__name__", "") in _DRAWS:
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+        """Fill where a random draw would fill, and leave all else alone."""
+        options = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if name not in _DRAWS:
+            return func(*args, **options)
+        tensor: Tensor = args[0] if args else options["tensor"]
+        first = [*args[1:2], *(options[key] for key in _DRAWS[name] if key in options)]
+        tensor.data.fill_(first[0] if first and _DRAWS[name] else 0.0)
+        return tensor
 
 
 def fill(
@@ -97,4 +111,6 @@ def freeze(module: nn.Module) -> None:
 
 def _stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
     layer.training = False
+    for child in layer.children():  # timm's batch norm holds its activation
+        child.train(mode)
     return layer

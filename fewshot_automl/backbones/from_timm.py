@@ -15,10 +15,12 @@ A card's `config` holds keyword arguments of timm's architecture, and two of our
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import timm
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models.tiny_vit import Attention as TinyVitAttention
 from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
@@ -107,15 +109,14 @@ def _tiny_vit_step(
 
 
 def _vit_begin(module: Any, pixels: Tensor) -> Tensor:
-    hidden: Tensor = module._pos_embed(module.patch_embed(pixels))
-    hidden = module.norm_pre(module.patch_drop(hidden))
-    return hidden
+    hidden = module.patch_drop(module._pos_embed(module.patch_embed(pixels)))
+    out: Tensor = module.norm_pre(hidden)
+    return out
 
 
 def _eva_begin(module: Any, pixels: Tensor) -> Tensor:
-    hidden: Tensor = module._pos_embed(module.patch_embed(pixels))[0]
-    hidden = module.norm_pre(hidden)
-    return hidden
+    out: Tensor = module.norm_pre(module._pos_embed(module.patch_embed(pixels))[0])
+    return out
 
 
 def _eva_context(module: Any, size: int) -> Any:
@@ -139,9 +140,9 @@ def _eva_step(
 
 
 def _vit_finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
-    hidden = module.pool(module.norm(hidden), pool_type=pooling)
-    hidden = module.head_drop(module.fc_norm(hidden))
-    return hidden
+    pooled = module.pool(module.norm(hidden), pool_type=pooling)
+    out: Tensor = module.head_drop(module.fc_norm(pooled))
+    return out
 
 
 def _efficientnet_finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
@@ -311,6 +312,15 @@ def _adjust(module: Any, card: Card, recipe: ImageInput, row: Row) -> None:
         module.stages[-1].downsample.conv2.conv.stride = (1, 1)
     if card.config.get("head_norm") is False:
         module.head.norm = nn.Identity()
+    for layer in module.modules():
+        if isinstance(layer, TinyVitAttention):
+            layer.__dict__["get_attention_biases"] = MethodType(_biases, layer)
+
+
+def _biases(layer: Any, device: Any) -> Tensor:
+    # timm remembers this in eval mode, without gradient and past a weight's change.
+    biases: Tensor = layer.attention_biases[:, layer.attention_bias_idxs]
+    return biases
 
 
 def _fit_positions(module: Any, tensors: dict[str, Tensor]) -> None:

@@ -266,7 +266,9 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
     config._attn_implementation = kind.attention
     module = model(config)
     count: int = config.num_hidden_layers
-    blocks = [(f"{kind.blocks}.{index}",) for index in range(count)]
+    blocks: list[tuple[str, ...]] = [
+        (f"{kind.blocks}.{index}",) for index in range(count)
+    ]
     if getattr(getattr(module, "encoder", None), "conv", None) is not None:
         blocks[0] = (*blocks[0], "encoder.conv")
     recipe = card.input

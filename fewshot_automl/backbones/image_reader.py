@@ -89,8 +89,8 @@ class ImageReader:
     def _centre(self, width: int, height: int) -> Box:
         # Resizing only the box that the centre crop keeps gives what resizing all and
         # then cropping gives, without the huge picture a very long image would make.
-        side = min(width, height) * self._recipe.size
-        side /= int(self._recipe.size / self._recipe.crop_fraction)
+        resized = int(self._recipe.size / self._recipe.crop_fraction)
+        side = min(width, height) * self._recipe.size / resized
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
 

@@ -28,7 +28,7 @@ CONFIG_FILE = "config.json"
 HASHES_FILE = "sha256.json"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, repr=False, eq=False)
 class LoadedBackbone:
     """Implements `Backbone` for every family and modality.
 
@@ -43,6 +43,9 @@ class LoadedBackbone:
     reader: Reader
     tensor_names: frozenset[str]
     """Names in the module's state when it was loaded, before any adapter."""
+
+    def __repr__(self) -> str:
+        return f"LoadedBackbone({self.card.id!r}, {self.recipe!r})"
 
     @property
     def depth(self) -> int:
@@ -168,4 +171,3 @@ class LoadedBackbone:
                 f"Cut must be from 0 to {self.depth}, got {cut}. "
                 f"Backbone {self.card.id!r} has {self.depth} blocks."
             )
-

@@ -29,7 +29,7 @@ class TextReader:
         try:
             self._json = path.read_text(encoding="utf-8")
             self._tokenizer = Tokenizer.from_str(self._json)
-        except Exception as error:  # noqa: BLE001 (tokenizers raises bare Exception)
+        except Exception as error:  # tokenizers raises no other
             raise CardError(
                 f"{path} must be a tokenizer of the tokenizers library, got "
                 f"{type(error).__name__}: {error}. Fetch the weights again."
