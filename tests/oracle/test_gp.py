@@ -61,7 +61,7 @@ def a_space(draw):
     return Space(tuple(dimensions))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_on_any_space_and_history_it_keeps_its_promises(data):
     space = a_space(data.draw)
