@@ -10,13 +10,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from fewshot_automl.automl.fit import fit
 from fewshot_automl.automl.result import Result
+from fewshot_automl.automl.settings import Settings
+from fewshot_automl.errors import UserError
+from fewshot_automl.task import TargetKind
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Searches, fits and predicts; works wherever a scikit-learn classifier does.
 
     Args:
-        budget: Wall time of one `fit`, as ``"2min"`` or seconds.
+        budget: Wall time of one `fit`, as ``"2min"`` or seconds; ``"none"`` for no
+            limit.
         trials: Most trials; None for no limit.
         metric: Objective to maximise; the target kind's default if None.
         backbones: Backbones to search; all at hand if None.
@@ -33,7 +37,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        budget: str | float | None = "5min",
+        budget: str | float = "5min",
         trials: int | None = None,
         metric: str | None = None,
         backbones: Sequence[str] | None = None,
@@ -52,14 +56,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: Texts, image files or pixel arrays.
-            y: One label an example.
+            y: One label an example. Whatever stands there names a class, numbers too;
+                in the saved model they are words.
+
+        Raises:
+            UserError: If two labels read the same, or the examples cannot be learnt.
         """
-        labels = np.asarray(y)
-        self.classes_ = np.unique(labels)
-        names = [f"{index:06d}" for index in np.searchsorted(self.classes_, labels)]
+        self.classes_, places = np.unique(np.asarray(y), return_inverse=True)
+        names = [str(label) for label in self.classes_.tolist()]
+        if len(set(names)) < len(names):
+            raise UserError(f"Labels must read differently, got {names}. Rename some.")
+        kind: TargetKind = "binary" if len(names) == 2 else "multiclass"
         self.result_ = fit(
             list(X),
-            labels=names,
+            labels=[names[place] for place in places],
+            settings=Settings(target_kind=kind),
             budget=self.budget,
             trials=self.trials,
             metric=self.metric,
@@ -72,7 +83,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Sequence[Any]) -> np.ndarray:
         """Return class probabilities in the order of `classes_`."""
         check_is_fitted(self)
-        return self.result_.predictor.predict_proba(list(X))
+        predictor = self.result_.predictor
+        columns = list(map(predictor.task.class_names.index, map(str, self.classes_)))
+        proba: np.ndarray = predictor.predict_proba(list(X))[:, columns]
+        return proba
 
     def predict(self, X: Sequence[Any]) -> np.ndarray:
         """Return the most probable label of each example."""
