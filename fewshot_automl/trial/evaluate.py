@@ -47,7 +47,7 @@ class Evaluate:
         problem = bench.problem
         row = method(config.text("method"))
         repeats = problem.folds.repeats[:1] if row.is_dear else problem.folds.repeats
-        encodings = bench.encodings(config)
+        encodings = bench.encodings(config, deadline)
         shape = (len(repeats), len(problem.labels), problem.task.classes)
         proba = np.full(shape, np.nan)
         scores: list[float] = []
@@ -88,7 +88,8 @@ def refit(
         OutOfTime: If it was not over in time.
     """
     everything = np.arange(len(workbench.problem.labels))
-    return _fit(workbench, workbench.encodings(config), config, everything, deadline)
+    encodings = workbench.encodings(config, deadline)
+    return _fit(workbench, encodings, config, everything, deadline)
 
 
 def _fit(
@@ -142,7 +143,14 @@ def _check_time(times: list[float], planned: int, deadline: float | None) -> Non
         deadline: When all must be over.
     """
     now = time.monotonic()
-    if deadline is None or len(times) < 2:
+    if deadline is None:
+        return
+    if now > deadline:
+        raise OutOfTime(
+            f"The deadline passed after {len(times)} of {planned} folds. Give a larger "
+            "budget."
+        )
+    if len(times) < 2:
         return
     each = (now - times[1]) / (len(times) - 1)
     if now + 0.8 * each * (planned - len(times)) > deadline:

@@ -63,18 +63,21 @@ class Forecast:
 
     def trial_seconds(self, config: Config, history: History) -> float:
         """Return the expected seconds of a trial with all its folds."""
-        folds = len(self.workbench.problem.folds.first)
-        expected = self._setup_seconds(config, history) + folds * self._fold(config)
+        fits = self._fits(config) * self._fold(config)
+        expected = self._setup_seconds(config, history) + fits
         return expected * self._correction(config, history)
 
     def refit_seconds(self, config: Config, history: History) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
-        folds = self.workbench.problem.folds
         seen = [o.cost_seconds for c, o in history if c == config and o.is_done]
         if seen:
-            fits = len(folds.first) if _is_dear(config) else len(folds)
-            return 1.25 * seen[-1] / fits
-        return self.trial_seconds(config, history) / len(folds.first)
+            return 1.25 * seen[-1] / self._fits(config)
+        return self.trial_seconds(config, history) / self._fits(config)
+
+    def _fits(self, config: Config) -> int:
+        """Return how many fits a trial makes: quick methods repeat their folds."""
+        folds = self.workbench.problem.folds
+        return len(folds.first) if _is_dear(config) else len(folds)
 
     def _fold(self, config: Config) -> float:
         """Return seconds of arithmetic for one fit."""

@@ -110,14 +110,20 @@ class Workbench:
         self._loaded.move_to_end(name)
         return self._loaded[name]
 
-    def encodings(self, config: Config) -> Encodings:
-        """Return the labelled examples as the Config's backbone sees them."""
+    def encodings(self, config: Config, deadline: float | None = None) -> Encodings:
+        """Return the labelled examples as the Config's backbone sees them.
+
+        Args:
+            config: Names the backbone, if it needs one.
+            deadline: `time.monotonic()` after which nothing new is encoded.
+        """
         encoder = None
         if "backbone" in config:
             encoder = Encoder(
                 backbone=self.backbone(config.text("backbone")),
                 store=self.store,
                 device=self.placement.device,
+                deadline=deadline,
             )
         problem = self.problem
         return Encodings(inputs=problem.inputs, encoder=encoder, keys=problem.keys)

@@ -1,0 +1,194 @@
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.evaluation.objectives import score
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.executors import executor_named
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle.random import RandomOracle
+from fewshot_automl.space import Space
+from fewshot_automl.study import Budget, run
+from fewshot_automl.trial import evaluate as module
+from fewshot_automl.trial.evaluate import Evaluate, refit
+
+QUICK = {"steps": 10, "batch_size": 8}
+
+
+def config_of(space, name, **values):
+    quick = QUICK if METHODS[name].is_dear else {}
+    return space.default(method=name, **{**quick, **values})
+
+
+@pytest.mark.parametrize("name", ["majority", "tfidf", "probe", "contrastive", "full"])
+def test_predicts_every_example_from_models_that_never_saw_it(workbench, space, name):
+    config = config_of(space, name)
+    outcome = Evaluate(workbench=workbench)(config, None)
+    problem = workbench.problem
+    kept = load_predictions(workbench.folder / outcome.predictions)
+    repeats = 1 if METHODS[name].is_dear else len(problem.folds.repeats)
+    assert kept.proba.shape == (repeats, 15, 3)
+    assert np.isfinite(kept.proba).all()
+    np.testing.assert_allclose(kept.proba.sum(axis=2), 1, atol=1e-6)
+    np.testing.assert_array_equal(kept.folds, problem.folds.assignment[:repeats])
+    assert outcome.is_done
+    assert len(outcome.scores) == sum(map(len, problem.folds.repeats[:repeats]))
+    expected = np.mean([score("accuracy", problem.labels, p) for p in kept.proba])
+    assert outcome.mean == pytest.approx(expected)
+    assert outcome.standard_error > 0 or name != "majority"
+    assert {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"} <= set(
+        outcome.objectives
+    )
+    assert outcome.objectives["log_loss"] > 0  # in its own direction
+    assert ("parameters" in outcome.objectives) == ("backbone" in config)
+    assert outcome.cost_seconds > 0
+
+
+def test_each_model_is_fitted_to_its_own_part_alone(workbench, space, monkeypatch):
+    """A leak would show as training inputs that a fold holds for validation."""
+    seen = []
+
+    class Spy:
+        name, is_dear = "majority", False
+
+        def fit(self, train, labels, job):
+            seen.append((set(train.inputs), labels.tolist()))
+            return METHODS["majority"].fit(train, labels, job)
+
+    monkeypatch.setattr(module, "method", lambda name: Spy())
+    Evaluate(workbench=workbench)(config_of(space, "majority"), None)
+    inputs = workbench.problem.inputs
+    for (texts, labels), fold in zip(seen, workbench.problem.folds, strict=True):
+        assert texts == {inputs[i] for i in fold.train}
+        assert not texts & {inputs[i] for i in fold.validation}
+        assert labels == workbench.problem.labels[fold.train].tolist()
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "log_loss", "balanced_accuracy"])
+def test_the_mean_is_the_metric_that_is_searched(workbench, space, metric):
+    task = dataclasses.replace(workbench.problem.task, metric=metric)
+    workbench.problem = dataclasses.replace(workbench.problem, task=task)
+    outcome = Evaluate(workbench=workbench)(config_of(space, "probe"), None)
+    kept = load_predictions(workbench.folder / outcome.predictions)
+    labels = workbench.problem.labels
+    assert outcome.mean == pytest.approx(
+        np.mean([score(metric, labels, proba) for proba in kept.proba])
+    )
+    assert (outcome.mean < 0) == (metric == "log_loss")
+
+
+def test_a_trial_repeats_to_the_last_digit(workbench, space):
+    for name in ("probe", "contrastive", "lora"):
+        config = config_of(space, name)
+        first, second = (Evaluate(workbench=workbench)(config, None) for _ in "ab")
+        assert first.scores == second.scores
+        assert first.standard_error == second.standard_error
+
+
+def test_trials_leave_the_global_random_state_alone(workbench, space):
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    Evaluate(workbench=workbench)(config_of(space, "lora"), None)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("name", ["majority", "probe", "contrastive"])
+def test_a_deadline_that_has_passed_stops_any_trial(workbench, space, name):
+    with pytest.raises(OutOfTime):
+        Evaluate(workbench=workbench)(config_of(space, name), time.monotonic() - 1)
+
+
+def test_gives_up_when_the_folds_so_far_foretell_lateness(
+    workbench, space, monkeypatch
+):
+    class Slow:
+        name, is_dear = "majority", False
+
+        def fit(self, train, labels, job):
+            time.sleep(0.1)
+            return METHODS["majority"].fit(train, labels, job)
+
+    monkeypatch.setattr(module, "method", lambda name: Slow())
+    start = time.monotonic()
+    with pytest.raises(OutOfTime, match=r"of 8 folds took .* larger budget"):
+        Evaluate(workbench=workbench)(config_of(space, "majority"), start + 0.4)
+    assert time.monotonic() - start < 0.4
+
+
+def test_absurd_configs_are_failed_trials_of_a_study_that_goes_on(
+    workbench, space, tmp_path
+):
+    wild = Space(
+        tuple(
+            dataclasses.replace(d, high=1e30, default=1e9)
+            if d.name.endswith("learning_rate")
+            else d
+            for d in space.dimensions
+        )
+    )
+    worst = [
+        wild.default(method="full", full_learning_rate=1e30, **QUICK),
+        wild.default(method="partial_freeze", learning_rate=1e9, **QUICK),
+        wild.default(method="contrastive", learning_rate=1e30, **QUICK),
+        wild.default(method="majority"),
+    ]
+    executor = executor_named("in_process", 1)
+    end = run(
+        wild,
+        Evaluate(workbench=workbench),
+        oracle=RandomOracle(),
+        ledger=Ledger.open(tmp_path, study="wild", space=wild),
+        executor=executor,
+        budget=Budget(started=time.monotonic(), trials=4),
+        opening=lambda history: worst,
+    )
+    executor.shutdown()
+    assert [config for config, _ in end.history] == worst
+    *absurd, last = (outcome for _, outcome in end.history)
+    assert last.is_done
+    assert any(outcome.status == "failed" for outcome in absurd)
+    for outcome in absurd:
+        if outcome.status == "failed":
+            assert "learning rate" in outcome.reason
+            assert np.isnan(outcome.mean)
+        else:  # it saturated, but every number is one
+            assert np.isfinite(outcome.mean)
+
+
+def test_a_model_of_nan_is_refused(workbench, space, monkeypatch):
+    fitted = METHODS["majority"].fit(
+        workbench.encodings(space.default(method="majority")),
+        workbench.problem.labels,
+        module.Job(
+            task=workbench.problem.task,
+            config=space.default(method="majority"),
+            seed=0,
+            placement=workbench.placement,
+        ),
+    )
+    broken = dataclasses.replace(fitted, proba=fitted.proba * np.nan)
+
+    class Broken:
+        name, is_dear = "majority", False
+
+        def fit(self, train, labels, job):
+            return broken
+
+    monkeypatch.setattr(module, "method", lambda name: Broken())
+    with pytest.raises(TrialError, match="NaN"):
+        Evaluate(workbench=workbench)(config_of(space, "majority"), None)
+
+
+def test_refit_learns_from_every_example(workbench, space):
+    fitted = refit(workbench, config_of(space, "probe"))
+    proba = fitted.predict_proba(workbench.encodings(config_of(space, "probe")))
+    assert (proba.argmax(axis=1) == workbench.problem.labels).all()
+    with pytest.raises(OutOfTime):
+        refit(workbench, config_of(space, "lora"), time.monotonic() - 1)
