@@ -26,7 +26,9 @@ BASELINES: Final = {"text": ("tfidf", "probe"), "images": ("probe",)}
 """Methods fitted beside the winner, so that their test scores can be seen."""
 
 
-@click.command("demo", cls=Command)
+@click.command(
+    "demo", cls=Command, short_help="Learn real texts and images from 8 labels a class."
+)
 @click.option("--text", is_flag=True, help="Only the texts.")
 @click.option("--images", is_flag=True, help="Only the images.")
 @click.option(
@@ -63,6 +65,7 @@ def demo(
     for data in wanted or (TEXT, IMAGES):
         part = _Part(data=data, seconds=seconds, seed=seed, wheels=wheels)
         found[data.name] = part.play(console)
+    console.print("Now with your own: fewshot fit DATA --target COL", markup=False)
     if is_json:
         print_json(found)
 

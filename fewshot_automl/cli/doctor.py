@@ -34,7 +34,9 @@ LEAST_FREE_BYTES: Final = 2_000_000_000
 PIP_SECONDS: Final = 30
 
 
-@click.command("doctor", cls=Command)
+@click.command(
+    "doctor", cls=Command, short_help="Say what this machine has and what is missing."
+)
 @click.option(
     "--network", is_flag=True, help="Also ask whether pip reaches a package index."
 )

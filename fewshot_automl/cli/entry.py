@@ -50,6 +50,7 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
 def _run(words: list[str], session: Session) -> int:
     try:
         code = app.main(words, prog_name="fewshot", standalone_mode=False, obj=session)
+        sys.stdout.flush()
     except click.UsageError as error:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
@@ -63,7 +64,11 @@ def _run(words: list[str], session: Session) -> int:
         _trace(session)
         say(f"error: {error}")
         return USER_ERROR
-    except (FewShotError, click.ClickException, OSError) as error:
+    except OSError as error:
+        _trace(session)
+        say(f"error: {error.strerror or error}{_place(error)}")
+        return FAILED
+    except (FewShotError, click.ClickException) as error:
         _trace(session)
         say(f"error: {error}")
         return FAILED
@@ -81,6 +86,10 @@ def _usage(error: click.UsageError) -> int:
     if error.ctx is not None:
         say(f"Try: {error.ctx.command_path} --help")
     return USER_ERROR
+
+
+def _place(error: OSError) -> str:
+    return "" if error.filename is None else f": '{error.filename}'"
 
 
 def _trace(session: Session) -> None:

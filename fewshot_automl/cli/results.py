@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot_automl.automl import Result
-from fewshot_automl.cli.words import Z_95, details, duration, title
+from fewshot_automl.cli.words import details, duration, score, title
 from fewshot_automl.space import Config
 
 ENDINGS = {
@@ -32,30 +32,26 @@ def show_result(console: Console, result: Result) -> None:
 
 
 def scores_table(result: Result) -> Table:
-    """Return one row for the winner and one for each other method that was quick."""
-    summary, expected = result.summary, result.score
+    """Return one row for the winner and one for each other method that was quick.
+
+    Only the winner has a corrected score: it alone was chosen for its score.
+    """
+    expected = result.score
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("model")
-    table.add_column(expected.metric, justify="right", no_wrap=True)
-    table.add_column("95 % interval", no_wrap=True)
+    for name in (f"{expected.metric}, cross-validated", "to expect", "95 % interval"):
+        table.add_column(name, no_wrap=True)
+    _, outcome = result.history[result.summary["winner"]["number"]]
     table.add_row(
         Text(title(result.config), style="bold"),
+        score(expected.raw, outcome.standard_error),
         Text(f"{expected.corrected:.3f}", style="bold green"),
         f"{expected.low:.3f} to {expected.high:.3f}",
     )
-    table.add_row(
-        Text("  as cross-validated, not corrected for choosing", style="dim"),
-        Text(f"{expected.raw:.3f}", style="dim"),
-        "",
-    )
-    winner = Config.from_json(summary["winner"]["config"])
-    for row in summary["baselines"]:
+    for row in result.summary["baselines"]:
         config = Config.from_json(row["config"])
-        if config != winner:
-            half = Z_95 * row["standard_error"]
-            low, high = row["score"] - half, row["score"] + half
-            told = f"{low:.3f} to {high:.3f}"
-            table.add_row(title(config), f"{row['score']:.3f}", told)
+        if config != result.config:
+            table.add_row(title(config), score(row["score"], row["standard_error"]))
     return table
 
 

@@ -41,7 +41,9 @@ def _executors() -> list[str]:
     return list(EXECUTORS)
 
 
-@click.command("fit", cls=ListCommand)
+@click.command(
+    "fit", cls=ListCommand, short_help="Find the best model that a few labels can buy."
+)
 @click.argument("data")
 @search_options
 @click.option("--test", metavar="DATA", help="Labelled data to score the model on.")
@@ -259,8 +261,8 @@ def watch(
 def free_folder(data: str) -> Path:
     """Return a folder under ``runs`` that is named after the data and not there yet.
 
-    >>> free_folder("some/where/reviews.csv").name
-    'reviews'
+    >>> free_folder("some/where/few labels.csv").name
+    'few-labels'
     """
     stem = re.sub(r"[^\w.-]+", "-", Path(data.rstrip("/\\")).stem).strip("-.")
     plain = RUNS / (stem or "data")

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -124,7 +125,11 @@ def test_user_errors_are_one_message_and_exit_code_2(
     [
         (DataError("Data must be good, got bad."), 2, "error: Data must be good"),
         (RunError("Nothing worked."), 1, "error: Nothing worked."),
-        (PermissionError(13, "Permission denied", "runs"), 1, "Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            1,
+            "error: Permission denied: 'runs'",
+        ),
         (KeyError("x"), 1, "error: an unexpected KeyError: 'x'. Add --debug"),
         (KeyboardInterrupt(), 130, "Interrupted."),
     ],
@@ -136,6 +141,15 @@ def test_exit_codes(command, error, code, told, capsys):
     assert out == ""
     assert told in err
     assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_is_no_drama():
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "fewshot_automl", "zoo", "show", "minilm-l6"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "probe"], ["probe", "--debug"]])
