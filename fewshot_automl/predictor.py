@@ -1,5 +1,6 @@
 """A finished model: predictions, and a folder that needs no zoo and no network."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -112,7 +113,8 @@ class Predictor:
                 if path.is_file()
             },
         }
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
+        sealed = {**manifest, "sha256": _seal(manifest)}
+        (draft / MANIFEST).write_text(json.dumps(sealed, indent=2), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
         return folder
@@ -135,12 +137,7 @@ class Predictor:
                 f"Model folder must hold {MANIFEST}, got {folder.parent}. Give the "
                 "--out folder of a finished `fewshot fit`."
             )
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if manifest["format"] > FORMAT:
-            raise ExportError(
-                f"Model format must be at most {FORMAT}, got {manifest['format']}. "
-                "Update fewshot_automl."
-            )
+        manifest = _read_manifest(folder / MANIFEST)
         for name, expected in manifest["files"].items():
             _check(folder / name, expected)
         return cls(
@@ -162,6 +159,34 @@ class Predictor:
                 device=self.fitted.device,
             )
         return Encodings(inputs=inputs, encoder=encoder)
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """Return the hash that tells whether a manifest is as it was written."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        number = int(manifest["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"Model file {path} must be the JSON that fewshot_automl wrote, got "
+            f"{error}. It was damaged; copy the model again."
+        ) from error
+    if number > FORMAT:
+        raise ExportError(
+            f"Model format must be at most {FORMAT}, got {number}. "
+            "Update fewshot_automl."
+        )
+    if manifest.get("sha256") != _seal(manifest):
+        raise ExportError(
+            f"Model file {path} must be as it was written, and its sha256 says that "
+            "it was damaged or changed. Copy the model again."
+        )
+    return manifest
 
 
 def _check(path: Path, expected: str) -> None:

@@ -180,5 +180,5 @@ def test_methods_that_disagree_about_a_dimension_are_refused(cards, monkeypatch)
             raise NotImplementedError
 
     monkeypatch.setitem(table.METHODS, "odd", Odd())
-    with pytest.raises(SpaceError, match="'head'.*'probe' and 'odd'"):
+    with pytest.raises(SpaceError, match=r"'head'.*'probe' and 'odd'"):
         space_for(profile(), cards, ["probe", "odd"])

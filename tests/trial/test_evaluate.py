@@ -105,9 +105,7 @@ def test_a_deadline_that_has_passed_stops_any_trial(workbench, space, name):
         Evaluate(workbench=workbench)(config_of(space, name), time.monotonic() - 1)
 
 
-def test_gives_up_when_the_folds_so_far_foretell_lateness(
-    workbench, space, monkeypatch
-):
+def test_gives_up_when_its_folds_foretell_lateness(workbench, space, monkeypatch):
     class Slow:
         name, is_dear = "majority", False
 
@@ -122,9 +120,7 @@ def test_gives_up_when_the_folds_so_far_foretell_lateness(
     assert time.monotonic() - start < 0.4
 
 
-def test_absurd_configs_are_failed_trials_of_a_study_that_goes_on(
-    workbench, space, tmp_path
-):
+def test_absurd_configs_fail_and_the_study_goes_on(workbench, space, tmp_path):
     wild = Space(
         tuple(
             dataclasses.replace(d, high=1e30, default=1e9)

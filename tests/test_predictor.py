@@ -1,0 +1,175 @@
+import json
+import shutil
+import socket
+
+import numpy as np
+import pytest
+
+from fewshot_automl.adaptation.baseline import Frequencies
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.method import Job, Profile
+from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.errors import ExportError, TaskError
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.predictor import Predictor
+from fewshot_automl.task import Task
+from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.trial.design import space_for
+
+TASK = Task(modality="text", target="binary", class_names=("bad", "good"))
+TEXTS = ["bad film", "the bad city", "good film", "the good city"]
+UNSEEN = ["what a good name", "a bad river", ""]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_backbone, tiny_cards):
+    """Return ``method -> Predictor``, trained on four texts."""
+
+    def train(name):
+        backbone = tiny_backbone("tiny-bert")
+        profile = Profile(task=TASK, class_counts=(2, 2))
+        space = space_for(profile, [tiny_cards["tiny-bert"]])
+        config = space.default(method=name)
+        if METHODS[name].is_dear:
+            config = space.default(method=name, steps=10, batch_size=8)
+        encoder = Encoder(backbone=backbone, store=FeatureStore(None))
+        job = Job(task=TASK, config=config, seed=0, placement=choose_placement("cpu"))
+        fitted = METHODS[name].fit(
+            Encodings(inputs=tuple(TEXTS), encoder=encoder), np.array([0, 0, 1, 1]), job
+        )
+        return Predictor(
+            task=TASK,
+            config=config,
+            fitted=fitted,
+            temperature=1.5,
+            facts={"score": {"raw": 0.5}},
+        )
+
+    return train
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """A machine without zoo, cache or network."""
+    monkeypatch.delenv("FEWSHOT_ZOO_PATH", raising=False)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a model must load without network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("fewshot_automl.backbones.weights.locate", refuse)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["majority", "tfidf", "probe", "full", "lora"])
+def test_a_folder_predicts_by_itself_and_can_be_written_again(name, trained, nowhere):
+    predictor = trained(name)
+    expected = predictor.predict_proba(UNSEEN)
+    for folder in (nowhere / "one", nowhere / "two"):
+        assert predictor.save(folder) == folder
+        predictor = Predictor.load(folder)
+        np.testing.assert_allclose(predictor.predict_proba(UNSEEN), expected, atol=1e-5)
+        assert predictor.predict(UNSEEN) == [
+            TASK.class_names[place] for place in expected.argmax(axis=1)
+        ]
+        kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
+        assert kinds <= {".json", ".safetensors", ".md"}
+    assert predictor.temperature == 1.5
+    assert predictor.facts == {"score": {"raw": 0.5}}
+    assert set(predictor.versions) >= {"torch", "fewshot-automl"}
+    assert predictor.config == trained(name).config
+    assert not (nowhere / "cache").exists()
+
+
+def test_one_byte_anywhere_is_noticed(trained, tmp_path):
+    whole = trained("lora").save(tmp_path / "whole")
+    files = [path for path in sorted(whole.rglob("*")) if path.is_file()]
+    assert len(files) >= 6
+    for path in files:
+        broken = tmp_path / "broken"
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(whole, broken)
+        victim = broken / path.relative_to(whole)
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(bytes(content))
+        with pytest.raises(ExportError, match=r"opy the model again"):
+            Predictor.load(broken)
+
+
+def test_a_class_cannot_be_renamed_by_hand(trained, tmp_path):
+    folder = trained("majority").save(tmp_path / "m")
+    manifest = folder / "model.json"
+    manifest.write_text(manifest.read_text().replace('"good"', '"bad "'))
+    with pytest.raises(ExportError, match="damaged or changed"):
+        Predictor.load(folder)
+
+
+def test_a_missing_file_is_named(trained, tmp_path):
+    folder = trained("probe").save(tmp_path / "m")
+    (folder / "head.safetensors").unlink()
+    with pytest.raises(ExportError, match=r"head\.safetensors is missing"):
+        Predictor.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": null}'])
+def test_a_manifest_that_is_none_is_an_export_error(text, tmp_path):
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(ExportError, match=r"model\.json"):
+        Predictor.load(tmp_path)
+
+
+def test_a_newer_format_asks_for_an_update(trained, tmp_path):
+    folder = trained("majority").save(tmp_path / "m")
+    manifest = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(ExportError, match="Update"):
+        Predictor.load(folder)
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(ExportError, match="fewshot fit"):
+        Predictor.load(tmp_path)
+
+
+def test_the_folder_of_a_fit_is_taken_for_the_model_in_it(trained, tmp_path):
+    trained("majority").save(tmp_path / "run" / "model")
+    assert Predictor.load(tmp_path / "run").predict(["x"]) == ["bad"]
+
+
+def test_replaces_a_model_but_nothing_else(trained, tmp_path):
+    folder = trained("probe").save(tmp_path / "m")
+    trained("majority").save(folder)
+    assert isinstance(Predictor.load(folder).fitted, Frequencies)
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").touch()
+    with pytest.raises(ExportError, match="Choose another folder"):
+        trained("majority").save(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+
+
+def test_temperature_softens_and_keeps_the_order(trained):
+    import dataclasses
+
+    predictor = trained("probe")
+    hard, soft = (
+        dataclasses.replace(predictor, temperature=t).predict_proba(UNSEEN)
+        for t in (1.0, 4.0)
+    )
+    assert (soft.max(axis=1) <= hard.max(axis=1)).all()
+    np.testing.assert_array_equal(soft.argmax(axis=1), hard.argmax(axis=1))
+    np.testing.assert_allclose(soft.sum(axis=1), 1)
+
+
+def test_the_wrong_kind_of_example_is_refused(trained):
+    with pytest.raises(TaskError, match="column of texts"):
+        trained("probe").predict([np.zeros((8, 8, 3), np.uint8)])
+
+
+def test_nothing_in_nothing_out(trained):
+    assert trained("probe").predict_proba_of(()).shape == (0, 2)
