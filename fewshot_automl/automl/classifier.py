@@ -1,6 +1,6 @@
 """A scikit-learn style classifier over the whole of `fit`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.methods = methods
         self.seed = seed
 
-    def fit(self, X: Sequence[Any], y: Sequence[Any]) -> "FewShotClassifier":
+    def fit(self, X: Collection[Any], y: Collection[Any]) -> "FewShotClassifier":
         """Search and fit.
 
         Args:
@@ -80,7 +80,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict_proba(self, X: Sequence[Any]) -> np.ndarray:
+    def predict_proba(self, X: Collection[Any]) -> np.ndarray:
         """Return class probabilities in the order of `classes_`."""
         check_is_fitted(self)
         predictor = self.result_.predictor
@@ -88,7 +88,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         proba: np.ndarray = predictor.predict_proba(list(X))[:, columns]
         return proba
 
-    def predict(self, X: Sequence[Any]) -> np.ndarray:
+    def predict(self, X: Collection[Any]) -> np.ndarray:
         """Return the most probable label of each example."""
         best: np.ndarray = self.predict_proba(X).argmax(axis=1)
         labels: np.ndarray = self.classes_[best]

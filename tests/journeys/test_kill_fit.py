@@ -1,0 +1,120 @@
+"""A real `fewshot fit` is killed with SIGKILL again and again, and loses nothing."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.predictor import Predictor
+from fewshot_automl.space import Config, Space
+
+ROOT = Path(__file__).parents[2]
+KILLS = 5
+TRIALS = 12
+WORDS = ("river", "city", "where", "who", "name", "how", "what", "film")
+METHODS = ("majority", "tfidf", "prototype", "probe", "contrastive")
+
+
+@pytest.fixture
+def home(tmp_path, tiny_cards, random_weights):
+    """A folder with a zoo of one tiny backbone and labelled texts."""
+    (tmp_path / "zoo").mkdir()
+    shutil.copy(ROOT / "tests" / "zoo" / "text" / "tiny-bert.toml", tmp_path / "zoo")
+    weights = random_weights(tiny_cards["tiny-bert"]).folder
+    (tmp_path / "zoo" / "tiny-bert").symlink_to(weights)
+    with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["text", "label"])
+        for n, word in enumerate(
+            ["river", "city", "where", "who", "name", "how", "what", "film"]
+        ):
+            rows.writerow([f"a good {word} {'is ' * n}", "good"])
+            rows.writerow([f"the bad {word} {'is ' * n}", "bad"])
+    return tmp_path
+
+
+def start(home: Path, *words: str) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "FEWSHOT_ZOO_PATH": str(home / "zoo"),
+        "FEWSHOT_CACHE": str(home / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    with (home / "told.txt").open("ab") as told:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fewshot_automl", *words],
+            env=environment,
+            cwd=home,
+            stdout=told,
+            stderr=told,
+        )
+
+
+def fit(home: Path) -> subprocess.Popen:
+    return start(
+        home,
+        *("fit", "train.csv", "--target", "label", "--out", "run"),
+        *("--budget", "none", "--trials", str(TRIALS), "--oracle", "sobol"),
+        *("--backbones", "tiny-bert", "--methods", *METHODS),
+    )
+
+
+def resume(home: Path) -> subprocess.Popen:
+    return start(home, "resume", "run", "--json")
+
+
+def kill_after_progress(process: subprocess.Popen, home: Path, luck: random.Random):
+    """Wait until the study has begun another trial, then a little, then kill."""
+    journal = home / "run" / "study.journal"
+    size = journal.stat().st_size if journal.exists() else 0
+    while process.poll() is None:
+        if journal.exists() and journal.stat().st_size > size:
+            break
+        time.sleep(0.005)
+    time.sleep(luck.uniform(0.0, 0.4))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, (home / "told.txt").read_text()
+
+
+def history(home: Path) -> list[tuple[Config, Outcome]]:
+    # To read needs no space: what was recorded is what was tried.
+    return Ledger.open(home / "run", study="fewshot", space=Space(())).history()
+
+
+def test_a_fit_killed_at_random_moments_loses_nothing(home):
+    luck = random.Random(7)
+    known: dict[int, tuple[Config, dict]] = {}
+    for kill in range(KILLS):
+        kill_after_progress(fit(home) if kill == 0 else resume(home), home, luck)
+        for number, (config, outcome) in enumerate(history(home)):
+            if outcome.status in ("done", "failed"):
+                row = (config, outcome.to_json())
+                assert known.setdefault(number, row) == row
+        assert sum(row["status"] == "done" for _, row in known.values()) < TRIALS
+    assert resume(home).wait() == 0, (home / "told.txt").read_text()
+
+    final = history(home)
+    for number, (config, row) in known.items():
+        assert final[number][0] == config
+        assert final[number][1].to_json() == row
+    ended = [config for config, outcome in final if outcome.status != "stopped"]
+    assert len(ended) == len(set(ended)) == TRIALS
+    assert len(final) - len(ended) <= KILLS
+    assert len(known) > 0
+    for _, outcome in final:
+        if outcome.is_done:
+            assert (home / "run" / outcome.predictions).exists()
+    assert Predictor.load(home / "run").predict(["a good film"]) in (["good"], ["bad"])
+    answer = json.loads((home / "told.txt").read_text().splitlines()[-1])
+    assert answer["trials"]["done"] + answer["trials"]["failed"] == TRIALS
