@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.table import load_fitted, save_fitted
 from fewshot_automl.backbones.hashing import file_sha256
@@ -21,7 +21,6 @@ from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.inputs import Input
 from fewshot_automl.space import Config
 from fewshot_automl.task import Task
@@ -38,9 +37,9 @@ class Predictor:
     task: Task
     """What was learnt."""
     config: Config
-    """How: method, backbone and all they were given."""
+    """How: method, backbone and all they were given; of a blend, the best member's."""
     fitted: Fitted
-    """Encoder and head."""
+    """Encoder and head, or a blend of several."""
     columns: Columns = field(default_factory=Columns)
     """Where the examples stand in a table like the training data."""
     temperature: float = 1.0
@@ -68,7 +67,8 @@ class Predictor:
         """Return class probabilities for examples that were read already."""
         if not inputs:
             return np.zeros((0, self.task.classes))
-        proba = self.fitted.predict_proba(self._encodings(inputs))
+        encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
+        proba = self.fitted.predict_proba(encodings)
         return apply_temperature(proba.astype(np.float64), self.temperature)
 
     def predict(self, data: Source) -> list[str]:
@@ -149,16 +149,6 @@ class Predictor:
             facts=manifest["facts"],
             versions=manifest["versions"],
         )
-
-    def _encodings(self, inputs: tuple[Input, ...]) -> Encodings:
-        encoder = None
-        if isinstance(self.fitted, Adapted):
-            encoder = Encoder(
-                backbone=self.fitted.backbone,
-                store=FeatureStore(None),
-                device=self.fitted.device,
-            )
-        return Encodings(inputs=inputs, encoder=encoder)
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.adaptation.baseline import Frequencies, Majority, TermHead, Tfidf
-from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.baseline import Majority, Tfidf
+from fewshot_automl.adaptation.blend import Blend
+from fewshot_automl.adaptation.leaves import load_leaf, save_leaf
 from fewshot_automl.adaptation.method import Fitted, Method
 from fewshot_automl.adaptation.probe import Probe
 from fewshot_automl.adaptation.prototype import Prototype
 from fewshot_automl.adaptation.tuned import Tuned
-from fewshot_automl.errors import ExportError, unknown_name
+from fewshot_automl.errors import unknown_name
 
 _ROWS: Final[tuple[Method, ...]] = (
     Majority(),
@@ -24,11 +25,7 @@ _ROWS: Final[tuple[Method, ...]] = (
 )
 METHODS: Final[dict[str, Method]] = {row.name: row for row in _ROWS}
 
-_FITTED: Final[dict[str, type[Fitted]]] = {
-    "adapted": Adapted,
-    "frequencies": Frequencies,
-    "terms": TermHead,
-}
+BLEND: Final = "blend"
 
 
 def method(name: str) -> Method:
@@ -44,8 +41,9 @@ def method(name: str) -> Method:
 
 def save_fitted(fitted: Fitted, folder: Path) -> dict[str, Any]:
     """Write a fitted model into a folder; return the JSON that `load_fitted` needs."""
-    kind = next(kind for kind, made in _FITTED.items() if type(fitted) is made)
-    return {"kind": kind, **fitted.save(folder)}
+    if isinstance(fitted, Blend):
+        return {"kind": BLEND, **fitted.save(folder)}
+    return save_leaf(fitted, folder)
 
 
 def load_fitted(folder: Path, state: dict[str, Any]) -> Fitted:
@@ -54,9 +52,6 @@ def load_fitted(folder: Path, state: dict[str, Any]) -> Fitted:
     Raises:
         ExportError: If it was written by a version that knows more kinds.
     """
-    if state["kind"] not in _FITTED:
-        raise ExportError(
-            f"Kind of model must be one of {', '.join(_FITTED)}, got "
-            f"{state['kind']!r}. Update fewshot_automl."
-        )
-    return _FITTED[state["kind"]].load(folder, state)
+    if state["kind"] == BLEND:
+        return Blend.load(folder, state)
+    return load_leaf(folder, state)

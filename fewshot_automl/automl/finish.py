@@ -2,23 +2,28 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.automl.choice import blended, partners_of, winner_of
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     History,
     calibrated_temperature,
+    equal_trials,
     honest_score,
     predictions,
 )
 from fewshot_automl.data import Columns, Examples
 from fewshot_automl.errors import OutOfTime, RunError, TrialError
 from fewshot_automl.evaluation.objectives import objective
+from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.oracle.winner import smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
@@ -27,10 +32,15 @@ from fewshot_automl.space import Config, Space
 from fewshot_automl.study import Budget, StudyEnd
 from fewshot_automl.trial.design import is_dear
 from fewshot_automl.trial.evaluate import refit
+from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workbench import Workbench
 
 LATE_SECONDS: Final = 8.0
 """How far past the budget's end the final fit may go before a cheap one is taken."""
+SAVING_SECONDS: Final = 6.0
+"""Of scoring, writing, checking and reading the model, besides its fit."""
+MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
+"""Out-of-fold predictions of the model, relative to the study's folder."""
 TEST_METRICS: Final = ("accuracy", "macro_f1", "log_loss")
 
 
@@ -39,12 +49,14 @@ def finish(
     end: StudyEnd,
     workbench: Workbench,
     space: Space,
+    forecast: Forecast,
     columns: Columns,
     test: Examples | None,
     origins: tuple[str, ...],
     folder: Path,
     listener: Listener,
     budget: Budget,
+    most_members: int,
     facts: dict[str, Any],
 ) -> Result:
     """Turn a study's history into a saved, scored, reported model.
@@ -53,42 +65,58 @@ def finish(
         RunError: If no trial was done.
     """
     history = end.history
-    seed = workbench.seed
+    problem, seed = workbench.problem, workbench.seed
+    labels, metric = problem.labels, problem.task.metric
     smoothed = smoothed_scores(space, history, seed)
     if not smoothed:
         raise RunError(_why_nothing(history))
-    winner = max(smoothed, key=lambda i: (smoothed[i], history[i][1].mean, -i))
-    problem = workbench.problem
-    metric = problem.task.metric
-    listener.say(f"Fitting the winner to all {len(problem.labels)} labelled examples.")
-    winner, fitted = _fitted(workbench, history, winner, budget, listener)
-    config, outcome = history[winner]
-    score, equal = honest_score(
-        history, smoothed, winner, problem.labels, metric, folder, seed
+    best = winner_of(history, smoothed)
+    listener.say(f"Fitting the winner to all {len(labels)} labelled examples.")
+    winner, fitted = _fitted(workbench, history, best, budget, listener)
+    wanted = partners_of(
+        winner, history, labels, metric, folder, seed, most=most_members - 1
     )
-    temperature = calibrated_temperature(problem.labels, predictions(folder, outcome))
+    parts = {winner: fitted}
+    for partner in wanted:
+        seconds = SAVING_SECONDS + forecast.refit_seconds(history[partner][0], history)
+        if budget.remaining(time.monotonic()) > seconds:
+            parts[partner] = refit(workbench, history[partner][0])
+    model, proba = _assembled(workbench, history, parts, folder)
+    temperature = calibrated_temperature(labels, proba)
+    score = honest_score(history, smoothed, proba, labels, metric, folder, seed)
+    config = history[winner][0]
+    known = {
+        **facts,
+        **_license(workbench, [history[i][0] for i in parts]),
+        "score": score.to_json(),
+        "members": [
+            {"number": number, "config": history[number][0].to_json()}
+            for number in parts
+        ],
+        "seed": seed,
+        "temperature": temperature,
+    }
     Predictor(
         task=problem.task,
         config=config,
-        fitted=fitted,
+        fitted=model,
         columns=columns,
         temperature=temperature,
-        facts={**facts, **_license(workbench, config), "score": score.to_json()},
+        facts=known,
     ).save(folder / "model")
     predictor = Predictor.load(folder / "model")
     summary = {
-        **facts,
-        **_license(workbench, config),
-        "temperature": temperature,
+        **known,
         "versions": dict(predictor.versions),
         "task": problem.task.to_json(),
-        "score": score.to_json(),
         "winner": {"number": winner, "config": config.to_json()},
-        "indistinguishable": equal,
+        "predictions": MODEL_PREDICTIONS,
+        "indistinguishable": equal_trials(
+            history, winner, labels, metric, folder, seed
+        ),
         "baselines": _baselines(history, metric),
-        "labels": problem.labels.tolist(),
+        "labels": labels.tolist(),
         "origins": list(origins),
-        "seed": seed,
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": _counts(history),
         "ending": end.ending,
@@ -109,11 +137,41 @@ def finish(
     )
 
 
-def _license(workbench: Workbench, config: Config) -> dict[str, str]:
-    """Return the licence of the weights a model rests on; nothing without any."""
-    if "backbone" not in config:
-        return {}
-    return {"license": workbench.card(config.text("backbone")).license}
+def _assembled(
+    workbench: Workbench, history: History, parts: dict[int, Fitted], folder: Path
+) -> tuple[Fitted, np.ndarray]:
+    """Return the model of one or several fitted trials, and its predictions.
+
+    The out-of-fold predictions are kept beside those of the trials.
+    """
+    labels, folds = workbench.problem.labels, workbench.problem.folds
+    probas = [predictions(folder, history[i][1]) for i in parts]
+    model = next(iter(parts.values()))
+    proba = probas[0]
+    if len(parts) > 1:
+        proba = blended(labels, probas)
+        model = Blend(
+            members=tuple(
+                Member(
+                    fitted=fitted,
+                    temperature=calibrated_temperature(labels, own),
+                    encoder=workbench.encodings(history[i][0]).encoder,
+                )
+                for (i, fitted), own in zip(parts.items(), probas, strict=True)
+            )
+        )
+    save_predictions(
+        folder / MODEL_PREDICTIONS,
+        Predictions(proba=proba, folds=folds.assignment[: len(proba)]),
+    )
+    return model, proba
+
+
+def _license(workbench: Workbench, configs: Sequence[Config]) -> dict[str, str]:
+    """Return the licences of the weights a model rests on; nothing without any."""
+    names = [config.text("backbone") for config in configs if "backbone" in config]
+    found = dict.fromkeys(workbench.card(name).license for name in names)
+    return {"license": ", ".join(found)} if found else {}
 
 
 def _fitted(

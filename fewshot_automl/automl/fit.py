@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.adaptation.table import method
-from fewshot_automl.automl.finish import finish
+from fewshot_automl.automl.finish import SAVING_SECONDS, finish
 from fewshot_automl.automl.listener import Listener, Silence
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.pantry import Pantry, stock
@@ -45,8 +45,6 @@ NO_LIMIT: Final = "none"
 """The budget of a study that only a number of trials ends."""
 MAX_FOLDS: Final = 4
 """Each fold of a dear Config is a training; from 4 to 5 adds a quarter to the price."""
-SAVING_SECONDS: Final = 4.0
-"""Kept for scoring, writing and reading the model, besides its fit."""
 
 
 def fit(
@@ -255,12 +253,14 @@ class _Study:
             end=end,
             workbench=self.workbench,
             space=self.space,
+            forecast=self.forecast,
             columns=self.dataset.columns,
             test=self.test,
             origins=self.examples.labelled().origins,
             folder=self.folder,
             listener=self.listener,
             budget=self.budget,
+            most_members=self.settings.members,
             facts={**self.facts, "skipped": [c.id for c in self.pantry.missing]},
         )
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from fewshot_automl.evaluation.calibration import fit_temperature
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.evaluation.selection import (
     correct_for_selection,
     indistinguishable,
@@ -56,63 +57,77 @@ class Score:
 def honest_score(
     history: History,
     smoothed: Mapping[int, float],
-    winner: int,
+    model: Float[np.ndarray, "repeats examples classes"],
     labels: Int[np.ndarray, " examples"],
     metric: str,
     folder: Path,
     seed: int,
-) -> tuple[Score, list[int]]:
-    """Return the corrected score of the winner, and which trials equal it.
+) -> Score:
+    """Return the score of the model, corrected for having been picked.
 
-    The winner was picked by smoothed, not raw, scores; so does the bootstrap.
+    The model was picked by smoothed, not raw, scores; so does the bootstrap. It
+    stands among the trials as one more candidate, for it may be a blend of several.
 
     Args:
         history: All trials; those done have predictions.
         smoothed: What each done trial was judged by, from `smoothed_scores`.
-        winner: Position of the chosen trial.
+        model: Out-of-fold predictions of the model.
         labels: Class indices of the labelled examples.
         metric: Objective the search maximised.
         folder: Where the predictions lie.
         seed: Of the bootstrap.
     """
-    done = sorted(smoothed)
-    probas = [predictions(folder, history[i][1]) for i in done]
-    place = done.index(winner)
+    raw = pooled_score(metric, labels, model)
+    probas = [model, *(predictions(folder, history[i][1]) for i in smoothed)]
     bonus = _bonus(
-        np.array([history[i][1].mean for i in done]),
-        np.array([smoothed[i] for i in done]),
-        place,
+        np.array([raw, *(history[i][1].mean for i in smoothed)]),
+        np.array([max(smoothed.values()), *smoothed.values()]),
     )
     corrected = correct_for_selection(labels, probas, metric, bonus=bonus, seed=seed)
-    equal = indistinguishable(labels, probas, metric, winner=place, seed=seed)
     measured = objective(metric)
     low, high = sorted(map(measured.orient, (corrected.low, corrected.high)))
-    score = Score(
+    return Score(
         metric=metric,
-        raw=measured.orient(history[winner][1].mean),
+        raw=measured.orient(raw),
         corrected=measured.orient(corrected.score),
         low=low,
         high=high,
         examples=len(labels),
     )
-    return score, [i for i, same in zip(done, equal, strict=True) if same]
+
+
+def equal_trials(
+    history: History,
+    winner: int,
+    labels: Int[np.ndarray, " examples"],
+    metric: str,
+    folder: Path,
+    seed: int,
+) -> list[int]:
+    """Return the places of the trials that cannot be told apart from the winner."""
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    probas = [predictions(folder, history[i][1]) for i in done]
+    equal = indistinguishable(
+        labels, probas, metric, winner=done.index(winner), seed=seed
+    )
+    return [i for i, same in zip(done, equal, strict=True) if same]
 
 
 def _bonus(
-    raw: Float[np.ndarray, " trials"], smoothed: Float[np.ndarray, " trials"], pick: int
-) -> Float[np.ndarray, " trials"]:
+    raw: Float[np.ndarray, " models"], smoothed: Float[np.ndarray, " models"]
+) -> Float[np.ndarray, " models"]:
     """Return what to add to raw scores so that the best is picked as it was picked.
 
     Smoothing is taken as linear in the scores: of a trial's luck in a draw, only the
     share `kept` reaches its smoothed score. Picking by ``smoothed + kept * luck`` is
-    picking by ``raw + luck + bonus`` with the bonus returned. A pick that was made
-    for other reasons (the best could not be fitted) is lifted to the top.
+    picking by ``raw + luck + bonus`` with the bonus returned. The first is the model
+    and lifted to the top, whatever it was picked for.
     """
     spread = float(raw.var())
     slope = float(np.cov(raw, smoothed, bias=True)[0, 1]) / spread if spread else 1.0
     kept = float(np.clip(slope, LEAST_KEPT, 1.0))
     bonus: np.ndarray = smoothed / kept - raw
-    bonus[pick] += max(float((raw + bonus).max() - (raw + bonus)[pick]), 0.0) + 1e-9
+    bonus[0] += float((raw + bonus).max() - (raw + bonus)[0]) + 1e-9
     return bonus
 
 

@@ -37,6 +37,9 @@ class Settings:
     """Backbones to search; None takes all whose weights are at hand."""
     methods: tuple[str, ...] | None = None
     """Methods to search; None takes all that fit the modality."""
+    members: int = 3
+    """Most models averaged in the result, where the labels cannot rank them; 1 for a
+    single model."""
     seed: int = 0
     """Of folds, suggestions and trainings."""
     is_strict: bool = False
@@ -59,6 +62,8 @@ class Settings:
                 "Budget must be a time or a number of trials, got neither. "
                 "Give --budget 5min or --trials 20."
             )
+        if self.members < 1:
+            raise UserError(f"Members must be 1 or more, got {self.members}. Use 1.")
         if self.seed < 0:
             raise UserError(f"Seed must be 0 or more, got {self.seed}. Use 0.")
         for name in ("backbones", "methods"):

@@ -61,6 +61,12 @@ def _executors() -> list[str]:
     metavar="NAME",
     help="What to maximise. Default: accuracy.",
 )
+@click.option(
+    "--members",
+    type=click.IntRange(min=1),
+    default=3,
+    help="Most models averaged where the labels cannot rank them. Default: 3.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Default: 0.")
 @click.option(
     "--out",
@@ -111,6 +117,7 @@ def fit(
     budget: str,
     trials: int | None,
     metric: str | None,
+    members: int,
     seed: int,
     out: Path | None,
     strict: bool,
@@ -146,6 +153,7 @@ def fit(
         trials=trials,
         backbones=backbones,
         methods=methods,
+        members=members,
         seed=seed,
         is_strict=strict,
         storage=storage,

@@ -152,13 +152,15 @@ def judge(
     Args:
         folder: Where the predictions lie.
         summary: What `result.json` holds; `labels` and `origins` may be missing.
-        outcome: Of the winner.
+        outcome: Of the winner; its predictions are read where the summary names
+            none of the model.
     """
     labels = summary.get("labels")
-    if not labels or not outcome.predictions:
+    file = summary.get("predictions") or outcome.predictions
+    if not labels or not file:
         return None, "The record of this study holds no labels or no predictions."
     try:
-        proba = load_predictions(folder / outcome.predictions).proba
+        proba = load_predictions(folder / file).proba
         truth = np.asarray(labels, dtype=np.int64)
         names = summary["task"]["class_names"]
         if proba.shape[1:] != (len(truth), len(names)):
