@@ -315,6 +315,10 @@ def _adjust(module: Any, card: Card, recipe: ImageInput, row: Row) -> None:
     for layer in module.modules():
         if isinstance(layer, TinyVitAttention):
             layer.__dict__["get_attention_biases"] = MethodType(_biases, layer)
+        if hasattr(layer, "qkv_bias_separate"):
+            # Else EVA and Swin V2 read the weight of `qkv` without calling it, and
+            # LoRA put around it would do nothing.
+            layer.qkv_bias_separate = True
 
 
 def _biases(layer: Any, device: Any) -> Tensor:

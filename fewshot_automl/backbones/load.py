@@ -12,6 +12,7 @@ from torch import nn
 from fewshot_automl.backbones.anatomy import Anatomy
 from fewshot_automl.backbones.assembly import WithoutDrawing, fill, freeze
 from fewshot_automl.backbones.card import Card, TextInput, from_json
+from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.image_reader import ImageReader
 from fewshot_automl.backbones.loaded import (
     CARD_FILE,
@@ -112,23 +113,8 @@ def load_saved(folder: Path) -> LoadedBackbone:
     Raises:
         ExportError: If a file is missing or not the one that was saved.
     """
-    try:
-        hashes: dict[str, str] = json.loads((folder / HASHES_FILE).read_text())
-        found = {
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in hashes
-        }
-        card = from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"{folder} must hold a saved backbone, got {error}. Save it again."
-        ) from error
-    changed = sorted(name for name in hashes if hashes[name] != found[name])
-    if changed or not {CARD_FILE, WEIGHTS_FILE} <= hashes.keys():
-        raise ExportError(
-            f"Files in {folder} must be those that were saved, got a changed or "
-            f"missing {', '.join(changed) or WEIGHTS_FILE}. Save it again."
-        )
+    hashes = _checked_hashes(folder)
+    card = from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
     located = Located(
         weights=folder / WEIGHTS_FILE,
         folder=folder,
@@ -136,6 +122,28 @@ def load_saved(folder: Path) -> LoadedBackbone:
         source=f"folder {folder}",
     )
     return load(card, located)
+
+
+def _checked_hashes(folder: Path) -> dict[str, str]:
+    try:
+        hashes = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
+        if not isinstance(hashes, dict) or not {CARD_FILE, WEIGHTS_FILE} <= set(hashes):
+            raise ValueError(f"{HASHES_FILE} without {CARD_FILE} or {WEIGHTS_FILE}")
+        changed = [
+            name
+            for name in hashes
+            if Path(name).name != name or file_sha256(folder / name) != hashes[name]
+        ]
+    except (OSError, ValueError) as error:
+        raise ExportError(
+            f"{folder} must hold a saved backbone, got {error}. Save it again."
+        ) from error
+    if changed:
+        raise ExportError(
+            f"Files in {folder} must be those that were saved, got a changed "
+            f"{', '.join(changed)}. Save it again."
+        )
+    return hashes
 
 
 def _reader(card: Card, folder: Path, anatomy: Anatomy) -> Reader:

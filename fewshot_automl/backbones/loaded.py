@@ -1,7 +1,6 @@
 """The one class behind `Backbone`: a network, its anatomy and a reader."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fewshot_automl.backbones.anatomy import Anatomy
 from fewshot_automl.backbones.backbone import Tensors
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.fork import twin
+from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.reader import Reader
 from fewshot_automl.backbones.rows import MASK
 from fewshot_automl.errors import ExportError, UserError
@@ -141,11 +141,13 @@ class LoadedBackbone:
             (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
         self.reader.save(folder)
         hashes = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            path.name: file_sha256(path)
             for path in sorted(folder.iterdir())
             if path.is_file() and path.name != HASHES_FILE
         }
-        (folder / HASHES_FILE).write_text(json.dumps(hashes, indent=2))
+        (folder / HASHES_FILE).write_text(
+            json.dumps(hashes, indent=2), encoding="utf-8"
+        )
 
     def _run(self, hidden: Tensor, mask: Tensor | None, start: int, end: int) -> Tensor:
         if start == end:

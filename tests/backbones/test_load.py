@@ -1,0 +1,147 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fewshot_automl.backbones.load import load, load_saved
+from fewshot_automl.errors import CardError, ExportError, UnknownNameError, UserError
+
+
+@pytest.fixture
+def changed(tiny_cards, random_weights, tmp_path):
+    """Load tiny-bert after a change to its tensors."""
+
+    def load_changed(change):
+        card = tiny_cards["tiny-bert"]
+        located = random_weights(card)
+        tensors = load_file(located.weights)
+        change(tensors)
+        save_file(tensors, tmp_path / "model.safetensors")
+        return load(
+            card, dataclasses.replace(located, weights=tmp_path / "model.safetensors")
+        )
+
+    return load_changed
+
+
+@pytest.mark.parametrize("card_id", ["tiny-bert", "tiny-vit", "tiny-efficientnet"])
+def test_fills_every_weight_and_draws_none(tiny_cards, random_weights, card_id):
+    card = tiny_cards[card_id]
+    located = random_weights(card)
+    state = torch.get_rng_state()
+    backbone = load(card, located)
+    assert torch.equal(state, torch.get_rng_state())
+    tensors = load_file(located.weights)
+    found = backbone.module.state_dict()
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_refuses_missing_tensors(changed):
+    with pytest.raises(CardError, match=r"1 missing \['encoder.layer.0.output.dense"):
+        changed(lambda tensors: tensors.pop("encoder.layer.0.output.dense.bias"))
+
+
+def test_refuses_tensors_nobody_asked_for(changed):
+    with pytest.raises(CardError, match=r"1 unexpected \['encoder.extra'\]"):
+        changed(lambda tensors: tensors.update({"encoder.extra": torch.zeros(2)}))
+
+
+def test_refuses_other_shapes(changed):
+    name = "encoder.layer.0.output.dense.bias"
+    with pytest.raises(CardError, match=r"must have shape \(32,\), got \(31,\)"):
+        changed(lambda tensors: tensors.update({name: torch.zeros(31)}))
+
+
+def test_leaves_an_unused_pooler_out(changed):
+    changed(lambda tensors: tensors.update({"pooler.dense.bias": torch.zeros(32)}))
+
+
+def test_takes_half_precision_files(changed):
+    backbone = changed(
+        lambda tensors: tensors.update({n: t.half() for n, t in tensors.items()})
+    )
+    assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
+
+
+def test_refuses_a_broken_file(tiny_cards, random_weights, tmp_path):
+    card = tiny_cards["tiny-vit"]
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    located = dataclasses.replace(
+        random_weights(card), weights=tmp_path / "model.safetensors"
+    )
+    with pytest.raises(CardError, match=r"readable safetensors file"):
+        load(card, located)
+
+
+@pytest.mark.parametrize("field", ["width", "depth"])
+def test_refuses_a_card_that_says_otherwise(tiny_cards, random_weights, field):
+    card = tiny_cards["tiny-vit"]
+    wrong = dataclasses.replace(card, **{field: getattr(card, field) + 1})
+    with pytest.raises(CardError, match=rf"{field} of card 'tiny-vit' must be"):
+        load(wrong, random_weights(card))
+
+
+def test_refuses_an_unknown_family(tiny_cards, random_weights):
+    card = tiny_cards["tiny-vit"]
+    with pytest.raises(UnknownNameError, match=r"Closest: 'timm'"):
+        load(dataclasses.replace(card, family="tim"), random_weights(card))
+
+
+def test_refuses_cuts_outside(tiny_backbone):
+    backbone = tiny_backbone("tiny-bert")
+    batch = backbone.collate(backbone.preprocess(["good"]))
+    for cut in (-1, 4):
+        with pytest.raises(UserError, match=rf"from 0 to 3, got {cut}"):
+            backbone.stem(batch, cut)
+    with pytest.raises(UserError, match=r"got -2"):
+        backbone.fork(-2)
+
+
+def test_recipe_tells_poolings_apart(tiny_cards, random_weights):
+    card = tiny_cards["tiny-bert"]
+    other = dataclasses.replace(
+        card, input=dataclasses.replace(card.input, pooling="cls")
+    )
+    recipes = {load(each, random_weights(card)).recipe for each in (card, other)}
+    assert len(recipes) == 2
+
+
+def test_saves_trained_weights(tiny_backbone, tmp_path):
+    fork = tiny_backbone("tiny-bert").fork(1)
+    with torch.no_grad():
+        for parameter in fork.tail_parameters(1):
+            parameter.add_(0.1)
+    fork.save(tmp_path)
+    batch = fork.collate(fork.preprocess(["good film", ""]))
+    assert torch.equal(load_saved(tmp_path).features(batch), fork.features(batch))
+
+
+def test_refuses_to_save_with_an_adapter_inside(tiny_backbone, tmp_path):
+    fork = tiny_backbone("tiny-bert").fork(-1)
+    fork.module.add_module("lora", nn.Linear(2, 2))
+    with pytest.raises(ExportError, match=r"Merge the adapter"):
+        fork.save(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "card.json", "tokenizer.json"])
+def test_refuses_a_saved_folder_that_was_changed(tiny_backbone, tmp_path, name):
+    tiny_backbone("tiny-bert").save(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-1] + b"!")
+    with pytest.raises(ExportError, match=rf"got a changed {name}"):
+        load_saved(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ExportError, match=r"must hold a saved backbone"):
+        load_saved(tmp_path)
+
+
+def test_a_saved_folder_cannot_point_outside(tiny_backbone, tmp_path):
+    tiny_backbone("tiny-bert").save(tmp_path / "saved")
+    path = tmp_path / "saved" / "sha256.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"../x": "0"}))
+    with pytest.raises(ExportError, match=r"got a changed \.\./x"):
+        load_saved(tmp_path / "saved")
