@@ -1,4 +1,4 @@
-"""Which trials become the model: the best, and those that labels cannot tell from it."""
+"""Which trials become the model: the best, and those labels cannot tell from it."""
 
 from collections.abc import Mapping
 from pathlib import Path

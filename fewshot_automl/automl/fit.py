@@ -30,7 +30,7 @@ from fewshot_automl.inputs import content_hashes
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.places import cache_folder
-from fewshot_automl.space import Space
+from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, parse_budget, run
 from fewshot_automl.task import Task
 from fewshot_automl.training.placement import choose_placement
@@ -43,6 +43,8 @@ STUDY_FILE: Final = "study.json"
 STUDY_NAME: Final = "fewshot"
 NO_LIMIT: Final = "none"
 """The budget of a study that only a number of trials ends."""
+HOPEFUL_SHARE: Final = 0.6
+"""Of a forecast; a trial with less time than that is not started."""
 MAX_FOLDS: Final = 4
 """Each fold of a dear Config is a training; from 4 to 5 adds a quarter to the price."""
 
@@ -220,13 +222,21 @@ class _Study:
                 budget=self.budget,
                 opening=opening,
                 reserve=self._reserve,
-                forecast=self.forecast.trial_seconds,
+                forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
             )
         finally:
             executor.shutdown()
         return self._finish(end)
+
+    def _least_seconds(self, config: Config, history: Any) -> float:
+        """Return the seconds without which a trial is not worth starting.
+
+        Less than what is forecast: a trial that runs out of time costs only time
+        that nothing else could have used.
+        """
+        return HOPEFUL_SHARE * self.forecast.trial_seconds(config, history)
 
     def _reserve(self, history: Any) -> float:
         """Return the seconds that fitting the leader and saving it will take."""

@@ -50,16 +50,22 @@ class Opening:
         return first + self._dear(history, tried)
 
     def _dear(self, history: History, tried: set[Config]) -> list[Config]:
-        """Return of each dear default the dearest form that the budget allows."""
+        """Return of each dear default the dearest form that the budget allows.
+
+        Where none does, the cheapest comes last: a forecast may be wrong, and time
+        that is left over buys nothing.
+        """
         limit = (self.budget_seconds or float("inf")) * DEAR_SHARE
-        chosen = []
+        chosen, doubtful = [], []
         for ladder in dear_defaults(self.space, history):
-            if any(config in tried for config in ladder):
-                continue
-            seconds = (self.forecast.trial_seconds(c, history) for c in ladder)
-            chosen.extend(
-                [c for c, cost in zip(ladder, seconds, strict=True) if cost <= limit][
-                    :1
-                ]
-            )
-        return chosen
+            if tried.isdisjoint(ladder):
+                fits = (
+                    config
+                    for config in ladder
+                    if self.forecast.trial_seconds(config, history) <= limit
+                )
+                if (config := next(fits, None)) is not None:
+                    chosen.append(config)
+                else:
+                    doubtful.append(ladder[-1])
+        return chosen + doubtful
