@@ -78,9 +78,14 @@ def finish(
     )
     parts = {winner: fitted}
     for partner in wanted:
+        if partner == best:  # it could not be fitted as the winner
+            continue
         seconds = SAVING_SECONDS + forecast.refit_seconds(history[partner][0], history)
         if budget.remaining(time.monotonic()) > seconds:
-            parts[partner] = refit(workbench, history[partner][0])
+            try:
+                parts[partner] = refit(workbench, history[partner][0], budget.end)
+            except TrialError as error:
+                listener.say(f"Not averaged in: {history[partner][0]} ({error})")
     model, proba = _assembled(workbench, history, parts, folder)
     temperature = calibrated_temperature(labels, proba)
     score = honest_score(history, smoothed, proba, labels, metric, folder, seed)

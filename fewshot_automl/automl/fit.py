@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -256,7 +257,9 @@ class _Study:
             ),
             default=0.0,
         )
-        return SAVING_SECONDS + 1.3 * (longest + scoring)
+        # On a budget of seconds a late model is worth more than none in time.
+        saving = min(SAVING_SECONDS, 0.3 * (self.settings.budget_seconds or math.inf))
+        return saving + 1.3 * (longest + scoring)
 
     def _finish(self, end: StudyEnd) -> Result:
         return finish(

@@ -296,5 +296,64 @@ def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
         texts[0], labels=texts[1], trials=4, out=tmp_path / "r", listener=notes, **QUICK
     )
     assert result.config == calls[1] != calls[0]
+    members = [member["config"] for member in result.summary["members"]]
+    assert calls[0].to_json() not in members
     assert any("out of memory" in sentence for sentence in notes.sentences)
     assert result.score.raw <= max(o.mean for _, o in result.history)
+
+
+def test_a_partner_that_cannot_be_fitted_is_left_out(
+    texts, tmp_path, monkeypatch, notes
+):
+    from fewshot_automl.automl import finish
+    from fewshot_automl.errors import TrialError
+
+    real, calls = finish.refit, []
+
+    def second_fails(workbench, config, deadline=None):
+        calls.append(config)
+        if len(calls) == 2:
+            raise TrialError("the moon is full")
+        return real(workbench, config, deadline)
+
+    monkeypatch.setattr(finish, "refit", second_fails)
+    monkeypatch.setattr(finish, "partners_of", lambda winner, *_, **__: [1 - winner])
+    result = fit(
+        texts[0],
+        labels=texts[1],
+        trials=2,
+        out=tmp_path / "r",
+        listener=notes,
+        **{**QUICK, "methods": ("tfidf", "probe")},
+    )
+    assert [member["number"] for member in result.summary["members"]] == [
+        result.summary["winner"]["number"]
+    ]
+    assert any("the moon is full" in sentence for sentence in notes.sentences)
+
+
+def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
+    from fewshot_automl.automl import finish
+
+    monkeypatch.setattr(finish, "partners_of", lambda winner, *_, **__: [1 - winner])
+    result = fit(
+        texts[0],
+        labels=texts[1],
+        trials=2,
+        out=tmp_path / "r",
+        **{**QUICK, "methods": ("tfidf", "probe")},
+    )
+    assert len(result.summary["members"]) == 2
+    proba = result.predictor.predict_proba(texts[0])
+    again = Predictor.load(result.predictor.save(tmp_path / "copy"))
+    np.testing.assert_allclose(again.predict_proba(texts[0]), proba, atol=1e-6)
+    kept = load_predictions(result.folder / result.summary["predictions"]).proba
+    np.testing.assert_allclose(kept.sum(axis=2), 1)
+    accuracy = np.mean(
+        [
+            result.task.class_names[place] == label
+            for repeat in kept
+            for place, label in zip(repeat.argmax(axis=1), texts[1], strict=True)
+        ]
+    )
+    assert result.score.raw == pytest.approx(accuracy)
