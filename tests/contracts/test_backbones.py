@@ -9,7 +9,7 @@ import torch
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.backbones.card import read_card
-from fewshot_automl.backbones.load import load, load_saved
+from fewshot_automl.backbones.load import build, load, load_saved
 
 ROOT = Path(__file__).parents[2]
 TINY = sorted((ROOT / "tests" / "zoo").glob("*/*.toml"))
@@ -209,3 +209,30 @@ def test_save_and_load_round_trip(backbone, batch, features, tmp_path, monkeypat
     kinds = {path.suffix for path in (tmp_path / "saved").iterdir()}
     assert kinds <= {".json", ".safetensors"}
     assert not (tmp_path / "no-cache").exists()
+
+
+def _shipped_images():
+    return [path for path in REAL if path.parent.name == "image"]
+
+
+@pytest.mark.parametrize("path", _shipped_images(), ids=lambda path: path.stem)
+def test_shipped_image_cards_describe_their_networks(path):
+    """Checked without weights: tensors on the meta device have shapes only."""
+    card = read_card(path)
+    with torch.device("meta"), torch.no_grad():
+        module, anatomy = build(card)
+        module.eval()
+        targets, called = anatomy.modules_named(module, card.lora_targets, 0), set()
+        for name in targets:
+            module.get_submodule(name).register_forward_hook(
+                lambda *_, name=name: called.add(name)
+            )
+        size = card.input.size
+        hidden = anatomy.begin(module, {"pixels": torch.empty(1, 3, size, size)})
+        context = anatomy.context(module, hidden, None)
+        for block in range(anatomy.depth):
+            hidden = anatomy.step(module, hidden, context, block)
+        features = anatomy.finish(module, hidden, None)
+    assert features.shape == (1, card.width)
+    assert sum(p.numel() for p in module.parameters()) == card.parameters
+    assert called == set(targets) != set()
