@@ -1,8 +1,7 @@
 """Which trials become the model: the best, and those labels cannot tell from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,11 +9,7 @@ from jaxtyping import Float, Int
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.scoring import History, calibrated_temperature, predictions
 from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.evaluation.selection import indistinguishable
 from fewshot_automl.space import Config
-
-PARTNER_LEVEL: Final = 0.8
-"""A partner is left out if the winner beats it in more than this share of draws."""
 
 
 def winner_of(history: History, smoothed: Mapping[int, float]) -> int:
@@ -24,11 +19,10 @@ def winner_of(history: History, smoothed: Mapping[int, float]) -> int:
 
 def partners_of(
     winner: int,
+    equal: Sequence[int],
     history: History,
     labels: Int[np.ndarray, " examples"],
-    metric: str,
     folder: Path,
-    seed: int,
     most: int,
 ) -> list[int]:
     """Return trials to average with the winner, the most trusted first.
@@ -43,27 +37,16 @@ def partners_of(
 
     Args:
         winner: Place of the best trial.
+        equal: Places of the trials that cannot be told apart from it.
         history: All trials; those done have predictions.
         labels: Class indices of the labelled examples.
-        metric: Objective the search maximised.
         folder: Where the predictions lie.
-        seed: Of the bootstrap.
         most: Partners at most.
     """
-    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
-    probas = [predictions(folder, history[i][1]) for i in done]
-    equal = indistinguishable(
-        labels,
-        probas,
-        metric,
-        winner=done.index(winner),
-        level=PARTNER_LEVEL,
-        seed=seed,
-    )
     losses = {
-        i: calibrated_loss(labels, proba)
-        for i, proba, same in zip(done, probas, equal, strict=True)
-        if same and METHODS[history[i][0].text("method")].needs_backbone
+        i: calibrated_loss(labels, predictions(folder, history[i][1]))
+        for i in equal
+        if METHODS[history[i][0].text("method")].needs_backbone
     }
     kinds = {_kind(history[winner][0])}
     chosen: list[int] = []

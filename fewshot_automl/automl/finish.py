@@ -73,9 +73,8 @@ def finish(
     best = winner_of(history, smoothed)
     listener.say(f"Fitting the winner to all {len(labels)} labelled examples.")
     winner, fitted = _fitted(workbench, history, best, budget, listener)
-    wanted = partners_of(
-        winner, history, labels, metric, folder, seed, most=most_members - 1
-    )
+    equal = equal_trials(history, winner, labels, metric, folder, seed)
+    wanted = partners_of(winner, equal, history, labels, folder, most=most_members - 1)
     parts = {winner: fitted}
     for partner in wanted:
         if partner == best:  # it could not be fitted as the winner
@@ -116,9 +115,7 @@ def finish(
         "task": problem.task.to_json(),
         "winner": {"number": winner, "config": config.to_json()},
         "predictions": MODEL_PREDICTIONS,
-        "indistinguishable": equal_trials(
-            history, winner, labels, metric, folder, seed
-        ),
+        "indistinguishable": equal,
         "baselines": _baselines(history, metric),
         "labels": labels.tolist(),
         "origins": list(origins),
