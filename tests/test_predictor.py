@@ -7,6 +7,7 @@ import pytest
 
 from fewshot_automl.adaptation.baseline import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
@@ -169,6 +170,13 @@ def test_temperature_softens_and_keeps_the_order(trained):
 def test_the_wrong_kind_of_example_is_refused(trained):
     with pytest.raises(TaskError, match="column of texts"):
         trained("probe").predict([np.zeros((8, 8, 3), np.uint8)])
+
+
+def test_a_model_in_service_keeps_nothing_of_what_it_is_shown(trained):
+    encoder = own_encoder(trained("probe").fitted)
+    encodings = Encodings(inputs=tuple(UNSEEN), encoder=encoder)
+    np.testing.assert_array_equal(encodings.pooled(), encodings.pooled())
+    assert encoder.store.size_bytes() == 0
 
 
 def test_nothing_in_nothing_out(trained):

@@ -8,7 +8,7 @@ from fewshot_automl.adaptation.encodings import Encoder
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.errors import ExportError
-from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.features.store import FeatureStore, StoreSettings
 
 _KINDS: Final[dict[str, type[Fitted]]] = {
     "adapted": Adapted,
@@ -38,9 +38,11 @@ def load_leaf(folder: Path, state: dict[str, Any]) -> Fitted:
 
 
 def own_encoder(fitted: Fitted) -> Encoder | None:
-    """Return the encoder of a loaded model's own backbone; None if it needs none."""
+    """Return the encoder of a loaded model's own backbone; None if it needs none.
+
+    It keeps nothing: a model in service must not grow with what it is shown.
+    """
     if not isinstance(fitted, Adapted):
         return None
-    return Encoder(
-        backbone=fitted.backbone, store=FeatureStore(None), device=fitted.device
-    )
+    store = FeatureStore(None, StoreSettings(max_memory_bytes=0))
+    return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
