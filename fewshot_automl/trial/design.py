@@ -37,19 +37,22 @@ def space_for(
 
     Raises:
         UnknownNameError: If a method does not exist.
-        SpaceError: If no method is left, or methods need a backbone and there is none.
+        SpaceError: If no method is left, or a named one cannot be used here.
     """
     modality = profile.task.modality
     fitting = [card for card in cards if card.modality == modality]
     rows = [method(name) for name in methods] if methods else list(METHODS.values())
-    rows = [row for row in rows if modality in row.modalities]
-    if not fitting:
-        rows = [row for row in rows if not row.needs_backbone]
-    if not rows:
+    unusable = [
+        row.name
+        for row in rows
+        if modality not in row.modalities or (row.needs_backbone and not fitting)
+    ]
+    rows = [row for row in rows if row.name not in unusable]
+    if not rows or (methods and unusable):
         raise SpaceError(
-            f"Methods must be usable on {modality} with the backbones at hand, got "
-            f"{', '.join(methods or METHODS)} and no backbone. Fetch one with: "
-            "fewshot zoo get --defaults"
+            f"Methods must be usable on {modality} with the backbones at hand "
+            f"({len(fitting)}), got {', '.join(unusable)}. Leave them out, or fetch "
+            "backbones with: fewshot zoo get --defaults"
         )
     dimensions: list[Dimension] = [
         Choice(name="method", options=tuple(row.name for row in rows))
