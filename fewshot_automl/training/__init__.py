@@ -3,11 +3,7 @@
 from fewshot_automl.training.batches import balanced, shuffled
 from fewshot_automl.training.gradients import Loss, Rows
 from fewshot_automl.training.loop import train
-from fewshot_automl.training.losses import (
-    balanced_class_weights,
-    cross_entropy,
-    supervised_contrastive,
-)
+from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
 from fewshot_automl.training.placement import (
     Placement,
     choose_placement,
@@ -25,7 +21,6 @@ __all__ = [
     "TrainingLog",
     "TrainingSettings",
     "balanced",
-    "balanced_class_weights",
     "choose_placement",
     "cross_entropy",
     "launch",

@@ -9,8 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from fewshot_automl.errors import ShapeError
-
 
 def cross_entropy(
     logits: Float[Tensor, "examples classes"],
@@ -25,7 +23,7 @@ def cross_entropy(
         logits: Unnormalised scores.
         labels: Class indices.
         label_smoothing: Share of the target spread evenly over all classes.
-        class_weights: Weight of each class, see `balanced_class_weights`. The sum
+        class_weights: Weight of each class, 1 on average over examples. The sum
             is divided by the number of examples, not of weights: a batch that holds
             only a rare class then counts for more, as it should.
 
@@ -39,26 +37,6 @@ def cross_entropy(
         label_smoothing=label_smoothing,
         reduction="none",
     ).mean()
-
-
-def balanced_class_weights(
-    labels: Int[Tensor, " examples"], classes: int
-) -> Float[Tensor, " classes"]:
-    """Return weights that give each class the same say; their mean over examples is 1.
-
-    Args:
-        labels: Class indices of the training examples, negative for unlabelled.
-        classes: Number of classes; one without examples gets weight 0.
-
-    >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
-    tensor([0.6667, 2.0000])
-    """
-    counts = torch.bincount(labels[labels >= 0], minlength=classes).float()
-    present = int((counts > 0).sum())
-    if present == 0:
-        raise ShapeError("Labels must hold at least 1 labelled example, got 0.")
-    weights = counts.sum() / (present * counts)
-    return torch.where(counts > 0, weights, torch.zeros_like(weights))
 
 
 def supervised_contrastive(

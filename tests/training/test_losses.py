@@ -6,12 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fewshot_automl.errors import ShapeError
-from fewshot_automl.training.losses import (
-    balanced_class_weights,
-    cross_entropy,
-    supervised_contrastive,
-)
+from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
 
 
 def random(seed, *shape):
@@ -28,20 +23,12 @@ def test_cross_entropy_is_torchs_without_weights(smoothing):
 
 def test_class_weights_count_examples_and_not_weights():
     logits, labels = random(0, 4, 2), torch.tensor([0, 0, 0, 1])
-    weights = balanced_class_weights(labels, 2)
+    weights = torch.tensor([2 / 3, 2.0])
     each = functional.cross_entropy(logits, labels, reduction="none")
     expected = (each * weights[labels]).sum() / 4
     found = cross_entropy(logits, labels, class_weights=weights)
     torch.testing.assert_close(found, expected)
     assert weights[labels].mean() == pytest.approx(1)
-
-
-def test_a_class_without_examples_weighs_nothing():
-    labels = torch.tensor([0, 2, -1, 2])
-    weights = balanced_class_weights(labels, 4)
-    assert weights.tolist() == pytest.approx([1.5, 0, 0.75, 0])
-    with pytest.raises(ShapeError, match="labelled"):
-        balanced_class_weights(torch.tensor([-1]), 2)
 
 
 def by_loops(embeddings, labels, temperature):
