@@ -72,7 +72,9 @@ def finish(
         raise RunError(_why_nothing(history))
     best = winner_of(history, smoothed)
     listener.say(f"Fitting the winner to all {len(labels)} labelled examples.")
-    winner, fitted = _fitted(workbench, history, best, budget, listener)
+    needed = most_members * forecast.refit_seconds(history[best][0], history)
+    limit = _limit(budget, SAVING_SECONDS + 2 * needed)
+    winner, fitted = _fitted(workbench, history, best, limit, listener)
     equal = equal_trials(history, winner, labels, metric, folder, seed)
     wanted = partners_of(winner, equal, history, labels, folder, most=most_members - 1)
     parts = {winner: fitted}
@@ -80,9 +82,9 @@ def finish(
         if partner == best:  # it could not be fitted as the winner
             continue
         seconds = SAVING_SECONDS + forecast.refit_seconds(history[partner][0], history)
-        if budget.remaining(time.monotonic()) > seconds:
+        if limit is None or limit - time.monotonic() > seconds:
             try:
-                parts[partner] = refit(workbench, history[partner][0], budget.end)
+                parts[partner] = refit(workbench, history[partner][0], limit)
             except TrialError as error:
                 listener.say(f"Not averaged in: {history[partner][0]} ({error})")
     model, proba = _assembled(workbench, history, parts, folder)
@@ -176,15 +178,26 @@ def _license(workbench: Workbench, configs: Sequence[Config]) -> dict[str, str]:
     return {"license": ", ".join(found)} if found else {}
 
 
+def _limit(budget: Budget, needed: float) -> float | None:
+    """Return when the model should be ready, on the clock of `time.monotonic`.
+
+    A study that is resumed when its time is spent still gets the seconds that its
+    model needs: whoever resumes it wants the model.
+    """
+    if budget.end is None or budget.used_before == 0:
+        return budget.end
+    return max(budget.end, time.monotonic() + needed)
+
+
 def _fitted(
     workbench: Workbench,
     history: History,
     winner: int,
-    budget: Budget,
+    limit: float | None,
     listener: Listener,
 ) -> tuple[int, Fitted]:
     """Fit the winner; if that fails or takes too long, the best cheap Config."""
-    deadline = None if budget.end is None else budget.end + LATE_SECONDS
+    deadline = None if limit is None else limit + LATE_SECONDS
     try:
         return winner, refit(workbench, history[winner][0], deadline)
     except (OutOfTime, TrialError) as error:

@@ -30,11 +30,12 @@ class Result:
     score: Score
     """The metric to expect on new data, with its interval."""
     config: Config
-    """The winner."""
+    """The winner; of several models averaged, the best."""
     history: Sequence[tuple[Config, Outcome]]
     """Every trial."""
     predictor: Predictor
-    """The winner, fitted to all labelled examples and read back from `model/`."""
+    """The model, fitted to all labelled examples and read back from `model/`: the
+    winner, or its average with others (see `members` in `summary`)."""
     summary: dict[str, Any]
     """What `result.json` holds."""
 
@@ -64,7 +65,7 @@ class Result:
         )
 
     def report(self) -> Path:
-        """Return the HTML report, writing it if it is not there."""
+        """Write the HTML report anew and return where it is."""
         from fewshot_automl.report import write_report
 
         return write_report(self.folder, self.summary, list(self.history))

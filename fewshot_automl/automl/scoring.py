@@ -32,7 +32,7 @@ class Score:
     metric: str
     """Name of the objective."""
     raw: float
-    """Cross-validated score of the winner: too good, for it was picked by it."""
+    """Cross-validated score of the model: too good, for it was picked by it."""
     corrected: float
     """The same, corrected for having picked the best of many."""
     low: float
@@ -77,18 +77,16 @@ def honest_score(
         folder: Where the predictions lie.
         seed: Of the bootstrap.
     """
-    raw = pooled_score(metric, labels, model)
     probas = [model, *(predictions(folder, history[i][1]) for i in smoothed)]
-    bonus = _bonus(
-        np.array([raw, *(history[i][1].mean for i in smoothed)]),
-        np.array([max(smoothed.values()), *smoothed.values()]),
-    )
+    # Scored as the correction scores them; a mean over repeats may differ from it.
+    raw = np.array([pooled_score(metric, labels, proba) for proba in probas])
+    bonus = _bonus(raw, np.array([max(smoothed.values()), *smoothed.values()]))
     corrected = correct_for_selection(labels, probas, metric, bonus=bonus, seed=seed)
     measured = objective(metric)
     low, high = sorted(map(measured.orient, (corrected.low, corrected.high)))
     return Score(
         metric=metric,
-        raw=measured.orient(raw),
+        raw=measured.orient(float(raw[0])),
         corrected=measured.orient(corrected.score),
         low=low,
         high=high,
