@@ -76,9 +76,9 @@ LORA: Final[tuple[Dimension, ...]] = (
 class Tuned:
     """Trains part of a backbone by a loss, and puts a head on what comes out.
 
-    With cross-entropy the head starts as the probe and is trained along. With the
-    supervised contrastive loss the encoder is trained alone and a probe is fitted
-    afterwards.
+    With cross-entropy the head starts as a share of the probe (see `PROBE_SHARE`) and
+    is trained along. With the supervised contrastive loss the encoder is trained alone
+    and a probe is fitted afterwards.
 
     Source:
         Kumar et al., ICLR 2022 (start from the probe); Khosla et al., NeurIPS 2020
