@@ -1,5 +1,6 @@
 """The answer of a fit as a table: the winner, its honest score, baselines beside it."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +22,7 @@ ENDINGS = {
 
 
 def show_result(console: Console, result: Result) -> None:
-    """Print the winner beside the baselines, and what to type next."""
+    """Print the model beside the baselines, and what to type next."""
     console.print()
     console.print(scores_table(result))
     if result.score.low == result.score.high:
@@ -32,9 +33,9 @@ def show_result(console: Console, result: Result) -> None:
 
 
 def scores_table(result: Result) -> Table:
-    """Return one row for the winner and one for each other method that was quick.
+    """Return one row for the model and one for each other method that was quick.
 
-    Only the winner has a corrected score: it alone was chosen for its score.
+    Only the model has a corrected score: it alone was chosen for its score.
     """
     expected = result.score
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
@@ -42,15 +43,18 @@ def scores_table(result: Result) -> Table:
     for name in (f"{expected.metric}, cross-validated", "to expect", "95 % interval"):
         table.add_column(name, no_wrap=True)
     _, outcome = result.history[result.summary["winner"]["number"]]
+    others = _others(result)
+    more = f" and {len(others)} more, averaged" if others else ""
+    error = math.nan if others else outcome.standard_error  # that of one trial alone
     table.add_row(
-        Text(title(result.config), style="bold"),
-        score(expected.raw, outcome.standard_error),
+        Text(title(result.config) + more, style="bold"),
+        score(expected.raw, error),
         Text(f"{expected.corrected:.3f}", style="bold green"),
         f"{expected.low:.3f} to {expected.high:.3f}",
     )
     for row in result.summary["baselines"]:
         config = Config.from_json(row["config"])
-        if config != result.config:
+        if others or config != result.config:
             table.add_row(title(config), score(row["score"], row["standard_error"]))
     return table
 
@@ -86,6 +90,17 @@ def _say_search(console: Console, result: Result) -> None:
     )
     if told := details(result.config):
         console.print(Text(f"Winner: {told}."))
+    if others := _others(result):
+        named = ", ".join(map(title, others))
+        console.print(
+            Text(f"The model averages it with {named}: the labels cannot rank them.")
+        )
+
+
+def _others(result: Result) -> list[Config]:
+    """Return what is averaged with the winner; nothing where it stands alone."""
+    members = result.summary.get("members", [])
+    return [Config.from_json(member["config"]) for member in members[1:]]
 
 
 def _equals(equal: int) -> str:
@@ -103,8 +118,9 @@ def _say_next(console: Console, result: Result) -> None:
     commands = {
         f"fewshot predict {folder} NEW_DATA": "predictions for new examples",
         f"fewshot score {folder} LABELLED_DATA{target}": "scores on other labels",
-        f"fewshot resume {folder} --budget 5min": "search on",
     }
+    if result.summary["ending"] in ("seconds", "interrupted"):  # more time helps
+        commands[f"fewshot resume {folder} --budget 5min"] = "search on"
     width = max(map(len, commands))
     for command, why in commands.items():
         line = Text.assemble(f"  {command:<{width}}", (f"   {why}", "dim"))
