@@ -65,10 +65,9 @@ def choose_placement(device: str | None = None) -> Placement:
     """Return the best place for this process.
 
     Under ``accelerate launch`` (or `launch`) each process takes its own GPU and they
-    share every batch. Otherwise the first GPU is used, or Apple's, or the CPU; an
-    executor that runs several trials side by side gives each one of
-    `visible_devices`. Products run in bfloat16 on GPUs that have it in hardware:
-    elsewhere it is slower than 32-bit floats, or wrong.
+    share every batch. Otherwise the first GPU is used, or Apple's, or the CPU.
+    Products run in bfloat16 on GPUs that have it in hardware: elsewhere it is slower
+    than 32-bit floats, or wrong.
 
     Args:
         device: Overrides the choice, as the variable ``FEWSHOT_DEVICE`` does.
