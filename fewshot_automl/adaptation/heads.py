@@ -116,16 +116,6 @@ class LinearHead:
         logits = self.scaling.apply(features) @ self.weight + self.bias
         return softmax(logits)
 
-    def on_raw_features(
-        self,
-    ) -> tuple[Float32[np.ndarray, "width classes"], Float32[np.ndarray, " classes"]]:
-        """Return weight and bias with the column scaling folded in.
-
-        They act on unit-length rows where `scaling.unit` says so.
-        """
-        weight = self.weight / self.scaling.scale[:, None]
-        return weight, self.bias - self.scaling.center @ weight
-
     def arrays(self) -> Arrays:
         """Return all that defines it."""
         return {**self.scaling.arrays(), "weight": self.weight, "bias": self.bias}

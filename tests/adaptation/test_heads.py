@@ -4,7 +4,6 @@ from safetensors.numpy import load, save
 
 from fewshot_automl.adaptation.heads import (
     HEADS,
-    LinearHead,
     NeighbourHead,
     Scaling,
     head_from_state,
@@ -50,23 +49,6 @@ def test_a_constant_column_and_equal_rows_stay_finite(rule):
     scaled = Scaling.fit(rows, rule).apply(rows)
     assert np.isfinite(scaled).all()
     assert np.abs(scaled).max() < 3
-
-
-@pytest.mark.parametrize("rule", ["unit", "standard"])
-def test_on_raw_features_says_the_same(rule):
-    rows = features(20)
-    labels = np.arange(20) % 3
-    head = fit_head(
-        rows, labels, 3, kind="logistic", scaling=rule, weighting="none", seed=0
-    )
-    assert isinstance(head, LinearHead)
-    weight, bias = head.on_raw_features()
-    seen = (
-        rows / np.linalg.norm(rows, axis=1, keepdims=True) if rule == "unit" else rows
-    )
-    np.testing.assert_allclose(
-        softmax(seen @ weight + bias), head.predict_proba(rows), atol=1e-4
-    )
 
 
 def test_neighbours_by_hand():
