@@ -148,13 +148,19 @@ def resume(
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
-        UserError: If there is no study, or its data changed or must be given again.
+        UserError: If there is no study, its data changed or must be given again, or
+            it has no limit of time that could be raised.
     """
     began = time.monotonic() if started is None else started
     folder = Path(folder)
     record = _read_record(folder)
     settings = Settings.from_json(record["settings"])
-    if budget is not None and settings.budget_seconds is not None:
+    if budget is not None:
+        if settings.budget_seconds is None:
+            raise UserError(
+                f"budget must be left out for a study without a limit of time, got "
+                f"{budget!r}. Only its {settings.trials} trials end it."
+            )
         more = budget if isinstance(budget, int | float) else parse_budget(budget)
         settings = replace(settings, budget_seconds=settings.budget_seconds + more)
     sources = {"data": data, "test": test}
