@@ -25,8 +25,6 @@ def show_result(console: Console, result: Result) -> None:
     """Print the model beside the baselines, and what to type next."""
     console.print()
     console.print(scores_table(result))
-    if result.score.low == result.score.high:
-        console.print(Text("All bootstrap scores agree; the interval means little."))
     _say_test(console, result.test_scores)
     _say_search(console, result)
     _say_next(console, result)

@@ -1,4 +1,4 @@
-"""What the winner's out-of-fold predictions say, class by class."""
+"""What the model's out-of-fold predictions say, class by class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Everything that out-of-fold predictions and labels say about the winner."""
+    """Everything that out-of-fold predictions and labels say about the model."""
 
     rows: tuple[ClassRow, ...]
     """One a class, in the order of the class indices."""
