@@ -38,8 +38,8 @@ def open_image(image: Path | bytes | np.ndarray) -> Image.Image:
         if isinstance(image, np.ndarray):
             picture = Image.fromarray(image)
         else:
-            source = io.BytesIO(image) if isinstance(image, bytes) else image
-            picture = Image.open(source)
+            encoded = image if isinstance(image, bytes) else image.read_bytes()
+            picture = Image.open(io.BytesIO(encoded))
         if picture.width * picture.height > MAX_PIXELS:
             raise DataError(
                 f"Image must have at most {MAX_PIXELS:,} pixels, got "

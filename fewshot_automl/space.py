@@ -380,29 +380,28 @@ class Space:
                 values[dimension.name] = dimension.decode(float(place))
         return Config.of(values)
 
-    def narrow(self, name: str, options: Sequence[str]) -> "Space":
-        """Return the space with only some options of one `Choice`.
+    def narrow(self, name: str, values: Sequence[Value]) -> "Space":
+        """Return the space with less of one dimension.
 
         Dimensions that can no longer be active are dropped.
 
+        Args:
+            name: The dimension.
+            values: Options to keep of a `Choice`; the two ends of a `Float` or `Int`.
+
         Raises:
             UnknownNameError: If the dimension or an option does not exist.
-            SpaceError: If the dimension is not a `Choice` or no option is left.
+            SpaceError: If the ends are not two numbers inside the range.
+
+        >>> space = Space((Int(name="rank", low=1, high=64, log=True),))
+        >>> space.narrow("rank", (4, 16))["rank"].describe()
+        '4 to 16 (log)'
         """
-        choice = self[name]
-        if not isinstance(choice, Choice):
-            raise SpaceError(f"Only a Choice can be narrowed, {name!r} is none.")
-        for option in options:
-            if option not in choice.options:
-                raise unknown_name(name, option, choice.options, "fewshot space DATA")
-        kept = [index for index, o in enumerate(choice.options) if o in options]
-        narrowed = replace(
-            choice,
-            options=tuple(choice.options[index] for index in kept),
-            default=choice.default if choice.default in options else None,
-            descriptors=None
-            if choice.descriptors is None
-            else tuple(choice.descriptors[index] for index in kept),
+        dimension = self[name]
+        narrowed = (
+            _with_options(dimension, [str(value) for value in values])
+            if isinstance(dimension, Choice)
+            else _with_ends(dimension, values)
         )
         return Space(
             _reachable(
@@ -462,6 +461,39 @@ class Space:
             }
             for d in self.dimensions
         ]
+
+
+def _with_options(choice: Choice, options: Sequence[str]) -> Choice:
+    for option in options:
+        if option not in choice.options:
+            raise unknown_name(
+                choice.name, option, choice.options, "fewshot space DATA"
+            )
+    kept = [index for index, o in enumerate(choice.options) if o in options]
+    rows = choice.descriptors
+    return replace(
+        choice,
+        options=tuple(choice.options[index] for index in kept),
+        default=choice.default if choice.default in options else None,
+        descriptors=None if rows is None else tuple(rows[index] for index in kept),
+    )
+
+
+def _with_ends(dimension: Float | Int, ends: Sequence[Value]) -> Float | Int:
+    if len(ends) != 2 or not all(map(dimension.contains, ends)):
+        raise SpaceError(
+            f"{dimension.name} must be narrowed to two numbers from "
+            f"{dimension.describe()}, got {list(ends)}. Give both ends."
+        )
+    low, high = ends
+    default = dimension.default
+    inside = default is not None and float(low) <= default <= float(high)
+    changes: dict[str, Any] = {
+        "low": low,
+        "high": high,
+        "default": default if inside else None,
+    }
+    return replace(dimension, **changes)
 
 
 def _reachable(dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:

@@ -16,6 +16,7 @@ from fewshot_automl.adaptation.heads import Head, head_from_state
 from fewshot_automl.adaptation.lora import Adapter, load_adapter, save_adapter
 from fewshot_automl.backbones.backbone import Backbone, Tensors
 from fewshot_automl.backbones.load import load_saved
+from fewshot_automl.training.placement import choose_placement
 
 BATCH: Final = 64
 
@@ -82,14 +83,15 @@ class Adapted:
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Adapted":
         """Return what `save` wrote; its encodings come from its own backbone."""
-        backbone: Backbone = load_saved(folder / "backbone")
+        device = choose_placement().device
+        backbone: Backbone = load_saved(folder / "backbone").to(device)
         adapter = None
         if state["adapter_cut"] is not None:
             backbone, adapter = load_adapter(
                 backbone, folder / "adapter", state["adapter_cut"]
             )
         head = head_from_state(state["head"], load_file(folder / "head.safetensors"))
-        return cls(backbone=backbone, head=head, adapter=adapter)
+        return cls(backbone=backbone, head=head, adapter=adapter, device=device)
 
     def _forward(
         self, rows: list[Tensors], run: Callable[[Tensors], torch.Tensor]

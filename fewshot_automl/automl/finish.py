@@ -16,12 +16,13 @@ from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     History,
     calibrated_temperature,
+    cross_calibrated,
     equal_trials,
     honest_score,
     predictions,
 )
 from fewshot_automl.data import Columns, Examples
-from fewshot_automl.errors import OutOfTime, RunError, TrialError
+from fewshot_automl.errors import RunError, TrialError
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.oracle.winner import smoothed_scores
@@ -78,10 +79,15 @@ def finish(
     equal = equal_trials(history, winner, labels, metric, folder, seed)
     wanted = partners_of(winner, equal, history, labels, folder, most=most_members - 1)
     parts = {winner: fitted}
+    tested = 0 if test is None else len(test)
     for partner in wanted:
         if partner == best:  # it could not be fitted as the winner
             continue
-        seconds = SAVING_SECONDS + forecast.refit_seconds(history[partner][0], history)
+        seconds = (
+            SAVING_SECONDS
+            + forecast.refit_seconds(history[partner][0], history)
+            + forecast.scoring_seconds(history[partner][0], history, tested)
+        )
         if limit is None or limit - time.monotonic() > seconds:
             try:
                 parts[partner] = refit(workbench, history[partner][0], limit)
@@ -89,7 +95,9 @@ def finish(
                 listener.say(f"Not averaged in: {history[partner][0]} ({error})")
     model, proba = _assembled(workbench, history, parts, folder)
     temperature = calibrated_temperature(labels, proba)
-    score = honest_score(history, smoothed, proba, labels, metric, folder, seed)
+    assigned = problem.folds.assignment[: len(proba)]
+    honest = cross_calibrated(labels, proba, assigned)
+    score = honest_score(history, smoothed, honest, labels, metric, folder, seed)
     config = history[winner][0]
     known = {
         **facts,
@@ -200,20 +208,22 @@ def _fitted(
     deadline = None if limit is None else limit + LATE_SECONDS
     try:
         return winner, refit(workbench, history[winner][0], deadline)
-    except (OutOfTime, TrialError) as error:
-        cheap = [
-            i
-            for i, (config, outcome) in enumerate(history)
-            if outcome.is_done and not is_dear(config) and i != winner
-        ]
-        if not cheap:
-            raise
-        best = max(cheap, key=lambda i: history[i][1].mean)
+    except TrialError as error:
         listener.say(
             f"The winner could not be fitted to all examples ({error}); the best "
-            f"quick model takes its place: {history[best][0]}"
+            "quick model takes its place."
         )
-        return best, refit(workbench, history[best][0])
+    quick = [
+        i
+        for i, (config, outcome) in enumerate(history)
+        if outcome.is_done and not is_dear(config) and i != winner
+    ]
+    for other in sorted(quick, key=lambda i: -history[i][1].mean):
+        try:
+            return other, refit(workbench, history[other][0])
+        except TrialError as error:
+            listener.say(f"Neither could {history[other][0]}: {error}")
+    raise RunError("No model could be fitted to all examples. Give a larger budget.")
 
 
 def _baselines(history: History, metric: str) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
-import hashlib
-import json
 import math
+import shutil
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from fewshot_automl.automl.finish import SAVING_SECONDS, finish
 from fewshot_automl.automl.listener import Listener, Silence
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.pantry import Pantry, stock
+from fewshot_automl.automl.record import fingerprint, read_record, write_record
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones.zoo import Zoo
@@ -33,17 +33,18 @@ from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.places import cache_folder
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, parse_budget, run
-from fewshot_automl.task import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workbench import Problem, Workbench
 
-STUDY_FILE: Final = "study.json"
-STUDY_NAME: Final = "fewshot"
 NO_LIMIT: Final = "none"
 """The budget of a study that only a number of trials ends."""
+KEPT_STUDIES: Final = 20
+"""Studies kept in the cache, where fits without `out` put theirs."""
+KEPT_SECONDS: Final = 86_400
+"""None is deleted before this age."""
 HOPEFUL_SHARE: Final = 0.6
 """Of a forecast; a trial with less time than that is not started."""
 MAX_FOLDS: Final = 4
@@ -132,6 +133,7 @@ def resume(
     labels: object = None,
     test: Source | None = None,
     budget: str | float | None = None,
+    trials: int | None = None,
     listener: Listener | None = None,
     started: float | None = None,
 ) -> Result:
@@ -144,16 +146,17 @@ def resume(
         test: The same test data again, if they were not read from a file or folder.
         budget: Seconds to add to what is left of the study's budget; None for what
             is left.
+        trials: Trials to add to the study's limit of trials; None for none.
         listener: Told what happens; nobody if None.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
         UserError: If there is no study, its data changed or must be given again, or
-            it has no limit of time that could be raised.
+            it has no limit that could be raised.
     """
     began = time.monotonic() if started is None else started
     folder = Path(folder)
-    record = _read_record(folder)
+    record = read_record(folder)
     settings = Settings.from_json(record["settings"])
     if budget is not None:
         if settings.budget_seconds is None:
@@ -163,6 +166,13 @@ def resume(
             )
         more = budget if isinstance(budget, int | float) else parse_budget(budget)
         settings = replace(settings, budget_seconds=settings.budget_seconds + more)
+    if trials is not None:
+        if settings.trials is None:
+            raise UserError(
+                f"trials must be left out for a study without a limit of trials, got "
+                f"{trials}. Only its time ends it."
+            )
+        settings = replace(settings, trials=settings.trials + trials)
     sources = {"data": data, "test": test}
     for name, given in sources.items():
         if given is None and name in record["in_memory"]:
@@ -182,15 +192,6 @@ def resume(
         listener=listener,
         started=began,
     )
-
-
-def settings_of(folder: Path | str) -> Settings:
-    """Return what the study in a folder was asked for.
-
-    Raises:
-        UserError: If there is no study.
-    """
-    return Settings.from_json(_read_record(Path(folder))["settings"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +219,7 @@ class _Study:
             space=self.space,
             forecast=self.forecast,
             budget_seconds=self.settings.budget_seconds,
+            seed=self.settings.seed,
         )
         try:
             end = run(
@@ -254,12 +256,10 @@ class _Study:
             default=0.0,
         )
         tested = 0 if self.test is None else len(self.test)
-        share = tested / len(self.workbench.problem.inputs)
         scoring = max(
             (
-                share * self.forecast.embedding_seconds(config.text("backbone"))
+                self.forecast.scoring_seconds(config, history, tested)
                 for config, _ in leaders
-                if "backbone" in config
             ),
             default=0.0,
         )
@@ -302,12 +302,18 @@ def _prepare(
     audited.raise_if_fatal()
     labelled = audited.examples.labelled()
     keys = content_hashes(labelled.inputs)
-    fingerprint = _fingerprint(keys, labelled.labels, dataset.task, settings.seed)
-    _write_record(folder, settings, data, test, fingerprint)
+    mark = fingerprint(keys, labelled.labels, dataset.task, settings.seed)
+    name = write_record(folder, settings, data, test, mark)
     seconds = settings.budget_seconds
     deadline = None if seconds is None else began + seconds
     pantry = stock(dataset.task.modality, settings.backbones, listener, deadline)
     placement = choose_placement(settings.device)
+    if placement.processes > 1:
+        raise UserError(
+            f"A study must run in one process, got {placement.processes} by "
+            "accelerate launch. Start it without; give it --executor processes "
+            "--workers N for trials side by side."
+        )
     listener.say(str(placement))
     problem = Problem(
         task=dataset.task,
@@ -327,9 +333,11 @@ def _prepare(
         seed=settings.seed,
     )
     space = space_for(problem.profile, pantry.at_hand, settings.methods)
+    for dimension, values in settings.narrow.items():
+        space = space.narrow(dimension, values)
     ledger = Ledger.open(
         settings.storage or folder,
-        study=f"{folder.name}-{fingerprint}" if settings.storage else STUDY_NAME,
+        study=name,
         space=space,
     )
     interrupted = ledger.interrupt_running()
@@ -435,72 +443,12 @@ def _check_names(settings: Settings) -> None:
     choose_placement(settings.device)
 
 
-def _fingerprint(
-    keys: tuple[str, ...], labels: np.ndarray, task: Task, seed: int
-) -> str:
-    """Return a hash of all that a study's scores rest on; the seed makes the folds."""
-    digest = hashlib.sha256("\n".join(keys).encode())
-    digest.update(labels.tobytes())
-    digest.update(json.dumps([task.to_json(), seed], sort_keys=True).encode())
-    return digest.hexdigest()[:16]
-
-
-def _write_record(
-    folder: Path, settings: Settings, data: Source, test: Source | None, mark: str
-) -> None:
-    """Write down what a resume needs, or check it against what is there.
-
-    Raises:
-        UserError: If the folder holds another study, or something else.
-    """
-    path = folder / STUDY_FILE
-    if path.exists():
-        old = json.loads(path.read_text("utf-8"))
-        if old["fingerprint"] != mark:
-            raise UserError(
-                f"Output folder must be new or of a study of the same data, got "
-                f"{folder}, whose study saw other examples, labels, metric or seed. "
-                "Choose another --out."
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        raise UserError(
-            f"Output folder must be new or empty, got {folder}. Choose another --out."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {
-        "settings": settings.to_json(),
-        "data": _place(data),
-        "test": _place(test),
-        "in_memory": [
-            name
-            for name, source in (("data", data), ("test", test))
-            if source is not None and _place(source) is None
-        ],
-        "fingerprint": mark,
-    }
-    draft = path.with_suffix(".writing")
-    draft.write_text(json.dumps(record, indent=2), "utf-8")
-    draft.replace(path)
-
-
-def _place(data: Source | None) -> str | None:
-    """Return where data lie, as far as that can be written down."""
-    if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
-        return str(Path(data).absolute())
-    return data if isinstance(data, str) else None
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / STUDY_FILE
-    if not path.exists():
-        raise UserError(
-            f"Folder must hold a study ({STUDY_FILE}), got {folder}. Give the --out "
-            "folder of a `fewshot fit`."
-        )
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return record
-
-
 def _new_folder() -> Path:
+    """Return a new folder in the cache, and make room: old studies there go."""
+    home = cache_folder() / "studies"
+    kept = sorted(home.glob("*"), reverse=True)[: KEPT_STUDIES - 1]
+    for old in home.glob("*"):
+        if old not in kept and time.time() - old.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-    return cache_folder() / "studies" / stamp
+    return home / stamp

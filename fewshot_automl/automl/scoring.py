@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from fewshot_automl.evaluation.calibration import fit_temperature
+from fewshot_automl.evaluation.calibration import apply_temperature, fit_temperature
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import load_predictions
 from fewshot_automl.evaluation.resampling import pooled_score
@@ -71,7 +71,7 @@ def honest_score(
     Args:
         history: All trials; those done have predictions.
         smoothed: What each done trial was judged by, from `smoothed_scores`.
-        model: Out-of-fold predictions of the model.
+        model: Out-of-fold predictions of the model, calibrated.
         labels: Class indices of the labelled examples.
         metric: Objective the search maximised.
         folder: Where the predictions lie.
@@ -143,3 +143,22 @@ def calibrated_temperature(
     """Return the temperature that out-of-fold predictions ask for."""
     repeats = len(proba)
     return fit_temperature(proba.reshape(-1, proba.shape[-1]), np.tile(labels, repeats))
+
+
+def cross_calibrated(
+    labels: Int[np.ndarray, " examples"],
+    proba: Float[np.ndarray, "repeats examples classes"],
+    folds: Int[np.ndarray, "repeats examples"],
+) -> Float[np.ndarray, "repeats examples classes"]:
+    """Return out-of-fold predictions, calibrated as the model's will be.
+
+    Each fold's temperature is fitted on the other folds, so that a score of
+    probabilities (log loss, Brier) is that of a calibrated model, unflattered.
+    """
+    calibrated = np.empty_like(proba)
+    for row, (predicted, assigned) in enumerate(zip(proba, folds, strict=True)):
+        for fold in np.unique(assigned):
+            held = assigned == fold
+            temperature = fit_temperature(predicted[~held], labels[~held])
+            calibrated[row, held] = apply_temperature(predicted[held], temperature)
+    return calibrated

@@ -1,9 +1,11 @@
 """What a fit was asked for, in a form that a resume can read again."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.space import Value
 from fewshot_automl.task import Modality, TargetKind
 
 
@@ -37,6 +39,9 @@ class Settings:
     """Backbones to search; None takes all whose weights are at hand."""
     methods: tuple[str, ...] | None = None
     """Methods to search; None takes all that fit the modality."""
+    narrow: Mapping[str, tuple[Value, ...]] = field(default_factory=dict, hash=False)
+    """Other dimensions to narrow, by name: options of a choice, or two ends of
+    a range, as in ``{"schedule": ("linear",), "frozen_fraction": (0.5, 0.9)}``."""
     members: int = 3
     """Most models averaged in the result, where the labels cannot rank them; 1 for a
     single model."""
@@ -72,7 +77,7 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "narrow": {n: list(v) for n, v in self.narrow.items()}}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Settings":
@@ -83,4 +88,6 @@ class Settings:
             for name, value in values.items()
             if name in known
         }
+        narrow = read.get("narrow", {})
+        read["narrow"] = {name: tuple(ends) for name, ends in narrow.items()}
         return cls(**read)

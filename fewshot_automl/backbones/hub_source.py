@@ -11,7 +11,13 @@ from fewshot_automl.backbones.hashing import (
     is_disk_full,
     known_sha256,
 )
-from fewshot_automl.backbones.lock import Locked, lock_path, read_lock, write_lock
+from fewshot_automl.backbones.lock import (
+    held_to,
+    hold_to,
+    lock_path,
+    named_revision,
+    pinned_hashes,
+)
 from fewshot_automl.backbones.package_source import NotAtHand
 from fewshot_automl.backbones.sources import HubSource
 from fewshot_automl.errors import CardError
@@ -19,27 +25,18 @@ from fewshot_automl.errors import CardError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of one commit, as they lie in the hub's cache."""
+    """Files of one commit, in the hub's cache or a folder, checked and locked."""
 
     weights: Path
     extras: dict[str, Path]
-    revision: str
     sha256: str
-
-
-def _locked(card_id: str, source: HubSource) -> Locked | None:
-    locked = read_lock(card_id)
-    if locked is None or locked.repo != source.repo:
-        return None
-    if source.revision is not None and source.revision != locked.revision:
-        return None  # the card was pinned to another commit since
-    return locked
+    said: str
+    """Where they came from, in words."""
 
 
 def expected_sha256(card_id: str, source: HubSource) -> str | None:
     """Return what the weight file must hash to; None before it was ever seen."""
-    locked = _locked(card_id, source)
-    return source.sha256 or (locked.files.get(source.file) if locked else None)
+    return pinned_hashes(card_id, source).get(source.file)
 
 
 def _one(
@@ -93,10 +90,7 @@ def _drop(path: Path) -> None:
 def _verify(
     card_id: str, source: HubSource, revision: str, paths: dict[str, Path]
 ) -> None:
-    locked = _locked(card_id, source)
-    pinned = dict(locked.files) if locked else {}
-    if source.sha256 is not None:
-        pinned[source.file] = source.sha256
+    pinned = pinned_hashes(card_id, source)
     hashes = {file: known_sha256(path) for file, path in paths.items()}
     for file, path in paths.items():
         if pinned.get(file, hashes[file]) != hashes[file]:
@@ -106,10 +100,30 @@ def _verify(
                 f"{hashes[file]}. The file was deleted; fetch it again, and if this "
                 f"comes back, ask who changed it (it is locked in {lock_path()})."
             )
-    if locked is None or set(hashes) - set(locked.files):
-        write_lock(
-            card_id, Locked(repo=source.repo, revision=revision, files=hashes | pinned)
-        )
+    hold_to(card_id, source, revision, hashes)
+
+
+def _verify_unnamed(
+    card_id: str, source: HubSource, revision: str, paths: dict[str, Path]
+) -> None:
+    """Hold a commit to hashes that came out of a folder, and lock it if they agree.
+
+    Nothing is deleted if they do not: the commit may simply be another one.
+    """
+    hashes = {file: known_sha256(path) for file, path in paths.items()}
+    pinned = pinned_hashes(card_id, source)
+    for file in (source.file, *source.files, *source.optional_files):
+        sha256 = pinned.get(file, hashes.get(file))
+        if hashes.get(file) != sha256:
+            # offline, an absent file may only not have been asked for
+            raise (CardError if file in hashes else NotAtHand)(
+                f"{file} of {source.repo} must have sha256 {sha256}, which came from "
+                f"a folder without a commit, got {hashes.get(file, 'no such file')} "
+                f"at commit {revision}. Bring the same files again with `fewshot zoo "
+                f"get {card_id} --from DIR`, or, to take those of the hub, delete "
+                f"{card_id} in {lock_path()}."
+            )
+    hold_to(card_id, source, revision, hashes)
 
 
 def _gather(
@@ -134,6 +148,15 @@ def _gather(
     return paths
 
 
+def _files(source: HubSource, paths: dict[str, Path], said: str) -> HubFiles:
+    return HubFiles(
+        weights=paths[source.file],
+        extras={Path(f).name: p for f, p in paths.items() if f != source.file},
+        sha256=known_sha256(paths[source.file]),
+        said=said,
+    )
+
+
 def fetch_files(
     card_id: str, source: HubSource, *, is_offline: bool, deadline: float | None
 ) -> HubFiles:
@@ -141,6 +164,7 @@ def fetch_files(
 
     The commit is the card's, else the locked one, else what ``main`` is now; commit
     and hashes go into the lock file at the first download and are obeyed after it.
+    Where only hashes are locked, by `files_from`, ``main`` must agree with them.
 
     Args:
         card_id: Key in the lock file.
@@ -153,8 +177,8 @@ def fetch_files(
         CardError: If a file is not the one locked or pinned.
         OutOfTime: If the deadline passes.
     """
-    locked = _locked(card_id, source)
-    revision = source.revision or (locked.revision if locked else None)
+    revision = named_revision(card_id, source)
+    is_unnamed = revision is None and held_to(card_id, source) is not None
     if revision is None:
         first = _one(source, source.file, None, is_offline)
         if first is None:
@@ -167,19 +191,32 @@ def fetch_files(
     paths = _gather(
         source, lambda file: _one(source, file, commit, is_offline), deadline
     )
-    _verify(card_id, source, revision, paths)
-    return HubFiles(
-        weights=paths[source.file],
-        extras={Path(f).name: p for f, p in paths.items() if f != source.file},
-        revision=revision,
-        sha256=known_sha256(paths[source.file]),
-    )
+    verify = _verify_unnamed if is_unnamed else _verify
+    verify(card_id, source, commit, paths)
+    return _files(source, paths, f"hub {source.repo}@{commit}")
+
+
+def _check_safetensors(path: Path) -> None:
+    """Keep what cannot be weights, such as a pointer of Git LFS, out of the lock."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CardError(
+            f"{path} must be a safetensors file, got: {error} "
+            "Download it again, whole; `git clone` needs Git LFS for that."
+        ) from error
 
 
 def files_from(
     card_id: str, source: HubSource, folder: Path, deadline: float | None
 ) -> HubFiles:
     """Return the files of a hub source out of a folder that was brought here.
+
+    Their hashes go into the lock file and are obeyed from then on; without a commit
+    where neither card nor lock names one.
 
     Args:
         card_id: Key in the lock file; the files may lie in ``folder/card_id``.
@@ -203,29 +240,30 @@ def files_from(
             "no such file. Download the repository into it."
         )
     paths = _gather(source, one, deadline)
-    locked = _locked(card_id, source)
-    pinned = {source.file: source.sha256} if source.sha256 else {}
-    pinned |= locked.files if locked else {}
+    pinned = pinned_hashes(card_id, source)
+    hashes = {file: known_sha256(path) for file, path in paths.items()}
     for file, path in paths.items():
-        if pinned.get(file, known_sha256(path)) != known_sha256(path):
+        if pinned.get(file, hashes[file]) != hashes[file]:
             raise CardError(
-                f"{path} must have sha256 {pinned[file]}, got {known_sha256(path)}. "
-                "Bring the file that the card or the lock names."
+                f"{path} must have sha256 {pinned[file]}, got {hashes[file]}. Bring "
+                "the file that the card or the lock names, or, if this one is right "
+                f"and the card names none, delete {card_id} in {lock_path()}."
             )
-    revision = source.revision or (locked.revision if locked else "unknown")
-    return HubFiles(
-        weights=paths[source.file],
-        extras={Path(f).name: p for f, p in paths.items() if f != source.file},
-        revision=revision,
-        sha256=known_sha256(paths[source.file]),
-    )
+    _check_safetensors(paths[source.file])
+    revision = named_revision(card_id, source)
+    hold_to(card_id, source, revision, hashes)
+    commit = f"@{revision}" if revision else ""
+    return _files(source, paths, f"hub {source.repo}{commit} from folder {home}")
 
 
 def is_cached(card_id: str, source: HubSource) -> bool:
     """Return whether the hub's cache holds the weight file; reads no network."""
     from huggingface_hub import try_to_load_from_cache
 
-    locked = _locked(card_id, source)
-    revision = source.revision or (locked.revision if locked else None)
+    revision = named_revision(card_id, source)
     found = try_to_load_from_cache(source.repo, source.file, revision=revision)
-    return isinstance(found, str)
+    if not isinstance(found, str):
+        return False
+    sha256 = expected_sha256(card_id, source)
+    # only a commit that nobody named may rightly hold other bytes than expected
+    return bool(revision or sha256 is None or known_sha256(Path(found)) == sha256)

@@ -142,7 +142,7 @@ def _from_hub(
             sha256=files.sha256,
             format="safetensors",
             key_map=source.key_map,
-            said=f"hub {source.repo}@{files.revision}",
+            said=files.said,
         )
         return store(card, origin, work)
 

@@ -92,7 +92,7 @@ def load_model(folder: Path) -> "Predictor":
         UserError: If there is none.
         ExportError: If it is damaged.
     """
-    from fewshot_automl.automl.fit import STUDY_FILE
+    from fewshot_automl.automl.record import STUDY_FILE
     from fewshot_automl.predictor import MANIFEST, Predictor
 
     if not any((place / MANIFEST).exists() for place in (folder, folder / "model")):

@@ -185,8 +185,14 @@ def fit(
 @click.option(
     "--budget", metavar="MORE", help="Time to add to what is left: 90s, 5min, 2h."
 )
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    metavar="MORE",
+    help="Trials to add to a study that --trials limits.",
+)
 @json_option
-def resume(folder: Path, budget: str | None, is_json: bool) -> int:
+def resume(folder: Path, budget: str | None, trials: int | None, is_json: bool) -> int:
     """Go on with a study that was killed or broken off, or search on.
 
     Every finished trial counts. FOLDER is the --out folder of a fit.
@@ -199,7 +205,11 @@ def resume(folder: Path, budget: str | None, is_json: bool) -> int:
 
     return show_fit(
         lambda display: automl.resume(
-            folder, budget=budget, listener=display, started=session().started
+            folder,
+            budget=budget,
+            trials=trials,
+            listener=display,
+            started=session().started,
         ),
         metric=automl.settings_of(folder).metric,
         seconds=None,

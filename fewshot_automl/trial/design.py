@@ -151,6 +151,12 @@ def dear_defaults(space: Space, history: History) -> list[list[Config]]:
     return ladders
 
 
+def dear_space(space: Space) -> Space | None:
+    """Return the space of the methods that train by steps; None if there is none."""
+    names = [name for name in _options(space, "method") if METHODS[name].is_dear]
+    return space.narrow("method", names) if names else None
+
+
 def probed_backbones(space: Space, history: History) -> list[str]:
     """Return the space's backbones, the most promising first, unprobed ones last.
 

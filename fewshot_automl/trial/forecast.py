@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 
 from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
@@ -24,16 +25,22 @@ HEAD_SECONDS: Final = 0.05
 """Of fitting one head, before any trial."""
 TOKENS_PER_CHARACTER: Final = 0.25
 MATRIX: Final = 768
+PRODUCTS: Final = 5
 
 
-def matrix_product_rate() -> float:
-    """Measure floating-point operations per second of a float32 matrix product."""
-    left = np.ones((MATRIX, MATRIX), dtype=np.float32)
-    left @ left
+def matrix_product_rate(device: str = "cpu") -> float:
+    """Measure floating-point operations per second of a float32 matrix product.
+
+    Args:
+        device: Where, as `torch.device` spells it.
+    """
+    left = torch.ones((MATRIX, MATRIX), device=device)
+    float((left @ left)[0, 0])  # warm; reading a number waits for the device
     start = time.perf_counter()
-    for _ in range(5):
-        left @ left
-    return 5 * 2 * MATRIX**3 / max(time.perf_counter() - start, 1e-9)
+    for _ in range(PRODUCTS):
+        product = left @ left
+    float(product[0, 0])
+    return PRODUCTS * 2 * MATRIX**3 / max(time.perf_counter() - start, 1e-9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,10 @@ class Forecast:
     def measured(cls, workbench: Workbench) -> "Forecast":
         """Return a forecast for this machine, measuring it for some milliseconds."""
         share = EFFICIENCY[workbench.problem.task.modality]
-        return cls(workbench=workbench, rate=share * matrix_product_rate())
+        return cls(
+            workbench=workbench,
+            rate=share * matrix_product_rate(workbench.placement.device),
+        )
 
     def embedding_seconds(self, backbone: str, history: History = ()) -> float:
         """Return the seconds for pushing every example through a backbone once."""
@@ -76,6 +86,13 @@ class Forecast:
         if seen:
             return 1.25 * seen[-1] / self._fits(config)
         return self.trial_seconds(config, history) / self._fits(config)
+
+    def scoring_seconds(self, config: Config, history: History, count: int) -> float:
+        """Return the expected seconds of predicting for `count` new examples."""
+        if "backbone" not in config:
+            return 0.0
+        seconds = self.embedding_seconds(config.text("backbone"), history)
+        return seconds * count / len(self.workbench.problem.inputs)
 
     def _fits(self, config: Config) -> int:
         """Return how many fits a trial makes: quick methods repeat their folds."""
