@@ -103,7 +103,7 @@ def _verify(
     hold_to(card_id, source, revision, hashes)
 
 
-def _verify_unnamed(
+def _verify_as_in_folder(
     card_id: str, source: HubSource, revision: str, paths: dict[str, Path]
 ) -> None:
     """Hold a commit to hashes that came out of a folder, and lock it if they agree.
@@ -117,8 +117,8 @@ def _verify_unnamed(
         if hashes.get(file) != sha256:
             # offline, an absent file may only not have been asked for
             raise (CardError if file in hashes else NotAtHand)(
-                f"{file} of {source.repo} must have sha256 {sha256}, which came from "
-                f"a folder without a commit, got {hashes.get(file, 'no such file')} "
+                f"{file} of {source.repo} must have sha256 {sha256}, as it came from a "
+                f"folder, got {hashes.get(file, 'no such file')} "
                 f"at commit {revision}. Bring the same files again with `fewshot zoo "
                 f"get {card_id} --from DIR`, or, to take those of the hub, delete "
                 f"{card_id} in {lock_path()}."
@@ -164,7 +164,7 @@ def fetch_files(
 
     The commit is the card's, else the locked one, else what ``main`` is now; commit
     and hashes go into the lock file at the first download and are obeyed after it.
-    Where only hashes are locked, by `files_from`, ``main`` must agree with them.
+    Where only hashes are locked, by `files_from`, the commit must agree with them.
 
     Args:
         card_id: Key in the lock file.
@@ -178,7 +178,7 @@ def fetch_files(
         OutOfTime: If the deadline passes.
     """
     revision = named_revision(card_id, source)
-    is_unnamed = revision is None and held_to(card_id, source) is not None
+    locked = held_to(card_id, source)
     if revision is None:
         first = _one(source, source.file, None, is_offline)
         if first is None:
@@ -191,7 +191,8 @@ def fetch_files(
     paths = _gather(
         source, lambda file: _one(source, file, commit, is_offline), deadline
     )
-    verify = _verify_unnamed if is_unnamed else _verify
+    is_from_folder = locked is not None and locked.revision is None
+    verify = _verify_as_in_folder if is_from_folder else _verify
     verify(card_id, source, commit, paths)
     return _files(source, paths, f"hub {source.repo}@{commit}")
 
@@ -215,8 +216,8 @@ def files_from(
 ) -> HubFiles:
     """Return the files of a hub source out of a folder that was brought here.
 
-    Their hashes go into the lock file and are obeyed from then on; without a commit
-    where neither card nor lock names one.
+    Their hashes go into the lock file and are obeyed from then on, without a commit:
+    a folder does not tell which one it is.
 
     Args:
         card_id: Key in the lock file; the files may lie in ``folder/card_id``.
@@ -250,10 +251,9 @@ def files_from(
                 f"and the card names none, delete {card_id} in {lock_path()}."
             )
     _check_safetensors(paths[source.file])
-    revision = named_revision(card_id, source)
-    hold_to(card_id, source, revision, hashes)
-    commit = f"@{revision}" if revision else ""
-    return _files(source, paths, f"hub {source.repo}{commit} from folder {home}")
+    locked = held_to(card_id, source)
+    hold_to(card_id, source, locked.revision if locked else None, hashes)
+    return _files(source, paths, f"hub {source.repo}, from folder {home}")
 
 
 def is_cached(card_id: str, source: HubSource) -> bool:
@@ -264,6 +264,8 @@ def is_cached(card_id: str, source: HubSource) -> bool:
     found = try_to_load_from_cache(source.repo, source.file, revision=revision)
     if not isinstance(found, str):
         return False
-    sha256 = expected_sha256(card_id, source)
-    # only a commit that nobody named may rightly hold other bytes than expected
-    return bool(revision or sha256 is None or known_sha256(Path(found)) == sha256)
+    locked = held_to(card_id, source)
+    if locked is None or locked.revision is not None:
+        return True
+    # of what a folder gave nobody knows the commit; this may be another one
+    return known_sha256(Path(found)) == expected_sha256(card_id, source)

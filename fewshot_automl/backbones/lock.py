@@ -18,7 +18,7 @@ class Locked:
     repo: str
     """``owner/name``."""
     revision: str | None
-    """Commit; None: the files came out of a folder, and none was named."""
+    """Commit; None: the files came out of a folder, which tells none."""
     files: dict[str, str] = field(hash=False)
     """sha256 of each file."""
 
@@ -96,7 +96,9 @@ def held_to(card_id: str, source: HubSource) -> Locked | None:
     locked = read_lock(card_id)
     if locked is None or locked.repo != source.repo:
         return None
-    if source.revision is not None and source.revision != locked.revision:
+    if None not in (source.revision, locked.revision) and (
+        source.revision != locked.revision
+    ):
         return None  # the card was pinned to another commit since
     return locked
 
@@ -122,7 +124,7 @@ def hold_to(
     Args:
         card_id: Key in the lock file.
         source: Where the files came from.
-        revision: Their commit; None if nobody named it.
+        revision: Their commit; None if nobody knows it.
         hashes: sha256 of each file; what is pinned already stays.
 
     Raises:

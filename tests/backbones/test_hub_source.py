@@ -216,13 +216,114 @@ def test_a_file_that_is_no_safetensors_is_refused(hub, card):
 
 @pytest.mark.parametrize("name", ["toy", "someone--toy", "."])
 def test_a_folder_that_was_brought_here_serves(hub, card, tmp_path, name):
-    folder = tmp_path / "brought"
-    (folder / name).mkdir(parents=True)
-    for file, content in hub.commits[FIRST].items():
-        (folder / name / file).write_bytes(content)
-    located = weights.get(card, from_folder=folder)
+    bring(hub, tmp_path / "brought" / name)
+    located = weights.get(card, from_folder=tmp_path / "brought")
     assert load_file(located.weights).keys() == TENSORS.keys()
+    assert located.source.startswith("hub someone/toy, from folder ")
+    assert weights.is_at_hand(card)
+    assert weights.locate(card) == located
     assert hub.asked == []
+
+
+def bring(hub, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in hub.commits[FIRST].items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def locked():
+    return json.loads(lock_path().read_text())["toy"]
+
+
+def test_a_folder_locks_hashes_without_a_commit(hub, card, tmp_path):
+    weights.get(card, from_folder=bring(hub, tmp_path / "brought"))
+    assert locked() == {
+        "repo": "someone/toy",
+        "revision": None,
+        "files": {
+            "config.json": sha(b"{}"),
+            "model.safetensors": sha(save(TENSORS)),
+        },
+    }
+
+
+def test_a_folder_does_not_vouch_for_the_commit_of_a_card(hub, card, tmp_path):
+    pinned = with_source(card, revision=FIRST)
+    located = weights.get(pinned, from_folder=bring(hub, tmp_path / "brought"))
+    assert locked()["revision"] is None
+    assert weights.locate(pinned) == located
+    wipe(tmp_path / "cache")
+    assert weights.get(pinned).source == f"hub someone/toy@{FIRST}"
+    assert locked()["revision"] == FIRST
+
+
+def test_another_folder_is_held_to_the_first(hub, card, tmp_path):
+    weights.get(card, from_folder=bring(hub, tmp_path / "brought"))
+    wipe(tmp_path / "cache")
+    (tmp_path / "brought" / "config.json").write_bytes(b"other")
+    with pytest.raises(CardError, match=r"config\.json must have sha256 .* delete toy"):
+        weights.get(card, from_folder=tmp_path / "brought")
+    weights.get(card, from_folder=bring(hub, tmp_path / "brought"))
+
+
+def test_a_pointer_of_git_lfs_is_refused_and_not_locked(hub, card, tmp_path):
+    folder = bring(hub, tmp_path / "brought")
+    (folder / "model.safetensors").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    )
+    with pytest.raises(CardError, match="must be a safetensors file, got"):
+        weights.get(card, from_folder=folder)
+    assert not lock_path().exists()
+    weights.get(card, from_folder=bring(hub, folder))
+
+
+def test_the_hub_names_the_commit_of_what_a_folder_gave(hub, card, tmp_path):
+    weights.get(card, from_folder=bring(hub, tmp_path / "brought"))
+    wipe(tmp_path / "cache")
+    assert weights.get(card).source == f"hub someone/toy@{FIRST}"
+    assert locked()["revision"] == FIRST
+    assert all("None" not in path for _, path in hub.asked)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_hub_that_moved_on_is_held_to_what_a_folder_gave(hub, card, tmp_path, file):
+    weights.get(card, from_folder=bring(hub, tmp_path / "brought"))
+    before = lock_path().read_text()
+    wipe(tmp_path / "cache")
+    hub.commits[SECOND] = hub.commits[FIRST] | {file: save({"b": torch.ones(1)})}
+    hub.main = SECOND
+    with pytest.raises(CardError, match=rf"from a folder, got .*{SECOND}.*--from"):
+        weights.get(card)
+    assert lock_path().read_text() == before
+    if file == "model.safetensors":
+        assert not weights.is_at_hand(card)  # though the hub's cache holds a file
+    weights.get(card, from_folder=tmp_path / "brought")
+
+    wipe(tmp_path / "cache-old")
+    wipe(tmp_path / "cache")
+    lock_path().unlink()  # as the message says
+    assert weights.get(card).source == f"hub someone/toy@{SECOND}"
+
+
+def test_a_hub_must_have_each_file_that_a_folder_gave(hub, card, tmp_path):
+    folder = bring(hub, tmp_path / "brought")
+    (folder / "vocab.txt").write_bytes(b"a\nb")
+    weights.get(card, from_folder=folder)
+    wipe(tmp_path / "cache")
+    with pytest.raises(CardError, match=r"vocab\.txt .* got no such file at commit"):
+        weights.get(card)
+    with pytest.raises(CardError, match="fewshot zoo get toy"):
+        weights.locate(card)
+
+
+def test_a_hash_pinned_later_comes_before_that_of_a_folder(hub, card, tmp_path):
+    weights.get(card, from_folder=bring(hub, tmp_path / "brought"))
+    new = save({"b": torch.ones(1)})
+    hub.commits[SECOND] = {"model.safetensors": new, "config.json": b"{}"}
+    moved = with_source(card, revision=SECOND, sha256=sha(new))
+    assert weights.get(moved).source == f"hub someone/toy@{SECOND}"
+    assert locked()["files"]["model.safetensors"] == sha(new)
 
 
 def test_a_folder_with_other_bytes_than_pinned_is_refused(hub, card, tmp_path):
