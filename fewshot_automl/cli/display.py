@@ -102,7 +102,7 @@ class Display:
     def _line(self, event: Event) -> str:
         """Return a finished trial as one line, for logs."""
         outcome = event.outcome
-        told = f"trial {event.number + 1:>3}  {title(event.config)}"
+        told = f"trial {event.number:>3}  {title(event.config)}"
         took = duration(outcome.cost_seconds)
         at = clock(time.monotonic() - self._started)
         if not outcome.is_done:
