@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_automl.automl.record import read_record
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
@@ -89,7 +90,10 @@ def kill_after_progress(process: subprocess.Popen, home: Path, luck: random.Rand
 
 def history(home: Path) -> list[tuple[Config, Outcome]]:
     # To read needs no space: what was recorded is what was tried.
-    return Ledger.open(home / "run", study="fewshot", space=Space(())).history()
+    if not (home / "run" / "study.journal").exists():
+        return []
+    name = read_record(home / "run")["name"]
+    return Ledger.open(home / "run", study=name, space=Space(())).history()
 
 
 def test_a_fit_killed_at_random_moments_loses_nothing(home):
