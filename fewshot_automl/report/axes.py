@@ -52,7 +52,7 @@ class Axis:
         step = next(power * nice for nice in NICE if span / (power * nice) <= about + 1)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return tuple(float(f"{k * step:.10g}") for k in range(first, last + 1))
+        return tuple(float(f"{k * step:.15g}") for k in range(first, last + 1))
 
     def _decades(self, about: int) -> tuple[float, ...]:
         first = math.ceil(math.log10(self.low) - 1e-9)

@@ -249,6 +249,15 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def interruptible():
+    """Listen to Ctrl-C even if a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_pip_runs_ends_pip_and_leaves_nothing(cache, card, monkeypatch):
     monkeypatch.setattr(
         package_source, "_pip_program", lambda: [sys.executable, "-c", SLOW_PIP]
