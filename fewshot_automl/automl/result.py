@@ -1,13 +1,11 @@
 """What a fit gives back."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fewshot_automl.automl.scoring import Score
-from fewshot_automl.errors import UserError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
@@ -77,19 +75,3 @@ class Result:
             scores = ", ".join(f"{k} {v:.3f}" for k, v in self.test_scores.items())
             lines.append(f"On the test data: {scores}")
         return "\n".join(lines)
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of a finished study.
-
-    Raises:
-        UserError: If the folder holds none.
-    """
-    path = folder / RESULT_FILE
-    if not path.exists():
-        raise UserError(
-            f"Folder must hold {RESULT_FILE}, got {folder}. Finish the study with: "
-            f"fewshot resume {folder}"
-        )
-    summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return summary

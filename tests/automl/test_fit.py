@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fewshot_automl.automl import Settings, fit, resume, settings_of
-from fewshot_automl.automl.result import read_summary
+from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
 from fewshot_automl.evaluation.predictions import load_predictions
 from fewshot_automl.predictor import Predictor
@@ -44,7 +44,8 @@ def test_text_end_to_end(texts, tmp_path, notes):
     assert result.summary["ending"] == "trials"
     assert result.summary["trials"]["done"] == 8
     assert result.summary["labelled"] == 18
-    assert read_summary(result.folder) == json.loads(json.dumps(result.summary))
+    written = (result.folder / RESULT_FILE).read_text()
+    assert json.loads(written) == json.loads(json.dumps(result.summary))
     assert set(result.predictor.predict(["good film", "river"])) <= {
         "film",
         "name",
