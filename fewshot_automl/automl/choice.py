@@ -33,7 +33,7 @@ def partners_of(
     out-of-fold log loss, which is less noisy than a share of right answers. (Texts,
     8 a class, 3 backbones, 6 draws, quick methods, test accuracy: the best by the
     metric 0.669, 0.777, 0.841 on trec6, subj and clickbait; with two partners 0.659,
-    0.828, 0.869.)
+    0.828, 0.869; once, by hand: decision 0008.)
 
     Args:
         winner: Place of the best trial.
