@@ -1,7 +1,7 @@
 """Text encoders of transformers, cut into embeddings, blocks and a pooled end.
 
-Each supported ``model_type`` has one row in `KINDS`. Classes are imported inside the
-rows: importing one architecture costs less than a second, all of them much more.
+Each supported ``model_type`` has one row in `KINDS`. Those of `bert` need no
+transformers; for the others it is imported inside the rows, which costs seconds.
 """
 
 import json
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from fewshot_automl.backbones.anatomy import Anatomy
 from fewshot_automl.backbones.backbone import Tensors
+from fewshot_automl.backbones.bert import bert, mpnet, roberta, xlm_roberta
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.backbones.pooling import pool_tokens
 from fewshot_automl.backbones.rows import MASK
 from fewshot_automl.errors import CardError, unknown_name
 
-Classes = tuple[type, Callable[..., nn.Module]]
-"""A configuration class and a function from configuration to model."""
+Values = dict[str, Any]
+"""A transformers configuration."""
 
 CONFIG_FILE = "config.json"
 
@@ -30,12 +31,10 @@ CONFIG_FILE = "config.json"
 class Kind:
     """How one ``model_type`` is built and run."""
 
-    classes: Callable[[], Classes]
-    """Import and return its classes."""
+    network: Callable[[Values], nn.Module]
+    """From configuration to a network with random weights; its `config` is whole."""
     blocks: str
     """Path of the list of blocks."""
-    attention: str
-    """transformers' name of the attention implementation we give masks for."""
     context: Callable[[nn.Module, Tensor, Tensor], Any]
     """From module, hidden states and mask to what all blocks take."""
     step: Callable[[nn.Module, nn.Module, Tensor, Any, int], Tensor]
@@ -68,69 +67,35 @@ def _plain_step(
     return out
 
 
-def _bert() -> Classes:
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertModel
-
-    return BertConfig, lambda config: BertModel(config, add_pooling_layer=False)
-
-
-def _roberta() -> Classes:
-    from transformers.models.roberta.configuration_roberta import RobertaConfig
-    from transformers.models.roberta.modeling_roberta import RobertaModel
-
-    return RobertaConfig, lambda config: RobertaModel(config, add_pooling_layer=False)
-
-
-def _xlm_roberta() -> Classes:
-    from transformers.models.xlm_roberta.configuration_xlm_roberta import (
-        XLMRobertaConfig,
-    )
-    from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaModel
-
-    return XLMRobertaConfig, lambda config: XLMRobertaModel(
-        config, add_pooling_layer=False
-    )
-
-
-def _distilbert() -> Classes:
+def _distilbert(values: Values) -> nn.Module:
     from transformers.models.distilbert.configuration_distilbert import (
         DistilBertConfig,
     )
     from transformers.models.distilbert.modeling_distilbert import DistilBertModel
 
-    return DistilBertConfig, DistilBertModel
+    module: nn.Module = DistilBertModel(_attending(DistilBertConfig(**values), "sdpa"))
+    return module
 
 
-def _mpnet() -> Classes:
-    from transformers.models.mpnet.configuration_mpnet import MPNetConfig
-    from transformers.models.mpnet.modeling_mpnet import MPNetModel
-
-    return MPNetConfig, lambda config: MPNetModel(config, add_pooling_layer=False)
-
-
-def _mpnet_context(
-    module: nn.Module, hidden: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    # The bias is the same for every text, so one is enough; it broadcasts.
-    bias: Tensor = module.encoder.compute_position_bias(hidden[:1])  # type: ignore[operator, union-attr]
-    hole = (1 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
-    return hole, bias
+def _attending(config: Any, implementation: str) -> Any:
+    """Choose the attention whose masks we give, by transformers' name of it."""
+    config._attn_implementation = implementation
+    return config
 
 
-def _mpnet_step(
-    module: nn.Module, block: nn.Module, hidden: Tensor, context: Any, index: int
-) -> Tensor:
-    hole, bias = context
-    out: Tensor = block(hidden, hole, bias)[0]
-    return out
+def _mpnet_context(module: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+    # The bias is the same for every text; only the mask has a row for each.
+    bias: Tensor = module.encoder.position_bias(hidden.shape[1])  # type: ignore[operator, union-attr]
+    hole = torch.finfo(hidden.dtype).min
+    return bias.to(hidden.dtype).masked_fill(mask[:, None, None, :] == 0, hole)
 
 
-def _deberta() -> Classes:
+def _deberta(values: Values) -> nn.Module:
     from transformers.models.deberta_v2.configuration_deberta_v2 import DebertaV2Config
     from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Model
 
-    return DebertaV2Config, DebertaV2Model
+    module: nn.Module = DebertaV2Model(_attending(DebertaV2Config(**values), "eager"))
+    return module
 
 
 def _deberta_embed(module: nn.Module, batch: Tensors) -> Tensor:
@@ -163,13 +128,14 @@ def _deberta_step(
     return out
 
 
-def _modernbert() -> Classes:
+def _modernbert(values: Values) -> nn.Module:
     from transformers.models.modernbert.configuration_modernbert import (
         ModernBertConfig,
     )
     from transformers.models.modernbert.modeling_modernbert import ModernBertModel
 
-    return ModernBertConfig, ModernBertModel
+    module: nn.Module = ModernBertModel(_attending(ModernBertConfig(**values), "sdpa"))
+    return module
 
 
 def _modernbert_context(
@@ -198,11 +164,12 @@ def _modernbert_step(
     return out
 
 
-def _bert_like(classes: Callable[[], Classes], blocks: str = "encoder.layer") -> Kind:
+def _bert_like(
+    network: Callable[[Values], nn.Module], blocks: str = "encoder.layer"
+) -> Kind:
     return Kind(
-        classes=classes,
+        network=network,
         blocks=blocks,
-        attention="sdpa",
         context=_key_mask,
         step=_plain_step,
         embed=_embed,
@@ -210,32 +177,29 @@ def _bert_like(classes: Callable[[], Classes], blocks: str = "encoder.layer") ->
 
 
 KINDS: Mapping[str, Kind] = {
-    "bert": _bert_like(_bert),
-    "roberta": _bert_like(_roberta),
-    "xlm-roberta": _bert_like(_xlm_roberta),
+    "bert": _bert_like(bert),
+    "roberta": _bert_like(roberta),
+    "xlm-roberta": _bert_like(xlm_roberta),
     "distilbert": _bert_like(_distilbert, "transformer.layer"),
     "mpnet": Kind(
-        classes=_mpnet,
+        network=mpnet,
         blocks="encoder.layer",
-        attention="eager",
         context=_mpnet_context,
-        step=_mpnet_step,
+        step=_plain_step,
         embed=_embed,
         shared=("encoder.relative_attention_bias",),
     ),
     "deberta-v2": Kind(
-        classes=_deberta,
+        network=_deberta,
         blocks="encoder.layer",
-        attention="eager",
         context=_deberta_context,
         step=_deberta_step,
         embed=_deberta_embed,
         shared=("encoder.rel_embeddings", "encoder.LayerNorm"),
     ),
     "modernbert": Kind(
-        classes=_modernbert,
+        network=_modernbert,
         blocks="layers",
-        attention="sdpa",
         context=_modernbert_context,
         step=_modernbert_step,
         embed=_embed,
@@ -261,10 +225,8 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
         raise unknown_name("model_type", card.architecture, KINDS, "fewshot zoo")
     kind = KINDS[card.architecture]
     values = _config_values(card, folder)
-    config_class, model = kind.classes()
-    config: Any = config_class(**values)
-    config._attn_implementation = kind.attention
-    module = model(config)
+    module = kind.network(values)
+    config: Any = module.config
     count: int = config.num_hidden_layers
     blocks: list[tuple[str, ...]] = [
         (f"{kind.blocks}.{index}",) for index in range(count)

@@ -19,10 +19,27 @@ def backbone(request, tiny_backbone):
     return tiny_backbone(request.param)
 
 
+def theirs(backbone):
+    """Return transformers' model with the backbone's weights, each in its place."""
+    import transformers
+
+    config = transformers.AutoConfig.for_model(
+        **{"model_type": backbone.card.architecture, **backbone.anatomy.config}
+    )
+    model = transformers.AutoModel.from_config(config)
+    missing, unexpected = model.load_state_dict(
+        backbone.module.state_dict(), strict=False
+    )
+    assert not unexpected
+    assert all(name.startswith("pooler.") for name in missing)
+    return model.eval()
+
+
 @torch.no_grad()
 def test_equals_the_forward_of_transformers(backbone):
     batch = backbone.collate(backbone.preprocess(TEXTS))
-    out = backbone.module(batch["input_ids"], attention_mask=batch["mask"])
+    model = theirs(backbone)
+    out = model(batch["input_ids"], attention_mask=batch["mask"])
     expected = pool_tokens(out.last_hidden_state, batch["mask"], backbone.card.input)
     torch.testing.assert_close(backbone.features(batch), expected, rtol=1e-4, atol=1e-5)
 
