@@ -1,6 +1,7 @@
 """What a study tries next."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,11 +9,13 @@ from typing import Literal
 from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
+from fewshot_automl.study.draft import Draft
+from fewshot_automl.study.parts import Cohorts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agenda:
-    """Decides which Config comes next: the opening's first, then the oracle's."""
+    """Decides what comes next: Configs of the opening first, then of the oracle."""
 
     space: Space
     """Where the oracle searches."""
@@ -26,23 +29,31 @@ class Agenda:
     """Useless suggestions in a row before there is nothing to try."""
     seed: int
     """The study's seed."""
+    cohorts: Cohorts | None = None
+    """Says which Configs may be tried as one job; None where none may."""
 
     def next(
-        self, history: History, seconds_left: Callable[[], float]
-    ) -> Config | Literal["seconds", "exhausted"]:
-        """Return the next Config, or why there is none.
+        self,
+        history: History,
+        seconds_left: Callable[[], float],
+        trials_left: int | None = None,
+    ) -> tuple[Config, ...] | Literal["seconds", "exhausted"]:
+        """Return the Configs of the next job, or why there is none.
 
         Args:
             history: Every trial that counts, in order of start.
             seconds_left: Asked anew for each candidate: an oracle takes its time.
+            trials_left: How many trials may still start, at least one; None for any.
         """
         tried = {config for config, _ in history}
         is_short = False
         for config in self._candidates(history):
             if config in tried:
                 continue
-            if self._fits(config, history, seconds_left()):
-                return config
+            if self._fits(config, history, seconds_left()) and (
+                job := self._with_companions(config, history, seconds_left, trials_left)
+            ):
+                return job
             is_short = True
             if seconds_left() <= 0:
                 break
@@ -60,9 +71,46 @@ class Agenda:
                 return
             shown += [(config, Outcome(status="running")) for config in suggested]
 
+    def _with_companions(
+        self,
+        config: Config,
+        history: History,
+        seconds_left: Callable[[], float],
+        trials_left: int | None,
+    ) -> tuple[Config, ...]:
+        """Return a Config and what to try beside it; nothing if the time is gone.
+
+        Companions are welcome, not needed: the oracle is asked once.
+        """
+        cohorts = self.cohorts
+        if cohorts is None:
+            return (config,)
+        room = min(cohorts.size(config), trials_left or sys.maxsize)
+        space = cohorts.space(config) if room > 1 else None
+        if space is None:
+            return (config,)
+        draft = Draft(
+            cohorts=cohorts,
+            space=space,
+            history=history,
+            forecast=self._expected,
+            seconds_left=seconds_left,
+            room=room,
+            configs=[config],
+            seconds=[self._expected(config, history)],
+        )
+        draft.offer(self.opening(draft.shown()))
+        if missing := draft.missing():
+            shown = draft.shown()
+            seed = trial_seed(self.seed, len(shown))
+            draft.offer(self.oracle.suggest(space, shown, missing, seed))
+        return draft.final()
+
     def _fits(self, config: Config, history: History, seconds: float) -> bool:
-        expected = self.forecast(config, history) if self.forecast else 0.0
-        return seconds > 0 and expected <= seconds
+        return seconds > 0 and self._expected(config, history) <= seconds
+
+    def _expected(self, config: Config, history: History) -> float:
+        return self.forecast(config, history) if self.forecast else 0.0
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -13,20 +13,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
-from fewshot_automl.errors import OutOfTime, RunError
-from fewshot_automl.executors import Executor, Finished, Ticket
+from fewshot_automl.errors import RunError
+from fewshot_automl.executors import Executor, Ticket
 from fewshot_automl.ledger import INTERRUPTED, Ledger
 from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study.agenda import Agenda
 from fewshot_automl.study.budget import Budget
-from fewshot_automl.study.parts import Ending, Event, Patience, StudyEnd
+from fewshot_automl.study.job import Work, outcomes_of
+from fewshot_automl.study.parts import (
+    Cohorts,
+    Ending,
+    Evaluate,
+    Event,
+    Patience,
+    StudyEnd,
+)
 
 logger = logging.getLogger(__name__)
-
-Evaluate = Callable[[Config, float | None], Outcome]
-"""Tries a Config until a deadline on the clock of `time.monotonic`, None for none."""
 
 SECONDS_USED: Final = "seconds_used"
 """The ledger's note of the wall time a study has used: `Budget.used_before` of a
@@ -41,6 +46,7 @@ def run(
     ledger: Ledger,
     executor: Executor,
     budget: Budget,
+    cohorts: Cohorts | None = None,
     opening: Callable[[History], Sequence[Config]] = lambda history: (),
     reserve: Callable[[History], float] = lambda history: 0.0,
     forecast: Callable[[Config, History], float] | None = None,
@@ -63,6 +69,10 @@ def run(
         ledger: Remembers. It may hold the trials of an earlier run.
         executor: Runs `evaluate`; stays the caller's to shut down.
         budget: When to end.
+        cohorts: Says which Configs may run beside the next one as one job, and runs
+            them; None to run every trial by itself. Each Config of a job is a trial
+            of its own in the ledger. Where the opening has too few, the oracle is
+            asked for the companions that are missing, all at once.
         opening: The Configs to try first, given the history so far; asked before
             each trial.
         reserve: Seconds to keep for what comes after the study, given the history.
@@ -89,8 +99,9 @@ def run(
             forecast=forecast,
             misfits=patience.misfits,
             seed=seed,
+            cohorts=cohorts,
         ),
-        evaluate=evaluate,
+        work=Work(evaluate, cohorts),
         ledger=ledger,
         executor=executor,
         budget=budget,
@@ -120,10 +131,10 @@ class _Flight:
 
 @dataclass(slots=True, kw_only=True)
 class _Study:
-    """The parts of one run, and the trials it has under way."""
+    """The parts of one run, and what it has under way."""
 
     agenda: Agenda
-    evaluate: Evaluate
+    work: Work
     ledger: Ledger
     executor: Executor
     budget: Budget
@@ -132,44 +143,57 @@ class _Study:
     on_event: Callable[[Event], None]
     clock: Callable[[], float]
     resumed_at: int
-    flights: dict[Ticket, _Flight] = field(default_factory=dict)
+    jobs: dict[Ticket, tuple[_Flight, ...]] = field(default_factory=dict)
+    flights: dict[int, _Flight] = field(default_factory=dict)
+    failed_jobs: int = 0
 
     def go(self) -> Ending:
         """Run trials until there is a reason to end and none is under way."""
         while True:
             ending = self._fill()
-            if not self.flights and ending is not None:
+            if not self.jobs and ending is not None:
                 return ending
             self._collect()
             self._check_failures()
 
     def abandon(self, reason: str) -> None:
         """Mark the trials under way as stopped."""
+        stopped = Outcome(status="stopped", reason=reason)
         outcomes = [outcome for _, outcome in self.ledger.history()]
-        for flight in self.flights.values():
+        for flight in list(self.flights.values()):
             if outcomes[flight.number].status == "running":
-                self._finish(flight, Outcome(status="stopped", reason=reason))
+                self._record(flight, stopped)
+                self._tell("finished", flight, stopped)
         self.flights.clear()
+        self.jobs.clear()
 
     def _fill(self) -> Ending | None:
         """Start trials until every slot is busy (None) or there is nothing to start."""
-        while len(self.flights) < self.executor.slots:
+        while len(self.jobs) < self.executor.slots:
             history = self._counting()
-            if self._trials_left(history) == 0:
+            trials_left = self._trials_left(history)
+            if trials_left == 0:
                 return "trials"
             if self._seconds_left(history) <= 0:
                 return "seconds"
-            step = self.agenda.next(history, partial(self._seconds_left, history))
-            if not isinstance(step, Config):
+            seconds_left = partial(self._seconds_left, history)
+            step = self.agenda.next(history, seconds_left, trials_left)
+            if not isinstance(step, tuple):
                 return step
             self._start(step, history)
         return None
 
-    def _start(self, config: Config, history: History) -> None:
+    def _start(self, configs: tuple[Config, ...], history: History) -> None:
+        job = tuple(self._launch(config) for config in configs)
+        ticket = self.executor.submit(self.work, configs, self._deadline(history))
+        self.jobs[ticket] = job
+        for flight in job:
+            self._tell("started", flight, Outcome(status="running"))
+
+    def _launch(self, config: Config) -> _Flight:
         flight = _Flight(self.ledger.start(config), config, self.clock())
-        ticket = self.executor.submit(self.evaluate, config, self._deadline(history))
-        self.flights[ticket] = flight
-        self._tell("started", flight, Outcome(status="running"))
+        self.flights[flight.number] = flight
+        return flight
 
     def _collect(self) -> None:
         """Record the trials that end, or give up those that should have ended."""
@@ -180,26 +204,34 @@ class _Study:
             timeout = max(0.0, late - self.clock())
         finished = self.executor.wait(timeout)
         for result in finished:
-            flight = self.flights.pop(result.ticket, None)
+            job = self.jobs.pop(result.ticket, ())
             if result.error is not None:
                 logger.debug("A trial raised", exc_info=result.error)
-            if flight is not None:  # else it was given up before
-                self._finish(flight, _outcome_of(result, self.clock() - flight.started))
+            if job:  # else it was given up before
+                seconds = self.clock() - job[0].started
+                self._finish(job, outcomes_of(result, len(job), seconds))
         if not finished and deadline is not None and self.clock() >= late:
             self.abandon("did not come back by its deadline")
 
-    def _finish(self, flight: _Flight, outcome: Outcome) -> None:
+    def _finish(self, job: tuple[_Flight, ...], outcomes: tuple[Outcome, ...]) -> None:
+        self.failed_jobs += any(outcome.status == "failed" for outcome in outcomes)
+        for flight, outcome in zip(job, outcomes, strict=True):
+            self._record(flight, outcome)
+        for flight, outcome in zip(job, outcomes, strict=True):
+            self._tell("finished", flight, outcome)
+
+    def _record(self, flight: _Flight, outcome: Outcome) -> None:
         self.ledger.finish(flight.number, outcome)
+        self.flights.pop(flight.number)
         self.ledger.note(SECONDS_USED, self.budget.used(self.clock()))
-        self._tell("finished", flight, outcome)
 
     def _check_failures(self) -> None:
         history = self._counting()
         if any(outcome.is_done for _, outcome in history):
             return
-        recent = [outcome for _, outcome in self.ledger.history()[self.resumed_at :]]
-        failed = [outcome.reason for outcome in recent if outcome.status == "failed"]
-        if len(failed) >= self.patience.failures:
+        if self.failed_jobs >= self.patience.failures:
+            recent = self.ledger.history()[self.resumed_at :]
+            failed = [o.reason for _, o in recent if o.status == "failed"]
             self.abandon(INTERRUPTED)
             reasons = "\n".join(f"  - {reason}" for reason in dict.fromkeys(failed))
             raise RunError(
@@ -246,19 +278,3 @@ class _Study:
                 trials_left=self._trials_left(history),
             )
         )
-
-
-def _outcome_of(result: Finished, seconds: float) -> Outcome:
-    """Return what a trial came back with, whatever it was."""
-    error = result.error
-    if isinstance(error, OutOfTime):
-        reason = str(error) or "out of time"
-        return Outcome(status="stopped", reason=reason, cost_seconds=seconds)
-    if error is not None:
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return Outcome(status="failed", reason=reason, cost_seconds=seconds)
-    outcome = result.value
-    if not isinstance(outcome, Outcome) or outcome.status == "running":
-        reason = f"evaluate must return a finished Outcome, got {outcome!r}"
-        return Outcome(status="failed", reason=reason, cost_seconds=seconds)
-    return outcome

@@ -49,7 +49,26 @@ class SleepyScore:
         )
 
 
-def victim(folder: str, executor_name: str) -> None:
+class SleepyCohorts(SleepyScore):
+    """Scores up to four Configs of a method after one nap."""
+
+    def size(self, config: Config) -> int:
+        return 4
+
+    def space(self, config: Config) -> Space | None:
+        return SPACE.narrow("method", [config.text("method")])
+
+    def __call__(self, configs, deadline):
+        time.sleep(self.seconds)
+        return tuple(
+            Outcome(status="failed", reason="loss became NaN")
+            if config.number("lr") > 0.05
+            else Outcome(status="done", mean=1 - config.number("lr"))
+            for config in configs
+        )
+
+
+def victim(folder: str, way: str) -> None:
     """Start or resume the study in a folder, and run it to its end."""
     started = time.monotonic()
     side = os.open(f"{folder}/finished", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -61,7 +80,8 @@ def victim(folder: str, executor_name: str) -> None:
 
     ledger = Ledger.open(folder, study="toy", space=SPACE)
     ledger.interrupt_running()
-    executor = executor_named(executor_name, 1 if executor_name == "in_process" else 2)
+    executor_name = "processes" if way == "processes" else "in_process"
+    executor = executor_named(executor_name, 2 if way == "processes" else 1)
     used = ledger.notes().get(SECONDS_USED, 0.0)
     run(
         SPACE,
@@ -70,24 +90,25 @@ def victim(folder: str, executor_name: str) -> None:
         ledger=ledger,
         executor=executor,
         budget=Budget(started=started, trials=TRIALS, used_before=used),
+        cohorts=SleepyCohorts(0.1) if way == "cohorts" else None,
         opening=lambda history: OPENING,
         on_event=acknowledge,
     )
     executor.shutdown()
 
 
-def start(folder: Path, executor: str) -> subprocess.Popen:
+def start(folder: Path, way: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, __file__, str(folder), executor],
+        [sys.executable, __file__, str(folder), way],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
 
 
-def killed_after_progress(folder: Path, executor: str, luck: random.Random) -> bool:
+def killed_after_progress(folder: Path, way: str, luck: random.Random) -> bool:
     """Run the victim, kill it some time after its first step; say if it was alive."""
     journal = folder / "study.journal"
     size = journal.stat().st_size if journal.exists() else 0
-    process = start(folder, executor)
+    process = start(folder, way)
     while process.poll() is None:
         if journal.exists() and journal.stat().st_size > size:
             break
@@ -103,14 +124,19 @@ def acknowledged(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "executor", ["in_process", pytest.param("processes", marks=pytest.mark.slow)]
+    ("way", "at_once"),
+    [
+        ("in_process", 1),
+        pytest.param("processes", 2, marks=pytest.mark.slow),
+        pytest.param("cohorts", 4, marks=pytest.mark.slow),
+    ],
 )
-def test_nothing_finished_is_lost_and_nothing_done_twice(tmp_path, executor):
-    luck = random.Random(executor)
+def test_nothing_finished_is_lost_and_nothing_done_twice(tmp_path, way, at_once):
+    luck = random.Random(way)
     kills = 0
     known: dict[int, tuple[Config, dict]] = {}
     while kills < 6:
-        assert killed_after_progress(tmp_path, executor, luck), "it ran to its end"
+        assert killed_after_progress(tmp_path, way, luck), "it ran to its end"
         kills += 1
         history = Ledger.open(tmp_path, study="toy", space=SPACE).history()
         for number in acknowledged(tmp_path):
@@ -118,20 +144,21 @@ def test_nothing_finished_is_lost_and_nothing_done_twice(tmp_path, executor):
             assert outcome.status in ("done", "failed")
             row = (config, outcome.to_json())
             assert known.setdefault(number, row) == row
-    assert start(tmp_path, executor).wait() == 0
+    assert start(tmp_path, way).wait() == 0
 
     ledger = Ledger.open(tmp_path, study="toy", space=SPACE)
     history = ledger.history()
     assert all(history[n][0] == config for n, (config, _) in known.items())
     ended = [point for point, outcome in history if outcome.status != "stopped"]
     assert len(ended) == len(set(ended)) == TRIALS
-    assert ended[:2] == OPENING or executor == "processes"
+    assert ended[:2] == OPENING or way != "in_process"
+    assert set(OPENING) <= set(ended)
     stopped = [outcome for _, outcome in history if outcome.status == "stopped"]
     assert all(outcome.reason == INTERRUPTED for outcome in stopped)
-    assert len(stopped) <= kills * (1 if executor == "in_process" else 2)
+    assert len(stopped) <= kills * at_once
     assert len(acknowledged(tmp_path)) == len(set(acknowledged(tmp_path)))
     assert ledger.notes()[SECONDS_USED] > 0
-    if executor == "in_process":
+    if way == "in_process":
         assert ended == uninterrupted(tmp_path / "whole")
 
 
