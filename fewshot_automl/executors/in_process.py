@@ -17,7 +17,13 @@ class InProcess:
     [32]
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, *, gpus: int = 0) -> None:
+        """Prepare to run calls.
+
+        Args:
+            workers: Always 1.
+            gpus: Of no account: calls see all that this process sees.
+        """
         if workers != 1:
             raise UserError(
                 f"workers must be 1 for the in_process executor, got {workers}. "

@@ -1,6 +1,6 @@
 """The executor that runs calls in child processes of this machine."""
 
-import contextlib
+import hashlib
 import os
 import pickle
 import time
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fewshot_automl.errors import TrialError, UserError
 from fewshot_automl.executors.executor import Finished, Ticket
-from fewshot_automl.executors.worker import Worker, spawn
+from fewshot_automl.executors.worker import GPU_VARIABLE, Call, Worker, spawn
 
 _POLL_SECONDS: Final = 0.5
 
@@ -20,25 +20,32 @@ class LocalProcesses:
     """Runs each call in one of a few child processes of this machine.
 
     The children are spawned, so functions, arguments and results must be picklable. A
-    child keeps its imports from call to call; one that dies is replaced. Each is told
-    by environment variables how many threads to use, before it imports anything.
+    child keeps its imports from call to call, and the function of its last call with
+    all that it holds: the same one is sent once. One that dies is replaced. Each is
+    told by environment variables which GPU and how many threads to use, before it
+    imports anything.
     """
 
-    def __init__(self, workers: int = 2, *, threads_each: int | None = None) -> None:
+    def __init__(
+        self, workers: int = 2, *, threads_each: int | None = None, gpus: int = 0
+    ) -> None:
         """Prepare the workers; each starts with its first call.
 
         Args:
             workers: How many child processes.
             threads_each: Threads of numerical libraries in each child. None keeps
                 `OMP_NUM_THREADS` where it is set, else shares the cores out.
+            gpus: How many GPUs this process sees, of which each child shall see only
+                its own, as the first. With 0 or 1 children see what it sees.
         """
         for name, count in (("workers", workers), ("threads_each", threads_each)):
             if count is not None and count < 1:
                 raise UserError(f"{name} must be 1 or more, got {count}.")
         self._slots = workers
         self._threads_each = threads_each or _share_of_threads(workers)
+        self._gpus = _names_of_gpus(gpus) if gpus > 1 else []
         self._workers: list[Worker] = []
-        self._calls: deque[tuple[Ticket, bytes]] = deque()
+        self._calls: deque[Call] = deque()
         self._submitted = 0
 
     @property
@@ -53,7 +60,7 @@ class LocalProcesses:
             UserError: If the function or an argument cannot be pickled.
         """
         try:
-            call = pickle.dumps((function, args))
+            pickled, arguments = pickle.dumps(function), pickle.dumps(args)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UserError(
                 f"A call for other processes must be picklable, got {function!r} "
@@ -61,7 +68,10 @@ class LocalProcesses:
             ) from error
         ticket = Ticket(self._submitted)
         self._submitted += 1
-        self._calls.append((ticket, call))
+        digest = hashlib.sha256(pickled).digest()
+        self._calls.append(
+            Call(ticket=ticket, function=pickled, digest=digest, arguments=arguments)
+        )
         self._dispatch()
         return ticket
 
@@ -91,9 +101,7 @@ class LocalProcesses:
 
     def _dispatch(self) -> None:
         while self._calls and (worker := self._free_worker()):
-            worker.ticket, call = self._calls.popleft()
-            with contextlib.suppress(OSError):  # it just died; the next wait says so
-                worker.pipe.send_bytes(call)
+            worker.send(self._calls.popleft())
 
     def _free_worker(self) -> Worker | None:
         for worker in [w for w in self._workers if w.ticket is None]:
@@ -102,9 +110,14 @@ class LocalProcesses:
             self._remove(worker)  # no call is to blame
         if len(self._workers) == self._slots:
             return None
-        worker = spawn(self._threads_each)
+        worker = spawn(self._threads_each, self._free_gpu())
         self._workers.append(worker)
         return worker
+
+    def _free_gpu(self) -> str | None:
+        """Return the GPU with the fewest children; None where they are not shared."""
+        taken = [worker.gpu for worker in self._workers]
+        return min(self._gpus, key=taken.count, default=None)
 
     def _collect(self, worker: Worker) -> Finished | None:
         """Return a busy worker's result, or its death; None while it works."""
@@ -126,6 +139,11 @@ class LocalProcesses:
     def _remove(self, worker: Worker) -> None:
         self._workers.remove(worker)
         worker.bury()
+
+
+def _names_of_gpus(count: int) -> list[str]:
+    told = os.environ.get(GPU_VARIABLE)
+    return told.split(",")[:count] if told else [str(gpu) for gpu in range(count)]
 
 
 def _share_of_threads(workers: int) -> int:

@@ -25,6 +25,44 @@ def threads():
     return os.environ["OMP_NUM_THREADS"]
 
 
+def visible_gpu():
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+class Heavy:
+    """Counts in a file how often it is unpickled, and its calls since then."""
+
+    def __init__(self, file, ballast=b""):
+        self.file, self.ballast, self.calls = file, ballast, 0
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        with self.file.open("a") as file:
+            file.write("x")
+
+    def __call__(self, number):
+        self.calls += 1
+        if number < 0:
+            os._exit(1)
+        return self.calls
+
+
+class Reluctant:
+    """Is unpickled at the second attempt."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if not self.file.exists():
+            self.file.touch()
+            raise OSError("not yet")
+
+    def __call__(self):
+        return "here"
+
+
 def process_id():
     return os.getpid()
 
@@ -135,6 +173,92 @@ def test_workers_are_told_their_threads(make, monkeypatch, told):
     explicit = make(1, threads_each=7)
     explicit.submit(threads)
     assert one(explicit).value == "7"
+
+
+def test_a_function_is_sent_to_a_worker_once(make, tmp_path):
+    file = tmp_path / "unpickled"
+    heavy = Heavy(file, ballast=bytes(1_000_000))
+    executor = make()
+    for number in range(4):
+        executor.submit(heavy, number)
+    assert [one(executor).value for _ in range(4)] == [1, 2, 3, 4]
+    assert len(file.read_text()) == 1
+    executor.submit(heavy, -1)
+    assert isinstance(one(executor).error, TrialError)
+    executor.submit(heavy, 5)
+    assert one(executor).value == 1  # by the successor, which had to be sent it
+    assert len(file.read_text()) == 2
+
+
+def test_each_worker_unpickles_a_function_once(make, tmp_path):
+    file = tmp_path / "unpickled"
+    executor = make(2)
+    for number in range(8):
+        executor.submit(Heavy(file), number)
+    values = [one(executor).value for _ in range(8)]
+    assert values.count(1) == len(file.read_text()) <= 2
+
+
+def test_another_function_takes_the_place_of_the_first(make, tmp_path):
+    file = tmp_path / "unpickled"
+    first, second = Heavy(file), Heavy(file, ballast=b"2")
+    executor = make()
+    for heavy in (first, first, second, second, first):
+        executor.submit(heavy, 0)
+    assert [one(executor).value for _ in range(5)] == [1, 2, 1, 2, 1]
+    first.calls = 10  # changed here, hence another function there
+    executor.submit(first, 0)
+    assert one(executor).value == 11
+
+
+def test_a_function_that_cannot_be_unpickled_is_tried_again(make, tmp_path):
+    executor = make()
+    reluctant = Reluctant(tmp_path / "attempt")
+    executor.submit(reluctant)
+    executor.submit(reluctant)
+    assert str(one(executor).error) == "not yet"
+    assert one(executor).value == "here"
+
+
+@pytest.mark.parametrize(
+    ("told", "gpus", "workers", "seen"),
+    [
+        (None, 2, 2, ["0", "1"]),
+        (None, 2, 3, ["0", "0", "1"]),
+        ("3,GPU-ab", 2, 2, ["3", "GPU-ab"]),
+        ("3", 1, 2, ["3", "3"]),
+        (None, 0, 2, [None, None]),
+    ],
+)
+def test_workers_share_out_the_gpus(make, monkeypatch, told, gpus, workers, seen):
+    if told is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+    executor = make(workers, gpus=gpus)
+    for _ in range(workers):
+        executor.submit(visible_gpu)
+    assert sorted(values_of(executor), key=str) == seen
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == told
+
+
+def test_the_successor_of_a_worker_gets_its_gpu(make, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    executor = make(2, gpus=2)
+    executor.submit(visible_gpu)
+    executor.submit(die, "SIGKILL")
+    assert values_of(executor) == ["5", None]
+    executor.submit(sleepy, 0.2)
+    executor.submit(visible_gpu)
+    assert values_of(executor) == [0.2, "6"]
+
+
+def values_of(executor):
+    """Return the values of all calls, in order of submission."""
+    finished = []
+    while batch := executor.wait(20.0):
+        finished += batch
+    return [done.value for done in sorted(finished, key=lambda d: d.ticket.number)]
 
 
 def test_what_cannot_be_pickled_is_a_failed_result_or_a_user_error(make):
