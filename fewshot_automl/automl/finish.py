@@ -1,6 +1,7 @@
 """From a history to a model: choose, score, fit to everything, save, report."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended, partners_of, winner_of
+from fewshot_automl.automl.delivery import deliver, scored
 from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.plan import SAVING_SECONDS, SAVING_SHARE
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     History,
@@ -31,18 +34,16 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import Budget, StudyEnd
-from fewshot_automl.trial.design import is_dear
 from fewshot_automl.trial.evaluate import refit
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.trial.workload import is_dear
 
-LATE_SECONDS: Final = 8.0
-"""How far past the budget's end the final fit may go before a cheap one is taken."""
-SAVING_SECONDS: Final = 6.0
-"""Of scoring, writing, checking and reading the model, besides its fit."""
+LATE_SHARE: Final = 0.05
+"""Of the budget, that the final fit may go past its end before a cheap one is
+taken; as much again is left for saving."""
 MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
 """Out-of-fold predictions of the model, relative to the study's folder."""
-TEST_METRICS: Final = ("accuracy", "macro_f1", "log_loss")
 
 
 def finish(
@@ -73,9 +74,13 @@ def finish(
         raise RunError(_why_nothing(history))
     best = winner_of(history, smoothed)
     listener.say(f"Fitting the winner to all {len(labels)} labelled examples.")
-    needed = most_members * forecast.refit_seconds(history[best][0], history)
-    limit = _limit(budget, SAVING_SECONDS + 2 * needed)
-    winner, fitted = _fitted(workbench, history, best, limit, listener)
+    prices = forecast.after(history)
+    needed = most_members * prices.refit_seconds(history[best][0])
+    saving = min(SAVING_SECONDS, SAVING_SHARE * (budget.seconds or math.inf))
+    limit = _limit(budget, saving + 2 * needed)
+    late = LATE_SHARE * (budget.seconds or 0.0)
+    deadline = None if limit is None else limit + late
+    winner, fitted = _fitted(workbench, history, best, deadline, listener)
     equal = equal_trials(history, winner, labels, metric, folder, seed)
     wanted = partners_of(winner, equal, history, labels, folder, most=most_members - 1)
     parts = {winner: fitted}
@@ -84,9 +89,9 @@ def finish(
         if partner == best:  # it could not be fitted as the winner
             continue
         seconds = (
-            SAVING_SECONDS
-            + forecast.refit_seconds(history[partner][0], history)
-            + forecast.scoring_seconds(history[partner][0], history, tested)
+            saving
+            + prices.refit_seconds(history[partner][0])
+            + prices.scoring_seconds(history[partner][0], tested)
         )
         if limit is None or limit - time.monotonic() > seconds:
             try:
@@ -110,15 +115,15 @@ def finish(
         "seed": seed,
         "temperature": temperature,
     }
-    Predictor(
+    fresh = Predictor(
         task=problem.task,
         config=config,
         fitted=model,
         columns=columns,
         temperature=temperature,
         facts=known,
-    ).save(folder / "model")
-    predictor = Predictor.load(folder / "model")
+    )
+    predictor = deliver(fresh, folder / "model", workbench)
     summary = {
         **known,
         "versions": dict(predictor.versions),
@@ -132,7 +137,7 @@ def finish(
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": _counts(history),
         "ending": end.ending,
-        "test": None if test is None else _test_scores(predictor, test),
+        "test": None if test is None else scored(fresh, test, workbench),
         "seconds": round(budget.used(time.monotonic()), 1),
         "budget_seconds": budget.seconds,
     }
@@ -201,11 +206,10 @@ def _fitted(
     workbench: Workbench,
     history: History,
     winner: int,
-    limit: float | None,
+    deadline: float | None,
     listener: Listener,
 ) -> tuple[int, Fitted]:
     """Fit the winner; if that fails or takes too long, the best cheap Config."""
-    deadline = None if limit is None else limit + LATE_SECONDS
     try:
         return winner, refit(workbench, history[winner][0], deadline)
     except TrialError as error:
@@ -248,18 +252,6 @@ def _baselines(history: History, metric: str) -> list[dict[str, Any]]:
 def _counts(history: History) -> dict[str, int]:
     statuses = [outcome.status for _, outcome in history]
     return {name: statuses.count(name) for name in ("done", "failed", "stopped")}
-
-
-def _test_scores(predictor: Predictor, test: Examples) -> dict[str, float]:
-    return score_predictions(
-        test.labelled().labels, predictor.predict_proba_of(test.labelled().inputs)
-    )
-
-
-def score_predictions(labels: np.ndarray, proba: np.ndarray) -> dict[str, float]:
-    """Return accuracy, macro-F1, log loss and n."""
-    values = {name: objective(name).function(labels, proba) for name in TEST_METRICS}
-    return {**values, "n": float(len(labels))}
 
 
 def _why_nothing(history: History) -> str:

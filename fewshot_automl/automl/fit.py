@@ -1,43 +1,28 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
-import math
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from fewshot_automl.adaptation.table import method
-from fewshot_automl.automl.finish import SAVING_SECONDS, finish
 from fewshot_automl.automl.listener import Listener, Silence
-from fewshot_automl.automl.opening import Opening
-from fewshot_automl.automl.pantry import Pantry, stock
-from fewshot_automl.automl.record import fingerprint, read_record, write_record
+from fewshot_automl.automl.posed import pose
+from fewshot_automl.automl.record import read_record, write_record
 from fewshot_automl.automl.result import Result
+from fewshot_automl.automl.search import prepare
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones.zoo import Zoo
-from fewshot_automl.data import Dataset, Examples, Source, read, read_like
-from fewshot_automl.data.audit import audit
+from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError, unknown_name
-from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.objectives import objective
-from fewshot_automl.executors import executor_named
 from fewshot_automl.executors.table import EXECUTORS
-from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import content_hashes
-from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.places import cache_folder
-from fewshot_automl.space import Config, Space
-from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, parse_budget, run
+from fewshot_automl.study import parse_budget
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
-from fewshot_automl.trial.evaluate import Evaluate
-from fewshot_automl.trial.forecast import Forecast
-from fewshot_automl.trial.workbench import Problem, Workbench
 
 NO_LIMIT: Final = "none"
 """The budget of a study that only a number of trials ends."""
@@ -45,10 +30,6 @@ KEPT_STUDIES: Final = 20
 """Studies kept in the cache, where fits without `out` put theirs."""
 KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
-HOPEFUL_SHARE: Final = 0.6
-"""Of a forecast; a trial with less time than that is not started."""
-MAX_FOLDS: Final = 4
-"""Each fold of a dear Config is a training; from 4 to 5 adds a quarter to the price."""
 
 
 def fit(
@@ -121,9 +102,10 @@ def fit(
         labels=labels,  # type: ignore[arg-type]
     )
     objective(dataset.task.metric)
+    posed = pose(dataset, data, test, asked, teller)
     folder = _new_folder() if out is None else Path(out)
-    study = _prepare(dataset, data, test, asked, folder, teller, began)
-    return study.go()
+    name = write_record(folder, asked, data, test, posed.mark(asked.seed))
+    return prepare(posed, asked, folder, name, teller, began).go()
 
 
 def resume(
@@ -192,205 +174,6 @@ def resume(
         listener=listener,
         started=began,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Study:
-    """Everything a study needs, made and checked before its first trial."""
-
-    dataset: Dataset
-    examples: Examples
-    test: Examples | None
-    settings: Settings
-    folder: Path
-    pantry: Pantry
-    space: Space
-    workbench: Workbench
-    forecast: Forecast
-    ledger: Ledger
-    budget: Budget
-    listener: Listener
-    facts: dict[str, Any]
-
-    def go(self) -> Result:
-        """Search, then finish with what was found."""
-        executor = executor_named(self.settings.executor, self.settings.workers)
-        opening = Opening(
-            space=self.space,
-            forecast=self.forecast,
-            budget_seconds=self.settings.budget_seconds,
-            seed=self.settings.seed,
-        )
-        try:
-            end = run(
-                self.space,
-                Evaluate(workbench=self.workbench),
-                oracle=oracle_named(self.settings.oracle),
-                ledger=self.ledger,
-                executor=executor,
-                budget=self.budget,
-                opening=opening,
-                reserve=self._reserve,
-                forecast=self._least_seconds,
-                seed=self.settings.seed,
-                on_event=self.listener.trial,
-            )
-        finally:
-            executor.shutdown()
-        return self._finish(end)
-
-    def _least_seconds(self, config: Config, history: Any) -> float:
-        """Return the seconds without which a trial is not worth starting.
-
-        Less than what is forecast: a trial that runs out of time costs only time
-        that nothing else could have used.
-        """
-        return HOPEFUL_SHARE * self.forecast.trial_seconds(config, history)
-
-    def _reserve(self, history: Any) -> float:
-        """Return the seconds that fitting the leader and saving it will take."""
-        done = [(c, o) for c, o in history if o.is_done]
-        leaders = sorted(done, key=lambda pair: -pair[1].mean)[:3]
-        longest = max(
-            (self.forecast.refit_seconds(config, history) for config, _ in leaders),
-            default=0.0,
-        )
-        tested = 0 if self.test is None else len(self.test)
-        scoring = max(
-            (
-                self.forecast.scoring_seconds(config, history, tested)
-                for config, _ in leaders
-            ),
-            default=0.0,
-        )
-        # On a budget of seconds a late model is worth more than none in time.
-        saving = min(SAVING_SECONDS, 0.3 * (self.settings.budget_seconds or math.inf))
-        return saving + 1.3 * (longest + scoring)
-
-    def _finish(self, end: StudyEnd) -> Result:
-        return finish(
-            end=end,
-            workbench=self.workbench,
-            space=self.space,
-            forecast=self.forecast,
-            columns=self.dataset.columns,
-            test=self.test,
-            origins=self.examples.labelled().origins,
-            folder=self.folder,
-            listener=self.listener,
-            budget=self.budget,
-            most_members=self.settings.members,
-            facts={**self.facts, "skipped": [c.id for c in self.pantry.missing]},
-        )
-
-
-def _prepare(
-    dataset: Dataset,
-    data: Source,
-    test: Source | None,
-    settings: Settings,
-    folder: Path,
-    listener: Listener,
-    began: float,
-) -> _Study:
-    for sentence in dataset.inferred:
-        listener.say(sentence)
-    tested = None if test is None else _read_test(test, dataset)
-    audited = audit(dataset, test=tested, strict=settings.is_strict)
-    for line in audited.lines():
-        listener.say(line)
-    audited.raise_if_fatal()
-    labelled = audited.examples.labelled()
-    keys = content_hashes(labelled.inputs)
-    mark = fingerprint(keys, labelled.labels, dataset.task, settings.seed)
-    name = write_record(folder, settings, data, test, mark)
-    seconds = settings.budget_seconds
-    deadline = None if seconds is None else began + seconds
-    pantry = stock(dataset.task.modality, settings.backbones, listener, deadline)
-    placement = choose_placement(settings.device)
-    if placement.processes > 1:
-        raise UserError(
-            f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --executor processes "
-            "--workers N for trials side by side."
-        )
-    listener.say(str(placement))
-    problem = Problem(
-        task=dataset.task,
-        inputs=labelled.inputs,
-        labels=labelled.labels,
-        folds=choose_folds(
-            labelled.labels, groups=keys, seed=settings.seed, max_folds=MAX_FOLDS
-        ),
-        keys=keys,
-    )
-    workbench = Workbench(
-        problem=problem,
-        cards=pantry.at_hand,
-        store=FeatureStore(cache_folder() / "features"),
-        placement=placement,
-        folder=folder,
-        seed=settings.seed,
-    )
-    space = space_for(problem.profile, pantry.at_hand, settings.methods)
-    for dimension, values in settings.narrow.items():
-        space = space.narrow(dimension, values)
-    ledger = Ledger.open(
-        settings.storage or folder,
-        study=name,
-        space=space,
-    )
-    interrupted = ledger.interrupt_running()
-    known = len(ledger.history())
-    if known:
-        listener.say(
-            f"Resuming: {known} trials in the ledger, {interrupted} of them broken off."
-        )
-    used = ledger.notes().get(SECONDS_USED, 0.0)
-    return _Study(
-        dataset=dataset,
-        examples=audited.examples,
-        test=tested,
-        settings=settings,
-        folder=folder,
-        pantry=pantry,
-        space=space,
-        workbench=workbench,
-        forecast=Forecast.measured(workbench),
-        ledger=ledger,
-        budget=Budget(
-            started=began,
-            seconds=settings.budget_seconds,
-            trials=settings.trials,
-            used_before=float(used) if isinstance(used, int | float) else 0.0,
-        ),
-        listener=listener,
-        facts=_facts(dataset, audited.lines(), audited.examples, data, str(placement)),
-    )
-
-
-def _read_test(test: Source, dataset: Dataset) -> Examples:
-    return read_like(test, dataset.task, dataset.columns, dataset.columns.target)
-
-
-def _facts(
-    dataset: Dataset, findings: list[str], examples: Examples, data: Source, where: str
-) -> dict[str, Any]:
-    """Return what the report says about the data."""
-    labelled = examples.labelled()
-    counts = np.bincount(labelled.labels, minlength=dataset.task.classes)
-    return {
-        "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
-        "labelled": len(labelled),
-        "unlabelled": len(examples) - len(labelled),
-        "class_counts": dict(
-            zip(dataset.task.class_names, counts.tolist(), strict=True)
-        ),
-        "inferred": list(dataset.inferred),
-        "findings": findings,
-        "placement": where,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def _settings(

@@ -4,87 +4,119 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fewshot_automl.automl.plan import Plan
+from fewshot_automl.automl.thrift import affordable_space, shortened
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.trial.design import (
+    SHORTER_RUNGS,
     dear_defaults,
     dear_space,
-    is_dear,
     rung_zero,
 )
 from fewshot_automl.trial.forecast import Forecast
+from fewshot_automl.trial.workload import is_dear
 
 History = Sequence[tuple[Config, Outcome]]
 
-EMBEDDING_SHARE: Final = 0.4
-"""Of the budget, for pushing all examples once through the backbones of rung 0."""
-SOBOL_TRIALS: Final = 4
-"""Space-filling trials of the dear methods between their defaults and the oracle."""
-DEAR_SHARE: Final = 0.35
-"""Of the budget, for one dear trial of the opening."""
+PATIENCE: Final = 1.5
+"""Times the planned seconds of rung 0, after which no new backbone is begun in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Rung 0 on affordable backbones, dear methods at their defaults, then Sobol."""
+    """Rung 0 on the planned backbones, dear methods at their defaults, then Sobol."""
 
     space: Space
     """The study's space."""
     forecast: Forecast
     """What trials cost."""
-    budget_seconds: float | None
-    """Of the whole command."""
+    plan: Plan
+    """What may be spent on what."""
     seed: int = 0
     """Of the space-filling Configs."""
 
-    def affordable(self, history: History) -> list[str]:
-        """Return the backbones whose features fit the budget, cheapest first."""
-        names = [card.id for card in self.forecast.workbench.cards]
-        costs = {n: self.forecast.embedding_seconds(n, history) for n in names}
-        left = (self.budget_seconds or float("inf")) * EMBEDDING_SHARE
-        chosen: list[str] = []
-        for name in sorted(names, key=costs.__getitem__):
-            left -= costs[name]
-            if left < 0 and chosen:  # the cheapest is tried whatever it costs
-                break
-            chosen.append(name)
-        return chosen
-
     def __call__(self, history: History) -> list[Config]:
-        """Return what must be tried first, given the history so far."""
+        """Return what must be tried first, given the history so far.
+
+        Of each dear default all forms come that the plan allows, the best first: the
+        study takes the first that fits the time left.
+        """
         tried = {config for config, _ in history}
-        first = rung_zero(self.space, self.affordable(history), history)
+        first = rung_zero(self.space, self._probed(history), history)
         if any(config not in tried for config in first):
             return first
         return first + (self._dear(history, tried) or self._sobol(history))
 
-    def _dear(self, history: History, tried: set[Config]) -> list[Config]:
-        """Return of each dear default the dearest form that the budget allows.
+    def _probed(self, history: History) -> list[str]:
+        """Return the planned backbones, without those that turn out too dear.
 
-        Where none does, the cheapest comes last: a forecast may be wrong, and time
-        that is left over buys nothing.
+        The plan knew only arithmetic; the first backbones show what it is worth.
         """
-        limit = (self.budget_seconds or float("inf")) * DEAR_SHARE
-        chosen, doubtful = [], []
-        for ladder in dear_defaults(self.space, history):
-            if tried.isdisjoint(ladder):
-                fits = (
-                    config
-                    for config in ladder
-                    if self.forecast.trial_seconds(config, history) <= limit
-                )
-                if (config := next(fits, None)) is not None:
-                    chosen.append(config)
-                else:
-                    doubtful.append(ladder[-1])
-        return chosen + doubtful
+        if self.plan.rung_zero_seconds is None:
+            return list(self.plan.backbones)
+        prices = self.forecast.after(history)
+        begun = {
+            config.text("backbone")
+            for config, _ in history
+            if "backbone" in config and not is_dear(config)
+        }
+        left = PATIENCE * self.plan.rung_zero_seconds - sum(
+            outcome.cost_seconds
+            for config, outcome in history
+            if "backbone" in config and not is_dear(config)
+        )
+        chosen: list[str] = []
+        for name in self.plan.backbones:
+            if name not in begun:
+                left -= prices.embedding_seconds(name)
+                if left < 0 and chosen:  # the first is tried whatever it costs
+                    continue
+            chosen.append(name)
+        return chosen
+
+    def _dear(self, history: History, tried: set[Config]) -> list[Config]:
+        """Return the forms of the dear defaults that keep to the plan.
+
+        Those that are only shorter come before those that train less of a backbone.
+        Where none of any fits, the cheapest come until one was tried: a forecast may
+        be wrong, and time that is left over buys nothing.
+        """
+        limit = self.plan.dear_seconds
+        ladders = [
+            ladder
+            for ladder in dear_defaults(self.space, history, self.plan.dear_backbones)
+            if tried.isdisjoint(ladder)
+        ]
+        prices = self.forecast.after(history)
+        payable = [
+            config
+            for rungs in (slice(None, SHORTER_RUNGS), slice(SHORTER_RUNGS, None))
+            for ladder in ladders
+            for config in ladder[rungs]
+            if limit is None or prices.trial_seconds(config) <= limit
+        ]
+        if not payable and not any(is_dear(config) for config in tried):
+            payable = [ladder[-1] for ladder in ladders]
+        return payable
 
     def _sobol(self, history: History) -> list[Config]:
         """Return the next of a few space-filling Configs of the dear methods."""
         narrowed = dear_space(self.space)
         done = sum(is_dear(config) for config, _ in history)
-        defaults = len(dear_defaults(self.space, history))
-        if narrowed is None or done >= defaults + SOBOL_TRIALS:
+        defaults = len(dear_defaults(self.space, history, self.plan.dear_backbones))
+        if narrowed is None or done >= defaults + self.plan.space_filling:
             return []
-        return SobolOracle().suggest(narrowed, history, 1, self.seed)
+        limit = self.plan.dear_seconds
+        if limit is None:
+            return SobolOracle().suggest(narrowed, history, 1, self.seed)
+        prices = self.forecast.after(history)
+        payable = affordable_space(narrowed, prices, history, limit)
+        if payable is None:
+            return []
+        shorter = (
+            shortened(self.space, config, prices, limit)
+            for config in SobolOracle().suggest(payable, history, 1, self.seed)
+        )
+        return [config for config in shorter if config is not None]

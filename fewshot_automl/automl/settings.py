@@ -42,9 +42,9 @@ class Settings:
     narrow: Mapping[str, tuple[Value, ...]] = field(default_factory=dict, hash=False)
     """Other dimensions to narrow, by name: options of a choice, or two ends of
     a range, as in ``{"schedule": ("linear",), "frozen_fraction": (0.5, 0.9)}``."""
-    members: int = 3
+    members: int | None = None
     """Most models averaged in the result, where the labels cannot rank them; 1 for a
-    single model."""
+    single model. None takes 3, or 5 with much time."""
     seed: int = 0
     """Of folds, suggestions and trainings."""
     is_strict: bool = False
@@ -67,7 +67,7 @@ class Settings:
                 "Budget must be a time or a number of trials, got neither. "
                 "Give --budget 5min or --trials 20."
             )
-        if self.members < 1:
+        if self.members is not None and self.members < 1:
             raise UserError(f"Members must be 1 or more, got {self.members}. Use 1.")
         if self.seed < 0:
             raise UserError(f"Seed must be 0 or more, got {self.seed}. Use 0.")

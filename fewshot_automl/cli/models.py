@@ -65,7 +65,7 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
       fewshot score runs/reviews test.csv --target sentiment
       fewshot score runs/photos test_photos/ --json
     """
-    from fewshot_automl.automl.finish import score_predictions
+    from fewshot_automl.automl.delivery import score_predictions
     from fewshot_automl.data import read_like
 
     predictor = load_model(model)

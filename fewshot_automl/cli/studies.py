@@ -64,8 +64,8 @@ def _executors() -> list[str]:
 @click.option(
     "--members",
     type=click.IntRange(min=1),
-    default=3,
-    help="Most models averaged where the labels cannot rank them. Default: 3.",
+    help="Most models averaged where the labels cannot rank them. Default: 3, or 5 "
+    "with 10 minutes or more.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Default: 0.")
 @click.option(
@@ -117,7 +117,7 @@ def fit(
     budget: str,
     trials: int | None,
     metric: str | None,
-    members: int,
+    members: int | None,
     seed: int,
     out: Path | None,
     strict: bool,

@@ -28,7 +28,7 @@ MODEL_MANIFEST: Final = "model/model.json"
 STUDY_FILE: Final = "study.json"
 OPTIONAL: Final = (
     *("data", "date", "labelled", "unlabelled", "class_counts", "inferred", "findings"),
-    *("skipped", "placement", "folds", "seconds", "budget_seconds", "ending"),
+    *("skipped", "placement", "plan", "folds", "seconds", "budget_seconds", "ending"),
     "baselines",
 )
 """Keys of a summary without which a report is still written."""

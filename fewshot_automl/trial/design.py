@@ -10,15 +10,29 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import SpaceError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Space, When
+from fewshot_automl.trial.workload import is_dear
 
 History = Sequence[tuple[Config, Outcome]]
 
 DEAR_BACKBONES: Final = 2
 """Backbones, best probe first, whose dear methods are tried with default values."""
+DEAR_ORDER: Final[tuple[str, ...]] = ("contrastive", "partial_freeze")
+"""Dear methods that come first: both losses on whole blocks. LoRA costs as much and
+trains less; where two trials are all that fits, these differ most."""
+RUNG: Final = ("frozen_fraction", "steps", "batch_size")
 PRIOR: Final = -1
 """Place of the zoo's prior among a card's descriptors."""
-LADDER: Final = ((0.5, 40), (0.75, 40), (0.75, 20), (0.9, 20))
-"""Frozen fraction and steps, from what we would do with time to what is quick."""
+LADDER: Final = (
+    (0.5, 40, 32),
+    (0.5, 40, 16),
+    (0.5, 20, 16),
+    (0.75, 20, 16),
+    (0.9, 10, 16),
+)
+"""Frozen fraction, steps and batch size, from what we would do with time to what is
+quick. LADDERNOTE"""
+SHORTER_RUNGS: Final = 3
+"""Rungs of the ladder, from the first on, that train as much of the backbone."""
 FIRST_HEADS: Final = ("logistic", "lda")
 LAST_HEAD: Final = "rbf"
 PRIOR_WEIGHT: Final = 0.02
@@ -128,27 +142,55 @@ def rung_zero(space: Space, backbones: Sequence[str], history: History) -> list[
     return configs
 
 
-def dear_defaults(space: Space, history: History) -> list[list[Config]]:
+def dear_defaults(
+    space: Space, history: History, backbones: int = DEAR_BACKBONES
+) -> list[list[Config]]:
     """Return the dear methods at default values on the best-probed backbones.
 
-    Methods come in the order of the table, each on every backbone before the next.
-    Each entry is a ladder of the same Config at falling cost (more frozen, fewer
-    steps); the first that can be afforded is the one to try.
+    The first two methods on each backbone, then the others. Each entry is a ladder of
+    the same Config at falling cost (fewer and smaller steps, then more frozen); the
+    first that can be afforded is the one to try.
+
+    Args:
+        space: From `space_for`.
+        history: Trials so far.
+        backbones: How many of the best.
     """
-    options = _options(space, "method")
-    ranked = probed_backbones(space, history)[:DEAR_BACKBONES]
-    ladders = []
-    for name in options:
-        if METHODS[name].is_dear:
-            for backbone in ranked:
-                rungs = [
-                    space.default(
-                        method=name, backbone=backbone, frozen_fraction=f, steps=s
-                    )
-                    for f, s in LADDER
-                ]
-                ladders.append(list(dict.fromkeys(rungs)))
-    return ladders
+    names = [name for name in _options(space, "method") if METHODS[name].is_dear]
+    first = [name for name in DEAR_ORDER if name in names]
+    ranked = probed_backbones(space, history)[:backbones]
+    pairs = [(name, backbone) for backbone in ranked for name in first]
+    pairs += [(n, backbone) for n in names if n not in first for backbone in ranked]
+    return [_ladder(space, name, backbone) for name, backbone in pairs]
+
+
+def reference_ladder(space: Space) -> list[Config]:
+    """Return the forms of the first dear default on the space's default backbone.
+
+    Empty if the space has no method that trains by steps.
+    """
+    names = [name for name in _options(space, "method") if METHODS[name].is_dear]
+    if not names:
+        return []
+    first = next((name for name in DEAR_ORDER if name in names), names[0])
+    backbone = space.default(method=first).text("backbone")
+    return _ladder(space, first, backbone)
+
+
+def _ladder(space: Space, method: str, backbone: str) -> list[Config]:
+    rungs = [
+        space.default(
+            method=method,
+            backbone=backbone,
+            **{
+                name: value
+                for name, value in zip(RUNG, values, strict=True)
+                if name in space and space[name].contains(value)
+            },
+        )
+        for values in LADDER
+    ]
+    return list(dict.fromkeys(rungs))
 
 
 def dear_space(space: Space) -> Space | None:
@@ -165,7 +207,7 @@ def probed_backbones(space: Space, history: History) -> list[str]:
     """
     best: dict[str, float] = {}
     for config, outcome in history:
-        cheap = "backbone" in config and not METHODS[config.text("method")].is_dear
+        cheap = "backbone" in config and not is_dear(config)
         if cheap and outcome.is_done:
             name = config.text("backbone")
             best[name] = max(best.get(name, outcome.mean), outcome.mean)
@@ -180,11 +222,6 @@ def probed_backbones(space: Space, history: History) -> list[str]:
         names,
         key=lambda name: -(best.get(name, float("-inf")) + bonus.get(name, 0.0)),
     )
-
-
-def is_dear(config: Config) -> bool:
-    """Return whether a Config trains by steps."""
-    return METHODS[config.text("method")].is_dear
 
 
 def _options(space: Space, name: str) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ class Evaluate:
         bench = self.workbench
         problem = bench.problem
         row = method(config.text("method"))
-        repeats = problem.folds.repeats[:1] if row.is_dear else problem.folds.repeats
+        most = problem.dear_repeats if row.is_dear else None
+        repeats = problem.folds.repeats[:most]
         encodings = bench.encodings(config, deadline)
         shape = (len(repeats), len(problem.labels), problem.task.classes)
         proba = np.full(shape, np.nan)

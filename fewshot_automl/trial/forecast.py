@@ -1,173 +1,266 @@
 """How long a trial will take, before and after trials like it have been seen."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 
-from fewshot_automl.adaptation.encodings import POOLED
-from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.adaptation.tuned import VIEWS
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
-from fewshot_automl.task import Modality
-from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.trial.workload import (
+    PARTS,
+    Part,
+    Workload,
+    activations,
+    is_dear,
+)
 
 History = Sequence[tuple[Config, Outcome]]
+Effect = tuple[str, ...]
+"""Names something that makes a part of a trial dearer or cheaper than arithmetic."""
 
-EFFICIENCY: Final[dict[Modality, float]] = {"text": 0.5, "image": 0.25}
-"""Share of the matrix-product rate that an encoder reaches, before any trial; the
-depthwise convolutions of small image encoders are far from matrix products."""
-HEAD_SECONDS: Final = 0.05
-"""Of fitting one head, before any trial."""
-TOKENS_PER_CHARACTER: Final = 0.25
-MATRIX: Final = 768
-PRODUCTS: Final = 5
+SPREAD: Final = (1.0, 0.4)
+"""Standard deviations, in logarithms, of how wrong the arithmetic of a part is for
+all trials, and how much a method, a head or a backbone differs from the others."""
+NOISE: Final = 0.12
+"""Standard deviation, in logarithms, between two runs of the same trial."""
+OWN: Final = 0.15
+"""The same of what a Config keeps to itself."""
+ROUNDS: Final = 8
+"""Of Gauss-Newton; the sum of parts is not linear in logarithms."""
+TRUSTING_ROUNDS: Final = 4
+"""Of them, before trials that do not fit the others count less."""
+STRIDE: Final = 1.5
+"""Most that an effect moves in one round."""
+REMEMBERED: Final = 60
+"""Latest trials that are learnt from."""
+LEAST_SECONDS: Final = 1e-3
+PRODUCTS: Final = 6
+BATCH: Final = 32
 
 
-def matrix_product_rate(device: str = "cpu") -> float:
+def matrix_product_rate(
+    device: str = "cpu", *, rows: int = 768, width: int = 384
+) -> float:
     """Measure floating-point operations per second of a float32 matrix product.
+
+    The shape is that of the widest product of an encoder's block. The fastest of a
+    few products counts: what another program takes away now, it may not later.
 
     Args:
         device: Where, as `torch.device` spells it.
+        rows: Tokens (or patches) in a batch.
+        width: Of the encoder.
     """
-    left = torch.ones((MATRIX, MATRIX), device=device)
-    float((left @ left)[0, 0])  # warm; reading a number waits for the device
-    start = time.perf_counter()
+    left = torch.ones((rows, width), device=device)
+    right = torch.ones((width, 4 * width), device=device)
+    float((left @ right)[0, 0])  # warm; reading a number waits for the device
+    fastest = float("inf")
     for _ in range(PRODUCTS):
-        product = left @ left
-    float(product[0, 0])
-    return PRODUCTS * 2 * MATRIX**3 / max(time.perf_counter() - start, 1e-9)
+        start = time.perf_counter()
+        float((left @ right)[0, 0])
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * rows * width * 4 * width / max(fastest, 1e-9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Predicts seconds from arithmetic, corrected by what trials really took."""
+    """Predicts seconds from arithmetic, corrected by what trials really took.
 
-    workbench: Workbench
-    """Problem and cards."""
-    rate: float
-    """Floating-point operations per second that a small encoder reaches here."""
+    A trial's seconds are a sum of parts. Each part is its arithmetic times the
+    exponential of effects: one of the part itself, one of the backbone or method. The
+    effects are those of greatest posterior probability under normal priors around
+    zero, so one trial moves its like fully, others in part, and none of them is the
+    arithmetic alone. A stopped trial says only that it would have taken longer.
+    """
 
-    @classmethod
-    def measured(cls, workbench: Workbench) -> "Forecast":
-        """Return a forecast for this machine, measuring it for some milliseconds."""
-        share = EFFICIENCY[workbench.problem.task.modality]
-        return cls(
-            workbench=workbench,
-            rate=share * matrix_product_rate(workbench.placement.device),
-        )
+    workload: Workload
+    """The sizes that arithmetic starts from."""
+    _last: dict[tuple[object, ...], dict[Effect, float]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
-    def embedding_seconds(self, backbone: str, history: History = ()) -> float:
-        """Return the seconds for pushing every example through a backbone once."""
-        count = len(self.workbench.problem.inputs)
-        seconds = self._forward_flops(backbone) * count / self.rate
-        paid = [
-            outcome.cost_seconds
-            / max(setup + self._folds_seconds(config, outcome), 1e-3)
-            for index, (config, outcome) in enumerate(history)
-            if outcome.is_done
-            and (setup := self._setup_seconds(config, history[:index])) > 0
-        ]
-        return seconds * (float(np.median(paid)) if paid else 1.0)
+    def after(self, history: History) -> "Prices":
+        """Return what trials cost, as far as a history teaches it."""
+        lessons, paid = _read(self.workload, history)
+        key = tuple((one.config, one.seconds) for one in lessons[-REMEMBERED:])
+        if key not in self._last:  # most questions are about the same history
+            self._last.clear()
+            self._last[key] = learn(lessons[-REMEMBERED:])
+        return Prices(workload=self.workload, effects=self._last[key], paid=paid)
 
-    def trial_seconds(self, config: Config, history: History) -> float:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What trials cost at one moment of a study."""
+
+    workload: Workload
+    """The sizes that arithmetic starts from."""
+    effects: Mapping[Effect, float]
+    """What was learnt, in logarithms."""
+    paid: frozenset[tuple[object, ...]]
+    """Backbones that were loaded and activations that were computed."""
+
+    def trial_seconds(self, config: Config) -> float:
         """Return the expected seconds of a trial with all its folds."""
-        fits = self._fits(config) * self._fold(config)
-        expected = self._setup_seconds(config, history) + fits
-        return expected * self._correction(config, history)
+        return float(self._parts(config).sum())
 
-    def refit_seconds(self, config: Config, history: History) -> float:
+    def refit_seconds(self, config: Config) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
-        seen = [o.cost_seconds for c, o in history if c == config and o.is_done]
-        if seen:
-            return 1.25 * seen[-1] / self._fits(config)
-        return self.trial_seconds(config, history) / self._fits(config)
+        fits = self.workload.fits(config)
+        return float(self._parts(config)[PARTS.index("train") :].sum() / fits)
 
-    def scoring_seconds(self, config: Config, history: History, count: int) -> float:
+    def embedding_seconds(self, backbone: str) -> float:
+        """Return the seconds for loading a backbone and encoding every example."""
+        probe = Config.of({"method": "prototype", "backbone": backbone})
+        return float(self._parts(probe)[: PARTS.index("train")].sum())
+
+    def scoring_seconds(self, config: Config, count: int) -> float:
         """Return the expected seconds of predicting for `count` new examples."""
         if "backbone" not in config:
             return 0.0
-        seconds = self.embedding_seconds(config.text("backbone"), history)
-        return seconds * count / len(self.workbench.problem.inputs)
+        seconds = count * self.workload.pass_seconds(config.text("backbone"))
+        return float(seconds * np.exp(self._dearer("encode", config)))
 
-    def _fits(self, config: Config) -> int:
-        """Return how many fits a trial makes: quick methods repeat their folds."""
-        folds = self.workbench.problem.folds
-        return len(folds.first) if _is_dear(config) else len(folds)
+    def _parts(self, config: Config) -> Float64[np.ndarray, " parts"]:
+        """Return the expected seconds of each part of a trial."""
+        fits = self.workload.fits(config)
+        plain = _plain(self.workload, config, fits, self.paid)
+        dearer = np.array([self._dearer(part, config) for part in PARTS])
+        own = self.effects.get(("config", config.key), 0.0)
+        parts: Float64[np.ndarray, " parts"] = plain * np.exp(dearer + own)
+        return parts
 
-    def _fold(self, config: Config) -> float:
-        """Return seconds of arithmetic for one fit."""
-        if not _is_dear(config):
-            return HEAD_SECONDS
-        forward = self._forward_flops(config.text("backbone"))
-        trained = 1.0 - float(config.get("frozen_fraction", 0.0))
-        passes = 3.0 * trained  # forward, and backward twice as dear
-        count = len(self.workbench.problem.inputs)
-        steps = int(config["steps"]) * int(config["batch_size"])
-        return forward * (steps * passes + count * trained) / self.rate + HEAD_SECONDS
+    def _dearer(self, part: Part, config: Config) -> float:
+        return sum(self.effects.get(e, 0.0) for e in _effects_of(part, config))
 
-    def _folds_seconds(self, config: Config, outcome: Outcome) -> float:
-        """Return seconds of arithmetic for the fits that a trial made."""
-        return len(outcome.scores) * self._fold(config)
 
-    def _setup_seconds(self, config: Config, history: History) -> float:
-        """Return seconds for activations that no trial has asked for yet."""
-        if "backbone" not in config:
-            return 0.0
-        wanted = _activations(config)
-        if any(o.is_done and _activations(c) == wanted for c, o in history):
-            return 0.0
-        views = VIEWS if config.get("augmentation", "none") == "light" else 1
-        return views * self.embedding_seconds(config.text("backbone"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """One trial, as the forecast learns from it."""
 
-    def _correction(self, config: Config, history: History) -> float:
-        """Return the median of true over expected seconds, of the most similar kind."""
-        for alike in (_same_kind, _same_dearness):
-            ratios = [
-                outcome.cost_seconds
-                / max(
-                    self._setup_seconds(other, history[:index])
-                    + self._folds_seconds(other, outcome),
-                    1e-3,
+    config: Config
+    parts: Float64[np.ndarray, " parts"]
+    """What arithmetic says."""
+    seconds: float
+    """What it took."""
+    is_least: bool = False
+    """Whether it was stopped, and would have taken longer."""
+
+
+def learn(lessons: Sequence[Lesson]) -> dict[Effect, float]:
+    """Return the most probable effects, in logarithms, given some trials.
+
+    Source:
+        Bishop, Pattern Recognition and Machine Learning 2006, sec. 3.3 (the linear
+        case); linearised anew in each round.
+    """
+    if not lessons:
+        return {}
+    rows = [[_effects_of(part, one.config) for part in PARTS] for one in lessons]
+    names = sorted({effect for row in rows for found in row for effect in found})
+    places = {name: place for place, name in enumerate(names)}
+    touched = np.zeros((len(lessons), len(PARTS), len(names)))
+    for index, row in enumerate(rows):
+        for part, found in enumerate(row):
+            touched[index, part, [places[effect] for effect in found]] = 1.0
+    plain = np.array([one.parts for one in lessons])
+    took = np.log([max(one.seconds, LEAST_SECONDS) for one in lessons])
+    is_least = np.array([one.is_least for one in lessons])
+    prior = np.diag([SPREAD[min(len(name) - 1, 1)] ** -2 for name in names])
+    variance = NOISE**2 + OWN**2
+    effects = np.zeros(len(names))
+    for number in range(ROUNDS):
+        seconds = plain * np.exp(touched @ effects)
+        total = np.maximum(seconds.sum(axis=1), LEAST_SECONDS)
+        slopes = np.einsum("lp,lpe->le", seconds / total[:, None], touched)
+        missed = took - np.log(total)
+        trust = np.where(is_least & (missed < 0), 0.0, 1.0) / variance
+        if number >= TRUSTING_ROUNDS:
+            trust /= 1.0 + missed**2 / (9 * variance)
+        weighted = slopes.T * trust
+        wanted = np.linalg.solve(
+            weighted @ slopes + prior, weighted @ (missed + slopes @ effects)
+        )
+        effects += np.clip(wanted - effects, -STRIDE, STRIDE)
+    left = took - np.log(
+        np.maximum((plain * np.exp(touched @ effects)).sum(axis=1), LEAST_SECONDS)
+    )
+    return dict(zip(names, effects.tolist(), strict=True)) | _own(lessons, left)
+
+
+def _own(
+    lessons: Sequence[Lesson], left: Float64[np.ndarray, " lessons"]
+) -> dict[Effect, float]:
+    """Return how much dearer each Config was than its like, shrunken."""
+    found: dict[Effect, list[float]] = {}
+    for one, rest in zip(lessons, left.tolist(), strict=True):
+        if not one.is_least or rest > 0:
+            found.setdefault(("config", one.config.key), []).append(rest)
+    return {
+        name: float(np.sum(rests)) / (len(rests) + (NOISE / OWN) ** 2)
+        for name, rests in found.items()
+    }
+
+
+def _effects_of(part: Part, config: Config) -> tuple[Effect, ...]:
+    """Return the effects that a part of a Config's trial is subject to."""
+    method, backbone = config.text("method"), str(config.get("backbone", ""))
+    kinds: dict[Part, tuple[Effect, ...]] = {
+        "load": (),
+        "encode": ((part, backbone),),
+        "train": ((part, method), (part, backbone)),
+        "head": (
+            (part, method, "" if is_dear(config) else str(config.get("head", ""))),
+        ),
+    }
+    return ((part,), *kinds[part])
+
+
+def _read(
+    workload: Workload, history: History
+) -> tuple[list[Lesson], frozenset[tuple[object, ...]]]:
+    """Return what a history teaches, and what need not be paid for again."""
+    paid: set[tuple[object, ...]] = set()
+    lessons = []
+    for config, outcome in history:
+        if outcome.status in ("done", "stopped") and outcome.cost_seconds > 0:
+            fits = len(outcome.scores) or workload.fits(config)
+            lessons.append(
+                Lesson(
+                    config=config,
+                    parts=_plain(workload, config, fits, paid),
+                    seconds=outcome.cost_seconds,
+                    is_least=outcome.status == "stopped",
                 )
-                for index, (other, outcome) in enumerate(history)
-                if outcome.is_done and alike(config, other)
-            ]
-            if ratios:
-                return float(np.median(ratios))
-        return 1.0
-
-    def _forward_flops(self, backbone: str) -> float:
-        """Return operations for one example; texts count by their length."""
-        card = self.workbench.card(backbone)
-        if card.modality != "text":
-            return float(card.flops)
-        texts = self.workbench.problem.inputs
-        characters = float(np.mean([len(str(text)) for text in texts]))
-        tokens = 2.0 + TOKENS_PER_CHARACTER * characters
-        return float(card.flops * min(tokens / card.flops_at, 1.0))
+            )
+        if outcome.status in ("done", "running") and "backbone" in config:
+            paid.update(_needs(workload, config))
+    return lessons, frozenset(paid)
 
 
-def _is_dear(config: Config) -> bool:
-    return METHODS[config.text("method")].is_dear
-
-
-def _activations(config: Config) -> tuple[object, ...]:
-    """Return what names the activations that a Config reads."""
-    return (
-        config.get("backbone", ""),
-        config.get("frozen_fraction", POOLED),
-        config.get("augmentation", "none"),
+def _plain(
+    workload: Workload,
+    config: Config,
+    fits: int,
+    paid: Set[tuple[object, ...]],
+) -> Float64[np.ndarray, " parts"]:
+    """Return what arithmetic says of a trial."""
+    if "backbone" not in config:
+        return workload.parts(config, fits=fits, is_loaded=True, is_encoded=True)
+    loaded, encoded = _needs(workload, config)
+    return workload.parts(
+        config, fits=fits, is_loaded=loaded in paid, is_encoded=encoded in paid
     )
 
 
-def _same_kind(left: Config, right: Config) -> bool:
-    return all(left.get(n, "") == right.get(n, "") for n in ("method", "backbone"))
-
-
-def _same_dearness(left: Config, right: Config) -> bool:
-    return _is_dear(left) == _is_dear(right)
+def _needs(
+    workload: Workload, config: Config
+) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """Return the names of the backbone and of the activations that a trial reads."""
+    card = workload.card(config.text("backbone"))
+    return (card.id,), activations(config, card.depth)

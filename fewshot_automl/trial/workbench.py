@@ -40,6 +40,8 @@ class Problem:
     """How they are split."""
     keys: tuple[str, ...] = ()
     """Content hashes; made from `inputs` when left out."""
+    dear_repeats: int = 1
+    """Partitions on which methods that train by steps are scored."""
 
     def __post_init__(self) -> None:
         """Hash the examples unless somebody has."""

@@ -1,0 +1,265 @@
+"""How a study means to spend its budget, decided before its first trial."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final
+
+from fewshot_automl.errors import LedgerError
+from fewshot_automl.space import Config
+from fewshot_automl.trial.forecast import Forecast, Prices
+from fewshot_automl.trial.workload import Workload
+
+PLAN_NOTE: Final = "plan"
+"""The ledger's note that holds the plan."""
+SAVING_SECONDS: Final = 6.0
+"""Of scoring, writing, checking and reading the model, besides its fits."""
+SAVING_SHARE: Final = 0.3
+"""Of the budget, at most: a late model is worth more than none in time."""
+RUNG_ZERO_SHARE: Final = 0.3
+"""Of the time for trials, at most, for quick methods on the planned backbones."""
+SLACK: Final = 1.3
+"""Of a forecast, where being wrong would cost more than time."""
+MODEST_SHARE: Final = 1 / 8
+"""Of the time for dear trials, that any one of them may take; "once in eight" leaves
+room to compare."""
+BOLD_SHARE: Final = 1 / 4
+"""The same where the reference trial would not fit otherwise; four is the least that
+can be called a comparison."""
+REPEATS: Final = 5
+"""Of the folds of quick trials, at most."""
+HASTY_SECONDS: Final = 45.0
+"""A study with less time for trials repeats its quick trials less often."""
+LONG_SECONDS: Final = 600.0
+"""From this time for trials on, more models are averaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """How examples are split: never changed within a study, so that scores compare."""
+
+    folds: int = 4
+    """Most folds; classes with fewer examples have fewer."""
+    repeats: int = REPEATS
+    """Most repeats of the folds, for quick trials."""
+    dear_repeats: int = 1
+    """Most repeats of the folds, for trials that train by steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a study decides once, from its size, its machine and its budget.
+
+    >>> print(Plan(budget_seconds=None, backbones=("minilm-l6",)))
+    1 backbone in rung 0, 4 folds, dear trials of any length on the best 2, blend of 3
+    """
+
+    budget_seconds: float | None
+    """Of the whole command; None without limit."""
+    splits: Splits = Splits()
+    """How examples are split."""
+    backbones: tuple[str, ...] = ()
+    """Those that are probed first, in this order."""
+    rung_zero_seconds: float | None = None
+    """For quick methods on them; None without limit."""
+    dear_seconds: float | None = None
+    """Most for one trial that trains by steps; None without limit."""
+    dear_trials: int | None = None
+    """How many of those are expected; None where nobody can tell."""
+    dear_backbones: int = 2
+    """Backbones on which each dear method is tried with default values."""
+    space_filling: int = 4
+    """Dear trials between the defaults and the oracle."""
+    final_seconds: float | None = None
+    """Expected for fitting, scoring and saving the model; None without limit."""
+    members: int = 3
+    """Most models averaged in the result."""
+    rate: float = 0.0
+    """Floating-point operations per second of a matrix product, as measured."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**asdict(self), "backbones": list(self.backbones)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Plan":
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            LedgerError: If it was written by a version that knows other fields.
+        """
+        names = {field.name for field in fields(cls)}
+        try:
+            return cls(
+                **{
+                    **{name: values[name] for name in names},
+                    "splits": Splits(**values["splits"]),
+                    "backbones": tuple(values["backbones"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise LedgerError(
+                f"The plan of a study must be one that this version wrote, got "
+                f"{dict(values)!r}. Resume it with the version that began it."
+            ) from error
+
+    def __str__(self) -> str:
+        """Return the plan in one line."""
+        known = len(self.backbones)
+        parts = [f"{known} backbone{'' if known == 1 else 's'} in rung 0"]
+        if self.rung_zero_seconds is not None:
+            parts[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
+        folds = f"{self.splits.folds} folds"
+        if self.splits.dear_repeats > 1:
+            folds += ", twice for dear trials"
+        parts.append(folds)
+        if self.dear_seconds is None:
+            parts.append(f"dear trials of any length on the best {self.dear_backbones}")
+        elif self.dear_trials == 0:
+            parts.append("no time for dear trials")
+        else:
+            parts.append(
+                f"about {self.dear_trials} dear trials of at most "
+                f"{self.dear_seconds:.0f} s"
+            )
+        blend = f"blend of {self.members}" if self.members > 1 else "one model"
+        if self.final_seconds is not None:
+            blend = f"{self.final_seconds:.0f} s for a {blend}"
+        return ", ".join([*parts, blend])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """The numbers that a plan follows from; no clock and no model is asked."""
+
+    workload: Workload
+    """Examples, backbones and machine."""
+    reference: tuple[Config, ...]
+    """The dear Config that a plan makes room for, the best form of it first; empty if
+    the space has none."""
+    budget_seconds: float | None
+    """Of the whole command; None without limit."""
+    spent_seconds: float = 0.0
+    """Of the budget, before the first trial of this run."""
+    tested: int = 0
+    """Test examples to be scored at the end."""
+    members: int | None = None
+    """Most models averaged; None leaves it to the plan."""
+    splits: Splits | None = None
+    """Of a study that has begun; None for a new one."""
+    most_folds: int = 5
+    """Folds that the smallest classes allow."""
+
+
+def draw_plan(situation: Situation) -> Plan:
+    """Return how to spend a budget.
+
+    Time for the final fit is set aside first. Of the rest, rung 0 gets what its
+    backbones need, up to `RUNG_ZERO_SHARE`: the cheapest, for something must be there
+    at the end, then the most promising that fit. What is left is for dear trials; one
+    of them may take no more than lets several be compared. Folds are as many as leave
+    room for that with the reference Config.
+    """
+    budget = situation.budget_seconds
+    if budget is None:
+        return _unlimited(situation)
+    left = max(budget - situation.spent_seconds, 0.0)
+    saving = min(SAVING_SECONDS, SAVING_SHARE * left)
+    plain = replace(situation.workload, quick_fits=1, dear_fits=1)
+    prices = Forecast(workload=plain).after(())
+    names, rung_zero = _backbones(prices, RUNG_ZERO_SHARE * max(left - saving, 0.0))
+    fit_seconds = _fit_seconds(prices, situation.reference)
+    scoring = sum(situation.tested * plain.pass_seconds(name) for name in names[:2])
+    final = saving + scoring
+    dear_time = max(left - rung_zero - final, 0.0)
+    # The model is one more fit of what the trials were, so it shares their time.
+    splits = situation.splits or _splits(situation, fit_seconds, dear_time)
+    fits = splits.folds * splits.dear_repeats
+    room = dear_time / (fits * SLACK * fit_seconds) if fit_seconds else 0.0
+    share = min(max(1 / room if room else 1.0, MODEST_SHARE), BOLD_SHARE)
+    limit = share * dear_time
+    dear_trials = _trials(prices, situation.reference, fits, limit, dear_time)
+    final += min(fit_seconds, limit / fits)
+    return Plan(
+        budget_seconds=budget,
+        splits=splits,
+        backbones=names,
+        rung_zero_seconds=rung_zero,
+        dear_seconds=limit,
+        dear_trials=dear_trials,
+        dear_backbones=1 + (dear_trials >= 4) + (dear_trials >= 40),
+        space_filling=min(dear_trials // 6, 8),
+        final_seconds=final,
+        members=situation.members or (3 if left < LONG_SECONDS else 5),
+        rate=plain.rate,
+    )
+
+
+def _unlimited(situation: Situation) -> Plan:
+    """Return the plan of a study that only a number of trials ends."""
+    return Plan(
+        budget_seconds=None,
+        splits=situation.splits or Splits(),
+        backbones=tuple(_by_cost(Forecast(workload=situation.workload).after(()))),
+        members=situation.members or 3,
+        rate=situation.workload.rate,
+    )
+
+
+def _by_cost(prices: Prices) -> dict[str, float]:
+    """Return what each backbone costs to try, the cheapest first."""
+    costs = {
+        card.id: prices.embedding_seconds(card.id) for card in prices.workload.cards
+    }
+    return dict(sorted(costs.items(), key=lambda pair: pair[1]))
+
+
+def _backbones(prices: Prices, seconds: float) -> tuple[tuple[str, ...], float]:
+    """Return the backbones to probe, the cheapest first, and what they cost."""
+    costs = _by_cost(prices)
+    ranked = sorted(
+        prices.workload.cards, key=lambda card: (not card.is_default, card.prior_rank)
+    )
+    order = [*list(costs)[:1], *(card.id for card in ranked)]
+    chosen: dict[str, float] = {}
+    for name in order:
+        fits = sum(chosen.values()) + costs[name] <= seconds
+        if name not in chosen and (fits or not chosen):
+            chosen[name] = costs[name]
+    return tuple(name for name in costs if name in chosen), sum(chosen.values())
+
+
+def _fit_seconds(prices: Prices, reference: Sequence[Config]) -> float:
+    """Return what one fit of the best form of the reference takes; 0 if none is."""
+    if not reference:
+        return 0.0
+    return prices.refit_seconds(reference[0])
+
+
+def _splits(situation: Situation, fit_seconds: float, dear_time: float) -> Splits:
+    """Return folds and repeats such that several references could be compared.
+
+    Four folds train on three quarters of the examples; three are enough where the
+    choice is between a few coarse things; five need time to spare.
+    """
+    room = dear_time / (SLACK * fit_seconds) if fit_seconds else math.inf
+    folds = 3 if room < 4 * 3 else 4 if room < 5 * 60 else 5
+    folds = min(folds, situation.most_folds)
+    return Splits(
+        folds=folds,
+        repeats=3 if dear_time < HASTY_SECONDS else REPEATS,
+        dear_repeats=2 if room >= 2 * folds * 150 and fit_seconds else 1,
+    )
+
+
+def _trials(
+    prices: Prices,
+    reference: Sequence[Config],
+    fits: int,
+    limit: float,
+    dear_time: float,
+) -> int:
+    """Return how many dear trials to expect: of the best form that keeps the limit."""
+    costs = [fits * prices.refit_seconds(config) for config in reference]
+    fitting = [cost for cost in costs if cost <= limit]
+    return int(dear_time / max(fitting[0], 0.5)) if fitting else 0

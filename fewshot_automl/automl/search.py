@@ -1,0 +1,311 @@
+"""A study, made ready and run: the plan, its parts, and the loop they go into."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from fewshot_automl.automl.finish import finish
+from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.opening import Opening
+from fewshot_automl.automl.pantry import Pantry, stock
+from fewshot_automl.automl.plan import (
+    PLAN_NOTE,
+    SAVING_SECONDS,
+    SAVING_SHARE,
+    SLACK,
+    Plan,
+    Situation,
+    Splits,
+    draw_plan,
+)
+from fewshot_automl.automl.posed import Posed
+from fewshot_automl.automl.result import Result
+from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.thrift import Thrifty
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.folds import Folds, choose_folds
+from fewshot_automl.executors import executor_named
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle.table import oracle_named
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.places import cache_folder
+from fewshot_automl.space import Choice, Config, Space
+from fewshot_automl.study import SECONDS_USED, Budget, run
+from fewshot_automl.training.placement import Placement, choose_placement
+from fewshot_automl.trial.design import reference_ladder, space_for
+from fewshot_automl.trial.evaluate import Evaluate
+from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
+from fewshot_automl.trial.workbench import Problem, Workbench
+from fewshot_automl.trial.workload import Workload, mean_characters
+
+History = Sequence[tuple[Config, Outcome]]
+
+HOPEFUL_SHARE: Final = 0.8
+"""Of a forecast; a trial with less time than that is not started."""
+MOST_FINAL_SHARE: Final = 0.2
+"""Of the budget, that fits of more members than one may take."""
+BATCH: Final = 32
+"""Examples in a batch whose products are measured."""
+PATCHES: Final = 196
+"""Tokens of an image in such a batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Everything that a study needs, made and checked before its first trial."""
+
+    posed: Posed
+    settings: Settings
+    folder: Path
+    pantry: Pantry
+    space: Space
+    plan: Plan
+    workbench: Workbench
+    forecast: Forecast
+    ledger: Ledger
+    budget: Budget
+    listener: Listener
+
+    def go(self) -> Result:
+        """Search, then finish with what was found."""
+        executor = executor_named(self.settings.executor, self.settings.workers)
+        try:
+            end = run(
+                self.space,
+                Evaluate(workbench=self.workbench),
+                oracle=Thrifty(
+                    oracle=oracle_named(self.settings.oracle),
+                    forecast=self.forecast,
+                    dear_seconds=self.plan.dear_seconds,
+                    seconds_left=self._seconds_left,
+                ),
+                ledger=self.ledger,
+                executor=executor,
+                budget=self.budget,
+                opening=Opening(
+                    space=self.space,
+                    forecast=self.forecast,
+                    plan=self.plan,
+                    seed=self.settings.seed,
+                ),
+                reserve=self._reserve,
+                forecast=self._least_seconds,
+                seed=self.settings.seed,
+                on_event=self.listener.trial,
+            )
+        finally:
+            executor.shutdown()
+        return finish(
+            end=end,
+            workbench=self.workbench,
+            space=self.space,
+            forecast=self.forecast,
+            columns=self.posed.dataset.columns,
+            test=self.posed.test,
+            origins=self.posed.labelled.origins,
+            folder=self.folder,
+            listener=self.listener,
+            budget=self.budget,
+            most_members=self.plan.members,
+            facts=self._facts(),
+        )
+
+    def _seconds_left(self, history: History) -> float:
+        return self.budget.remaining(time.monotonic()) - self._reserve(history)
+
+    def _least_seconds(self, config: Config, history: History) -> float:
+        """Return the seconds without which a trial is not worth starting.
+
+        Less than what is forecast: a trial that runs out of time costs only time
+        that nothing else could have used.
+        """
+        return HOPEFUL_SHARE * self.forecast.after(history).trial_seconds(config)
+
+    def _reserve(self, history: History) -> float:
+        """Return the seconds that fitting, scoring and saving the model will take."""
+        budget = self.settings.budget_seconds
+        if budget is None:
+            return 0.0
+        prices = self.forecast.after(history)
+        done = [(c, o) for c, o in history if o.is_done]
+        leaders = sorted(done, key=lambda pair: -pair[1].mean)[: self.plan.members]
+        tested = 0 if self.posed.test is None else len(self.posed.test)
+        costs = [
+            prices.refit_seconds(config) + prices.scoring_seconds(config, tested)
+            for config, _ in leaders
+        ]
+        fitting = max([*costs, 0.0])
+        fitting = max(fitting, min(sum(costs), MOST_FINAL_SHARE * budget))
+        return min(SAVING_SECONDS, SAVING_SHARE * budget) + SLACK * fitting
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            **self.posed.facts,
+            "placement": str(self.workbench.placement),
+            "plan": str(self.plan),
+            "skipped": [card.id for card in self.pantry.missing],
+        }
+
+
+def prepare(
+    posed: Posed,
+    settings: Settings,
+    folder: Path,
+    study: str,
+    listener: Listener,
+    began: float,
+) -> Search:
+    """Return a study that is ready to go.
+
+    Args:
+        posed: What is to be learnt.
+        settings: What was asked for.
+        folder: The study's.
+        study: Its name in the ledger's storage.
+        listener: Told of backbones, placement and plan.
+        began: `time.monotonic()` from which the budget counts.
+
+    Raises:
+        UserError: If something asked for cannot be had.
+    """
+    budget_seconds = settings.budget_seconds
+    deadline = None if budget_seconds is None else began + budget_seconds
+    modality = posed.dataset.task.modality
+    pantry = stock(modality, settings.backbones, listener, deadline)
+    placement = _one_place(settings.device)
+    listener.say(str(placement))
+    space = space_for(posed.profile, pantry.at_hand, settings.methods)
+    for dimension, values in settings.narrow.items():
+        space = space.narrow(dimension, values)
+    ledger = Ledger.open(settings.storage or folder, study=study, space=space)
+    interrupted = ledger.interrupt_running()
+    if known := len(ledger.history()):
+        listener.say(
+            f"Resuming: {known} trials in the ledger, {interrupted} of them broken off."
+        )
+    used = ledger.notes().get(SECONDS_USED, 0.0)
+    budget = Budget(
+        started=began,
+        seconds=budget_seconds,
+        trials=settings.trials,
+        used_before=float(used) if isinstance(used, int | float) else 0.0,
+    )
+    workload = _measured(posed, _searched(space, pantry), placement)
+    plan = settled_plan(
+        ledger,
+        Situation(
+            workload=workload,
+            reference=tuple(reference_ladder(space)),
+            budget_seconds=budget_seconds,
+            spent_seconds=budget.used(time.monotonic()),
+            tested=0 if posed.test is None else len(posed.test),
+            members=settings.members,
+            most_folds=len(_folds(posed, Splits(folds=5), settings.seed, 1).first),
+        ),
+    )
+    listener.say(f"Plan: {plan}.")
+    folds = _folds(posed, plan.splits, settings.seed)
+    dear_repeats = min(plan.splits.dear_repeats, len(folds.repeats))
+    return Search(
+        posed=posed,
+        settings=settings,
+        folder=folder,
+        pantry=pantry,
+        space=space,
+        plan=plan,
+        workbench=Workbench(
+            problem=Problem(
+                task=posed.dataset.task,
+                inputs=posed.labelled.inputs,
+                labels=posed.labelled.labels,
+                folds=folds,
+                keys=posed.keys,
+                dear_repeats=dear_repeats,
+            ),
+            cards=pantry.at_hand,
+            store=FeatureStore(cache_folder() / "features"),
+            placement=placement,
+            folder=folder,
+            seed=settings.seed,
+        ),
+        forecast=Forecast(
+            workload=replace(
+                workload,
+                quick_fits=len(folds),
+                dear_fits=dear_repeats * len(folds.first),
+            )
+        ),
+        ledger=ledger,
+        budget=budget,
+        listener=listener,
+    )
+
+
+def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
+    """Return the plan a study has, or draw one and note it in the ledger.
+
+    A study keeps its plan. It is drawn anew, with the same splits, when the budget or
+    the backbones at hand are others than they were.
+    """
+    noted = ledger.notes().get(PLAN_NOTE)
+    if isinstance(noted, dict):
+        plan = Plan.from_json(noted)
+        at_hand = {card.id for card in situation.workload.cards}
+        if plan.budget_seconds == situation.budget_seconds and at_hand.issuperset(
+            plan.backbones
+        ):
+            return plan
+        situation = replace(situation, splits=plan.splits)
+    elif ledger.history():  # of a version that made no plans
+        situation = replace(situation, splits=Splits())
+    plan = draw_plan(situation)
+    ledger.note(PLAN_NOTE, plan.to_json())
+    return plan
+
+
+def _one_place(device: str | None) -> Placement:
+    placement = choose_placement(device)
+    if placement.processes > 1:
+        raise UserError(
+            f"A study must run in one process, got {placement.processes} by "
+            "accelerate launch. Start it without; give it --executor processes "
+            "--workers N for trials side by side."
+        )
+    return placement
+
+
+def _searched(space: Space, pantry: Pantry) -> tuple[Card, ...]:
+    """Return the cards of the backbones that the space still has."""
+    if "backbone" not in space:
+        return ()
+    dimension = space["backbone"]
+    assert isinstance(dimension, Choice)
+    return tuple(card for card in pantry.at_hand if card.id in dimension.options)
+
+
+def _measured(posed: Posed, cards: tuple[Card, ...], placement: Placement) -> Workload:
+    """Return the workload, after measuring this machine for some milliseconds."""
+    characters = mean_characters(posed.labelled.inputs)
+    workload = Workload(
+        cards=cards, examples=len(posed.labelled), characters=characters, rate=1.0
+    )
+    width = min((card.width for card in cards), default=384)
+    rows = BATCH * (round(workload.tokens) or PATCHES)
+    rate = matrix_product_rate(placement.device, rows=rows, width=width)
+    return replace(workload, rate=rate)
+
+
+def _folds(
+    posed: Posed, splits: Splits, seed: int, repeats: int | None = None
+) -> Folds:
+    return choose_folds(
+        posed.labelled.labels,
+        groups=posed.keys,
+        seed=seed,
+        max_folds=splits.folds,
+        max_repeats=repeats or splits.repeats,
+    )

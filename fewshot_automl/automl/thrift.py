@@ -1,0 +1,148 @@
+"""An oracle that is asked only for what the time left can pay."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.space import Choice, Config, Int, Space
+from fewshot_automl.trial.design import probed_backbones
+from fewshot_automl.trial.forecast import Forecast, Prices
+from fewshot_automl.trial.workload import is_dear
+
+THRIFT: Final = ("steps", "batch_size")
+"""Dimensions that are lowered in a suggestion that is too dear."""
+USED_SHARE: Final = 0.9
+"""Of the time left that a trial may be expected to take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thrifty:
+    """Narrows the space to what can be paid for, then asks another oracle.
+
+    Methods and backbones whose cheapest form is too dear are left out, steps are
+    bounded by what a default trial on the best backbone may cost, and what is
+    suggested beyond that is shortened until it fits. What does not fit in any form is
+    not suggested.
+    """
+
+    oracle: Oracle
+    """Who is asked."""
+    forecast: Forecast
+    """What trials cost, as learnt from those so far."""
+    dear_seconds: float | None
+    """Most for any one trial; None without limit."""
+    seconds_left: Callable[[History], float]
+    """Time for trials that is left, given the history."""
+
+    def suggest(
+        self, space: Space, history: History, n: int, seed: int
+    ) -> list[Config]:
+        """Return up to `n` Configs that can be paid for."""
+        prices = self.forecast.after(history)
+        limit = USED_SHARE * self.seconds_left(history)
+        if self.dear_seconds is not None:
+            limit = min(limit, self.dear_seconds)
+        narrowed = affordable_space(space, prices, history, limit)
+        if narrowed is None:
+            return []
+        suggested = self.oracle.suggest(narrowed, history, n, seed)
+        shorter = (shortened(space, config, prices, limit) for config in suggested)
+        return list(dict.fromkeys(config for config in shorter if config is not None))
+
+
+def affordable_space(
+    space: Space, prices: Prices, history: History, limit: float
+) -> Space | None:
+    """Return the part of a space whose trials may take `limit` seconds.
+
+    Args:
+        space: The study's, or part of it.
+        prices: What trials cost.
+        history: Trials so far.
+        limit: Seconds for one trial.
+
+    Returns:
+        None if nothing fits.
+    """
+    cheapest = {
+        name: _fitting(space, name, prices, limit) for name in _options(space, "method")
+    }
+    methods = [name for name, found in cheapest.items() if found]
+    if not methods:
+        return None
+    narrowed = space.narrow("method", methods)
+    backbones = {b for name in methods for b in cheapest[name] if b is not None}
+    if "backbone" in narrowed and backbones:
+        kept = [b for b in _options(space, "backbone") if b in backbones]
+        narrowed = narrowed.narrow("backbone", kept)
+    return _fewer_steps(narrowed, prices, history, limit)
+
+
+def shortened(
+    space: Space, config: Config, prices: Prices, limit: float
+) -> Config | None:
+    """Return a Config, with fewer and smaller steps if need be; None if none fits."""
+    if prices.trial_seconds(config) <= limit:
+        return config
+    for name in THRIFT:
+        if name not in config:
+            continue
+        dimension = space[name]
+        assert isinstance(dimension, Int)
+        forms = [
+            Config.of({**config.to_json(), name: value})
+            for value in range(dimension.low, int(config[name]) + 1)
+        ]
+        if found := _dearest(forms, prices, limit):
+            return found
+        config = forms[0]
+    return None
+
+
+def _fitting(
+    space: Space, method: str, prices: Prices, limit: float
+) -> list[str | None]:
+    """Return the backbones on which some form of a method fits; None for no need."""
+    found: list[str | None] = []
+    plain = space.default(method=method)
+    backbones = _options(space, "backbone") if "backbone" in plain else (None,)
+    for backbone in backbones:
+        values = {} if backbone is None else {"backbone": backbone}
+        config = space.default(method=method, **values)
+        if shortened(space, config, prices, limit) is not None:
+            found.append(backbone)
+    return found
+
+
+def _fewer_steps(space: Space, prices: Prices, history: History, limit: float) -> Space:
+    """Return the space with so many steps at most as a default trial may have."""
+    if "steps" not in space:
+        return space
+    steps = space["steps"]
+    assert isinstance(steps, Int)
+    backbone = probed_backbones(space, history)[0]
+    most = steps.low
+    for method in _options(space, "method"):
+        forms = [
+            space.default(method=method, backbone=backbone, steps=value)
+            for value in range(steps.low, steps.high + 1)
+        ]
+        if is_dear(forms[0]) and (found := _dearest(forms, prices, limit)):
+            most = max(most, int(found["steps"]))
+    return space.narrow("steps", (steps.low, max(most, steps.low + 1)))
+
+
+def _dearest(forms: Sequence[Config], prices: Prices, limit: float) -> Config | None:
+    """Return the last of some Configs of rising cost that fits; None if none does."""
+    fitting = bisect_right(forms, limit, key=prices.trial_seconds)
+    return forms[fitting - 1] if fitting else None
+
+
+def _options(space: Space, name: str) -> Sequence[str]:
+    if name not in space:
+        return ()
+    dimension = space[name]
+    assert isinstance(dimension, Choice)
+    return dimension.options
