@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
@@ -24,10 +23,11 @@ _DRAWS: Mapping[str, tuple[str, ...]] = {
 
 
 class WithoutDrawing(TorchFunctionMode):
-    """Sets initial weights to a constant; every one of them is about to be filled.
+    """Draws no initial weights; every one of them is about to be filled.
 
-    It makes loading faster and leaves the global random state alone. The constants
-    are inside any truncation, for initialisers that draw until a value is.
+    It makes loading faster and leaves the global random state alone. `torch.nn.init`
+    is passed over and its memory never touched; what draws by itself gets a constant
+    that is inside any truncation, for initialisers that draw until a value is.
 
     >>> state = torch.get_rng_state()
     >>> with WithoutDrawing():
@@ -43,12 +43,14 @@ class WithoutDrawing(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Fill where a random draw would fill, and leave all else alone."""
+        """Pass over or fill what would be drawn, and leave all else alone."""
         options = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         if name not in _DRAWS:
             return func(*args, **options)
         tensor: Tensor = args[0] if args else options["tensor"]
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return tensor
         first = [*args[1:2], *(options[key] for key in _DRAWS[name] if key in options)]
         tensor.data.fill_(first[0] if first and _DRAWS[name] else 0.0)
         return tensor
@@ -57,7 +59,11 @@ class WithoutDrawing(TorchFunctionMode):
 def fill(
     module: nn.Module, anatomy: Anatomy, tensors: dict[str, Tensor], card_id: str
 ) -> None:
-    """Copy tensors into a module, each into its place and none left over.
+    """Put tensors into a module, each into its place and none left over.
+
+    Where type and memory layout are the module's, a tensor itself takes the place:
+    weights mapped from a file stay mapped, unread until used, and written to a copy
+    of the page.
 
     Args:
         module: Changed in place.
@@ -82,6 +88,10 @@ def fill(
             f"{len(missing)} missing {sorted(missing)[:3]} and {len(unexpected)} "
             f"unexpected {sorted(unexpected)[:3]}. Correct the card."
         )
+    places: dict[str, Tensor] = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
     for name, tensor in tensors.items():
         if wanted[name].shape != tensor.shape:
             raise CardError(
@@ -89,8 +99,11 @@ def fill(
                 f"{tuple(wanted[name].shape)}, got {tuple(tensor.shape)}. "
                 "Correct the card."
             )
-        with torch.no_grad():
-            wanted[name].copy_(tensor)
+        place = places[name]
+        if (place.dtype, place.stride()) == (tensor.dtype, tensor.stride()):
+            place.data = tensor
+        else:
+            place.data.copy_(tensor)
 
 
 def freeze(module: nn.Module) -> None:

@@ -155,14 +155,14 @@ class Embeddings(nn.Module):
         """Embed token ids of shape [batch, tokens]."""
         out = self.word_embeddings(ids)
         if self._has_segments:
-            out = out + self.token_type_embeddings.weight[0]
+            out = out + self.token_type_embeddings(torch.zeros_like(ids))
         out = out + self.position_embeddings(self._positions(ids))
         embedded: Tensor = self.dropout(self.LayerNorm(out))
         return embedded
 
     def _positions(self, ids: Tensor) -> Tensor:
         if not self._is_offset:
-            return torch.arange(ids.shape[1], device=ids.device)
+            return torch.arange(ids.shape[1], device=ids.device)[None]
         padding = self.word_embeddings.padding_idx or 0
         is_token = ids.ne(padding).long()
         return is_token.cumsum(1) * is_token + padding

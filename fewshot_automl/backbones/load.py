@@ -30,6 +30,10 @@ Loader = Callable[[Card, Path | None], tuple[nn.Module, Anatomy]]
 
 
 def _timm(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
+    from fewshot_automl.backbones import mobilenet
+
+    if mobilenet.is_here(card):
+        return mobilenet.build(card, folder)
     from fewshot_automl.backbones import from_timm
 
     return from_timm.build(card, folder)

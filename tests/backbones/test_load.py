@@ -145,3 +145,33 @@ def test_a_saved_folder_cannot_point_outside(tiny_backbone, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"../x": "0"}))
     with pytest.raises(ExportError, match=r"got a changed \.\./x"):
         load_saved(tmp_path / "saved")
+
+
+def test_weights_stay_mapped_and_the_file_as_it_was(
+    tiny_cards, random_weights, tmp_path
+):
+    card = tiny_cards["tiny-bert"]
+    located = random_weights(card)
+    before = located.weights.read_bytes()
+    backbone = load(card, located)
+    batch = backbone.collate(backbone.preprocess(["good film"]))
+    expected = backbone.features(batch)
+    fork = backbone.fork(1)
+    with torch.no_grad():
+        for parameter in fork.module.parameters():
+            parameter.add_(1.0)
+    del fork
+    assert located.weights.read_bytes() == before
+    again = load(card, located)
+    assert torch.equal(again.features(batch), expected)
+
+
+def test_saves_over_the_folder_it_was_loaded_from(tiny_backbone, tmp_path):
+    backbone = tiny_backbone("tiny-bert")
+    batch = backbone.collate(backbone.preprocess(["good film"]))
+    expected = backbone.features(batch)
+    backbone.save(tmp_path)
+    again = load_saved(tmp_path)
+    again.save(tmp_path)
+    assert torch.equal(again.features(batch), expected)
+    assert torch.equal(load_saved(tmp_path).features(batch), expected)
