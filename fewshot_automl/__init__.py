@@ -61,7 +61,7 @@ _HOMES: Final = {
     "Card": "backbones.card",
     "Choice": "space",
     "Config": "space",
-    "FewShotClassifier": "automl",
+    "FewShotClassifier": "automl.classifier",
     "FewShotError": "errors",
     "Float": "space",
     "Int": "space",

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 from safetensors.numpy import load_file, save_file
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import LinearHead
@@ -74,7 +73,8 @@ class Majority:
 class TermHead:
     """Logistic regression on TF-IDF weights of words and character n-grams."""
 
-    vectorizers: tuple[TfidfVectorizer, ...]
+    vectorizers: tuple[Any, ...]
+    """Of scikit-learn: words and pairs, and character n-grams."""
     head: LinearHead
 
     @property
@@ -164,8 +164,10 @@ class Tfidf:
 
 def _vectorizers(
     terms: Sequence[Sequence[str] | None],
-) -> tuple[TfidfVectorizer, ...]:
+) -> tuple[Any, ...]:
     """Return one vectorizer for words and pairs, one for character n-grams."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     words, characters = terms
     return (
         TfidfVectorizer(
@@ -186,7 +188,7 @@ def _vectorizers(
 
 
 def _weigh(
-    vectorizers: tuple[TfidfVectorizer, ...], texts: list[str]
+    vectorizers: tuple[Any, ...], texts: list[str]
 ) -> Float[np.ndarray, "texts terms"]:
     """Return the weights side by side, dense."""
     return np.hstack([v.transform(texts).toarray() for v in vectorizers])

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from scipy.stats import qmc
 
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 
@@ -31,6 +30,8 @@ def sobol_configs(space: Space, seed: int | list[int], count: int) -> Iterator[C
     if not space.dimensions:
         yield Config.of({})
         return
+    from scipy.stats import qmc  # takes half a second
+
     generator = np.random.default_rng(seed)
     engine = qmc.Sobol(len(space.dimensions), scramble=True, rng=generator)
     for unit in engine.random_base2(max(count - 1, 1).bit_length()):
