@@ -1,6 +1,5 @@
 """Baselines without a backbone: the majority class, and TF-IDF for texts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +12,10 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import LinearHead
 from fewshot_automl.adaptation.method import Fitted, Job, Profile
 from fewshot_automl.adaptation.probe import fit_head
-from fewshot_automl.errors import TrialError
+from fewshot_automl.adaptation.terms import SPLITTERS, Terms
 from fewshot_automl.space import Dimension
 from fewshot_automl.task import MODALITIES, Modality
 
-MAX_TERMS: Final = 20_000
 CHUNK: Final = 512
 
 
@@ -73,8 +71,8 @@ class Majority:
 class TermHead:
     """Logistic regression on TF-IDF weights of words and character n-grams."""
 
-    vectorizers: tuple[Any, ...]
-    """Of scikit-learn: words and pairs, and character n-grams."""
+    terms: tuple[Terms, Terms]
+    """Words and pairs, and character n-grams."""
     head: LinearHead
 
     @property
@@ -89,7 +87,7 @@ class TermHead:
         texts = [str(text) for text in encodings.inputs]
         return np.concatenate(
             [
-                self.head.predict_proba(_weigh(self.vectorizers, texts[i : i + CHUNK]))
+                self.head.predict_proba(_weigh(self.terms, texts[i : i + CHUNK]))
                 for i in range(0, len(texts), CHUNK)
             ]
         )
@@ -97,35 +95,30 @@ class TermHead:
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the arrays; return the terms."""
         frequencies = {
-            f"inverse_frequency_{index}": vectorizer.idf_
-            for index, vectorizer in enumerate(self.vectorizers)
+            f"inverse_frequency_{index}": terms.inverse_frequency
+            for index, terms in enumerate(self.terms)
         }
         save_file({**self.head.arrays(), **frequencies}, folder / "head.safetensors")
-        return {
-            "terms": [
-                vectorizer.get_feature_names_out().tolist()
-                for vectorizer in self.vectorizers
-            ]
-        }
+        return {"terms": [list(terms.terms) for terms in self.terms]}
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "TermHead":
         """Return what `save` wrote."""
         arrays = load_file(folder / "head.safetensors")
-        vectorizers = _vectorizers(state["terms"])
-        for index, vectorizer in enumerate(vectorizers):
-            vectorizer.idf_ = arrays[f"inverse_frequency_{index}"]
-        return cls(vectorizers=vectorizers, head=LinearHead.from_arrays(arrays))
+        words, characters = (
+            Terms(
+                kind=kind,
+                terms=tuple(state["terms"][index]),
+                inverse_frequency=arrays[f"inverse_frequency_{index}"],
+            )
+            for index, kind in enumerate(SPLITTERS)
+        )
+        return cls(terms=(words, characters), head=LinearHead.from_arrays(arrays))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tfidf:
-    """Fits logistic regression to TF-IDF: what a good engineer tries first on texts.
-
-    Source:
-        Salton and Buckley, Inf. Process. Manag. 1988 (log-scaled counts, smoothed
-        inverse document frequency, unit length).
-    """
+    """Fits logistic regression to TF-IDF: what a good engineer tries first on texts."""
 
     name: str = "tfidf"
     needs_backbone: bool = False
@@ -141,16 +134,9 @@ class Tfidf:
     ) -> Fitted:
         """Count terms, weigh them, fit the head."""
         texts = [str(text) for text in train.inputs]
-        vectorizers = _vectorizers((None, None))
-        for vectorizer in vectorizers:
-            try:
-                vectorizer.fit(texts)
-            except ValueError as error:  # no text holds a single word
-                raise TrialError(
-                    f"TF-IDF found no term in the texts: {error}"
-                ) from error
+        terms = (Terms.counted(texts, "words"), Terms.counted(texts, "characters"))
         head = fit_head(
-            _weigh(vectorizers, texts),
+            _weigh(terms, texts),
             labels,
             job.task.classes,
             kind="logistic",
@@ -159,36 +145,11 @@ class Tfidf:
             seed=job.seed,
         )
         assert isinstance(head, LinearHead)
-        return TermHead(vectorizers=vectorizers, head=head)
-
-
-def _vectorizers(
-    terms: Sequence[Sequence[str] | None],
-) -> tuple[Any, ...]:
-    """Return one vectorizer for words and pairs, one for character n-grams."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    words, characters = terms
-    return (
-        TfidfVectorizer(
-            ngram_range=(1, 2),
-            token_pattern=r"(?u)\b\w+\b",  # noqa: S106 - no password
-            sublinear_tf=True,
-            max_features=MAX_TERMS,
-            vocabulary=words,
-        ),
-        TfidfVectorizer(
-            analyzer="char_wb",
-            ngram_range=(3, 4),
-            sublinear_tf=True,
-            max_features=MAX_TERMS,
-            vocabulary=characters,
-        ),
-    )
+        return TermHead(terms=terms, head=head)
 
 
 def _weigh(
-    vectorizers: tuple[Any, ...], texts: list[str]
+    terms: tuple[Terms, Terms], texts: list[str]
 ) -> Float[np.ndarray, "texts terms"]:
-    """Return the weights side by side, dense."""
-    return np.hstack([v.transform(texts).toarray() for v in vectorizers])
+    """Return the weights side by side."""
+    return np.hstack([each.weigh(texts) for each in terms])

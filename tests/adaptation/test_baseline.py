@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from fewshot_automl.adaptation.baseline import Frequencies, Majority, TermHead, Tfidf
 from fewshot_automl.adaptation.encodings import Encodings
@@ -60,17 +59,6 @@ def test_tfidf_round_trip_is_exact(tmp_path):
         again.predict_proba(unseen), model.predict_proba(unseen)
     )
     again.save(tmp_path / "..")  # and once more
-
-
-def test_tfidf_weighs_words_as_sklearn_does():
-    words = TfidfVectorizer(
-        ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True
-    ).fit(TEXTS)
-    ours = fitted(Tfidf()).vectorizers[0]
-    assert (
-        ours.get_feature_names_out().tolist() == words.get_feature_names_out().tolist()
-    )
-    np.testing.assert_allclose(ours.idf_, words.idf_)
 
 
 def test_texts_of_punctuation_alone_fail_in_words():
