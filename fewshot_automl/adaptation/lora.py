@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import ExportError, TrialError
@@ -41,6 +41,46 @@ class LoraSettings:
             raise TrialError(
                 f"LoRA dropout must be in [0, 1), got {self.dropout}. Use 0 or 0.1."
             )
+
+
+class RowDropout(nn.Module):
+    """Drops whole channels of an example: the same ones at each of its positions.
+
+    The mask is drawn before a batch is run and belongs to its rows, so it does not
+    depend on how a batch is padded, cut or put together with others.
+
+    Source:
+        Gal and Ghahramani, NeurIPS 2016 (one mask for all positions).
+    """
+
+    def __init__(self, layer: Any, share: float) -> None:
+        """Take a LoRA layer of peft and the share of its inputs dropped, in [0, 1)."""
+        super().__init__()
+        down = layer.lora_A[ADAPTER_NAME]
+        is_convolution = isinstance(down, nn.Conv2d)
+        self.share = share
+        self.width = down.in_channels if is_convolution else down.in_features
+        self.axis = 1 if is_convolution else -1
+        self.scaling = float(layer.scaling[ADAPTER_NAME])
+        self.mask: Tensor | None = None
+
+    def draw(self, rows: int) -> Tensor:
+        """Return multipliers for the channels of some rows, drawn by torch."""
+        if self.share == 0:
+            return torch.ones((rows, self.width))
+        kept = torch.rand((rows, self.width)) >= self.share
+        return kept.float() / (1 - self.share)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Multiply by the mask in training; return the input otherwise."""
+        if not self.training or self.mask is None:
+            return hidden
+        mask = self.mask.to(hidden)
+        if hidden.shape[0] != mask.shape[0]:  # cut into windows on the way
+            mask = mask.repeat_interleave(hidden.shape[0] // mask.shape[0], dim=0)
+        shape = [1] * hidden.ndim
+        shape[0], shape[self.axis] = mask.shape
+        return hidden * mask.view(shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +123,17 @@ def attach(
     )
     for name, parameter in backbone.module.named_parameters():
         parameter.requires_grad_("lora_" in name)
+    for name in targets:
+        layer: Any = backbone.module.get_submodule(name)
+        layer.lora_dropout[ADAPTER_NAME] = RowDropout(layer, settings.dropout)
     return Adapter(base=base, settings=settings, targets=targets, cut=cut)
+
+
+def without_scaling(module: nn.Module) -> None:
+    """Let LoRA layers add their update as it is; somebody else scales it."""
+    for layer in module.modules():
+        if isinstance(getattr(layer, "scaling", None), dict):
+            layer.scaling[ADAPTER_NAME] = 1.0  # type: ignore[index, operator]
 
 
 def save_adapter(module: nn.Module, adapter: Adapter, folder: Path) -> None:

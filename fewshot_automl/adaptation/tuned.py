@@ -1,13 +1,13 @@
 """Methods that train by steps: the last blocks, LoRA layers, or everything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
@@ -15,19 +15,25 @@ from fewshot_automl.adaptation.heads import LinearHead, Scaling
 from fewshot_automl.adaptation.lora import Adapter, LoraSettings, attach, lora_seed
 from fewshot_automl.adaptation.method import Fitted, Job, Profile, class_weights
 from fewshot_automl.adaptation.probe import HEAD, fit_head, imbalance_dimensions
-from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.adaptation.rows import CohortRows, RowTable, ViewedRows
+from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee
+from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import TrialError
-from fewshot_automl.space import Choice, Dimension
+from fewshot_automl.space import Choice, Config, Dimension
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.space import Int as IntDimension
 from fewshot_automl.task import MODALITIES, Modality
+from fewshot_automl.training import loop
 from fewshot_automl.training.batches import balanced, shuffled
-from fewshot_automl.training.loop import TrainingSettings, train
-from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
+from fewshot_automl.training.cohort import Member, train_together
+from fewshot_automl.training.gradients import Loss
+from fewshot_automl.training.losses import cross_entropies, supervised_contrastives
+from fewshot_automl.training.placement import is_out_of_memory
 from fewshot_automl.training.schedules import SCHEDULES
+from fewshot_automl.training.settings import TrainingSettings
 
 Part = Literal["blocks", "lora", "everything"]
-Loss = Literal["cross_entropy", "contrastive"]
+LossKind = Literal["cross_entropy", "contrastive"]
 
 VIEWS: Final = 4
 """Views of an image under light augmentation: the plain one and three others."""
@@ -88,7 +94,7 @@ class Tuned:
 
     name: str
     part: Part
-    loss: Loss
+    loss: LossKind
     needs_backbone: bool = True
     is_dear: bool = True
     modalities: tuple[Modality, ...] = field(default=MODALITIES)
@@ -100,7 +106,7 @@ class Tuned:
             "lora": (FROZEN, LORA_LEARNING_RATE, *LORA),
             "everything": (FULL_LEARNING_RATE,),
         }
-        loss: dict[Loss, tuple[Dimension, ...]] = {
+        loss: dict[LossKind, tuple[Dimension, ...]] = {
             "cross_entropy": (
                 HEAD_LEARNING_RATE,
                 PROBE_SHARE,
@@ -116,24 +122,174 @@ class Tuned:
         self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
     ) -> Fitted:
         """Fork the backbone, train the fork, fit or finish its head."""
+        everything = np.arange(len(labels))
+        table = self._table(train, job, [job])
+        run = self._run(train, labels, everything, job, table)
+        loop.train(
+            run.trainee,
+            run.rows,
+            torch.from_numpy(labels),
+            self._loss(labels, job),
+            run.sampler,
+            run.settings,
+            job.placement,
+            deadline=job.deadline,
+        )
+        return self._finished(run, train, labels)
+
+    def is_alike(self, backbone: Backbone, one: Config, other: Config) -> bool:
+        """Return whether two of its Configs can be trained in one cohort."""
+        start = _start_of(self.part, one, backbone.depth)
+        is_same = start == _start_of(self.part, other, backbone.depth)
+        return is_same and backbone.stacks(start)
+
+    def fit_together(
+        self,
+        encodings: Encodings,
+        labels: Int[np.ndarray, " examples"],
+        chosen: Sequence[np.ndarray],
+        jobs: Sequence[Job],
+    ) -> list[Fitted | TrialError]:
+        """Fit several times side by side on one device, each as `fit` would alone.
+
+        Args:
+            encodings: All examples.
+            labels: Their class indices.
+            chosen: Of each fit, the places of its examples.
+            jobs: Of each fit; their Configs are alike, see `is_alike`.
+
+        Returns:
+            For each fit its model, or the error that ended it.
+
+        Raises:
+            OutOfTime: If the deadline of the first job passes.
+        """
+        table = self._table(encodings, jobs[0], jobs)
+        try:
+            return self._together(encodings, labels, chosen, jobs, table)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(jobs) == 1:
+                return [TrialError("Out of memory. Use a smaller batch_size.")]
+        half = len(jobs) // 2
+        parts = (slice(None, half), slice(half, None))
+        return [
+            fitted
+            for part in parts
+            for fitted in self.fit_together(encodings, labels, chosen[part], jobs[part])
+        ]
+
+    def _together(
+        self,
+        encodings: Encodings,
+        labels: Int[np.ndarray, " examples"],
+        chosen: Sequence[np.ndarray],
+        jobs: Sequence[Job],
+        table: RowTable,
+    ) -> list[Fitted | TrialError]:
+        trains = [encodings.take(places) for places in chosen]
+        own = [labels[places] for places in chosen]
+        runs = [
+            self._run(*given, table)
+            for given in zip(trains, own, chosen, jobs, strict=True)
+        ]
+        spare = self._run(trains[0], own[0], chosen[0], jobs[0], table).trainee
+        logs = train_together(
+            [
+                Member(
+                    module=run.trainee,
+                    labels=mine,
+                    sampler=run.sampler,
+                    settings=run.settings,
+                )
+                for run, mine in zip(runs, own, strict=True)
+            ],
+            spare.become_skeleton(),
+            CohortRows([run.rows for run in runs]),
+            self._losses(own, jobs),
+            jobs[0].placement,
+            deadline=jobs[0].deadline,
+        )
+        made: list[Fitted | TrialError] = []
+        for log, run, train, mine in zip(logs, runs, trains, own, strict=True):
+            try:
+                if isinstance(log, TrialError):
+                    raise log
+                made.append(self._finished(run, train, mine))
+            except TrialError as error:
+                made.append(error)
+        return made
+
+    def _run(
+        self,
+        train: Encodings,
+        labels: Int[np.ndarray, " examples"],
+        chosen: Int[np.ndarray, " examples"],
+        job: Job,
+        table: RowTable,
+    ) -> "_Run":
+        """Return everything that a fit's training needs."""
         base = train.backbone
-        start = self._start(base, job)
+        start = _start_of(self.part, job.config, base.depth)
         fork, adapter = self._fork(base, start, job)
         head = _torch_head(train, labels, job) if self.loss == "cross_entropy" else None
-        trainee = Trainee(fork, start, head)
+        is_cpu = job.placement.device == "cpu"
+        trainee = Trainee(fork, start, head, saves_padding=is_cpu)
         trainee.to(job.placement.device)
-        _train(trainee, _rows(train, start, job), labels, job, self._loss(labels, job))
-        adapted = Adapted(
-            backbone=fork,
-            head=_IDENTITY if head is None else head.to_head(),
+        settings = _settings(job)
+        size = settings.batch_size
+        return _Run(
+            job=job,
             start=start,
+            trainee=trainee,
+            fork=fork,
             adapter=adapter,
+            rows=ViewedRows(
+                table=table, chosen=chosen, views=_views(job.config), seed=job.seed
+            ),
+            sampler=balanced(labels, size, job.seed)
+            if self.loss == "contrastive"
+            else shuffled(len(labels), size, job.seed),
+            settings=settings,
+        )
+
+    def _table(self, encodings: Encodings, job: Job, jobs: Sequence[Job]) -> RowTable:
+        """Return the rows of all examples, in as many views as any fit asks for."""
+        start = _start_of(self.part, job.config, encodings.backbone.depth)
+        views = max(_views(each.config) for each in jobs)
+        rows = [
+            row
+            for view in range(views)
+            for row in (
+                encodings.rows(view)
+                if start < 0
+                else encodings.activations(start, view)
+            )
+        ]
+        return RowTable(
+            rows=rows,
+            examples=len(encodings),
+            backbone=encodings.backbone,
+            device=job.placement.device,
+        )
+
+    def _finished(
+        self, run: "_Run", train: Encodings, labels: Int[np.ndarray, " examples"]
+    ) -> Adapted:
+        """Return the model of a training that is over."""
+        job, head = run.job, run.trainee.head
+        adapted = Adapted(
+            backbone=run.fork,
+            head=_IDENTITY if head is None else head.to_head(),
+            start=run.start,
+            adapter=run.adapter,
             device=job.placement.device,
         )
         if head is not None:
             return adapted
-        return Adapted(
-            backbone=fork,
+        return replace(
+            adapted,
             head=fit_head(
                 _finite(adapted.features(train)),
                 labels,
@@ -143,17 +299,7 @@ class Tuned:
                 weighting="none",
                 seed=job.seed,
             ),
-            start=start,
-            adapter=adapter,
-            device=job.placement.device,
         )
-
-    def _start(self, base: Backbone, job: Job) -> int:
-        """Return the first block trained; at least one block is."""
-        if self.part == "everything":
-            return -1
-        cut = round(job.config.number("frozen_fraction") * base.depth)
-        return min(cut, base.depth - 1)
 
     def _fork(
         self, base: Backbone, start: int, job: Job
@@ -176,170 +322,117 @@ class Tuned:
         lora_seed(fork.module, job.seed)
         return fork, adapter
 
-    def _loss(self, labels: Int[np.ndarray, " examples"], job: Job) -> "LossFunction":
+    def _loss(self, labels: Int[np.ndarray, " examples"], job: Job) -> Loss:
+        losses = self._losses([labels], [job])
+
+        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+            real = torch.ones_like(labels, dtype=torch.bool)
+            member = torch.zeros(1, dtype=torch.int64)
+            return losses(outputs[None], labels[None], real[None], member)[0]
+
+        return loss
+
+    def _losses(
+        self, labels: Sequence[np.ndarray], jobs: Sequence[Job]
+    ) -> "ContrastiveLosses | ClassLosses":
+        device = jobs[0].placement.device
         if self.loss == "contrastive":
-            return ContrastiveLoss(job.config.number("temperature"))
-        rule = str(job.config.get("class_weights", "none"))
-        weights = class_weights(labels, job.task.classes, rule)
-        return ClassLoss(
-            torch.tensor(weights, dtype=torch.float32, device=job.placement.device),
-            job.config.number("label_smoothing"),
+            values = [job.config.number("temperature") for job in jobs]
+            return ContrastiveLosses(torch.tensor(values, device=device))
+        weights = [
+            class_weights(
+                own, job.task.classes, str(job.config.get("class_weights", "none"))
+            )
+            for own, job in zip(labels, jobs, strict=True)
+        ]
+        smoothing = [job.config.number("label_smoothing") for job in jobs]
+        return ClassLosses(
+            torch.tensor(np.stack(weights), dtype=torch.float32, device=device),
+            torch.tensor(smoothing, device=device),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class ContrastiveLoss:
-    """Supervised contrastive loss at a temperature."""
+class ContrastiveLosses:
+    """Supervised contrastive loss of each slot, at the temperature of each."""
 
-    temperature: float
-    is_balanced: bool = True
+    temperatures: Float[Tensor, " members"]
 
-    def __call__(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of a batch."""
-        return supervised_contrastive(embeddings, labels, self.temperature)
+    def __call__(
+        self,
+        outputs: Float[Tensor, "slots rows width"],
+        labels: Int[Tensor, "slots rows"],
+        real: Bool[Tensor, "slots rows"],
+        members: Int[Tensor, " slots"],
+    ) -> Float[Tensor, " slots"]:
+        """Return each slot's mean loss."""
+        return supervised_contrastives(
+            outputs, labels, real, self.temperatures[members]
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class ClassLoss:
-    """Cross-entropy with class weights and label smoothing."""
+class ClassLosses:
+    """Cross-entropy of each slot, with the class weights and smoothing of each."""
 
-    weights: Tensor
-    smoothing: float
-    is_balanced: bool = False
+    weights: Float[Tensor, "members classes"]
+    smoothing: Float[Tensor, " members"]
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of a batch."""
-        return cross_entropy(
-            logits, labels, class_weights=self.weights, label_smoothing=self.smoothing
+    def __call__(
+        self,
+        outputs: Float[Tensor, "slots rows classes"],
+        labels: Int[Tensor, "slots rows"],
+        real: Bool[Tensor, "slots rows"],
+        members: Int[Tensor, " slots"],
+    ) -> Float[Tensor, " slots"]:
+        """Return each slot's mean loss."""
+        return cross_entropies(
+            outputs,
+            labels,
+            real,
+            label_smoothing=self.smoothing[members],
+            class_weights=self.weights[members],
         )
 
 
-LossFunction = ContrastiveLoss | ClassLoss
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One training, ready to start."""
+
+    job: Job
+    start: int
+    """First block trained, -1 for everything."""
+    trainee: Trainee
+    fork: Backbone
+    adapter: Adapter | None
+    rows: ViewedRows
+    sampler: Iterator[np.ndarray]
+    settings: TrainingSettings
 
 
-class ScaledLinear(nn.Module):
-    """A linear head in torch, acting on scaled features as `LinearHead` does."""
-
-    def __init__(self, head: LinearHead) -> None:
-        super().__init__()
-        self.unit = head.scaling.unit
-        self.register_buffer("center", torch.from_numpy(head.scaling.center.copy()))
-        self.register_buffer("scale", torch.from_numpy(head.scaling.scale.copy()))
-        self.weight = nn.Parameter(torch.from_numpy(head.weight.copy()))
-        self.bias = nn.Parameter(torch.from_numpy(head.bias.copy()))
-
-    def forward(self, features: Float[Tensor, "batch width"]) -> Tensor:
-        """Return logits."""
-        if self.unit:
-            features = nn.functional.normalize(features, dim=-1)
-        scaled = (features - self.get_buffer("center")) / self.get_buffer("scale")
-        return scaled @ self.weight + self.bias
-
-    def to_head(self) -> LinearHead:
-        """Return the head in numpy."""
-
-        def array(value: Tensor) -> np.ndarray:
-            copied: np.ndarray = value.detach().float().cpu().numpy().copy()
-            return copied
-
-        scaling = Scaling(
-            unit=self.unit,
-            center=array(self.get_buffer("center")),
-            scale=array(self.get_buffer("scale")),
-        )
-        return LinearHead(
-            scaling=scaling, weight=array(self.weight), bias=array(self.bias)
-        )
+def _start_of(part: Part, config: Config, depth: int) -> int:
+    """Return the first block trained; at least one block is. -1 is everything."""
+    if part == "everything":
+        return -1
+    return min(round(config.number("frozen_fraction") * depth), depth - 1)
 
 
-class Trainee(nn.Module):
-    """What the training loop sees: batches in, logits or embeddings out."""
-
-    def __init__(self, fork: Backbone, start: int, head: ScaledLinear | None) -> None:
-        super().__init__()
-        self.encoder = fork.module
-        self.head = head
-        self._fork = fork
-        self._start = start
-
-    def forward(self, batch: Tensors) -> Tensor:
-        """Return logits, or embeddings where there is no head."""
-        features = (
-            self._fork.features(batch)
-            if self._start < 0
-            else self._fork.tail(batch, self._start)
-        )
-        return features if self.head is None else self.head(features)
+def _views(config: Config) -> int:
+    return VIEWS if config.get("augmentation", "none") == "light" else 1
 
 
-@dataclass(frozen=True, slots=True)
-class ViewedRows:
-    """Training rows in one or several views, a random one for each example drawn."""
-
-    views: tuple[list[Tensors], ...]
-    backbone: Backbone
-    seed: int
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.views[0])
-
-    def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
-        """Return the collated rows; the views drawn depend on seed and step only."""
-        rng = np.random.default_rng((self.seed, step))
-        drawn = rng.integers(len(self.views), size=len(indices))
-        return self.backbone.collate(
-            [self.views[v][i] for v, i in zip(drawn, indices, strict=True)]
-        )
-
-
-def _rows(train: Encodings, start: int, job: Job) -> ViewedRows:
-    light = job.config.get("augmentation", "none") == "light"
-    views = range(VIEWS if light else 1)
-    return ViewedRows(
-        tuple(
-            train.rows(view) if start < 0 else train.activations(start, view)
-            for view in views
-        ),
-        train.backbone,
-        job.seed,
-    )
-
-
-def _train(
-    trainee: Trainee,
-    rows: ViewedRows,
-    labels: Int[np.ndarray, " examples"],
-    job: Job,
-    loss: LossFunction,
-) -> None:
+def _settings(job: Job) -> TrainingSettings:
     config = job.config
     rate = next(name for name in _RATES if name in config)
-    batch_size = int(config["batch_size"])
-    settings = TrainingSettings(
+    return TrainingSettings(
         steps=int(config["steps"]),
-        batch_size=batch_size,
+        batch_size=int(config["batch_size"]),
         learning_rate=config.number(rate),
         head_learning_rate=float(config.get("head_learning_rate", 0.0)) or None,
         weight_decay=config.number("weight_decay"),
         schedule=config.text("schedule"),
         warmup_fraction=config.number("warmup_fraction"),
         seed=job.seed,
-    )
-    sampler: Iterator[np.ndarray] = (
-        balanced(labels, batch_size, job.seed)
-        if loss.is_balanced
-        else shuffled(len(labels), batch_size, job.seed)
-    )
-    train(
-        trainee,
-        rows,
-        torch.from_numpy(labels),
-        loss,
-        sampler,
-        settings,
-        job.placement,
-        deadline=job.deadline,
     )
 
 

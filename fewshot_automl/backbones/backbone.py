@@ -100,6 +100,14 @@ class Backbone(Protocol):
         """
         ...
 
+    def stacks(self, cut: int) -> bool:
+        """Return whether tails of several forks can run as one, see `training.slots`.
+
+        Every weight after the cut must be used by the layer that holds it and by no
+        other. A cut of -1 asks for the whole network.
+        """
+        ...
+
     def to(self, device: str) -> "Backbone":
         """Move the weights to a device, in place, and return the backbone."""
         ...

@@ -109,6 +109,19 @@ class LoadedBackbone:
             self._check(cut)
         return dataclasses.replace(self, module=twin(self.module, self.anatomy, cut))
 
+    def stacks(self, cut: int) -> bool:
+        """Return whether tails of several forks can run as one, see `training.slots`.
+
+        Not where the network itself holds a weight (positions of a vision
+        transformer) or several blocks read one (relative positions of MPNet).
+        """
+        shared = self.anatomy.shared
+        return all(
+            "." in name and not name.startswith(tuple(f"{path}." for path in shared))
+            for name, _ in self.module.named_parameters()
+            if self.anatomy.is_in_tail(name, cut)
+        )
+
     def to(self, device: str) -> "LoadedBackbone":
         """Move the weights to a device, in place, and return the backbone.
 
@@ -131,10 +144,11 @@ class LoadedBackbone:
                 f"{strange[:3]}. Merge the adapter or save it apart."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{WEIGHTS_FILE}.part"
         save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in state.items()},
-            folder / WEIGHTS_FILE,
+            {name: tensor.cpu().contiguous() for name, tensor in state.items()}, part
         )
+        part.replace(folder / WEIGHTS_FILE)  # ours may be mapped from the file there
         (folder / CARD_FILE).write_text(self.card.to_json(), encoding="utf-8")
         if self.anatomy.config is not None:
             config = json.dumps(dict(self.anatomy.config), indent=2)

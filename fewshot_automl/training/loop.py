@@ -17,7 +17,6 @@ from fewshot_automl.training.settings import TrainingLog, TrainingSettings
 
 __all__ = ["Loss", "Rows", "TrainingLog", "TrainingSettings", "train"]
 
-_CONVERGED_STEPS: Final = 5
 _FORECAST_AFTER: Final = 5
 
 
@@ -78,13 +77,13 @@ def train(
         team=team,
         seed=settings.seed,
     )
-    clock = _Clock(deadline, settings.steps, team)
+    clock = _Clock(deadline, settings.useful_steps, team)
     best = None if validate is None else _Best(module, validate, team)
     losses: list[float] = []
     try:
         module.train()
         with own_randomness(team.device):
-            for step in range(settings.steps):
+            for step in range(settings.useful_steps):
                 clock.check(step)
                 value = gradients.compute(next(sampler), step, optimiser.clear)
                 if not math.isfinite(value):
@@ -97,7 +96,9 @@ def train(
                 losses.append(value)
                 if on_step is not None:
                     on_step(step + 1, value)
-                is_last = step + 1 == settings.steps or _has_converged(losses, settings)
+                is_last = step + 1 == settings.useful_steps or settings.has_converged(
+                    losses
+                )
                 if best is not None and (is_last or _is_due(step + 1, settings)):
                     best.consider(step + 1)
                 if is_last:
@@ -150,11 +151,6 @@ class _Clock:
                 f"Given up after {done} of {self._steps} training steps: the rest "
                 f"needs {needs:.1f} s and {left:.1f} s are left."
             )
-
-
-def _has_converged(losses: list[float], settings: TrainingSettings) -> bool:
-    last = losses[-_CONVERGED_STEPS:]
-    return len(last) == _CONVERGED_STEPS and max(last) < settings.converged_loss
 
 
 def _is_due(done: int, settings: TrainingSettings) -> bool:

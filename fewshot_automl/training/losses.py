@@ -5,7 +5,7 @@ processes included, so no loss has to know that there are several.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -71,3 +71,57 @@ def supervised_contrastive(
         return embeddings.sum() * 0.0
     sums = log_shares.masked_fill(~positives, 0.0).sum(dim=1)
     return -(sums[has_positive] / counts[has_positive]).mean()
+
+
+def cross_entropies(
+    logits: Float[Tensor, "slots examples classes"],
+    labels: Int[Tensor, "slots examples"],
+    real: Bool[Tensor, "slots examples"],
+    *,
+    label_smoothing: Float[Tensor, " slots"],
+    class_weights: Float[Tensor, "slots classes"],
+) -> Float[Tensor, " slots"]:
+    """Return `cross_entropy` of the batch of each slot.
+
+    Args:
+        logits: Unnormalised scores.
+        labels: Class indices.
+        real: False where a batch is filled up to the size of the largest.
+        label_smoothing: That of each slot.
+        class_weights: Those of each slot.
+    """
+    losses = -class_weights.unsqueeze(1) * logits.log_softmax(dim=-1)
+    own = losses.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    share = label_smoothing.unsqueeze(1)
+    each = (1 - share) * own + share * losses.mean(dim=-1)
+    return each.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1)
+
+
+def supervised_contrastives(
+    embeddings: Float[Tensor, "slots examples width"],
+    labels: Int[Tensor, "slots examples"],
+    real: Bool[Tensor, "slots examples"],
+    temperature: Float[Tensor, " slots"],
+) -> Float[Tensor, " slots"]:
+    """Return `supervised_contrastive` of the batch of each slot.
+
+    Args:
+        embeddings: Vectors of any length; they are normalised here.
+        labels: Class indices.
+        real: False where a batch is filled up to the size of the largest.
+        temperature: That of each slot.
+    """
+    directions = functional.normalize(embeddings, dim=-1)
+    itself = torch.eye(labels.shape[1], dtype=torch.bool, device=labels.device)
+    cosines = directions @ directions.mT / temperature.view(-1, 1, 1)
+    others = real.unsqueeze(1) & ~itself
+    # A row of a batch of one has no others: its share is never read, but must be one.
+    log_shares = cosines - cosines.masked_fill(~others, -1e9).logsumexp(
+        dim=-1, keepdim=True
+    )
+    positives = (labels.unsqueeze(2) == labels.unsqueeze(1)) & others
+    positives = positives & real.unsqueeze(2)
+    counts = positives.sum(dim=-1)
+    sums = log_shares.masked_fill(~positives, 0.0).sum(dim=-1)
+    means = sums / counts.clamp(min=1)
+    return -means.sum(dim=-1) / (counts > 0).sum(dim=-1).clamp(min=1)

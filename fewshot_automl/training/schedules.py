@@ -1,5 +1,6 @@
 """How the learning rate moves through a run: multipliers of its peak."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -85,3 +86,30 @@ SCHEDULES: Final[Mapping[str, Schedule]] = MappingProxyType(
     }
 )
 """Every schedule by its name."""
+
+
+IDLE_SHARE: Final = 0.01
+"""Of all learning rates of a run; what its last steps share below this is not worth
+making them."""
+
+
+@functools.cache
+def useful_steps(schedule: str, steps: int, warmup_fraction: float) -> int:
+    """Return after how many steps of a run the rest changes nothing to speak of.
+
+    A schedule that falls to 0 ends in steps whose learning rates together are below
+    `IDLE_SHARE` of the run's; they cost as much as any others.
+
+    >>> useful_steps("constant", 40, 0.1), useful_steps("one_cycle", 40, 0.1)
+    (40, 34)
+    """
+    rate = SCHEDULES[schedule]
+    rates = [rate(step, steps, warmup_fraction) for step in range(steps)]
+    left = IDLE_SHARE * sum(rates)
+    useful = steps
+    while useful > 1 and rates[useful - 1] < max(rates) / 10:
+        left -= rates[useful - 1]
+        if left < 0:
+            break
+        useful -= 1
+    return useful

@@ -1,10 +1,15 @@
 """What a run is told and what it tells afterwards."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fewshot_automl.errors import ShapeError, unknown_name
-from fewshot_automl.training.schedules import SCHEDULES
+from fewshot_automl.training.schedules import SCHEDULES, useful_steps
+
+CONVERGED_STEPS: Final = 5
+"""Steps in a row whose loss must be small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,16 @@ class TrainingSettings:
             raise unknown_name(
                 "schedule", self.schedule, SCHEDULES, "training.schedules.SCHEDULES"
             )
+
+    @property
+    def useful_steps(self) -> int:
+        """Return how many of the steps are made: idle ones at the end are not."""
+        return useful_steps(self.schedule, self.steps, self.warmup_fraction)
+
+    def has_converged(self, losses: Sequence[float]) -> bool:
+        """Return whether a run with these losses may end early."""
+        last = losses[-CONVERGED_STEPS:]
+        return len(last) == CONVERGED_STEPS and max(last) < self.converged_loss
 
 
 def _require(name: str, value: object, is_allowed: bool, allowed: str) -> None:
