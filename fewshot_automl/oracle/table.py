@@ -1,12 +1,32 @@
 """The table of oracles."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from fewshot_automl.errors import unknown_name
-from fewshot_automl.oracle.oracle import Oracle
+from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.oracle.sobol import SobolOracle
+from fewshot_automl.space import Config, Space
+
+
+@dataclass(slots=True)
+class WhenAsked:
+    """Stands for an oracle that is made, and its libraries imported, when asked."""
+
+    make: Callable[[], Oracle]
+    """Makes it."""
+    made: Oracle | None = None
+    """The oracle, once it was asked."""
+
+    def suggest(
+        self, space: Space, history: History, n: int, seed: int
+    ) -> list[Config]:
+        """Return what the oracle suggests."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made.suggest(space, history, n, seed)
 
 
 def _gp() -> Oracle:
@@ -17,7 +37,7 @@ def _gp() -> Oracle:
 
 
 ORACLES: Final[Mapping[str, Callable[[], Oracle]]] = {
-    "gp": _gp,
+    "gp": lambda: WhenAsked(_gp),
     "sobol": SobolOracle,
     "random": RandomOracle,
 }
