@@ -10,9 +10,10 @@ from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.trial.design import (
-    SHORTER_RUNGS,
     dear_defaults,
     dear_space,
+    is_shorter,
+    probed_backbones,
     rung_zero,
 )
 from fewshot_automl.trial.forecast import Forecast
@@ -79,33 +80,57 @@ class Opening:
     def _dear(self, history: History, tried: set[Config]) -> list[Config]:
         """Return the forms of the dear defaults that keep to the plan.
 
-        Those that are only shorter come before those that train less of a backbone.
         Where none of any fits, the cheapest come until one was tried: a forecast may
         be wrong, and time that is left over buys nothing.
         """
         limit = self.plan.dear_seconds
         ladders = [
-            ladder
-            for ladder in dear_defaults(self.space, history, self.plan.dear_backbones)
-            if tried.isdisjoint(ladder)
+            ladder for ladder in self._ladders(history) if tried.isdisjoint(ladder)
         ]
         prices = self.forecast.after(history)
         payable = [
             config
-            for rungs in (slice(None, SHORTER_RUNGS), slice(SHORTER_RUNGS, None))
             for ladder in ladders
-            for config in ladder[rungs]
+            for config in ladder
             if limit is None or prices.trial_seconds(config) <= limit
         ]
         if not payable and not any(is_dear(config) for config in tried):
             payable = [ladder[-1] for ladder in ladders]
         return payable
 
+    def _ladders(self, history: History) -> list[list[Config]]:
+        """Return the dear defaults on the best backbones that can be paid for.
+
+        A backbone that can only be trained by less of it than the others makes room
+        for the next best; if there is none other, it is better than nothing.
+        """
+        examples = self.forecast.workload.examples
+        ranked = probed_backbones(self.space, history)
+        whole = [name for name in ranked if self._is_payable(name, history)]
+        chosen = (whole or ranked)[: self.plan.dear_backbones]
+        return dear_defaults(self.space, chosen, examples)
+
+    def _is_payable(self, backbone: str, history: History) -> bool:
+        """Return whether some dear default that is only shorter keeps to the plan.
+
+        Those that were tried did, or the opening would start over elsewhere.
+        """
+        limit = self.plan.dear_seconds
+        prices = self.forecast.after(history)
+        tried = {config for config, _ in history}
+        examples = self.forecast.workload.examples
+        return limit is None or any(
+            config in tried or prices.trial_seconds(config) <= limit
+            for ladder in dear_defaults(self.space, [backbone], examples)
+            for config in ladder
+            if is_shorter(config, ladder)
+        )
+
     def _sobol(self, history: History) -> list[Config]:
         """Return the next of a few space-filling Configs of the dear methods."""
         narrowed = dear_space(self.space)
         done = sum(is_dear(config) for config, _ in history)
-        defaults = len(dear_defaults(self.space, history, self.plan.dear_backbones))
+        defaults = len(self._ladders(history))
         if narrowed is None or done >= defaults + self.plan.space_filling:
             return []
         limit = self.plan.dear_seconds

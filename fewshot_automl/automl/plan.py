@@ -20,12 +20,18 @@ RUNG_ZERO_SHARE: Final = 0.3
 """Of the time for trials, at most, for quick methods on the planned backbones."""
 SLACK: Final = 1.3
 """Of a forecast, where being wrong would cost more than time."""
-MODEST_SHARE: Final = 1 / 8
-"""Of the time for dear trials, that any one of them may take; "once in eight" leaves
-room to compare."""
-BOLD_SHARE: Final = 1 / 4
-"""The same where the reference trial would not fit otherwise; four is the least that
-can be called a comparison."""
+MODEST_TRIALS: Final = 8
+"""Dear trials that fit their time if each takes the most it may; this many, and
+one more for every `MORE_SECONDS` of it."""
+MORE_SECONDS: Final = 200.0
+SEVERAL_SHARE: Final = 1 / 4
+"""The same for a reference trial of which several are to be compared."""
+BOLD_SHARE: Final = 1 / 2
+"""The same where several do not fit in any form."""
+HEADS_SECONDS: Final = 0.5
+"""Of all heads that rung 0 fits on one backbone."""
+LEAST_SECONDS: Final = 0.5
+"""Of a dear trial, for counting how many to expect."""
 REPEATS: Final = 5
 """Of the folds of quick trials, at most."""
 HASTY_SECONDS: Final = 45.0
@@ -51,7 +57,7 @@ class Plan:
     """What a study decides once, from its size, its machine and its budget.
 
     >>> print(Plan(budget_seconds=None, backbones=("minilm-l6",)))
-    1 backbone in rung 0, 4 folds, dear trials of any length on the best 2, blend of 3
+    1 backbone in rung 0, 4 folds, dear trials of any length on the best 2, a blend of 3
     """
 
     budget_seconds: float | None
@@ -61,11 +67,12 @@ class Plan:
     backbones: tuple[str, ...] = ()
     """Those that are probed first, in this order."""
     rung_zero_seconds: float | None = None
-    """For quick methods on them; None without limit."""
+    """Expected for quick methods on them; None without limit."""
     dear_seconds: float | None = None
     """Most for one trial that trains by steps; None without limit."""
     dear_trials: int | None = None
-    """How many of those are expected; None where nobody can tell."""
+    """How many of those are expected; None where nobody can tell, 0 with no limit of
+    seconds where the space has none."""
     dear_backbones: int = 2
     """Backbones on which each dear method is tried with default values."""
     space_filling: int = 4
@@ -108,23 +115,23 @@ class Plan:
         known = len(self.backbones)
         parts = [f"{known} backbone{'' if known == 1 else 's'} in rung 0"]
         if self.rung_zero_seconds is not None:
-            parts[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
+            parts[0] += f" (about {self.rung_zero_seconds:.0f} s)"
         folds = f"{self.splits.folds} folds"
         if self.splits.dear_repeats > 1:
             folds += ", twice for dear trials"
         parts.append(folds)
-        if self.dear_seconds is None:
+        if self.dear_seconds is None and self.dear_trials is None:
             parts.append(f"dear trials of any length on the best {self.dear_backbones}")
-        elif self.dear_trials == 0:
+        elif self.dear_seconds is not None and self.dear_trials == 0:
             parts.append("no time for dear trials")
-        else:
+        elif self.dear_seconds is not None:
             parts.append(
                 f"about {self.dear_trials} dear trials of at most "
                 f"{self.dear_seconds:.0f} s"
             )
-        blend = f"blend of {self.members}" if self.members > 1 else "one model"
+        blend = f"a blend of {self.members}" if self.members > 1 else "one model"
         if self.final_seconds is not None:
-            blend = f"{self.final_seconds:.0f} s for a {blend}"
+            blend = f"{self.final_seconds:.0f} s for {blend}"
         return ", ".join([*parts, blend])
 
 
@@ -175,19 +182,19 @@ def draw_plan(situation: Situation) -> Plan:
     # The model is one more fit of what the trials were, so it shares their time.
     splits = situation.splits or _splits(situation, fit_seconds, dear_time)
     fits = splits.folds * splits.dear_repeats
-    room = dear_time / (fits * SLACK * fit_seconds) if fit_seconds else 0.0
-    share = min(max(1 / room if room else 1.0, MODEST_SHARE), BOLD_SHARE)
-    limit = share * dear_time
-    dear_trials = _trials(prices, situation.reference, fits, limit, dear_time)
+    costs = [fits * prices.refit_seconds(config) for config in situation.reference]
+    limit = _dear_seconds(costs, dear_time)
+    fitting = [cost for cost in costs if cost <= limit]
+    dear_trials = int(dear_time / max(fitting[0], LEAST_SECONDS)) if fitting else 0
     final += min(fit_seconds, limit / fits)
     return Plan(
         budget_seconds=budget,
         splits=splits,
         backbones=names,
         rung_zero_seconds=rung_zero,
-        dear_seconds=limit,
+        dear_seconds=limit if situation.reference else None,
         dear_trials=dear_trials,
-        dear_backbones=1 + (dear_trials >= 4) + (dear_trials >= 40),
+        dear_backbones=1 + (dear_trials >= 4) + (dear_trials >= 60),
         space_filling=min(dear_trials // 6, 8),
         final_seconds=final,
         members=situation.members or (3 if left < LONG_SECONDS else 5),
@@ -201,6 +208,7 @@ def _unlimited(situation: Situation) -> Plan:
         budget_seconds=None,
         splits=situation.splits or Splits(),
         backbones=tuple(_by_cost(Forecast(workload=situation.workload).after(()))),
+        dear_trials=None if situation.reference else 0,
         members=situation.members or 3,
         rate=situation.workload.rate,
     )
@@ -209,7 +217,8 @@ def _unlimited(situation: Situation) -> Plan:
 def _by_cost(prices: Prices) -> dict[str, float]:
     """Return what each backbone costs to try, the cheapest first."""
     costs = {
-        card.id: prices.embedding_seconds(card.id) for card in prices.workload.cards
+        card.id: prices.embedding_seconds(card.id) + HEADS_SECONDS
+        for card in prices.workload.cards
     }
     return dict(sorted(costs.items(), key=lambda pair: pair[1]))
 
@@ -226,7 +235,7 @@ def _backbones(prices: Prices, seconds: float) -> tuple[tuple[str, ...], float]:
         fits = sum(chosen.values()) + costs[name] <= seconds
         if name not in chosen and (fits or not chosen):
             chosen[name] = costs[name]
-    return tuple(name for name in costs if name in chosen), sum(chosen.values())
+    return tuple(name for name in costs if name in chosen), sum(chosen.values(), 0.0)
 
 
 def _fit_seconds(prices: Prices, reference: Sequence[Config]) -> float:
@@ -252,14 +261,19 @@ def _splits(situation: Situation, fit_seconds: float, dear_time: float) -> Split
     )
 
 
-def _trials(
-    prices: Prices,
-    reference: Sequence[Config],
-    fits: int,
-    limit: float,
-    dear_time: float,
-) -> int:
-    """Return how many dear trials to expect: of the best form that keeps the limit."""
-    costs = [fits * prices.refit_seconds(config) for config in reference]
-    fitting = [cost for cost in costs if cost <= limit]
-    return int(dear_time / max(fitting[0], 0.5)) if fitting else 0
+def _dear_seconds(costs: Sequence[float], dear_time: float) -> float:
+    """Return the most that one dear trial may take.
+
+    Enough for the best form of the reference of which several fit; else of which two
+    do; else half of the time, for a forecast may be wrong. More if there is much time.
+
+    Args:
+        costs: Of the forms of the reference, the best first.
+        dear_time: For all dear trials.
+    """
+    modest = dear_time / (MODEST_TRIALS + dear_time / MORE_SECONDS)
+    for share in (SEVERAL_SHARE, BOLD_SHARE):
+        fitting = [SLACK * cost for cost in costs if SLACK * cost <= share * dear_time]
+        if fitting:
+            return max(modest, fitting[0])
+    return BOLD_SHARE * dear_time

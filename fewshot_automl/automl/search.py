@@ -199,7 +199,7 @@ def prepare(
         ledger,
         Situation(
             workload=workload,
-            reference=tuple(reference_ladder(space)),
+            reference=tuple(reference_ladder(space, len(posed.labelled))),
             budget_seconds=budget_seconds,
             spent_seconds=budget.used(time.monotonic()),
             tested=0 if posed.test is None else len(posed.test),

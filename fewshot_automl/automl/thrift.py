@@ -13,6 +13,8 @@ from fewshot_automl.trial.workload import is_dear
 
 THRIFT: Final = ("steps", "batch_size")
 """Dimensions that are lowered in a suggestion that is too dear."""
+QUICK_SECONDS: Final = 2.0
+"""Always granted to a trial, lest a plan without dear trials forbid quick ones."""
 USED_SHARE: Final = 0.9
 """Of the time left that a trial may be expected to take."""
 
@@ -43,7 +45,7 @@ class Thrifty:
         prices = self.forecast.after(history)
         limit = USED_SHARE * self.seconds_left(history)
         if self.dear_seconds is not None:
-            limit = min(limit, self.dear_seconds)
+            limit = min(limit, max(self.dear_seconds, QUICK_SECONDS))
         narrowed = affordable_space(space, prices, history, limit)
         if narrowed is None:
             return []
@@ -91,10 +93,7 @@ def shortened(
             continue
         dimension = space[name]
         assert isinstance(dimension, Int)
-        forms = [
-            Config.of({**config.to_json(), name: value})
-            for value in range(dimension.low, int(config[name]) + 1)
-        ]
+        forms = _forms(config, dimension, int(config[name]))
         if found := _dearest(forms, prices, limit):
             return found
         config = forms[0]
@@ -125,13 +124,21 @@ def _fewer_steps(space: Space, prices: Prices, history: History, limit: float) -
     backbone = probed_backbones(space, history)[0]
     most = steps.low
     for method in _options(space, "method"):
-        forms = [
-            space.default(method=method, backbone=backbone, steps=value)
-            for value in range(steps.low, steps.high + 1)
-        ]
-        if is_dear(forms[0]) and (found := _dearest(forms, prices, limit)):
+        plain = space.default(method=method, backbone=backbone)
+        if not is_dear(plain):
+            continue
+        forms = _forms(plain, steps, steps.high)
+        if found := _dearest(forms, prices, limit):
             most = max(most, int(found["steps"]))
     return space.narrow("steps", (steps.low, max(most, steps.low + 1)))
+
+
+def _forms(config: Config, dimension: Int, high: int) -> list[Config]:
+    """Return a Config with every value of a dimension up to one."""
+    return [
+        Config.of({**config.to_json(), dimension.name: value})
+        for value in range(dimension.low, high + 1)
+    ]
 
 
 def _dearest(forms: Sequence[Config], prices: Prices, limit: float) -> Config | None:

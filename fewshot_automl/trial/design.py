@@ -14,8 +14,6 @@ from fewshot_automl.trial.workload import is_dear
 
 History = Sequence[tuple[Config, Outcome]]
 
-DEAR_BACKBONES: Final = 2
-"""Backbones, best probe first, whose dear methods are tried with default values."""
 DEAR_ORDER: Final[tuple[str, ...]] = ("contrastive", "partial_freeze")
 """Dear methods that come first: both losses on whole blocks. LoRA costs as much and
 trains less; where two trials are all that fits, these differ most."""
@@ -26,13 +24,16 @@ LADDER: Final = (
     (0.5, 40, 32),
     (0.5, 40, 16),
     (0.5, 20, 16),
-    (0.75, 20, 16),
-    (0.9, 10, 16),
+    (0.5, 10, 16),
+    (0.75, 10, 16),
 )
 """Frozen fraction, steps and batch size, from what we would do with time to what is
-quick. LADDERNOTE"""
-SHORTER_RUNGS: Final = 3
-"""Rungs of the ladder, from the first on, that train as much of the backbone."""
+quick. Fewer and smaller steps cost little accuracy, fewer blocks
+cost much: LADDERNOTE"""
+SHORTER_RUNGS: Final = 4
+"""Rungs, from the first on, that train as much of the backbone."""
+VISITS: Final = 10
+"""Times that a training should see each example; more was no better."""
 FIRST_HEADS: Final = ("logistic", "lda")
 LAST_HEAD: Final = "rbf"
 PRIOR_WEIGHT: Final = 0.02
@@ -143,41 +144,58 @@ def rung_zero(space: Space, backbones: Sequence[str], history: History) -> list[
 
 
 def dear_defaults(
-    space: Space, history: History, backbones: int = DEAR_BACKBONES
+    space: Space, backbones: Sequence[str], examples: int
 ) -> list[list[Config]]:
-    """Return the dear methods at default values on the best-probed backbones.
+    """Return the dear methods at default values on some backbones.
 
-    The first two methods on each backbone, then the others. Each entry is a ladder of
-    the same Config at falling cost (fewer and smaller steps, then more frozen); the
-    first that can be afforded is the one to try.
+    Each method on every backbone before the next, the methods of `DEAR_ORDER` first.
+    Each entry is a ladder of the same Config at falling cost; the first that can be
+    afforded is the one to try.
 
     Args:
         space: From `space_for`.
-        history: Trials so far.
-        backbones: How many of the best.
+        backbones: The most promising first.
+        examples: How many are labelled.
     """
-    names = [name for name in _options(space, "method") if METHODS[name].is_dear]
-    first = [name for name in DEAR_ORDER if name in names]
-    ranked = probed_backbones(space, history)[:backbones]
-    pairs = [(name, backbone) for backbone in ranked for name in first]
-    pairs += [(n, backbone) for n in names if n not in first for backbone in ranked]
-    return [_ladder(space, name, backbone) for name, backbone in pairs]
+    names = _dear_names(space)
+    return [
+        _ladder(space, name, backbone, examples)
+        for name in names
+        for backbone in backbones
+    ]
 
 
-def reference_ladder(space: Space) -> list[Config]:
+def reference_ladder(space: Space, examples: int) -> list[Config]:
     """Return the forms of the first dear default on the space's default backbone.
 
     Empty if the space has no method that trains by steps.
     """
-    names = [name for name in _options(space, "method") if METHODS[name].is_dear]
+    names = _dear_names(space)
     if not names:
         return []
-    first = next((name for name in DEAR_ORDER if name in names), names[0])
-    backbone = space.default(method=first).text("backbone")
-    return _ladder(space, first, backbone)
+    backbone = space.default(method=names[0]).text("backbone")
+    return _ladder(space, names[0], backbone, examples)
 
 
-def _ladder(space: Space, method: str, backbone: str) -> list[Config]:
+def _dear_names(space: Space) -> list[str]:
+    options = _options(space, "method")
+    names = [name for name, row in METHODS.items() if row.is_dear and name in options]
+    first = [name for name in DEAR_ORDER if name in names]
+    return first + [name for name in names if name not in first]
+
+
+def is_shorter(config: Config, ladder: Sequence[Config]) -> bool:
+    """Return whether a rung trains as much of the backbone as the first of its ladder.
+
+    It may do so in fewer and smaller steps.
+    """
+    share = "frozen_fraction"
+    return config.get(share, 0.0) == ladder[0].get(share, 0.0)
+
+
+def _ladder(space: Space, method: str, backbone: str, examples: int) -> list[Config]:
+    enough = [steps * batch >= VISITS * examples for _, steps, batch in LADDER]
+    start = max(enough[:SHORTER_RUNGS].count(True) - 1, 0)
     rungs = [
         space.default(
             method=method,
@@ -188,7 +206,7 @@ def _ladder(space: Space, method: str, backbone: str) -> list[Config]:
                 if name in space and space[name].contains(value)
             },
         )
-        for values in LADDER
+        for values in LADDER[start:]
     ]
     return list(dict.fromkeys(rungs))
 

@@ -28,7 +28,7 @@ WEIGHTS_A_SECOND: Final = 1e8
 """Parameters that are read and checked in a second."""
 STEP_SECONDS: Final = 0.005
 """Of one training step, whatever its size."""
-HEAD_SECONDS: Final = 0.05
+HEAD_SECONDS: Final = 0.01
 """Of fitting one head."""
 TOKENS_PER_CHARACTER: Final = 0.25
 BLOCK_PASSES: Final = 3.0

@@ -9,11 +9,12 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import When
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import (
-    DEAR_BACKBONES,
-    LADDER,
+    DEAR_ORDER,
     dear_defaults,
     is_dear,
+    is_shorter,
     probed_backbones,
+    reference_ladder,
     rung_zero,
     space_for,
 )
@@ -138,28 +139,47 @@ def test_backbones_rank_by_their_best_quick_score(space):
 
 
 def test_dear_defaults_are_ladders_of_falling_cost(space):
-    history = [
-        (space.default(method="probe", backbone=name), done(score))
-        for name, score in (
-            ("tiny-mpnet", 0.9),
-            ("tiny-roberta", 0.6),
-            ("tiny-bert", 0.1),
-        )
-    ]
-    ladders = dear_defaults(space, history)
+    names = ("tiny-mpnet", "tiny-roberta")
+    ladders = dear_defaults(space, names, examples=48)
     heads = [(r[0].text("method"), r[0].text("backbone")) for r in ladders]
-    assert heads == [
-        (name, backbone)
-        for name in DEAR
-        for backbone in ("tiny-mpnet", "tiny-roberta")[:DEAR_BACKBONES]
-    ]
+    assert set(heads) == {(name, backbone) for name in DEAR for backbone in names}
+    assert heads[:4] == [(name, b) for name in DEAR_ORDER for b in names]
     for ladder in ladders:
-        assert len(set(ladder)) == len(ladder)
+        assert len(set(ladder)) == len(ladder) > 1
         for config in ladder:
             space.validate(config)
-        if "frozen_fraction" in ladder[0]:
-            assert [(c["frozen_fraction"], c["steps"]) for c in ladder] == list(LADDER)
+        draws = [int(c["steps"]) * int(c["batch_size"]) for c in ladder]
+        assert draws == sorted(draws, reverse=True)
         assert len({(c.text("method"), c.text("backbone")) for c in ladder}) == 1
+
+
+@pytest.mark.parametrize(
+    ("examples", "first"), [(1000, (40, 32)), (48, (40, 16)), (10, (10, 16))]
+)
+def test_few_examples_need_few_steps(space, examples, first):
+    ladder = dear_defaults(space, ["tiny-bert"], examples)[0]
+    assert (ladder[0]["steps"], ladder[0]["batch_size"]) == first
+
+
+def test_only_rungs_that_train_as_much_are_shorter(space):
+    ladder = dear_defaults(space, ["tiny-bert"], examples=1000)[0]
+    assert [is_shorter(config, ladder) for config in ladder] == [True] * 4 + [False]
+
+
+def test_ladders_keep_to_a_narrowed_space(space):
+    narrowed = space.narrow("steps", (60, 100)).narrow("frozen_fraction", (0.1, 0.3))
+    for ladder in dear_defaults(narrowed, ["tiny-bert"], examples=48):
+        for config in ladder:
+            narrowed.validate(config)
+
+
+def test_the_reference_is_the_first_dear_method_on_the_default_backbone(space, cards):
+    ladder = reference_ladder(space, 48)
+    assert ladder == dear_defaults(space, [space["backbone"].default], 48)[0]
+    assert reference_ladder(space_for(profile(), cards, ["probe"]), 48) == []
+    assert reference_ladder(space_for(profile(), []), 48) == []
+    (other, *_) = reference_ladder(space_for(profile(), cards, ["full", "lora"]), 48)
+    assert other.text("method") == "lora"
 
 
 def test_methods_that_disagree_about_a_dimension_are_refused(cards, monkeypatch):

@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import pytest
+
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.automl.opening import Opening
+from fewshot_automl.automl.plan import Situation, draw_plan
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.task import Task
+from fewshot_automl.trial.design import is_dear, reference_ladder, space_for
+from fewshot_automl.trial.forecast import Forecast
+from fewshot_automl.trial.workload import Workload
+
+NAMES = ("minilm-l3", "minilm-l6", "mpnet-base")
+TASK = Task(
+    modality="text", target="multiclass", class_names=("a", "b", "c", "d", "e", "f")
+)
+
+
+def opening_for(seconds, rate=1.2e11, methods=None):
+    zoo = Zoo.known()
+    cards = tuple(zoo[name] for name in NAMES)
+    space = space_for(Profile(task=TASK, class_counts=(8,) * 6), cards, methods)
+    workload = Workload(cards=cards, examples=48, characters=50.0, rate=rate)
+    plan = draw_plan(
+        Situation(
+            workload=workload,
+            reference=tuple(reference_ladder(space, 48)),
+            budget_seconds=seconds,
+            spent_seconds=4.0,
+        )
+    )
+    workload = replace(workload, quick_fits=12, dear_fits=plan.splits.folds)
+    return Opening(space=space, forecast=Forecast(workload=workload), plan=plan)
+
+
+def lived(opening, slower=1.0, most=200, score=None):
+    """Return the trials of an opening, each as dear as `slower` times arithmetic."""
+    history = []
+    while len(history) < most:
+        tried = {config for config, _ in history}
+        left = [config for config in opening(history) if config not in tried]
+        if not left:
+            break
+        fits = opening.forecast.workload.fits(left[0])
+        plain = Forecast(workload=opening.forecast.workload)
+        seen = [(config, Outcome(status="running")) for config, _ in history]
+        seconds = slower * plain.after(seen).trial_seconds(left[0])
+        mean = score(left[0]) if score else 0.5
+        outcome = Outcome(
+            status="done", mean=mean, scores=(mean,) * fits, cost_seconds=seconds
+        )
+        history.append((left[0], outcome))
+    return history
+
+
+def backbones(history, dear):
+    return [
+        c.text("backbone") for c, _ in history if is_dear(c) == dear and "backbone" in c
+    ]
+
+
+def test_quick_methods_on_every_planned_backbone_come_first():
+    opening = opening_for(120.0)
+    history = lived(opening)
+    quick = [is_dear(config) for config, _ in history].index(True)
+    assert set(backbones(history[:quick], dear=False)) == set(NAMES)
+    assert not any(not is_dear(config) for config, _ in history[quick:])
+
+
+def test_no_new_backbone_is_begun_where_rung_zero_runs_late():
+    history = lived(opening_for(60.0), slower=8.0, most=30)
+    probed = set(backbones(history, dear=False))
+    assert "minilm-l3" in probed
+    assert "mpnet-base" not in probed
+
+
+def test_both_losses_come_before_the_other_dear_methods():
+    history = lived(opening_for(600.0))
+    methods = [c.text("method") for c, _ in history if is_dear(c)]
+    assert set(methods[:4]) == {"contrastive", "partial_freeze"}
+
+
+def test_a_study_of_sixty_seconds_trains_half_of_a_backbone_first():
+    history = lived(opening_for(60.0), most=13)
+    first = next(config for config, _ in history if is_dear(config))
+    assert first.text("method") == "contrastive"
+    assert first["frozen_fraction"] == 0.5
+
+
+def test_no_dear_trial_is_dearer_than_planned():
+    for seconds in (30.0, 60.0, 300.0):
+        for slower in (0.5, 3.0):
+            opening = opening_for(seconds)
+            seen = []
+            for config, outcome in lived(opening, slower):
+                if is_dear(config) and any(is_dear(c) for c, _ in seen):
+                    prices = opening.forecast.after(seen)
+                    assert prices.trial_seconds(config) <= opening.plan.dear_seconds
+                seen.append((config, outcome))
+
+
+def test_a_backbone_too_dear_to_train_makes_room_for_the_next():
+    """The largest probes best, and a slow machine cannot train it within the plan."""
+    score = {"minilm-l3": 0.5, "minilm-l6": 0.6, "mpnet-base": 0.9}
+    history = lived(
+        opening_for(120.0, rate=2e10),
+        score=lambda c: score.get(str(c.get("backbone", "")), 0.1),
+    )
+    assert backbones(history, dear=True)[0] == "minilm-l6"
+
+
+def test_one_dear_trial_is_tried_where_the_forecast_says_none_fits():
+    opening = opening_for(60.0, rate=2e9)
+    history = lived(opening, most=40)
+    assert sum(is_dear(config) for config, _ in history) >= 1
+
+
+def test_the_opening_ends():
+    for seconds in (30.0, 600.0):
+        opening = opening_for(seconds)
+        history = lived(opening)
+        assert len(history) < 200
+        assert len({config for config, _ in history}) == len(history)
+
+
+@pytest.mark.parametrize("methods", [["majority"], ["probe"], ["lora"]])
+def test_any_choice_of_methods_has_an_opening(methods):
+    history = lived(opening_for(120.0, methods=methods))
+    assert {config.text("method") for config, _ in history} == set(methods)
+
+
+def test_without_a_limit_everything_is_tried():
+    opening = opening_for(None)
+    history = lived(opening)
+    assert set(backbones(history, dear=True)) >= set(
+        backbones(history, dear=False)[-1:]
+    )
+    assert len(set(backbones(history, dear=False))) == len(NAMES)

@@ -1,0 +1,140 @@
+import pytest
+
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.automl.thrift import Thrifty, affordable_space, shortened
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.oracle.sobol import SobolOracle
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config
+from fewshot_automl.task import Task
+from fewshot_automl.trial.design import is_dear, space_for
+from fewshot_automl.trial.forecast import Forecast
+from fewshot_automl.trial.workload import Workload
+
+NAMES = ("minilm-l3", "minilm-l6", "mpnet-base")
+PAID = Outcome(status="running")
+
+
+@pytest.fixture(scope="module")
+def cards():
+    zoo = Zoo.known()
+    return tuple(zoo[name] for name in NAMES)
+
+
+@pytest.fixture(scope="module")
+def space(cards):
+    task = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+    return space_for(Profile(task=task, class_counts=(8,) * 3), cards)
+
+
+@pytest.fixture(scope="module")
+def forecast(cards):
+    return Forecast(
+        workload=Workload(
+            cards=cards,
+            examples=24,
+            characters=50.0,
+            rate=1e11,
+            quick_fits=12,
+            dear_fits=4,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def probed(space):
+    return [(space.default(method="probe", backbone=name), PAID) for name in NAMES]
+
+
+def thrifty(forecast, left, dear_seconds=None, oracle=None):
+    return Thrifty(
+        oracle=oracle or SobolOracle(),
+        forecast=forecast,
+        dear_seconds=dear_seconds,
+        seconds_left=lambda history: left,
+    )
+
+
+@pytest.mark.parametrize("left", [1.0, 3.0, 8.0, 20.0, 100.0, float("inf")])
+def test_everything_suggested_can_be_paid_for(space, forecast, probed, left):
+    found = thrifty(forecast, left).suggest(space, probed, 20, 0)
+    prices = forecast.after(probed)
+    assert found
+    for config in found:
+        space.validate(config)
+        assert prices.trial_seconds(config) <= left
+    assert len(set(found)) == len(found)
+
+
+def test_what_is_left_is_still_used_for_training(space, forecast, probed):
+    found = thrifty(forecast, 6.0).suggest(space, probed, 20, 0)
+    assert any(is_dear(config) for config in found)
+
+
+def test_with_little_time_left_methods_that_train_are_not_suggested(
+    space, forecast, probed
+):
+    found = thrifty(forecast, 0.9).suggest(space, probed, 10, 0)
+    assert found
+    assert not any(is_dear(config) for config in found)
+
+
+def test_without_time_nothing_is_suggested(space, forecast, probed):
+    assert thrifty(forecast, -1.0).suggest(space, probed, 3, 0) == []
+
+
+def test_no_trial_may_take_more_than_planned(space, forecast, probed):
+    found = thrifty(forecast, 1000.0, dear_seconds=8.0).suggest(space, probed, 20, 0)
+    prices = forecast.after(probed)
+    assert all(prices.trial_seconds(config) <= 8.0 for config in found)
+
+
+def test_a_plan_without_dear_trials_leaves_quick_ones(space, forecast, probed):
+    found = thrifty(forecast, 30.0, dear_seconds=0.0).suggest(space, probed, 10, 0)
+    assert found
+
+
+def test_steps_are_bounded_by_what_a_default_trial_may_cost(space, forecast, probed):
+    prices = forecast.after(probed)
+    bounds = [
+        affordable_space(space, prices, probed, limit)["steps"].high
+        for limit in (4.0, 8.0, 16.0, 500.0)
+    ]
+    assert bounds == sorted(bounds)
+    assert bounds[0] < bounds[2]
+    assert bounds[-1] == space["steps"].high
+
+
+def test_backbones_whose_cheapest_form_is_too_dear_are_left_out(
+    space, forecast, probed
+):
+    dear = space.narrow("method", ["contrastive", "full"])
+    prices = forecast.after(probed)
+    kept = affordable_space(dear, prices, probed, 1.5)["backbone"].options
+    assert "minilm-l3" in kept
+    assert "mpnet-base" not in kept
+
+
+def test_a_suggestion_is_shortened_no_more_than_needed(space, forecast, probed):
+    prices = forecast.after(probed)
+    config = space.default(method="contrastive", steps=160, batch_size=64)
+    whole = prices.trial_seconds(config)
+    found = shortened(space, config, prices, 0.5 * whole)
+    assert 0.45 * whole < prices.trial_seconds(found) <= 0.5 * whole
+    assert found["batch_size"] == 64
+    assert found["steps"] < 160
+    assert shortened(space, config, prices, whole) == config
+    assert shortened(space, config, prices, 1e-3) is None
+
+
+def test_a_quick_suggestion_cannot_be_shortened(space, forecast):
+    config = Config.of({"method": "tfidf"})
+    assert shortened(space, config, forecast.after([]), 1e-3) is None
+
+
+def test_a_narrowed_space_stays_narrowed(space, forecast, probed):
+    narrowed = space.narrow("method", ["lora"]).narrow("backbone", ["minilm-l6"])
+    found = thrifty(forecast, 10.0).suggest(narrowed, probed, 5, 0)
+    for config in found:
+        narrowed.validate(config)
+    assert found
