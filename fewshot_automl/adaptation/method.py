@@ -1,5 +1,6 @@
 """What a method of adaptation is: its dimensions, and how it is fitted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -8,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.backbones.backbone import Backbone
+from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config, Dimension
 from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import Placement
@@ -120,6 +123,44 @@ class Method(Protocol):
         Raises:
             TrialError: If it cannot be fitted (NaN loss, out of memory).
             OutOfTime: If the deadline passed first.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainsTogether(Protocol):
+    """A method whose fits can run side by side on one device, as a cohort."""
+
+    def is_alike(self, backbone: Backbone, one: Config, other: Config) -> bool:
+        """Return whether two of its Configs can be in one cohort."""
+        ...
+
+    def slot_bytes(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> int:
+        """Return how much memory one fit more in a cohort takes."""
+        ...
+
+    def fit_together(
+        self,
+        encodings: Encodings,
+        labels: Int[np.ndarray, " examples"],
+        chosen: Sequence[np.ndarray],
+        jobs: Sequence[Job],
+    ) -> list[Fitted | TrialError]:
+        """Fit several times, each as `Method.fit` would alone.
+
+        Args:
+            encodings: All examples.
+            labels: Their class indices.
+            chosen: Of each fit, the places of its examples.
+            jobs: Of each fit; their Configs are alike.
+
+        Returns:
+            For each fit its model, or the error that ended it.
+
+        Raises:
+            OutOfTime: If the deadline of the first job passes.
         """
         ...
 

@@ -26,7 +26,7 @@ from fewshot_automl.task import MODALITIES, Modality
 from fewshot_automl.training import loop
 from fewshot_automl.training.batches import balanced, shuffled
 from fewshot_automl.training.cohort import Member, train_together
-from fewshot_automl.training.gradients import Loss
+from fewshot_automl.training.gradients import Loss, saved_bytes
 from fewshot_automl.training.losses import cross_entropies, supervised_contrastives
 from fewshot_automl.training.placement import is_out_of_memory
 from fewshot_automl.training.schedules import SCHEDULES
@@ -142,6 +142,23 @@ class Tuned:
         start = _start_of(self.part, one, backbone.depth)
         is_same = start == _start_of(self.part, other, backbone.depth)
         return is_same and backbone.stacks(start)
+
+    def slot_bytes(
+        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
+    ) -> int:
+        """Return how much memory one fit more in a cohort takes.
+
+        Weight, gradient and two moments of what is trained, the copy it ends in, and
+        what a forward pass keeps for the backward one, measured on a batch.
+        """
+        table = self._table(train, job, [job])
+        run = self._run(train, labels, np.arange(len(labels)), job, table)
+        run.trainee.become_skeleton()
+        size = int(job.config["batch_size"])
+        batch = run.rows.batch(np.resize(np.arange(len(labels)), size), 0)
+        weights = [p for p in run.trainee.parameters() if p.requires_grad]
+        kept = saved_bytes(run.trainee, batch)
+        return kept + 5 * sum(p.numel() * p.element_size() for p in weights)
 
     def fit_together(
         self,

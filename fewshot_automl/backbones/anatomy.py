@@ -28,6 +28,9 @@ class Anatomy:
     """What every block uses, such as relative position embeddings."""
     leftover: tuple[str, ...] = ()
     """Prefixes of tensors in weight files that belong to parts we leave out."""
+    stacks: bool = True
+    """Whether every layer is given hidden states of the batch and nothing else, so
+    that the blocks of several networks can run as one."""
     config: Mapping[str, Any] | None = None
     """The configuration that came with the weights, to be saved with them."""
     pad_id: int = 0

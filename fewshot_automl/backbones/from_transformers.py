@@ -45,6 +45,8 @@ class Kind:
     """What every block uses."""
     final: str | None = None
     """Path of the norm after the last block."""
+    stacks: bool = True
+    """See `Anatomy.stacks`."""
 
 
 def _path(module: nn.Module, path: str) -> nn.Module:
@@ -192,6 +194,7 @@ KINDS: Mapping[str, Kind] = {
     "deberta-v2": Kind(
         network=_deberta,
         blocks="encoder.layer",
+        stacks=False,
         context=_deberta_context,
         step=_deberta_step,
         embed=_deberta_embed,
@@ -255,6 +258,7 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
         before=("embeddings",),
         blocks=tuple(blocks),
         shared=kind.shared,
+        stacks=kind.stacks,
         leftover=("pooler.", "embeddings.position_ids"),
         config={"model_type": card.architecture, **values},
         pad_id=config.pad_token_id or 0,

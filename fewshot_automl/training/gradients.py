@@ -37,6 +37,26 @@ class Rows(Protocol):
         ...
 
 
+def saved_bytes(module: nn.Module, batch: dict[str, Tensor]) -> int:
+    """Return the bytes that a forward pass keeps for its backward pass.
+
+    Weights are not counted, and what is kept twice counts once.
+    """
+    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = module(batch)
+    del outputs  # only now, so that no two tensors had one address
+    return sum(kept.values())
+
+
 @dataclass(slots=True, kw_only=True)
 class Gradients:
     """Fills in the gradients of a loss over a batch.

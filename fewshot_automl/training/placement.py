@@ -284,6 +284,18 @@ def seed_device(device: torch.device, *words: int) -> None:
         torch.mps.manual_seed(seed)
 
 
+def free_bytes(device: str) -> int:
+    """Return the memory that is free on a device."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device == "mps":
+        most = torch.mps.recommended_max_memory()
+        return int(most - torch.mps.current_allocated_memory())
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error says that a batch was too large for the device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

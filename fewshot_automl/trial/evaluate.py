@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
@@ -44,39 +44,62 @@ class Evaluate:
         """
         start = time.monotonic()
         bench = self.workbench
-        problem = bench.problem
-        row = method(config.text("method"))
-        most = problem.dear_repeats if row.is_dear else None
-        repeats = problem.folds.repeats[:most]
+        repeats = repeats_of(bench, config)
         encodings = bench.encodings(config, deadline)
-        shape = (len(repeats), len(problem.labels), problem.task.classes)
-        proba = np.full(shape, np.nan)
-        scores: list[float] = []
+        proba = no_predictions(bench, config)
         times: list[float] = []
         planned = sum(len(folds) for folds in repeats)
         for index, folds in enumerate(repeats):
             for fold in folds:
                 _check_time(times, planned, deadline)
                 times.append(time.monotonic())
-                proba[index, fold.validation] = _validated(
-                    bench, encodings, config, fold, deadline
-                )
-                scores.append(_fold_score(bench, proba[index], fold))
-        file = Path("predictions") / f"{config.key}.safetensors"
-        assignment = problem.folds.assignment[: len(repeats)]
-        save_predictions(
-            bench.folder / file, Predictions(proba=proba, folds=assignment)
-        )
-        metric = problem.task.metric
-        return Outcome(
-            status="done",
-            scores=tuple(scores),
-            mean=_mean_score(bench, proba, metric),
-            standard_error=standard_error(metric, problem.labels, proba),
-            cost_seconds=time.monotonic() - start,
-            objectives={**_reported(bench, proba), **_size(bench, config)},
-            predictions=file.as_posix(),
-        )
+                fitted = fit_on(bench, encodings, config, fold.train, deadline)
+                proba[index, fold.validation] = predicted(fitted, encodings, fold)
+        return outcome_of(bench, config, proba, time.monotonic() - start)
+
+
+def repeats_of(bench: Workbench, config: Config) -> tuple[tuple[Fold, ...], ...]:
+    """Return the folds of a trial, repeat by repeat; dear methods have fewer."""
+    is_dear = method(config.text("method")).is_dear
+    most = bench.problem.dear_repeats if is_dear else None
+    return bench.problem.folds.repeats[:most]
+
+
+def no_predictions(
+    bench: Workbench, config: Config
+) -> Float[np.ndarray, "repeats examples classes"]:
+    """Return out-of-fold predictions of a trial that has not made any yet."""
+    problem = bench.problem
+    repeats = len(repeats_of(bench, config))
+    return np.full((repeats, len(problem.labels), problem.task.classes), np.nan)
+
+
+def outcome_of(
+    bench: Workbench,
+    config: Config,
+    proba: Float[np.ndarray, "repeats examples classes"],
+    seconds: float,
+) -> Outcome:
+    """Score a trial by its out-of-fold predictions, and keep them."""
+    problem = bench.problem
+    file = Path("predictions") / f"{config.key}.safetensors"
+    assignment = problem.folds.assignment[: len(proba)]
+    save_predictions(bench.folder / file, Predictions(proba=proba, folds=assignment))
+    metric = problem.task.metric
+    scores = [
+        _fold_score(bench, row, fold)
+        for row, folds in zip(proba, repeats_of(bench, config), strict=True)
+        for fold in folds
+    ]
+    return Outcome(
+        status="done",
+        scores=tuple(scores),
+        mean=_mean_score(bench, proba, metric),
+        standard_error=standard_error(metric, problem.labels, proba),
+        cost_seconds=seconds,
+        objectives={**_reported(bench, proba), **_size(bench, config)},
+        predictions=file.as_posix(),
+    )
 
 
 def refit(
@@ -90,28 +113,49 @@ def refit(
     """
     everything = np.arange(len(workbench.problem.labels))
     encodings = workbench.encodings(config, deadline)
-    return _fit(workbench, encodings, config, everything, deadline)
+    return fit_on(workbench, encodings, config, everything, deadline)
 
 
-def _fit(
+def fit_on(
     bench: Workbench,
     encodings: Encodings,
     config: Config,
-    chosen: np.ndarray,
+    chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
-    job = Job(
+    """Fit a Config to some of the labelled examples.
+
+    Raises:
+        TrialError: If it cannot be fitted.
+        OutOfTime: If it was not over in time.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bench.seed)
+        fitted = method(config.text("method")).fit(
+            encodings.take(chosen),
+            bench.problem.labels[chosen],
+            job_of(bench, config, deadline),
+        )
+    return checked(fitted)
+
+
+def job_of(bench: Workbench, config: Config, deadline: float | None) -> Job:
+    """Return what a fit of a Config is told."""
+    return Job(
         task=bench.problem.task,
         config=config,
         seed=bench.seed,
         placement=bench.placement,
         deadline=deadline,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(bench.seed)
-        fitted = method(config.text("method")).fit(
-            encodings.take(chosen), bench.problem.labels[chosen], job
-        )
+
+
+def checked(fitted: Fitted) -> Fitted:
+    """Return a model whose numbers are finite.
+
+    Raises:
+        TrialError: If one is not.
+    """
     if not fitted.is_finite:
         raise TrialError(
             "The fitted head holds NaN or infinite numbers. Use a lower learning rate."
@@ -119,14 +163,14 @@ def _fit(
     return fitted
 
 
-def _validated(
-    bench: Workbench,
-    encodings: Encodings,
-    config: Config,
-    fold: Fold,
-    deadline: float | None,
+def predicted(
+    fitted: Fitted, encodings: Encodings, fold: Fold
 ) -> Float[np.ndarray, "validation classes"]:
-    fitted = _fit(bench, encodings, config, fold.train, deadline)
+    """Return probabilities for the held-out examples of a fold.
+
+    Raises:
+        TrialError: If they are not finite.
+    """
     proba = fitted.predict_proba(encodings.take(fold.validation)).astype(np.float64)
     if not np.isfinite(proba).all():
         raise TrialError("Predictions are NaN. Use a lower learning rate.")

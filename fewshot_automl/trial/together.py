@@ -1,0 +1,219 @@
+"""Trials that train side by side: the folds of several Configs as one job."""
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.method import Fitted, TrainsTogether
+from fewshot_automl.adaptation.table import method
+from fewshot_automl.errors import TrialError
+from fewshot_automl.evaluation.folds import Fold
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config, Space
+from fewshot_automl.space import Float as FloatDimension
+from fewshot_automl.training.placement import free_bytes
+from fewshot_automl.trial.evaluate import (
+    checked,
+    job_of,
+    no_predictions,
+    outcome_of,
+    predicted,
+    repeats_of,
+)
+from fewshot_automl.trial.workbench import Workbench
+
+FIRST_SLOTS: Final = 16
+"""Trainings side by side before anything was measured."""
+MOST_SLOTS: Final = 256
+WORTH: Final = 1.1
+"""How much faster twice as many slots must be to be used."""
+MEMORY_SHARE: Final = 0.6
+"""Of the free memory, for what a cohort adds to it."""
+CUTS_TRIED: Final = 200
+"""Frozen fractions looked at to find the range with one cut."""
+
+Kind = tuple[str, str, int]
+"""Method, backbone and batch size of trainings that cost the same."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Together:
+    """Runs Configs of one method, backbone and cut as one job.
+
+    On a GPU a small model leaves the card idle, so trainings side by side cost little
+    more than one. On a CPU arithmetic is what costs, and they save nothing
+    (benchmarks/speed_cohort.py), so there every trial runs alone.
+
+    The number of slots is bounded by a forecast of memory. Below that it is doubled
+    as long as that was measured to train faster.
+    """
+
+    workbench: Workbench
+    """Problem, cards and placement."""
+    whole: Space
+    """The study's space."""
+    slots: int | None = None
+    """Trainings side by side; None: measured, and 1 on a CPU."""
+    _bytes: dict[Kind, int] = field(default_factory=dict)
+    _rates: dict[Kind, dict[int, float]] = field(default_factory=dict)
+
+    def size(self, config: Config) -> int:
+        """Return how many trials may run beside each other, this one included."""
+        row = method(config.text("method"))
+        is_cpu = self.workbench.placement.device == "cpu"
+        if not isinstance(row, TrainsTogether) or (is_cpu and self.slots is None):
+            return 1
+        backbone = self.workbench.backbone(config.text("backbone"))
+        if not row.is_alike(backbone, config, config):
+            return 1
+        slots = self.slots or self._best_slots(config)
+        return max(1, slots // self._fits(config))
+
+    def space(self, config: Config) -> Space | None:
+        """Return the Configs of the same method, backbone and cut."""
+        narrowed = self.whole
+        for name in ("method", "backbone"):
+            narrowed = narrowed.narrow(name, [config.text(name)])
+        if "frozen_fraction" in config:
+            ends = self._same_cut(config)
+            narrowed = narrowed.narrow("frozen_fraction", ends)
+        return narrowed
+
+    def __call__(
+        self, configs: tuple[Config, ...], deadline: float | None
+    ) -> tuple[Outcome, ...]:
+        """Cross-validate Configs together.
+
+        Args:
+            configs: Of one method, backbone and cut.
+            deadline: `time.monotonic()` at which it must be over.
+
+        Returns:
+            An Outcome of each. Each is said to have cost the same share of the time,
+            but for the first, which pays for activations that were not there.
+
+        Raises:
+            OutOfTime: If the deadline passes first.
+        """
+        start = time.monotonic()
+        bench = self.workbench
+        encodings = bench.encodings(configs[0], deadline)
+        folds = [
+            (at, repeat, fold)
+            for at, config in enumerate(configs)
+            for repeat, row in enumerate(repeats_of(bench, config))
+            for fold in row
+        ]
+        ready = time.monotonic()
+        models = self._fitted(
+            encodings,
+            [configs[at] for at, _, _ in folds],
+            [fold for _, _, fold in folds],
+            deadline,
+        )
+        probas = [no_predictions(bench, config) for config in configs]
+        reasons: dict[int, str] = {}
+        for (at, repeat, fold), model in zip(folds, models, strict=True):
+            try:
+                if isinstance(model, TrialError):
+                    raise model
+                proba = predicted(checked(model), encodings, fold)
+                probas[at][repeat, fold.validation] = proba
+            except TrialError as error:
+                reasons.setdefault(at, f"{type(error).__name__}: {error}")
+        seconds = (time.monotonic() - ready) / len(configs)
+        costs = [
+            seconds + (ready - start if at == 0 else 0.0) for at in range(len(configs))
+        ]
+        return tuple(
+            Outcome(status="failed", reason=reasons[at], cost_seconds=costs[at])
+            if at in reasons
+            else outcome_of(bench, config, probas[at], costs[at])
+            for at, config in enumerate(configs)
+        )
+
+    def _fitted(
+        self,
+        encodings: Encodings,
+        configs: Sequence[Config],
+        folds: Sequence[Fold],
+        deadline: float | None,
+    ) -> list[Fitted | TrialError]:
+        bench = self.workbench
+        row = method(configs[0].text("method"))
+        assert isinstance(row, TrainsTogether)
+        jobs = [job_of(bench, config, deadline) for config in configs]
+        start = time.monotonic()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(bench.seed)
+            models = row.fit_together(
+                encodings, bench.problem.labels, [fold.train for fold in folds], jobs
+            )
+        work = sum(int(c["steps"]) * int(c["batch_size"]) for c in configs)
+        rates = self._rates.setdefault(_kind(configs[0]), {})
+        rates[len(jobs)] = work / (time.monotonic() - start)
+        return models
+
+    def _best_slots(self, config: Config) -> int:
+        """Return the largest number of slots that fits and was not seen not to pay."""
+        room = int(
+            MEMORY_SHARE
+            * free_bytes(self.workbench.placement.device)
+            / self._slot_bytes(config)
+        )
+        rates = sorted(self._rates.get(_kind(config), {}).items())
+        slots = FIRST_SLOTS
+        if rates:
+            slots = 2 * rates[-1][0]
+            for (fewer, slow), (more, fast) in itertools.pairwise(rates):
+                if more >= 1.5 * fewer and fast < WORTH * slow:
+                    slots = fewer
+                    break
+        return max(1, min(slots, room, MOST_SLOTS))
+
+    def _slot_bytes(self, config: Config) -> int:
+        """Return the bytes of one training: weights, moments and activations."""
+        kind = _kind(config)
+        if kind not in self._bytes:
+            row = method(config.text("method"))
+            assert isinstance(row, TrainsTogether)
+            bench = self.workbench
+            fold = repeats_of(bench, config)[0][0]
+            self._bytes[kind] = row.slot_bytes(
+                bench.encodings(config).take(fold.train),
+                bench.problem.labels[fold.train],
+                job_of(bench, config, None),
+            )
+        return self._bytes[kind]
+
+    def _fits(self, config: Config) -> int:
+        return sum(len(folds) for folds in repeats_of(self.workbench, config))
+
+    def _same_cut(self, config: Config) -> tuple[float, float]:
+        """Return the ends of the frozen fractions with the cut of a Config."""
+        dimension = self.whole["frozen_fraction"]
+        assert isinstance(dimension, FloatDimension)
+        row = method(config.text("method"))
+        assert isinstance(row, TrainsTogether)
+        backbone = self.workbench.backbone(config.text("backbone"))
+        own = config.number("frozen_fraction")
+        alike = [
+            float(value)
+            for value in np.linspace(dimension.low, dimension.high, CUTS_TRIED)
+            if row.is_alike(
+                backbone,
+                config,
+                Config.of({**config.to_json(), "frozen_fraction": float(value)}),
+            )
+        ]
+        return min([own, *alike]), max([own, *alike])
+
+
+def _kind(config: Config) -> Kind:
+    return config.text("method"), config.text("backbone"), int(config["batch_size"])

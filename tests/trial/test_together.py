@@ -1,0 +1,163 @@
+"""Configs that are cross-validated as one job."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from fewshot_automl.errors import OutOfTime
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.executors import executor_named
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle.random import RandomOracle
+from fewshot_automl.space import Config
+from fewshot_automl.study import Budget, Cohorts, run
+from fewshot_automl.trial import together as module
+from fewshot_automl.trial.evaluate import Evaluate
+from fewshot_automl.trial.together import Together
+
+QUICK = {"steps": 10, "batch_size": 8, "frozen_fraction": 0.5}
+
+
+@pytest.fixture
+def together(workbench, space):
+    return Together(workbench=workbench, whole=space, slots=16)
+
+
+def lora(space, **values):
+    return space.default(method="lora", **{**QUICK, **values})
+
+
+def proba_of(workbench, outcome):
+    return load_predictions(workbench.folder / outcome.predictions).proba
+
+
+def test_is_what_a_study_calls_a_cohort(together):
+    assert isinstance(together, Cohorts)
+
+
+def test_configs_get_the_outcomes_they_get_alone(together, workbench, space):
+    configs = (
+        lora(space),
+        lora(space, rank=2, lora_learning_rate=5e-3),
+        lora(space, steps=14),
+    )
+    outcomes = together(configs, None)
+    found = [proba_of(workbench, outcome) for outcome in outcomes]
+    for config, outcome, proba in zip(configs, outcomes, found, strict=True):
+        alone = Evaluate(workbench=workbench)(config, None)
+        np.testing.assert_allclose(proba, proba_of(workbench, alone), atol=5e-3)
+        assert outcome.is_done
+        assert len(outcome.scores) == len(workbench.problem.folds.first)
+        assert outcome.objectives.keys() == alone.objectives.keys()
+
+
+def test_the_time_of_a_job_is_shared_and_the_first_pays_for_activations(
+    together, space
+):
+    start = time.monotonic()
+    outcomes = together((lora(space), lora(space, rank=2)), None)
+    total = time.monotonic() - start
+    assert 0 < sum(outcome.cost_seconds for outcome in outcomes) <= total
+    assert outcomes[0].cost_seconds > outcomes[1].cost_seconds
+
+
+def test_one_that_diverges_fails_alone(together, space):
+    good = lora(space)
+    wild = Config.of({**good.to_json(), "lora_learning_rate": 1e30})
+    first, second = together((wild, good), None)
+    assert first.status == "failed"
+    assert "lower learning rate" in first.reason
+    assert second.is_done
+
+
+def test_companions_have_the_same_cut_method_and_backbone(together, space):
+    config = lora(space, frozen_fraction=0.1)
+    narrowed = together.space(config)
+    assert narrowed.contains(config)
+    assert narrowed["method"].options == ("lora",)
+    blocks = together.workbench.backbone("tiny-bert").depth
+    ends = narrowed["frozen_fraction"]
+    assert {round(ends.low * blocks), round(ends.high * blocks)} == {
+        round(0.1 * blocks)
+    }
+    assert together.space(space.default(method="full", steps=10)) is not None
+
+
+def test_quick_methods_and_trials_on_a_cpu_run_alone(together, workbench, space):
+    assert together.size(space.default(method="probe")) == 1
+    assert together.size(lora(space)) == 16 // len(workbench.problem.folds.first)
+    measured = Together(workbench=workbench, whole=space)
+    assert measured.size(lora(space)) == 1
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ({}, 16),
+        ({16: 100.0}, 32),
+        ({16: 100.0, 32: 190.0}, 64),
+        ({16: 100.0, 32: 105.0}, 16),
+        ({16: 100.0, 32: 190.0, 64: 200.0}, 32),
+    ],
+)
+def test_slots_double_while_that_pays(workbench, space, monkeypatch, rates, expected):
+    monkeypatch.setattr(module, "free_bytes", lambda device: 10**12)
+    together = Together(
+        workbench=dataclasses.replace(
+            workbench,
+            placement=dataclasses.replace(workbench.placement, device="cpu:0"),
+        ),
+        whole=space,
+    )
+    config = lora(space)
+    together._rates[module._kind(config)] = dict(rates)
+    assert together._best_slots(config) == expected
+
+
+def test_slots_fit_in_memory(workbench, space, monkeypatch):
+    together = Together(workbench=workbench, whole=space)
+    config = lora(space)
+    each = together._slot_bytes(config)
+    weights = sum(p.numel() for p in workbench.backbone("tiny-bert").tail_parameters(1))
+    assert 8 * weights > 0
+    assert each > 0
+    larger = lora(space, batch_size=64)
+    assert together._slot_bytes(larger) > 2 * each
+    monkeypatch.setattr(module, "free_bytes", lambda device: 5.5 * each / 0.6)
+    assert together._best_slots(config) == 5
+
+
+def test_a_deadline_ends_the_job(together, space):
+    with pytest.raises(OutOfTime):
+        together((lora(space), lora(space, rank=2)), time.monotonic() - 1)
+
+
+def test_a_study_trains_its_trials_together(workbench, space, tmp_path):
+    calls = []
+
+    narrowed = space.narrow("method", ["lora"]).narrow("steps", (10, 12))
+    together = Together(workbench=workbench, whole=narrowed, slots=16)
+
+    class Spy:
+        size = together.size
+        space = together.space
+
+        def __call__(self, configs, deadline):
+            calls.append(len(configs))
+            return together(configs, deadline)
+
+    ledger = Ledger.open(tmp_path / "study", study="s", space=narrowed)
+    end = run(
+        narrowed,
+        Evaluate(workbench=workbench),
+        oracle=RandomOracle(),
+        ledger=ledger,
+        executor=executor_named("in_process", 1),
+        budget=Budget(started=time.monotonic(), trials=6),
+        cohorts=Spy(),
+    )
+    assert len(end.history) == 6
+    assert all(outcome.is_done for _, outcome in end.history)
+    assert max(calls) > 1
