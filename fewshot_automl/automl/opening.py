@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from fewshot_automl.automl.plan import Plan
 from fewshot_automl.automl.thrift import affordable_space, shortened
@@ -20,9 +19,6 @@ from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import is_dear
 
 History = Sequence[tuple[Config, Outcome]]
-
-PATIENCE: Final = 1.5
-"""Times the planned seconds of rung 0, after which no new backbone is begun in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +59,7 @@ class Opening:
             for config, _ in history
             if "backbone" in config and not is_dear(config)
         }
-        left = PATIENCE * self.plan.rung_zero_seconds - sum(
+        left = self.plan.rung_zero_seconds - sum(
             outcome.cost_seconds
             for config, outcome in history
             if "backbone" in config and not is_dear(config)

@@ -67,7 +67,8 @@ class Plan:
     backbones: tuple[str, ...] = ()
     """Those that are probed first, in this order."""
     rung_zero_seconds: float | None = None
-    """Expected for quick methods on them; None without limit."""
+    """Most for quick methods on them, before the next is left out; None without
+    limit."""
     dear_seconds: float | None = None
     """Most for one trial that trains by steps; None without limit."""
     dear_trials: int | None = None
@@ -115,7 +116,7 @@ class Plan:
         known = len(self.backbones)
         parts = [f"{known} backbone{'' if known == 1 else 's'} in rung 0"]
         if self.rung_zero_seconds is not None:
-            parts[0] += f" (about {self.rung_zero_seconds:.0f} s)"
+            parts[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
         folds = f"{self.splits.folds} folds"
         if self.splits.dear_repeats > 1:
             folds += ", twice for dear trials"
@@ -174,7 +175,8 @@ def draw_plan(situation: Situation) -> Plan:
     saving = min(SAVING_SECONDS, SAVING_SHARE * left)
     plain = replace(situation.workload, quick_fits=1, dear_fits=1)
     prices = Forecast(workload=plain).after(())
-    names, rung_zero = _backbones(prices, RUNG_ZERO_SHARE * max(left - saving, 0.0))
+    most = RUNG_ZERO_SHARE * max(left - saving, 0.0)
+    names, rung_zero = _backbones(prices, most)
     fit_seconds = _fit_seconds(prices, situation.reference)
     scoring = sum(situation.tested * plain.pass_seconds(name) for name in names[:2])
     final = saving + scoring
@@ -191,7 +193,7 @@ def draw_plan(situation: Situation) -> Plan:
         budget_seconds=budget,
         splits=splits,
         backbones=names,
-        rung_zero_seconds=rung_zero,
+        rung_zero_seconds=max(most, rung_zero),
         dear_seconds=limit if situation.reference else None,
         dear_trials=dear_trials,
         dear_backbones=1 + (dear_trials >= 4) + (dear_trials >= 60),
