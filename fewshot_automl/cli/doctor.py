@@ -24,10 +24,9 @@ PACKAGES: Final = (
     "peft",
     "accelerate",
     "datasets",
-    "botorch",
-    "gpytorch",
     "optuna",
     "scikit-learn",
+    "scipy",
     "numpy",
 )
 LEAST_FREE_BYTES: Final = 2_000_000_000

@@ -37,6 +37,13 @@ class Layout:
         """Return the number of columns."""
         return len(self.continuous) + len(self.categorical) + self.groups - 1
 
+    def columns(self, group: int) -> tuple[list[int], list[int]]:
+        """Return the continuous and the categorical columns of a group."""
+        first = len(self.continuous)
+        numbers = [i for i, g in enumerate(self.continuous) if g == group]
+        options = [first + i for i, g in enumerate(self.categorical) if g == group]
+        return numbers, options
+
 
 class Encoding:
     """Turns the Configs of one space into rows of numbers.
@@ -58,25 +65,27 @@ class Encoding:
     def __init__(self, space: Space) -> None:
         """Work out which columns the dimensions of `space` have."""
         self.space = space
-        self._rows: dict[Config, list[float]] = {}
+        self._rows: dict[Config, list[float] | None] = {}
         conditions = [_conditions(space, d) for d in space.dimensions]
         self._descriptors = {
-            d.name: _spread(d) for d in space.dimensions if isinstance(d, Choice)
+            d.name: _spread(d).tolist()
+            for d in space.dimensions
+            if isinstance(d, Choice)
         }
-        self._widths = [self._columns_of(d) for d in space.dimensions]
-        kept = [c for c, w in zip(conditions, self._widths, strict=True) if sum(w)]
+        widths = [self._columns_of(d) for d in space.dimensions]
+        kept = [c for c, w in zip(conditions, widths, strict=True) if sum(w)]
         self._groups = list(dict.fromkeys([(), *kept]))
-        self._group_of = [
+        group_of = [
             self._groups.index(c) if c in self._groups else 0 for c in conditions
         ]
+        self._columns = list(zip(space.dimensions, group_of, widths, strict=True))
 
     @cached_property
     def layout(self) -> Layout:
         """Return the meaning of the columns."""
-        pairs = list(zip(self._group_of, self._widths, strict=True))
         return Layout(
-            continuous=tuple(g for g, (wide, _) in pairs for _ in range(wide)),
-            categorical=tuple(g for g, (_, wide) in pairs for _ in range(wide)),
+            continuous=tuple(g for _, g, (w, _) in self._columns for _ in range(w)),
+            categorical=tuple(g for _, g, (_, s) in self._columns for _ in range(s)),
             groups=len(self._groups),
         )
 
@@ -87,11 +96,7 @@ class Encoding:
         narrowed since); names and options must be known, and the dimensions that are
         there must be the active ones.
         """
-        values = config.to_json()
-        active = [d for d in self.space.dimensions if self.space.is_active(d, values)]
-        return {d.name for d in active} == set(values) and all(
-            _is_known(dimension, values[dimension.name]) for dimension in active
-        )
+        return self._row(config) is not None
 
     def encode(
         self, configs: Sequence[Config]
@@ -101,45 +106,53 @@ class Encoding:
         Raises:
             SpaceError: If a Config cannot be encoded (see `knows`).
         """
-        for config in configs:
-            if config not in self._rows:
-                self._rows[config] = self._row(config)
-        rows = np.array([self._rows[config] for config in configs], dtype=np.float64)
-        return rows.reshape(len(configs), self.layout.width)
+        rows = [self._row(config) for config in configs]
+        for row, config in zip(rows, configs, strict=True):
+            if row is None:
+                raise SpaceError(
+                    f"Config must have known names and options, got {config}. "
+                    "Leave it out of what is encoded."
+                )
+        return np.array(rows, dtype=np.float64).reshape(-1, self.layout.width)
 
-    def _row(self, config: Config) -> list[float]:
-        if not self.knows(config):
-            raise SpaceError(
-                f"Config must have known names and options, got {config}. "
-                "Leave it out of what is encoded."
-            )
+    def _row(self, config: Config) -> list[float] | None:
+        """Return the row of a Config, None where it cannot be encoded."""
+        if config not in self._rows:
+            self._rows[config] = self._new_row(config)
+        return self._rows[config]
+
+    def _new_row(self, config: Config) -> list[float] | None:
         continuous: list[float] = []
         categorical: list[float] = []
         flags = [0.0] * len(self._groups)
         values = config.to_json()
-        for dimension, group, widths in zip(
-            self.space.dimensions, self._group_of, self._widths, strict=True
-        ):
+        left = len(values)
+        for dimension, group, (wide, split) in self._columns:
             value = values.get(dimension.name)
+            if (value is not None) != self.space.is_active(dimension, values):
+                return None
             if value is None:
-                continuous += [0.5] * widths[0]
-                categorical += [-1.0] * widths[1]
+                continuous += [0.5] * wide
+                categorical += [-1.0] * split
                 continue
-            if sum(widths):
+            if not _is_known(dimension, value):
+                return None
+            left -= 1
+            if wide or split:
                 flags[group] = 1.0
             if isinstance(dimension, Choice):
                 index = dimension.options.index(str(value))
-                continuous += self._descriptors[dimension.name][index].tolist()
-                categorical += [float(index)] * widths[1]
+                continuous += self._descriptors[dimension.name][index]
+                categorical += [float(index)] * split
             else:
                 continuous.append(dimension.encode(value))
-        return [*continuous, *categorical, *flags[1:]]
+        return None if left else [*continuous, *categorical, *flags[1:]]
 
     def _columns_of(self, dimension: Dimension) -> tuple[int, int]:
         """Return how many continuous and categorical columns a dimension has."""
         if not isinstance(dimension, Choice):
             return 1, 0
-        return self._descriptors[dimension.name].shape[1], len(dimension.options) > 1
+        return len(self._descriptors[dimension.name][0]), len(dimension.options) > 1
 
 
 def dissimilarity(
@@ -152,22 +165,31 @@ def dissimilarity(
     A column counts where it is active on either side. Different options differ by 1,
     and so does a column that is active on one side only.
     """
-    groups = np.array([*layout.continuous, *layout.categorical], dtype=np.int64)
-    active = [_activity(layout, rows)[:, groups] for rows in (left, right)]
-    both = active[0][:, None] & active[1][None]
-    either = active[0][:, None] | active[1][None]
-    numbers = len(layout.continuous)
-    gaps = left[:, None, : len(groups)] - right[None, :, : len(groups)]
-    gaps[..., :numbers] **= 2
-    gaps[..., numbers:] = gaps[..., numbers:] != 0
-    gaps = np.where(both, gaps, either)
-    counted: Float64[np.ndarray, "left right"] = np.maximum(either.sum(-1), 1)
-    return np.asarray(gaps.sum(-1) / counted, dtype=np.float64)
+    from scipy.spatial.distance import cdist  # here, for a quick start elsewhere
+
+    on = [activity(layout, rows).astype(np.float64) for rows in (left, right)]
+    widths = np.array(
+        [sum(map(len, layout.columns(group))) for group in range(layout.groups)]
+    )
+    sizes = [flags @ widths for flags in on]
+    both = (on[0] * widths) @ on[1].T
+    counted = sizes[0][:, None] + sizes[1] - both
+    gaps = counted - both
+    for group in range(layout.groups):
+        numbers, options = layout.columns(group)
+        chosen = [np.flatnonzero(flags[:, group]) for flags in on]
+        near, far = left[chosen[0]], right[chosen[1]]
+        block = cdist(near[:, numbers], far[:, numbers], "sqeuclidean")
+        for column in options:
+            block += near[:, column, None] != far[:, column]
+        gaps[np.ix_(*chosen)] += block
+    return np.asarray(gaps / np.maximum(counted, 1), dtype=np.float64)
 
 
-def _activity(
+def activity(
     layout: Layout, rows: Float64[np.ndarray, "rows columns"]
 ) -> Bool[np.ndarray, "rows groups"]:
+    """Return which groups are active in each row."""
     flags = rows[:, rows.shape[1] - layout.groups + 1 :] > 0.5
     return np.hstack([np.ones((len(rows), 1), dtype=bool), flags])
 

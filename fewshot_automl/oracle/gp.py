@@ -4,19 +4,19 @@ import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import torch
 from jaxtyping import Float64
+from numpy.linalg import LinAlgError
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.feasibility import success_probability
-from fewshot_automl.oracle.libraries import (
-    SobolQMCNormalSampler,
-    qLogNoisyExpectedImprovement,
-)
+from fewshot_automl.oracle.improvement import Improvement
+from fewshot_automl.oracle.linear import single_threaded
 from fewshot_automl.oracle.oracle import History, tried
+from fewshot_automl.oracle.process import Points
 from fewshot_automl.oracle.sampling import (
     all_configs,
     fill,
@@ -26,12 +26,10 @@ from fewshot_automl.oracle.sampling import (
 )
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.oracle.surrogate import (
-    NUMERICAL_ERRORS,
     SurrogateError,
     fit_log_cost,
     fit_scores,
 )
-from fewshot_automl.oracle.tabulated import Tabulated
 from fewshot_automl.space import Config, Space
 
 logger = logging.getLogger(__name__)
@@ -56,7 +54,8 @@ class GpOracle:
     the same, there is nothing to learn from and `SobolOracle` answers.
 
     Source:
-        Ament et al., NeurIPS 2023 (qLogNEI); Balandat et al., NeurIPS 2020 (BoTorch).
+        Letham et al., Bayesian Analysis 2019, and Ament et al., NeurIPS 2023, for the
+        improvement (see `Improvement`).
     """
 
     cost_exponent: float = 0.0
@@ -67,7 +66,7 @@ class GpOracle:
     candidates: int = 512
     """Configs among which the acquisition is maximised, each round together."""
     samples: int = 64
-    """Monte Carlo samples of the posterior."""
+    """Monte Carlo samples of the values at what was tried."""
     fit_steps: int = 60
     """Most optimiser steps of a fit."""
 
@@ -97,8 +96,9 @@ class GpOracle:
         if not evidence.teaches(self.initial_trials):
             return SobolOracle().suggest(space, history, n, seed)
         try:
-            chosen = _Search(self, evidence, seed).best(n)
-        except (SurrogateError, *NUMERICAL_ERRORS) as error:
+            with single_threaded():
+                chosen = _Search(self, evidence, seed).best(n)
+        except (SurrogateError, LinAlgError) as error:
             logger.warning("Sobol points instead of the surrogate's: %s", error)
             return SobolOracle().suggest(space, history, n, seed)
         return fill(space, chosen, tried(history), n, seed)
@@ -130,15 +130,22 @@ class _Search:
         pool = self._first_candidates()
         if not pool:
             return []
-        leaders = self._greedy(pool, max(n, LEADERS))
-        pool += self._near(leaders, {*self.seen, *pool})
-        return self._greedy(pool, n)
+        picks = max(n, LEADERS)
+        improvement = self._improvement(picks)
+        points, bonus = self._looked_up(pool)
+        leaders = [pool[i] for i in improvement.greedy(points, bonus, picks)]
+        near = self._near(leaders, {*self.seen, *pool})
+        if near:
+            more, more_bonus = self._looked_up(near)
+            points, pool = points.beside(more), pool + near
+            bonus = np.concatenate([bonus, more_bonus])
+        return [pool[i] for i in improvement.greedy(points, bonus, n)]
 
     def _first_candidates(self) -> list[Config]:
         """Return the whole space if it is small; else points all over and nearby."""
         limit = self.oracle.candidates
-        everything = list(itertools.islice(all_configs(self.space), limit + 1))
-        if len(everything) <= limit:
+        everything = _all_of_few(self.space, limit)
+        if everything is not None:
             return fresh(everything, self.seen, limit)
         seeds = [self.seed, len(self.evidence.history)]
         spread = sobol_configs(self.space, seeds, limit)
@@ -158,45 +165,31 @@ class _Search:
         )
         return fresh(neighbours, known, self.oracle.candidates)
 
-    def _greedy(self, pool: Sequence[Config], n: int) -> list[Config]:
-        """Return `n` of the pool one by one, earlier ones pending for later ones."""
-        rows = self.evidence.encoding.encode(pool)
-        done, running = self.evidence.rows("done"), self.evidence.rows("running")
-        baseline, pending = _distinct(done), _distinct(running, apart_from=done)
-        table = Tabulated(
-            self.score.model, torch.from_numpy(np.vstack([baseline, pending, rows]))
-        )
-        first = len(baseline) + len(pending)
-        under_way = list(range(len(baseline), first))
-        bonus = self._bonus(rows)
-        chosen: list[int] = []
-        left = list(range(len(pool)))
-        while left and len(chosen) < n:
-            acquisition = self._acquisition(
-                table, range(len(baseline)), under_way + [first + i for i in chosen]
-            )
-            candidates = table.inputs([first + i for i in left])
-            with torch.no_grad():
-                values = acquisition(candidates.unsqueeze(-2)).numpy() + bonus[left]
-            chosen.append(left.pop(int(np.argmax(values))))
-        return [pool[i] for i in chosen]
+    def _improvement(self, picks: int) -> Improvement:
+        """Return the improvement over what was seen in the space and is under way.
 
-    def _acquisition(
-        self, table: Tabulated, baseline: range, pending: list[int]
-    ) -> qLogNoisyExpectedImprovement:
-        """Return the log noisy expected improvement, given what is under way."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)  # pruning draws samples of its own
-            return qLogNoisyExpectedImprovement(
-                table,
-                X_baseline=table.inputs(baseline),
-                sampler=SobolQMCNormalSampler(
-                    torch.Size([self.oracle.samples]), seed=self.seed
-                ),
-                X_pending=table.inputs(pending) if pending else None,
-                prune_baseline=True,
-                cache_root=True,
-            )
+        A bar that nothing in the space can reach would leave only guesses far from
+        all trials.
+        """
+        done, running = self.evidence.rows("done"), self.evidence.rows("running")
+        process, history = self.score.process, self.evidence.history
+        inside = [
+            self.space.contains(history[i][0]) for i in self.evidence.indices("done")
+        ]
+        return Improvement(
+            process.look_up(_distinct(done[inside])),
+            process.look_up(_distinct(running, apart_from=done)),
+            samples=self.oracle.samples,
+            picks=picks,
+            seed=self.seed,
+        )
+
+    def _looked_up(
+        self, configs: Sequence[Config]
+    ) -> tuple[Points, Float64[np.ndarray, " configs"]]:
+        """Return the score's posterior at Configs, and what is added to each one's."""
+        rows = self.evidence.encoding.encode(configs)
+        return self.score.process.look_up(rows), self._bonus(rows)
 
     def _bonus(
         self, rows: Float64[np.ndarray, "rows columns"]
@@ -212,6 +205,13 @@ class _Search:
         if self.log_cost is not None:
             bonus -= self.oracle.cost_exponent * self.log_cost.means(rows)
         return bonus
+
+
+@lru_cache(maxsize=4)
+def _all_of_few(space: Space, limit: int) -> list[Config] | None:
+    """Return every Config of a space, None where they are more than `limit`."""
+    everything = list(itertools.islice(all_configs(space), limit + 1))
+    return everything if len(everything) <= limit else None
 
 
 def _distinct(

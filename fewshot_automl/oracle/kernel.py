@@ -1,25 +1,86 @@
 """How alike two Configs of a mixed, conditional space are."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float64
+from scipy.spatial.distance import cdist
 
-from fewshot_automl.oracle.encoding import Layout
-from fewshot_automl.oracle.libraries import (
-    GreaterThan,
-    Interval,
-    Kernel,
-    LogNormalPrior,
-    Prior,
-)
+from fewshot_automl.oracle.encoding import Layout, activity
 
 MIN_LENGTHSCALE = 0.025
 """As in BoTorch; shorter ones make the covariance a diagonal."""
 
 
-class ConditionalKernel(Kernel):  # type: ignore[misc]  # gpytorch has no types
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priors:
+    """Holds what is believed of positive parameters beforehand: log-normal each."""
+
+    locations: Float64[np.ndarray, " parameters"]
+    """Means of the logarithms."""
+    deviations: Float64[np.ndarray, " parameters"]
+    """Standard deviations of the logarithms."""
+    least: Float64[np.ndarray, " parameters"]
+    """Lowest values allowed."""
+
+    @classmethod
+    def of(cls, table: list[tuple[float, float, float]]) -> "Priors":
+        """Return the priors with these locations, deviations and lowest values."""
+        columns = np.array(table, dtype=np.float64).reshape(-1, 3).T
+        return cls(locations=columns[0], deviations=columns[1], least=columns[2])
+
+    def and_one(self, location: float, deviation: float, least: float) -> "Priors":
+        """Return these priors and that of one more parameter."""
+        return Priors(
+            locations=np.append(self.locations, location),
+            deviations=np.append(self.deviations, deviation),
+            least=np.append(self.least, least),
+        )
+
+    @property
+    def log_modes(self) -> Float64[np.ndarray, " parameters"]:
+        """Return the logarithms of the most likely values, clear of the lowest."""
+        modes = self.locations - self.deviations**2
+        return np.asarray(np.maximum(modes, np.log(2 * self.least)))
+
+    def penalty(
+        self, logs: Float64[np.ndarray, " parameters"]
+    ) -> tuple[float, Float64[np.ndarray, " parameters"]]:
+        """Return the negative log density, up to a constant, and its gradient.
+
+        The density is that of the parameters, the gradient by their logarithms.
+        """
+        away = (logs - self.locations) / self.deviations
+        value = float(logs.sum() + 0.5 * away @ away)
+        return value, 1 + away / self.deviations
+
+
+def kernel_priors(layout: Layout) -> Priors:
+    """Return the priors of a kernel's parameters, in the order of `Kernel.of`.
+
+    Source:
+        Hvarfner et al., ICML 2024, for lengthscale priors that grow with the square
+        root of the number of dimensions.
+    """
+    spans = [layout.continuous.count(g) for g in layout.continuous]
+    splits = [layout.categorical.count(g) for g in layout.categorical]
+    # The median mismatch makes two options of a lone dimension correlate by 0.5.
+    return Priors.of(
+        [
+            *(
+                (math.sqrt(2) + math.log(s) / 2, math.sqrt(3), MIN_LENGTHSCALE)
+                for s in spans
+            ),
+            *((math.log(0.7) - math.log(s) / 2, 1.0, 1e-3) for s in splits),
+            *[(math.log(0.5), 1.0, 1e-3)] * (layout.groups - 1),
+            (0.0, 0.7, 1e-2),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
     r"""Multiplies one correlation for each group of dimensions.
 
     Within a group: ARD Matern-5/2 on its continuous columns times
@@ -43,116 +104,88 @@ class ConditionalKernel(Kernel):  # type: ignore[misc]  # gpytorch has no types
         the three cases and their requirements (their arc kernel bends each dimension
         to keep an inactive value equally far from all active ones; adding a constant
         does so without). Ma and Blaschko, arXiv:2006.11771, for covariances that only
-        active branches add to. Hvarfner et al., ICML 2024, for lengthscale priors
-        that grow with the square root of the number of dimensions.
+        active branches add to.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        """Start every parameter at the mode of its prior."""
-        super().__init__()
-        self.layout = layout
-        spans = [layout.continuous.count(g) for g in layout.continuous]
-        splits = [layout.categorical.count(g) for g in layout.categorical]
-        self._add("lengthscales", [_wide(span) for span in spans], MIN_LENGTHSCALE)
-        self._add("mismatches", [_apart(split) for split in splits], 1e-3)
-        self._add("branches", [(math.log(0.5), 1.0)] * (layout.groups - 1), 1e-3)
-        self._add("scale", [(0.0, 0.7)], 1e-2)
+    layout: Layout
+    """What the columns of a row mean."""
+    lengthscales: Float64[np.ndarray, " continuous"]
+    """Of each continuous column."""
+    mismatches: Float64[np.ndarray, " categorical"]
+    """How much a different option matters, for each categorical column."""
+    branches: Float64[np.ndarray, " conditional"]
+    """How much a conditional group matters (`b` above)."""
+    scale: float
+    """Variance at every row."""
 
-    def _add(self, name: str, priors: list[tuple[float, float]], least: float) -> None:
-        """Register a positive parameter with a log-normal prior for each entry."""
-        if not priors:
-            return
-        location, deviation = torch.tensor(priors, dtype=torch.float64).T
-        mode = (location - deviation**2).exp().clamp_min(2 * least)
-        raw = f"raw_{name}"
-        self.register_parameter(raw, torch.nn.Parameter(mode.clone()))
-        bound: Interval = GreaterThan(least, transform=None, initial_value=mode)
-        self.register_constraint(raw, bound)
-        prior: Prior = LogNormalPrior(location, deviation)
-        self.register_prior(
-            f"{name}_prior",
-            prior,
-            lambda kernel: getattr(kernel, raw),
-            lambda kernel, value: kernel.initialize(**{raw: value}),
+    @classmethod
+    def of(
+        cls, layout: Layout, parameters: Float64[np.ndarray, " parameters"]
+    ) -> "Kernel":
+        """Return the kernel with these parameters, in the order of the fields.
+
+        What stands behind them is left out.
+        """
+        numbers = len(layout.continuous)
+        columns = numbers + len(layout.categorical)
+        last = columns + layout.groups - 1
+        return cls(
+            layout=layout,
+            lengthscales=parameters[:numbers],
+            mismatches=parameters[numbers:columns],
+            branches=parameters[columns:last],
+            scale=float(parameters[last]),
         )
 
-    def forward(
+    def covariance(
         self,
-        x1: Float[torch.Tensor, "*left_batch left columns"],
-        x2: Float[torch.Tensor, "*right_batch right columns"],
-        diag: bool = False,
-        **params: object,
-    ) -> torch.Tensor:
+        left: Float64[np.ndarray, "left columns"],
+        right: Float64[np.ndarray, "right columns"],
+    ) -> Float64[np.ndarray, "left right"]:
         """Return the covariance of every left row with every right row."""
-        if x1.dim() > 2 or x2.dim() > 2:
-            covariance = self._stacked(x1, x2)
-        else:
-            covariance = self._covariance(x1, x2)
-        return covariance.diagonal(dim1=-2, dim2=-1) if diag else covariance
-
-    def _stacked(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """Return the covariances of batches, one after the other."""
-        batch = np.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
-        lefts, rights = (
-            x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (x1, x2)
-        )
-        pairs = zip(lefts, rights, strict=True)
-        stack = torch.stack([self._covariance(left, right) for left, right in pairs])
-        return stack.reshape(*batch, *stack.shape[-2:])
-
-    def _covariance(
-        self,
-        x1: Float[torch.Tensor, "left columns"],
-        x2: Float[torch.Tensor, "right columns"],
-    ) -> Float[torch.Tensor, "left right"]:
-        covariance: torch.Tensor = self.raw_scale * self._correlation(x1, x2, 0)
-        norms = [torch.ones_like(x1[:, 0]), torch.ones_like(x2[:, 0])]
-        for group in range(1, self.layout.groups):
-            branch = self.raw_branches[group - 1]
-            column = self.layout.width - self.layout.groups + group
-            norms[0] = norms[0] * (1 + branch * x1[:, column])
-            norms[1] = norms[1] * (1 + branch * x2[:, column])
+        sides = [activity(self.layout, rows) for rows in (left, right)]
+        norms = [np.exp(self.log_norms(side)) for side in sides]
+        product = np.multiply.outer(self.scale * norms[0], norms[1])
+        for group in range(self.layout.groups):
             # Only where both are active is there anything to compute.
-            left = x1[:, column].nonzero().squeeze(-1)
-            right = x2[:, column].nonzero().squeeze(-1)
-            block = 1 + branch * self._correlation(x1[left], x2[right], group)
-            ones = torch.ones_like(covariance)
-            covariance = covariance * ones.index_put((left[:, None], right), block)
-        return covariance / norms[0].sqrt().unsqueeze(-1) / norms[1].sqrt()
+            chosen = [np.flatnonzero(side[:, group]) for side in sides]
+            block = self._correlation(left[chosen[0]], right[chosen[1]], group)
+            if group:
+                product[np.ix_(*chosen)] *= 1 + self.branches[group - 1] * block
+            else:
+                product *= block
+        return np.asarray(product)
+
+    def log_norms(
+        self, active: Bool[np.ndarray, "rows groups"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Return the logarithm of what scales each row's variance back to 1."""
+        return np.asarray(active[:, 1:] @ (-0.5 * np.log1p(self.branches)))
 
     def _correlation(
         self,
-        x1: Float[torch.Tensor, "left columns"],
-        x2: Float[torch.Tensor, "right columns"],
+        left: Float64[np.ndarray, "left columns"],
+        right: Float64[np.ndarray, "right columns"],
         group: int,
-    ) -> Float[torch.Tensor, "left right"]:
+    ) -> Float64[np.ndarray, "left right"]:
         """Return the correlation by the columns of one group, taken as active."""
-        numbers = [i for i, g in enumerate(self.layout.continuous) if g == group]
-        options = [i for i, g in enumerate(self.layout.categorical) if g == group]
-        gap: torch.Tensor = x1.new_zeros(())
-        for option in options:
-            column = len(self.layout.continuous) + option
-            differs = x1[:, column].unsqueeze(-1) != x2[:, column]
-            gap = gap + self.raw_mismatches[option] * differs
+        numbers, options = self.layout.columns(group)
+        gap = np.zeros((len(left), len(right)))
+        for column in options:
+            weight = self.mismatches[column - len(self.layout.continuous)]
+            gap += weight * (left[:, column, None] != right[:, column])
         if not numbers:
-            return torch.exp(-gap)
-        scale: torch.Tensor = self.raw_lengthscales[numbers]
-        left, right = x1[:, numbers] / scale, x2[:, numbers] / scale
-        squares = left.square().sum(-1).unsqueeze(-1) + right.square().sum(-1)
-        squares = torch.addmm(squares, left, right.T, alpha=-2)
-        # The gradient of a square root at 0 is infinite, so stay above 0.
-        distance = (5 * squares).clamp_min(1e-14).sqrt()
-        return (1 + distance + distance.square() / 3) * torch.exp(-distance - gap)
+            return np.exp(-gap)
+        scales = self.lengthscales[numbers]
+        distance = cdist(left[:, numbers] / scales, right[:, numbers] / scales)
+        distance *= math.sqrt(5)
+        return np.asarray(matern(distance) * np.exp(-distance - gap))
 
 
-def _wide(dimensions: int) -> tuple[float, float]:
-    """Return the log-normal prior of a lengthscale among so many dimensions."""
-    return math.sqrt(2) + math.log(dimensions) / 2, math.sqrt(3)
+def matern(distance: Float64[np.ndarray, "*pairs"]) -> Float64[np.ndarray, "*pairs"]:
+    """Return the polynomial that a Matern-5/2 correlation multiplies `exp(-r)` with.
 
-
-def _apart(dimensions: int) -> tuple[float, float]:
-    """Return the log-normal prior of a mismatch among so many dimensions.
-
-    Its median makes two options of a lone dimension correlate by about 0.5.
+    Args:
+        distance: Distances in lengthscales, times the square root of 5.
     """
-    return math.log(0.7) - math.log(dimensions) / 2, 1.0
+    return np.asarray(1 + distance * (1 + distance / 3))

@@ -1,36 +1,31 @@
 """A Gaussian process on encoded Configs: what it is fitted to, and how."""
 
 import logging
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float64
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+from numpy.linalg import LinAlgError
+from scipy.optimize import Bounds, minimize
 
 from fewshot_automl.errors import RunError
-from fewshot_automl.oracle.encoding import Layout
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.kernel import ConditionalKernel
-from fewshot_automl.oracle.libraries import (
-    ExactMarginalLogLikelihood,
-    ModelFittingError,
-    NanError,
-    NotPSDError,
-    OptimizationWarning,
-    SingleTaskGP,
-    fit_gpytorch_mll,
-    validate_input_scaling,
-)
+from fewshot_automl.oracle.kernel import kernel_priors
+from fewshot_automl.oracle.likelihood import Likelihood, Pairs
+from fewshot_automl.oracle.process import Process
 
 logger = logging.getLogger(__name__)
 
-NUMERICAL_ERRORS = (ModelFittingError, NotPSDError, NanError, LinAlgError)
-"""What a covariance that is too close to singular makes the libraries raise."""
-ATTEMPTS = ((1e-4, True), (1e-2, True), (1e-2, False))
-"""Least noise variance, in units of the score variance, and whether parameters are
-tuned: first what is best, then what is safe."""
+ATTEMPTS = ((1e-4, 0.0, True), (1e-2, 1.0, True), (1e-2, 0.0, False))
+"""Least noise variance, in units of the score variance, how far from the modes of
+the priors tuning starts, in their deviations, and whether parameters are tuned:
+first what is best, then what is safe."""
+NOISE_PRIOR = (-4.0, 1.0)
+"""Of the logarithm of a common noise variance, as in BoTorch."""
+MOST_LOG = 12.0
+"""Largest logarithm of a parameter; the priors never want that much."""
+TOLERANCE = 1e-6
+"""Relative gain a step below which a fit is done; no suggestion needs more digits."""
 MOST_NOISE = 100.0
 """Largest standard error, in units of the standard deviation of the scores."""
 LEAST_SECONDS = 1e-3
@@ -101,10 +96,10 @@ def standardised(
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """Holds a fitted Gaussian process and speaks numpy."""
+    """Holds a fitted Gaussian process and what stands behind its standard scale."""
 
-    model: SingleTaskGP
-    """The model, in evaluation mode, on the standard scale."""
+    process: Process
+    """The process, on the standard scale."""
     scores: Scores
     """What it was fitted to."""
 
@@ -112,10 +107,8 @@ class Surrogate:
         self, rows: Float64[np.ndarray, "rows columns"]
     ) -> Float64[np.ndarray, " rows"]:
         """Return the posterior means at encoded Configs, on the original scale."""
-        with torch.no_grad():
-            means = self.model.posterior(torch.from_numpy(rows)).mean.squeeze(-1)
-        scaled = self.scores.centre + self.scores.unit * means.numpy()
-        return np.asarray(scaled, dtype=np.float64)
+        means = self.process.means(rows)
+        return np.asarray(self.scores.centre + self.scores.unit * means)
 
 
 def fit_scores(evidence: Evidence, *, steps: int, seed: int) -> Surrogate:
@@ -149,8 +142,8 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
     """Return a Gaussian process fitted to the done trials by marginal likelihood.
 
     A fit that fails numerically is tried once more with a higher floor under the
-    noise, and then with the parameters left at the modes of their priors. Both are
-    logged.
+    noise and from another start, and then with the parameters left at the modes of
+    their priors. Both are logged.
 
     Args:
         evidence: The trials.
@@ -163,16 +156,17 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
         SurrogateError: If none of this gives a usable posterior.
     """
     rows = evidence.rows("done")
-    for floor, is_tuned in ATTEMPTS:
+    pairs = Pairs(evidence.encoding.layout, rows)
+    for floor, away, is_tuned in ATTEMPTS:
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                model = _model(evidence.encoding.layout, rows, scores, floor)
-                if is_tuned:
-                    _tune(model, steps)
-            surrogate = Surrogate(model.eval(), scores)
-            surrogate.means(rows)
-        except NUMERICAL_ERRORS as error:
+            likelihood = _likelihood(pairs, scores, floor)
+            logs = likelihood.priors.log_modes
+            if is_tuned:
+                draw = np.random.default_rng(seed).standard_normal(len(logs))
+                start = logs + away * likelihood.priors.deviations * draw
+                logs = _tuned(likelihood, start, steps)
+            process = likelihood.process(rows, logs)
+        except LinAlgError as error:
             logger.warning(
                 "GP fit on %d trials failed (noise floor %g, tuned: %s): %s",
                 len(rows),
@@ -181,38 +175,35 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
                 error,
             )
         else:
-            return surrogate
+            return Surrogate(process, scores)
     raise SurrogateError(
         "The covariance of the Gaussian process must be positive definite, got none "
         f"that is on {len(rows)} trials. Report the history to the developers."
     )
 
 
-def _model(
-    layout: Layout,
-    rows: Float64[np.ndarray, "trials columns"],
-    scores: Scores,
-    floor: float,
-) -> SingleTaskGP:
-    known = scores.variances
-    noise = None if known is None else torch.from_numpy(np.maximum(known, floor))
-    # The columns are scaled as the kernel wants them; options are plain indices.
-    with validate_input_scaling(False):
-        return SingleTaskGP(
-            torch.from_numpy(rows),
-            torch.from_numpy(scores.values).unsqueeze(-1),
-            None if noise is None else noise.unsqueeze(-1),
-            covar_module=ConditionalKernel(layout),
-            outcome_transform=None,
-        )
+def _likelihood(pairs: Pairs, scores: Scores, floor: float) -> Likelihood:
+    priors, variances = kernel_priors(pairs.layout), scores.variances
+    if variances is None:
+        priors = priors.and_one(*NOISE_PRIOR, floor)
+    else:
+        variances = np.maximum(variances, floor)
+    return Likelihood(
+        pairs=pairs, values=scores.values, variances=variances, priors=priors
+    )
 
 
-def _tune(model: SingleTaskGP, steps: int) -> None:
-    with warnings.catch_warnings():
-        # Running out of steps is what the limit is for.
-        warnings.simplefilter("ignore", OptimizationWarning)
-        fit_gpytorch_mll(
-            ExactMarginalLogLikelihood(model.likelihood, model),
-            optimizer_kwargs={"options": {"maxiter": steps}},
-            max_attempts=2,
-        )
+def _tuned(
+    likelihood: Likelihood, start: Float64[np.ndarray, " parameters"], steps: int
+) -> Float64[np.ndarray, " parameters"]:
+    """Return the logarithms of better parameters, after at most so many steps."""
+    lowest = np.log(likelihood.priors.least)
+    result = minimize(
+        likelihood.loss,
+        np.clip(start, lowest, MOST_LOG),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(lowest, MOST_LOG),
+        options={"maxiter": steps, "ftol": TOLERANCE},
+    )
+    return np.asarray(result.x, dtype=np.float64)

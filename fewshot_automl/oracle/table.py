@@ -30,7 +30,7 @@ class WhenAsked:
 
 
 def _gp() -> Oracle:
-    """Return the Gaussian process; only here does torch get imported."""
+    """Return the Gaussian process; only here do its libraries get imported."""
     from fewshot_automl.oracle.gp import GpOracle
 
     return GpOracle()

@@ -86,12 +86,14 @@ def shrunken(
 def _posterior_means(
     evidence: Evidence, seed: int, otherwise: Float64[np.ndarray, " trials"]
 ) -> Float64[np.ndarray, " trials"]:
+    # Only here, to keep scipy's optimisers out of what only lists oracles.
+    from fewshot_automl.oracle.linear import single_threaded
     from fewshot_automl.oracle.surrogate import SurrogateError, fit_scores
 
     try:
-        return fit_scores(evidence, steps=FIT_STEPS, seed=seed).means(
-            evidence.rows("done")
-        )
+        with single_threaded():
+            surrogate = fit_scores(evidence, steps=FIT_STEPS, seed=seed)
+            return surrogate.means(evidence.rows("done"))
     except SurrogateError as error:
         logger.warning("Shrunken means instead of posterior means: %s", error)
         return otherwise

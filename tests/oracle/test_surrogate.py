@@ -2,10 +2,12 @@ import logging
 
 import numpy as np
 import pytest
+from numpy.linalg import LinAlgError
 
 from fewshot_automl.oracle import RandomOracle, surrogate
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.libraries import ModelFittingError
+from fewshot_automl.oracle.kernel import kernel_priors
+from fewshot_automl.oracle.likelihood import Likelihood, Pairs
 from fewshot_automl.oracle.surrogate import SurrogateError, fit_scores, standardised
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Float, Space
@@ -70,9 +72,9 @@ def test_posterior_means_speak_in_the_units_of_the_scores(scale):
 
 def test_a_failed_fit_is_tried_again_more_carefully_and_said(monkeypatch, caplog):
     def fail(*_):
-        raise ModelFittingError("no luck")
+        raise LinAlgError("no luck")
 
-    monkeypatch.setattr(surrogate, "_tune", fail)
+    monkeypatch.setattr(surrogate, "_tuned", fail)
     with caplog.at_level(logging.WARNING):
         fitted = fit_scores(evidence(), steps=10, seed=0)
     assert caplog.text.count("no luck") == 2
@@ -81,9 +83,28 @@ def test_a_failed_fit_is_tried_again_more_carefully_and_said(monkeypatch, caplog
 
 def test_when_nothing_helps_it_says_so(monkeypatch, caplog):
     def fail(*_):
-        raise ModelFittingError("no luck")
+        raise LinAlgError("no luck")
 
-    monkeypatch.setattr(surrogate, "_model", fail)
+    monkeypatch.setattr(surrogate, "_likelihood", fail)
     with pytest.raises(SurrogateError, match="12 trials"):
         fit_scores(evidence(), steps=10, seed=0)
     assert caplog.text.count("no luck") == 3
+
+
+def test_a_fit_is_no_worse_than_its_start_and_at_rest():
+    seen = evidence(30, error=0.1)
+    fitted = fit_scores(seen, steps=200, seed=0)
+    scores = standardised(*seen.scores().T)
+    layout = seen.encoding.layout
+    likelihood = Likelihood(
+        pairs=Pairs(layout, seen.rows("done")),
+        values=scores.values,
+        variances=scores.variances,
+        priors=kernel_priors(layout),
+    )
+    kernel = fitted.process.kernel
+    logs = np.log([*kernel.lengthscales, *kernel.branches, kernel.scale])
+    start, _ = likelihood.loss(likelihood.priors.log_modes)
+    end, slope = likelihood.loss(logs)
+    assert end < start
+    assert abs(slope).max() < 0.01
