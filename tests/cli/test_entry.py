@@ -9,7 +9,7 @@ import click
 import pytest
 
 from fewshot_automl.cli.app import app
-from fewshot_automl.cli.entry import run
+from fewshot_automl.cli.entry import SPINS, main, run
 from fewshot_automl.cli.session import process_start, session
 from fewshot_automl.errors import DataError, RunError
 
@@ -208,3 +208,17 @@ def test_python_m_is_the_same_command():
         check=True,
     )
     assert json.loads(done.stdout)["id"] == "minilm-l6"
+
+
+@pytest.mark.parametrize(("policy", "spins"), [(None, SPINS), ("ACTIVE", None)])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(
+    monkeypatch, policy, spins
+):
+    monkeypatch.setattr("sys.argv", ["fewshot", "--version"])
+    for name, value in (("GOMP_SPINCOUNT", None), ("OMP_WAIT_POLICY", policy)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
