@@ -14,6 +14,7 @@ from fewshot_automl.trial.design import (
     is_shorter,
     probed_backbones,
     rung_zero,
+    undominated,
 )
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import is_dear
@@ -98,12 +99,14 @@ class Opening:
         """Return the dear defaults on the best backbones that can be paid for.
 
         A backbone that can only be trained by less of it than the others makes room
-        for the next best; if there is none other, it is better than nothing.
+        for the next best; if there is none other, it is better than nothing. So does
+        one that another beats in rung 0 and in the zoo's ranking.
         """
         examples = self.forecast.workload.examples
         ranked = probed_backbones(self.space, history)
         whole = [name for name in ranked if self._is_payable(name, history)]
-        chosen = (whole or ranked)[: self.plan.dear_backbones]
+        chosen = undominated(whole or ranked, self.space, history)
+        chosen = chosen[: self.plan.dear_backbones]
         return dear_defaults(self.space, chosen, examples)
 
     def _is_payable(self, backbone: str, history: History) -> bool:

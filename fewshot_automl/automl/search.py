@@ -46,6 +46,8 @@ History = Sequence[tuple[Config, Outcome]]
 
 HOPEFUL_SHARE: Final = 0.8
 """Of a forecast; a trial with less time than that is not started."""
+MOST_SLOWNESS: Final = 2.5
+"""Times that saving is expected to take at most, compared with a quiet machine."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
 BATCH: Final = 32
@@ -140,7 +142,9 @@ class Search:
         ]
         fitting = max([*costs, 0.0])
         fitting = max(fitting, min(sum(costs), MOST_FINAL_SHARE * budget))
-        return min(SAVING_SECONDS, SAVING_SHARE * budget) + SLACK * fitting
+        # Where others use the machine too, everything takes longer, saving as well.
+        saving = SAVING_SECONDS * min(max(prices.slowness, 1.0), MOST_SLOWNESS)
+        return min(saving, SAVING_SHARE * budget) + SLACK * fitting
 
     def _facts(self) -> dict[str, Any]:
         return {

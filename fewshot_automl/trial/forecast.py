@@ -105,6 +105,11 @@ class Prices:
     paid: frozenset[tuple[object, ...]]
     """Backbones that were loaded and activations that were computed."""
 
+    @property
+    def slowness(self) -> float:
+        """Return how much dearer training is than its arithmetic, for all methods."""
+        return float(np.exp(self.effects.get(("train",), 0.0)))
+
     def trial_seconds(self, config: Config) -> float:
         """Return the expected seconds of a trial with all its folds."""
         return float(self._parts(config).sum())

@@ -358,3 +358,40 @@ def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
         ]
     )
     assert result.score.raw == pytest.approx(accuracy)
+
+
+def test_the_plan_is_told_before_the_first_trial_and_kept(texts, tmp_path, notes):
+    result = fit(
+        texts[0], labels=texts[1], trials=2, out=tmp_path / "r", listener=notes, **QUICK
+    )
+    assert any(sentence.startswith("Plan: ") for sentence in notes.sentences)
+    assert "4 folds" in result.summary["plan"]
+    assert result.summary["plan"] in result.report().read_text("utf-8")
+
+
+def test_more_time_for_a_study_changes_its_plan_and_not_its_folds(
+    texts, tmp_path, notes
+):
+    first = fit(
+        texts[0],
+        labels=texts[1],
+        trials=2,
+        out=tmp_path / "r",
+        **{**QUICK, "budget": 40.0},
+    )
+    more = resume(
+        tmp_path / "r",
+        data=texts[0],
+        labels=texts[1],
+        budget="1h",
+        trials=1,
+        listener=notes,
+    )
+    assert len(more.history) == 3
+    assert first.summary["plan"] != more.summary["plan"]
+    assert first.summary["folds"] == more.summary["folds"]
+    folds = {
+        load_predictions(more.folder / o.predictions).folds.shape
+        for _, o in more.history
+    }
+    assert len(folds) == 1

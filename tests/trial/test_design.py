@@ -17,6 +17,7 @@ from fewshot_automl.trial.design import (
     reference_ladder,
     rung_zero,
     space_for,
+    undominated,
 )
 
 DEAR = [name for name, row in METHODS.items() if row.is_dear]
@@ -202,3 +203,22 @@ def test_methods_that_disagree_about_a_dimension_are_refused(cards, monkeypatch)
     monkeypatch.setitem(table.METHODS, "odd", Odd())
     with pytest.raises(SpaceError, match=r"'head'.*'probe' and 'odd'"):
         space_for(profile(), cards, ["probe", "odd"])
+
+
+def test_a_backbone_that_is_beaten_twice_is_dominated(space):
+    names = ["tiny-bert", "tiny-mpnet", "tiny-roberta"]
+    priors = dict(
+        zip(space["backbone"].options, space["backbone"].descriptors, strict=True)
+    )
+    best, *_, worst = sorted(names, key=lambda name: -priors[name][-1])
+    rising = {best: 0.9, worst: 0.5}
+    history = [
+        (space.default(method="probe", backbone=name), done(rising.get(name, 0.7)))
+        for name in names
+    ]
+    kept = undominated(names, space, history)
+    assert best in kept
+    assert worst not in kept
+    assert undominated([worst], space, history) == [worst]
+    turned = [(c, done(1.0 - o.mean)) for c, o in history]
+    assert worst in undominated(names, space, turned)
