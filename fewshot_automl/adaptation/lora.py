@@ -1,5 +1,6 @@
-"""LoRA layers by peft: put into a backbone, written and read as a standard adapter."""
+"""LoRA layers: put into a backbone, written and read as an adapter of peft."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -8,12 +9,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fewshot_automl.adaptation.lora_layers import (
+    ADAPTER_NAME,
+    load_update,
+    update_state,
+    wrap,
+)
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import ExportError, TrialError
 
-ADAPTER_NAME: Final = "default"
 PREFIX: Final = "base_model.model."
 """What `PeftModel.from_pretrained` expects before every name."""
+CONFIG_FILE: Final = "adapter_config.json"
+WEIGHTS_FILE: Final = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +62,7 @@ class RowDropout(nn.Module):
     """
 
     def __init__(self, layer: Any, share: float) -> None:
-        """Take a LoRA layer of peft and the share of its inputs dropped, in [0, 1)."""
+        """Take a LoRA layer and the share of its inputs dropped, in [0, 1)."""
         super().__init__()
         down = layer.lora_A[ADAPTER_NAME]
         is_convolution = isinstance(down, nn.Conv2d)
@@ -110,21 +118,15 @@ def attach(
     Raises:
         TrialError: If no layer after the cut can take LoRA.
     """
-    from peft import inject_adapter_in_model
-
     targets = backbone.lora_targets(cut)
     if not targets:
         raise TrialError(
             f"Backbone {backbone.card.id!r} has no layer for LoRA from block {cut} on. "
             "Use a smaller frozen fraction, or partial_freeze."
         )
-    inject_adapter_in_model(
-        _peft_config(settings, targets), backbone.module, adapter_name=ADAPTER_NAME
-    )
-    for name, parameter in backbone.module.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+    backbone.module.requires_grad_(False)
     for name in targets:
-        layer: Any = backbone.module.get_submodule(name)
+        layer = wrap(backbone.module, name, settings.rank, settings.alpha)
         layer.lora_dropout[ADAPTER_NAME] = RowDropout(layer, settings.dropout)
     return Adapter(base=base, settings=settings, targets=targets, cut=cut)
 
@@ -138,16 +140,24 @@ def without_scaling(module: nn.Module) -> None:
 
 def save_adapter(module: nn.Module, adapter: Adapter, folder: Path) -> None:
     """Write the LoRA weights as peft does, so that peft alone can read them."""
-    from peft import get_peft_model_state_dict
-
     folder.mkdir(parents=True, exist_ok=True)
-    config = _peft_config(adapter.settings, adapter.targets)
-    config.inference_mode = True
-    config.save_pretrained(str(folder))
-    state = get_peft_model_state_dict(module, adapter_name=ADAPTER_NAME)
+    config = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": adapter.settings.rank,
+        "lora_alpha": adapter.settings.alpha,
+        "lora_dropout": adapter.settings.dropout,
+        "target_modules": sorted(adapter.targets),
+        "bias": "none",
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2), encoding="utf-8")
     save_file(
-        {PREFIX + name: value.contiguous().cpu() for name, value in state.items()},
-        folder / "adapter_model.safetensors",
+        {
+            PREFIX + name: value.contiguous().cpu()
+            for name, value in update_state(module).items()
+        },
+        folder / WEIGHTS_FILE,
     )
 
 
@@ -163,32 +173,28 @@ def load_adapter(base: Backbone, folder: Path, cut: int) -> tuple[Backbone, Adap
     Raises:
         ExportError: If the adapter does not fit the backbone.
     """
-    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
-
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = True
+    settings, targets = _read_config(folder / CONFIG_FILE)
     backbone = base.fork(cut)
     module = backbone.module
-    inject_adapter_in_model(config, module, adapter_name=ADAPTER_NAME)
-    state = load_file(folder / "adapter_model.safetensors")
-    result = set_peft_model_state_dict(
-        module,
-        {name.removeprefix(PREFIX): value for name, value in state.items()},
-        adapter_name=ADAPTER_NAME,
-    )
-    missing = [name for name in result.missing_keys if "lora_" in name]
-    if missing or result.unexpected_keys:
+    if absent := set(targets) - {name for name, _ in module.named_modules()}:
         raise ExportError(
-            f"Adapter in {folder} must fit its backbone; missing {missing[:3]}, "
-            f"unexpected {list(result.unexpected_keys)[:3]}. Export the model again."
+            f"Adapter in {folder} must fit its backbone, got layers that it lacks: "
+            f"{', '.join(sorted(absent)[:3])}. Export the model again."
+        )
+    for name in targets:
+        wrap(module, name, settings.rank, settings.alpha)
+    state = load_file(folder / WEIGHTS_FILE)
+    strange = load_update(
+        module, {name.removeprefix(PREFIX): value for name, value in state.items()}
+    )
+    if strange:
+        raise ExportError(
+            f"Adapter in {folder} must fit its backbone, got other tensors or shapes "
+            f"for {', '.join(strange[:3])}. Export the model again."
         )
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    settings = LoraSettings(
-        rank=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout
-    )
-    targets = tuple(config.target_modules)
     return backbone, Adapter(base=base, settings=settings, targets=targets, cut=cut)
 
 
@@ -204,13 +210,17 @@ def lora_seed(module: nn.Module, seed: int) -> None:
             parameter.data.copy_(drawn)
 
 
-def _peft_config(settings: LoraSettings, targets: tuple[str, ...]) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=sorted(targets),
-        bias="none",
-    )
+def _read_config(path: Path) -> tuple[LoraSettings, tuple[str, ...]]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        settings = LoraSettings(
+            rank=int(config["r"]),
+            alpha=float(config["lora_alpha"]),
+            dropout=float(config["lora_dropout"]),
+        )
+        return settings, tuple(config["target_modules"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"{path} must be the configuration of a LoRA adapter, got "
+            f"{type(error).__name__}: {error}. Export the model again."
+        ) from error
