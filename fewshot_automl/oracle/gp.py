@@ -208,9 +208,9 @@ class _Search:
 
 
 @lru_cache(maxsize=4)
-def _all_of_few(space: Space, limit: int) -> list[Config] | None:
+def _all_of_few(space: Space, limit: int) -> tuple[Config, ...] | None:
     """Return every Config of a space, None where they are more than `limit`."""
-    everything = list(itertools.islice(all_configs(space), limit + 1))
+    everything = tuple(itertools.islice(all_configs(space), limit + 1))
     return everything if len(everything) <= limit else None
 
 
