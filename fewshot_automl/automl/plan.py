@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fewshot_automl.errors import LedgerError
 from fewshot_automl.space import Config
+from fewshot_automl.trial.design import is_shorter
 from fewshot_automl.trial.forecast import Forecast, Prices
 from fewshot_automl.trial.workload import Workload
 
@@ -20,7 +21,7 @@ RUNG_ZERO_SHARE: Final = 0.3
 """Of the time for trials, at most, for quick methods on the planned backbones."""
 SLACK: Final = 1.3
 """Of a forecast, where being wrong would cost more than time."""
-MODEST_TRIALS: Final = 8
+MODEST_TRIALS: Final = 5
 """Dear trials that fit their time if each takes the most it may; this many, and
 one more for every `MORE_SECONDS` of it."""
 MORE_SECONDS: Final = 200.0
@@ -143,8 +144,8 @@ class Situation:
     workload: Workload
     """Examples, backbones and machine."""
     reference: tuple[Config, ...]
-    """The dear Config that a plan makes room for, the best form of it first; empty if
-    the space has none."""
+    """The dear Config that a plan makes room for, the best form of it first; room is
+    made for those that are only shorter. Empty if the space has none."""
     budget_seconds: float | None
     """Of the whole command; None without limit."""
     spent_seconds: float = 0.0
@@ -184,7 +185,9 @@ def draw_plan(situation: Situation) -> Plan:
     # The model is one more fit of what the trials were, so it shares their time.
     splits = situation.splits or _splits(situation, fit_seconds, dear_time)
     fits = splits.folds * splits.dear_repeats
-    costs = [fits * prices.refit_seconds(config) for config in situation.reference]
+    reference = situation.reference
+    forms = [config for config in reference if is_shorter(config, reference)]
+    costs = [fits * prices.refit_seconds(config) for config in forms]
     limit = _dear_seconds(costs, dear_time)
     fitting = [cost for cost in costs if cost <= limit]
     dear_trials = int(dear_time / max(fitting[0], LEAST_SECONDS)) if fitting else 0

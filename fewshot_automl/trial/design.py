@@ -1,8 +1,9 @@
 """Which Configs there are, and which are tried first."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from fewshot_automl.adaptation.method import Method, Profile
 from fewshot_automl.adaptation.table import METHODS, method
@@ -20,6 +21,10 @@ trains less; where two trials are all that fits, these differ most."""
 RUNG: Final = ("frozen_fraction", "steps", "batch_size")
 PRIOR: Final = -1
 """Place of the zoo's prior among a card's descriptors."""
+LOG_FLOPS: Final = 1
+"""Place of the logarithm of an example's operations among them."""
+MUCH_DEARER: Final = 4.0
+"""Times the operations of another backbone from which it counts as another kind."""
 LADDER: Final = (
     (0.5, 40, 32),
     (0.5, 40, 16),
@@ -227,41 +232,60 @@ def probed_backbones(space: Space, history: History) -> list[str]:
     Promise is the best cheap score plus a little for the zoo's prior: with few
     labels the scores of two backbones often differ by less than their noise.
     """
-    found = _promise(space, history)
-    return sorted(found, key=lambda n: -(found[n][0] + PRIOR_WEIGHT * found[n][1]))
+    found = _promises(space, history)
+    return sorted(
+        found, key=lambda n: -(found[n].score + PRIOR_WEIGHT * found[n].prior)
+    )
 
 
 def undominated(names: Sequence[str], space: Space, history: History) -> list[str]:
     """Return some backbones without those that another of them beats twice.
 
-    That is by its best cheap score and by the zoo's prior.
+    That is by the zoo's prior, and no worse by its best cheap score. One that costs
+    much less is not beaten: it may be trained for longer.
     """
-    found = _promise(space, history)
+    found = _promises(space, history)
     return [
         name
         for name in names
-        if not any(
-            found[other][0] > found[name][0] and found[other][1] > found[name][1]
-            for other in names
-        )
+        if not any(found[other].beats(found[name]) for other in names)
     ]
 
 
-def _promise(space: Space, history: History) -> dict[str, tuple[float, float]]:
-    """Return the best cheap score and the zoo's prior of each backbone."""
+class _Promise(NamedTuple):
+    """What speaks for a backbone before it is trained."""
+
+    score: float
+    """Best of a quick method, minus infinity without any."""
+    prior: float
+    """Of the zoo."""
+    log_flops: float
+    """Logarithm of what an example costs."""
+
+    def beats(self, other: "_Promise") -> bool:
+        """Return whether this is better twice, and not much dearer."""
+        return (
+            self.score >= other.score
+            and self.prior > other.prior
+            and self.log_flops - other.log_flops < math.log(MUCH_DEARER)
+        )
+
+
+def _promises(space: Space, history: History) -> dict[str, _Promise]:
     best: dict[str, float] = {}
     for config, outcome in history:
         cheap = "backbone" in config and not is_dear(config)
         if cheap and outcome.is_done:
             name = config.text("backbone")
             best[name] = max(best.get(name, outcome.mean), outcome.mean)
-    names = _options(space, "backbone")
-    choice = space["backbone"] if names else None
-    rows = choice.descriptors if isinstance(choice, Choice) else None
-    priors = [row[PRIOR] for row in rows or ()] or [0.0] * len(names)
+    if "backbone" not in space:
+        return {}
+    choice = space["backbone"]
+    assert isinstance(choice, Choice)
+    assert choice.descriptors is not None
     return {
-        name: (best.get(name, float("-inf")), prior)
-        for name, prior in zip(names, priors, strict=True)
+        name: _Promise(best.get(name, -math.inf), row[PRIOR], row[LOG_FLOPS])
+        for name, row in zip(choice.options, choice.descriptors, strict=True)
     }
 
 
