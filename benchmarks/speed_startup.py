@@ -57,7 +57,8 @@ class Taken:
 def watched(arguments: list[str]) -> NoReturn:
     """Run the command in this process until a trial on a backbone has ended.
 
-    The display is told of every trial as it ends; we listen there.
+    The display is told of every trial as it ends; we listen there. A study that ends
+    without one leaves no marks.
     """
     sys.path.insert(0, str(ROOT))
     from fewshot_automl.cli import display, entry
@@ -78,8 +79,8 @@ def watched(arguments: list[str]) -> NoReturn:
             os._exit(0)
 
     display.Display.trial = listen
-    entry.run(arguments)
-    raise SystemExit("the study ended without a trial on a backbone")
+    sys.argv = ["fewshot", *arguments]
+    entry.main()
 
 
 def run_fit(words: list[str], *options: str) -> tuple[dict[str, Taken], str]:
