@@ -72,6 +72,8 @@ class Plan:
     limit."""
     dear_seconds: float | None = None
     """Most for one trial that trains by steps; None without limit."""
+    bold_seconds: float | None = None
+    """Most for the first of them on the best backbone; None without limit."""
     dear_trials: int | None = None
     """How many of those are expected; None where nobody can tell, 0 with no limit of
     seconds where the space has none."""
@@ -198,6 +200,7 @@ def draw_plan(situation: Situation) -> Plan:
         backbones=names,
         rung_zero_seconds=max(most, rung_zero),
         dear_seconds=limit if situation.reference else None,
+        bold_seconds=BOLD_SHARE * dear_time,
         dear_trials=dear_trials,
         dear_backbones=1 + (dear_trials >= 4) + (dear_trials >= 60),
         space_filling=min(dear_trials // 6, 8),
