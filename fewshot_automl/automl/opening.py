@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fewshot_automl.automl.plan import Plan
 from fewshot_automl.automl.thrift import affordable_space, shortened
@@ -21,6 +22,9 @@ from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import is_dear
 
 History = Sequence[tuple[Config, Outcome]]
+
+VISITS: Final = 3
+"""Times that the bold trial should see each example; then the briefest form will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +115,20 @@ class Opening:
             return []
         examples = self.forecast.workload.examples
         ladder = next(iter(dear_defaults(self.space, ranked[:1], examples)), [])
+        if not tried.isdisjoint(ladder):
+            return []
         prices = self.forecast.after(history)
-        return [
+        payable = [
             config
             for config in ladder
-            if tried.isdisjoint(ladder)
-            and is_shorter(config, ladder)
-            and prices.trial_seconds(config) <= limit
+            if is_shorter(config, ladder) and prices.trial_seconds(config) <= limit
         ]
+        brief = [
+            config
+            for config in payable
+            if int(config["steps"]) * int(config["batch_size"]) >= VISITS * examples
+        ]
+        return brief[::-1] or payable
 
     def _ladders(self, history: History) -> list[list[Config]]:
         """Return the dear defaults on the best backbones that can be paid for.

@@ -27,8 +27,9 @@ one more for every `MORE_SECONDS` of it."""
 MORE_SECONDS: Final = 200.0
 SEVERAL_SHARE: Final = 1 / 4
 """The same for a reference trial of which several are to be compared."""
-BOLD_SHARE: Final = 1 / 2
-"""The same where several do not fit in any form."""
+BOLD_SHARE: Final = 0.6
+"""The same where several do not fit in any form, and for one trial of the best
+backbone."""
 HEADS_SECONDS: Final = 0.5
 """Of all heads that rung 0 fits on one backbone."""
 LEAST_SECONDS: Final = 0.5
@@ -272,8 +273,8 @@ def _splits(situation: Situation, fit_seconds: float, dear_time: float) -> Split
 def _dear_seconds(costs: Sequence[float], dear_time: float) -> float:
     """Return the most that one dear trial may take.
 
-    Enough for the best form of the reference of which several fit; else of which two
-    do; else half of the time, for a forecast may be wrong. More if there is much time.
+    Enough for the best form of the reference of which several fit; else of which one
+    does; else as much anyway, for a forecast may be wrong. More if there is much time.
 
     Args:
         costs: Of the forms of the reference, the best first.

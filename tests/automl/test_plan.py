@@ -80,9 +80,8 @@ def test_a_plan_spends_what_it_has_and_no_more(modality, shots, classes, rate, s
     cheapest = len(plan.backbones) == 1
     assert spent < left or cheapest  # one backbone is tried whatever it costs
     assert cheapest or plan.rung_zero_seconds <= 0.3 * left
-    assert 0 <= plan.dear_seconds <= left / 2
+    assert 0 <= plan.dear_seconds <= plan.bold_seconds <= 0.6 * left
     if plan.dear_trials:
-        assert plan.dear_trials >= 2
         prices = Forecast(
             workload=replace(now.workload, dear_fits=plan.splits.folds)
         ).after([])
