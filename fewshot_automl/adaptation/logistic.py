@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from fewshot_automl.adaptation.heads import softmax
 
 MAX_ITERATIONS: Final = 200
-TOLERANCE: Final = 1e-3
+TOLERANCE: Final = 3e-3
+"""A strength is solved when no logit moves more than this, relative to its largest
+weight. A third of it takes three times as long and changes test log loss by less than
+draws of the labels do (trec6, subj, clickbait, hwu64, 3 draws, once, by hand)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,26 +91,70 @@ def _descend(
 ]:
     count, classes = len(strengths), target.shape[1]
     prior = np.maximum(share @ target, 1e-6)
-    weight = np.zeros((count, coordinates.shape[1], classes), dtype=np.float32)
-    bias = np.tile(np.log(prior), (count, 1)).astype(np.float32)
-    step = 1.0 / (curvature[None, :, None] + strengths)
-    ahead_weight, ahead_bias = weight, bias
-    momentum = np.ones((count, 1, 1), dtype=np.float32)
-    for _ in range(MAX_ITERATIONS):
-        residual = softmax(coordinates @ ahead_weight + ahead_bias[:, None, :])
-        residual = (residual - target) * share[:, None]
-        gradient = coordinates.T @ residual + strengths * ahead_weight
-        new_weight = ahead_weight - step * gradient
-        new_bias = ahead_bias - 2.0 * residual.sum(axis=1)
-        moved = new_weight - weight
-        uphill = (gradient * moved).sum(axis=(1, 2), keepdims=True) > 0
-        grown = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        factor = np.where(uphill, 0.0, (momentum - 1) / grown).astype(np.float32)
-        momentum = np.where(uphill, 1.0, grown).astype(np.float32)
-        ahead_weight = new_weight + factor * moved
-        ahead_bias = new_bias + factor[:, :, 0] * (new_bias - bias)
-        change = float(np.abs(coordinates @ moved).max(initial=0.0))
-        weight, bias = new_weight, new_bias
-        if change < TOLERANCE * max(1.0, float(np.abs(weight).max(initial=0.0))):
+    solved_weight = np.zeros((count, coordinates.shape[1], classes), dtype=np.float32)
+    solved_bias = np.tile(np.log(prior), (count, 1)).astype(np.float32)
+    path = _Path(
+        places=np.arange(count),
+        weight=solved_weight.copy(),
+        bias=solved_bias.copy(),
+        ahead_weight=solved_weight.copy(),
+        ahead_bias=solved_bias.copy(),
+        step=1.0 / (curvature[None, :, None] + strengths),
+        strengths=strengths,
+        momentum=np.ones((count, 1, 1), dtype=np.float32),
+    )
+    for iteration in range(MAX_ITERATIONS):
+        still = path.advance(coordinates, target, share)
+        if iteration + 1 == MAX_ITERATIONS:
+            still = np.zeros_like(still)
+        solved = path.places[~still]
+        solved_weight[solved] = path.weight[~still]
+        solved_bias[solved] = path.bias[~still]
+        if not still.any():
             break
-    return weight, bias
+        if not still.all():
+            path = path.only(still)
+    return solved_weight, solved_bias
+
+
+@dataclass(slots=True, kw_only=True)
+class _Path:
+    """The strengths that are not solved yet, and where each of them stands."""
+
+    places: Int[np.ndarray, " left"]
+    weight: Float[np.ndarray, "left rank classes"]
+    bias: Float[np.ndarray, "left classes"]
+    ahead_weight: Float[np.ndarray, "left rank classes"]
+    ahead_bias: Float[np.ndarray, "left classes"]
+    step: Float[np.ndarray, "left rank 1"]
+    strengths: Float[np.ndarray, "left 1 1"]
+    momentum: Float[np.ndarray, "left 1 1"]
+
+    def advance(
+        self,
+        coordinates: Float[np.ndarray, "examples rank"],
+        target: Float[np.ndarray, "examples classes"],
+        share: Float[np.ndarray, " examples"],
+    ) -> Bool[np.ndarray, " left"]:
+        """Make one accelerated step; return which strengths still move."""
+        logits = coordinates @ self.ahead_weight + self.ahead_bias[:, None, :]
+        residual = (softmax(logits) - target) * share[:, None]
+        gradient = coordinates.T @ residual + self.strengths * self.ahead_weight
+        weight = self.ahead_weight - self.step * gradient
+        bias = self.ahead_bias - 2.0 * residual.sum(axis=1)
+        moved = weight - self.weight
+        uphill = (gradient * moved).sum(axis=(1, 2), keepdims=True) > 0
+        grown = (1 + np.sqrt(1 + 4 * self.momentum**2)) / 2
+        factor = np.where(uphill, 0.0, (self.momentum - 1) / grown).astype(np.float32)
+        self.momentum = np.where(uphill, 1.0, grown).astype(np.float32)
+        self.ahead_weight = weight + factor * moved
+        self.ahead_bias = bias + factor[:, :, 0] * (bias - self.bias)
+        self.weight, self.bias = weight, bias
+        change = np.abs(coordinates @ moved).max(axis=(1, 2), initial=0.0)
+        size = np.abs(weight).max(axis=(1, 2), initial=1.0)
+        still: np.ndarray = change >= TOLERANCE * size
+        return still
+
+    def only(self, left: Bool[np.ndarray, " strengths"]) -> "_Path":
+        """Return the path with some of its strengths."""
+        return _Path(**{name: getattr(self, name)[left] for name in self.__slots__})
