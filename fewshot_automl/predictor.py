@@ -27,7 +27,7 @@ from fewshot_automl.task import Task
 
 FORMAT: Final = 1
 MANIFEST: Final = "model.json"
-PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "peft", "numpy")
+PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

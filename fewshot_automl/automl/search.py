@@ -35,10 +35,11 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.places import cache_folder
 from fewshot_automl.space import Choice, Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, run
-from fewshot_automl.training.placement import Placement, choose_placement
+from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial.design import reference_ladder, space_for
 from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
+from fewshot_automl.trial.together import Together
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, mean_characters
 
@@ -74,7 +75,11 @@ class Search:
 
     def go(self) -> Result:
         """Search, then finish with what was found."""
-        executor = executor_named(self.settings.executor, self.settings.workers)
+        executor = executor_named(
+            self.settings.executor,
+            self.settings.workers,
+            gpus=shared_gpus(self.settings.device),
+        )
         try:
             end = run(
                 self.space,
@@ -98,6 +103,7 @@ class Search:
                 forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
+                cohorts=Together(workbench=self.workbench, whole=self.space),
             )
         finally:
             executor.shutdown()

@@ -39,17 +39,25 @@ class Thrifty:
     """Time for trials that is left, given the history."""
 
     def suggest(
-        self, space: Space, history: History, n: int, seed: int
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Space | None = None,
     ) -> list[Config]:
         """Return up to `n` Configs that can be paid for."""
         prices = self.forecast.after(history)
         limit = USED_SHARE * self.seconds_left(history)
         if self.dear_seconds is not None:
             limit = min(limit, max(self.dear_seconds, QUICK_SECONDS))
-        narrowed = affordable_space(space, prices, history, limit)
+        narrowed = affordable_space(within or space, prices, history, limit)
         if narrowed is None:
             return []
-        suggested = self.oracle.suggest(narrowed, history, n, seed)
+        if within is None:
+            suggested = self.oracle.suggest(narrowed, history, n, seed)
+        else:
+            suggested = self.oracle.suggest(space, history, n, seed, narrowed)
         shorter = (shortened(space, config, prices, limit) for config in suggested)
         return list(dict.fromkeys(config for config in shorter if config is not None))
 

@@ -21,7 +21,6 @@ PACKAGES: Final = (
     "torch",
     "transformers",
     "timm",
-    "peft",
     "accelerate",
     "datasets",
     "optuna",

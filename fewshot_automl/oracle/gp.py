@@ -89,28 +89,35 @@ class GpOracle:
                 )
 
     def suggest(
-        self, space: Space, history: History, n: int, seed: int
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Space | None = None,
     ) -> list[Config]:
         """Return up to `n` Configs, each the best given those before it."""
-        evidence = Evidence.of(space, history)
+        evidence, inside = Evidence.of(space, history), within or space
         if not evidence.teaches(self.initial_trials):
-            return SobolOracle().suggest(space, history, n, seed)
+            return SobolOracle().suggest(inside, history, n, seed)
         try:
             with single_threaded():
-                chosen = _Search(self, evidence, seed).best(n)
+                chosen = _Search(self, evidence, inside, seed).best(n)
         except (SurrogateError, LinAlgError) as error:
             logger.warning("Sobol points instead of the surrogate's: %s", error)
-            return SobolOracle().suggest(space, history, n, seed)
-        return fill(space, chosen, tried(history), n, seed)
+            return SobolOracle().suggest(inside, history, n, seed)
+        return fill(inside, chosen, tried(history), n, seed)
 
 
 class _Search:
     """Maximises the acquisition over candidates, for one call of `suggest`."""
 
-    def __init__(self, oracle: GpOracle, evidence: Evidence, seed: int) -> None:
+    def __init__(
+        self, oracle: GpOracle, evidence: Evidence, space: Space, seed: int
+    ) -> None:
         self.oracle = oracle
         self.evidence = evidence
-        self.space = evidence.encoding.space
+        self.space = space
         self.seed = seed
         self.generator = np.random.default_rng([seed, len(evidence.history)])
         self.seen = tried(evidence.history)

@@ -20,7 +20,12 @@ class Oracle(Protocol):
     """
 
     def suggest(
-        self, space: Space, history: History, n: int, seed: int
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Space | None = None,
     ) -> list[Config]:
         """Return up to `n` different Configs to try next, the best first.
 
@@ -31,6 +36,8 @@ class Oracle(Protocol):
                 outside `space` are used where they can be encoded.
             n: How many are wanted.
             seed: Makes the answer repeatable; not negative.
+            within: A part of `space` in which the suggestions must lie; what was seen
+                elsewhere still counts. None for all of it.
 
         Returns:
             Configs that are not in `history` (unless they were stopped); fewer than

@@ -18,7 +18,12 @@ class RandomOracle:
     """
 
     def suggest(
-        self, space: Space, history: History, n: int, seed: int
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Space | None = None,
     ) -> list[Config]:
         """Return up to `n` random Configs that were not tried before."""
-        return fill(space, [], tried(history), n, seed)
+        return fill(within or space, [], tried(history), n, seed)

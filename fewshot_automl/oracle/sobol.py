@@ -28,10 +28,15 @@ class SobolOracle:
     """
 
     def suggest(
-        self, space: Space, history: History, n: int, seed: int
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Space | None = None,
     ) -> list[Config]:
         """Return up to `n` Configs that fill the widest gaps of the history."""
-        seen = tried(history)
+        space, seen = within or space, tried(history)
         points = sobol_configs(space, seed, 2 * (len(history) + n + POOL))
         pool = fresh(points, seen, n + POOL)
         counts = _option_counts(space, seen)

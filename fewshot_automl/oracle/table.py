@@ -21,12 +21,17 @@ class WhenAsked:
     """The oracle, once it was asked."""
 
     def suggest(
-        self, space: Space, history: History, n: int, seed: int
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Space | None = None,
     ) -> list[Config]:
         """Return what the oracle suggests."""
         if self.made is None:
             self.made = self.make()
-        return self.made.suggest(space, history, n, seed)
+        return self.made.suggest(space, history, n, seed, within)
 
 
 def _gp() -> Oracle:

@@ -103,7 +103,8 @@ class Agenda:
         if missing := draft.missing():
             shown = draft.shown()
             seed = trial_seed(self.seed, len(shown))
-            draft.offer(self.oracle.suggest(space, shown, missing, seed))
+            found = self.oracle.suggest(self.space, shown, missing, seed, space)
+            draft.offer(found)
         return draft.final()
 
     def _fits(self, config: Config, history: History, seconds: float) -> bool:

@@ -61,6 +61,19 @@ def visible_devices() -> tuple[str, ...]:
     return (*found, "cpu")
 
 
+def shared_gpus(device: str | None = None) -> int:
+    """Return how many GPUs the workers of a study may share out among them.
+
+    Args:
+        device: What the user asked for. One that is named by its number is never
+            shared out: a worker that sees one GPU knows it by another number.
+    """
+    named = device or os.environ.get(DEVICE_VARIABLE)
+    if named not in (None, "cuda"):
+        return 0
+    return sum(name.startswith("cuda") for name in visible_devices())
+
+
 def choose_placement(device: str | None = None) -> Placement:
     """Return the best place for this process.
 

@@ -254,3 +254,45 @@ def test_the_surrogate_beats_random_and_sobol_search_over_many_seeds(problem):
         for name in ORACLES
     }
     assert means["gp"] <= 0.6 * min(means["random"], means["sobol"]), means
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_suggestions_within_a_part_lie_in_it_and_are_new(name):
+    problem = methods()
+    space = problem.space
+    within = space.narrow("method", ["lora"]).narrow("rank", (4, 16))
+    history = []
+    for seed in range(10):
+        (config,) = ORACLES["random"]().suggest(space, history, 1, seed)
+        outcome = Outcome(status="done", mean=problem.value(config), scores=(0.5,))
+        history.append((config, outcome))
+    found = ORACLES[name]().suggest(space, history, 6, 0, within)
+    assert len(set(found)) == 6
+    assert all(within.contains(config) for config in found)
+    assert found == ORACLES[name]().suggest(space, history, 6, 0, within)
+
+
+def test_what_was_seen_elsewhere_counts_within_a_part():
+    """Only trials of one method are seen; the rate they share leads in another."""
+    problem = methods()
+    space = problem.space
+    within = space.narrow("method", ["lora"])
+    rates = 10 ** np.linspace(-5, -1, 12)
+    history = [
+        (
+            Config.of({"method": "freeze", "rate": float(rate), "fraction": 0.6}),
+            Outcome(
+                status="done",
+                mean=-((math.log10(rate) + 2.0) ** 2),
+                standard_error=0.01,
+            ),
+        )
+        for rate in rates
+    ]
+    found = ORACLES["gp"]().suggest(space, history, 4, 0, within)
+    blind = ORACLES["gp"]().suggest(within, history, 4, 0)
+    distance = [
+        np.mean([abs(math.log10(c.number("rate")) + 2.0) for c in configs])
+        for configs in (found, blind)
+    ]
+    assert distance[0] < distance[1]

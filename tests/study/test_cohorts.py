@@ -61,7 +61,8 @@ class Scripted:
 
     calls: list = field(default_factory=list)
 
-    def suggest(self, space, history, n, seed):
+    def suggest(self, space, history, n, seed, within=None):
+        space = within or space
         self.calls.append((space, list(history), n, seed))
         backbone = space["backbone"].options[0]
         points = (config(x, backbone) for x in range(1, 1000))
@@ -179,7 +180,7 @@ def test_the_smallest_wish_of_a_job_counts(go):
 
 def test_what_an_oracle_may_not_propose_is_not_taken(go):
     class Stubborn:
-        def suggest(self, space, history, n, seed):
+        def suggest(self, space, history, n, seed, within=None):
             x = len(history) + 1
             return [config(x), config(x), config(1), config(3, "b"), config(x + 1)]
 
@@ -193,7 +194,7 @@ def test_nothing_to_join_is_a_trial_alone(go):
     class Sole:
         calls = 0
 
-        def suggest(self, space, history, n, seed):
+        def suggest(self, space, history, n, seed, within=None):
             Sole.calls += 1
             return [] if history else [config(9)]
 
@@ -239,9 +240,9 @@ def test_time_that_the_oracle_takes_is_not_there_for_the_job(go, tmp_path):
     now = [100.0]
 
     class Slow(Scripted):
-        def suggest(self, space, history, n, seed):
+        def suggest(self, space, history, n, seed, within=None):
             now[0] += 3.0 if history else 0.0
-            return super().suggest(space, history, n, seed)
+            return super().suggest(space, history, n, seed, within)
 
     def go_with(seconds, opening=()):
         toy = Toy()

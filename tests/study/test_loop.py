@@ -47,7 +47,7 @@ class Scripted:
     points: list
     calls: list = field(default_factory=list)
 
-    def suggest(self, space, history, n, seed):
+    def suggest(self, space, history, n, seed, within=None):
         self.calls.append((list(history), n, seed))
         seen = tried(history)
         return [config(x) for x in self.points if config(x) not in seen][:n]
@@ -56,7 +56,7 @@ class Scripted:
 class Seeded:
     """Proposes by its seed alone, as a random search does."""
 
-    def suggest(self, space, history, n, seed):
+    def suggest(self, space, history, n, seed, within=None):
         seen = tried(history)
         order = (config((seed + 37 * step) % 1000) for step in range(1000))
         return [point for point in order if point not in seen][:n]
@@ -184,7 +184,7 @@ def test_a_slow_oracle_is_paid_from_the_budget(go):
     clock = Clock()
 
     class Slow(Scripted):
-        def suggest(self, space, history, n, seed):
+        def suggest(self, space, history, n, seed, within=None):
             clock.now += 6.0
             return super().suggest(space, history, n, seed)
 
@@ -208,7 +208,7 @@ def test_an_exhausted_space_ends(go):
 
 def test_no_config_is_tried_twice_whatever_the_oracle_says(go):
     class Stubborn:
-        def suggest(self, space, history, n, seed):
+        def suggest(self, space, history, n, seed, within=None):
             return [config(5)]
 
     end = go(
