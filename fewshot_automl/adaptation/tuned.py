@@ -35,6 +35,8 @@ from fewshot_automl.training.settings import TrainingSettings
 Part = Literal["blocks", "lora", "everything"]
 LossKind = Literal["cross_entropy", "contrastive"]
 
+CONVERGED: Final = 0.02
+"""Loss above the least possible, five steps in a row, at which a training is over."""
 VIEWS: Final = 4
 """Views of an image under light augmentation: the plain one and three others."""
 
@@ -449,6 +451,7 @@ def _settings(job: Job) -> TrainingSettings:
         weight_decay=config.number("weight_decay"),
         schedule=config.text("schedule"),
         warmup_fraction=config.number("warmup_fraction"),
+        converged_loss=CONVERGED,
         seed=job.seed,
     )
 

@@ -159,13 +159,14 @@ class _Search:
         pool = fresh(spread, self.seen, limit // 2)
         means = self.score.means(self.evidence.rows("done"))
         done = self.evidence.indices("done")
-        leaders = [done[i] for i in np.argsort(-means, kind="stable")[:LEADERS]]
-        configs = [self.evidence.history[i][0] for i in leaders]
-        return pool + self._near(configs, {*self.seen, *pool})
+        ranked = [done[i] for i in np.argsort(-means, kind="stable")]
+        configs = [self.evidence.history[i][0] for i in ranked]
+        inside = [config for config in configs if self.space.contains(config)]
+        return pool + self._near(inside[:LEADERS], {*self.seen, *pool})
 
     def _near(self, configs: Sequence[Config], known: set[Config]) -> list[Config]:
         """Return new neighbours of some Configs, a quarter of the candidates."""
-        each = max(self.oracle.candidates // 4 // len(configs), 1)
+        each = max(self.oracle.candidates // 4 // max(len(configs), 1), 1)
         neighbours = itertools.chain.from_iterable(
             itertools.islice(mutations(self.space, config, self.generator), each)
             for config in configs

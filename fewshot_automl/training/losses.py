@@ -81,7 +81,10 @@ def cross_entropies(
     label_smoothing: Float[Tensor, " slots"],
     class_weights: Float[Tensor, "slots classes"],
 ) -> Float[Tensor, " slots"]:
-    """Return `cross_entropy` of the batch of each slot.
+    """Return `cross_entropy` of the batch of each slot, less the least it can be.
+
+    With label smoothing the least is not 0. Taking it off changes no gradient, and
+    then a loss near 0 says that there is nothing left to learn.
 
     Args:
         logits: Unnormalised scores.
@@ -94,6 +97,11 @@ def cross_entropies(
     own = losses.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     share = label_smoothing.unsqueeze(1)
     each = (1 - share) * own + share * losses.mean(dim=-1)
+    classes = logits.shape[-1]
+    hit = functional.one_hot(labels, classes) * (1 - share).unsqueeze(-1)
+    wanted = class_weights.unsqueeze(1) * (hit + share.unsqueeze(-1) / classes)
+    total = wanted.sum(dim=-1)
+    each = each + torch.xlogy(wanted, wanted).sum(dim=-1) - torch.xlogy(total, total)
     return each.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1)
 
 
@@ -103,7 +111,11 @@ def supervised_contrastives(
     real: Bool[Tensor, "slots examples"],
     temperature: Float[Tensor, " slots"],
 ) -> Float[Tensor, " slots"]:
-    """Return `supervised_contrastive` of the batch of each slot.
+    """Return `supervised_contrastive` of the batch of each slot, less a lower bound.
+
+    An example with n others of its class cannot have a loss below log n. Taking that
+    off changes no gradient, and then a loss near 0 says that classes have collapsed to
+    points far from each other: there is nothing left to learn.
 
     Args:
         embeddings: Vectors of any length; they are normalised here.
@@ -123,5 +135,6 @@ def supervised_contrastives(
     positives = positives & real.unsqueeze(2)
     counts = positives.sum(dim=-1)
     sums = log_shares.masked_fill(~positives, 0.0).sum(dim=-1)
-    means = sums / counts.clamp(min=1)
+    means = sums / counts.clamp(min=1) + counts.clamp(min=1).log()
+    means = means.masked_fill(counts == 0, 0.0)
     return -means.sum(dim=-1) / (counts > 0).sum(dim=-1).clamp(min=1)
