@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from fewshot_automl.adaptation.heads import softmax
 
 MAX_ITERATIONS: Final = 200
+CHECKED_EVERY: Final = 4
+"""Steps between looks at what is solved; a look costs a third of a step."""
 TOLERANCE: Final = 3e-3
 """A strength is solved when no logit moves more than this, relative to its largest
 weight. A third of it takes three times as long and changes test log loss by less than
@@ -101,11 +103,16 @@ def _descend(
         ahead_bias=solved_bias.copy(),
         step=1.0 / (curvature[None, :, None] + strengths),
         strengths=strengths,
-        momentum=np.ones((count, 1, 1), dtype=np.float32),
+        momentum=np.ones(count, dtype=np.float32),
+        moved=solved_weight,
     )
-    for iteration in range(MAX_ITERATIONS):
-        still = path.advance(coordinates, target, share)
-        if iteration + 1 == MAX_ITERATIONS:
+    weighted = (coordinates * share[:, None]).T.copy()
+    for done in range(1, MAX_ITERATIONS + 1):
+        path.advance(coordinates, weighted, target, share)
+        if done % CHECKED_EVERY and done < MAX_ITERATIONS:
+            continue
+        still = path.moves(coordinates)
+        if done == MAX_ITERATIONS:
             still = np.zeros_like(still)
         solved = path.places[~still]
         solved_weight[solved] = path.weight[~still]
@@ -128,30 +135,41 @@ class _Path:
     ahead_bias: Float[np.ndarray, "left classes"]
     step: Float[np.ndarray, "left rank 1"]
     strengths: Float[np.ndarray, "left 1 1"]
-    momentum: Float[np.ndarray, "left 1 1"]
+    momentum: Float[np.ndarray, " left"]
+    moved: Float[np.ndarray, "left rank classes"]
+    """What the last step changed."""
 
     def advance(
         self,
         coordinates: Float[np.ndarray, "examples rank"],
+        weighted: Float[np.ndarray, "rank examples"],
         target: Float[np.ndarray, "examples classes"],
         share: Float[np.ndarray, " examples"],
-    ) -> Bool[np.ndarray, " left"]:
-        """Make one accelerated step; return which strengths still move."""
-        logits = coordinates @ self.ahead_weight + self.ahead_bias[:, None, :]
-        residual = (softmax(logits) - target) * share[:, None]
-        gradient = coordinates.T @ residual + self.strengths * self.ahead_weight
+    ) -> None:
+        """Make one accelerated step; `weighted` holds coordinates times shares."""
+        logits = coordinates @ self.ahead_weight
+        logits += self.ahead_bias[:, None, :]
+        residual = softmax(logits)
+        residual -= target
+        gradient = weighted @ residual
+        gradient += self.strengths * self.ahead_weight
         weight = self.ahead_weight - self.step * gradient
-        bias = self.ahead_bias - 2.0 * residual.sum(axis=1)
-        moved = weight - self.weight
-        uphill = (gradient * moved).sum(axis=(1, 2), keepdims=True) > 0
+        bias = self.ahead_bias - 2.0 * (share @ residual)
+        self.moved = weight - self.weight
+        uphill = np.einsum("src,src->s", gradient, self.moved) > 0
         grown = (1 + np.sqrt(1 + 4 * self.momentum**2)) / 2
-        factor = np.where(uphill, 0.0, (self.momentum - 1) / grown).astype(np.float32)
-        self.momentum = np.where(uphill, 1.0, grown).astype(np.float32)
-        self.ahead_weight = weight + factor * moved
-        self.ahead_bias = bias + factor[:, :, 0] * (bias - self.bias)
+        factor = np.where(uphill, np.float32(0), (self.momentum - 1) / grown)
+        self.momentum = np.where(uphill, np.float32(1), grown)
+        self.ahead_weight = weight + factor[:, None, None] * self.moved
+        self.ahead_bias = bias + factor[:, None] * (bias - self.bias)
         self.weight, self.bias = weight, bias
-        change = np.abs(coordinates @ moved).max(axis=(1, 2), initial=0.0)
-        size = np.abs(weight).max(axis=(1, 2), initial=1.0)
+
+    def moves(
+        self, coordinates: Float[np.ndarray, "examples rank"]
+    ) -> Bool[np.ndarray, " left"]:
+        """Return which strengths still moved in the last step."""
+        change = np.abs(coordinates @ self.moved).max(axis=(1, 2), initial=0.0)
+        size = np.abs(self.weight).max(axis=(1, 2), initial=1.0)
         still: np.ndarray = change >= TOLERANCE * size
         return still
 

@@ -18,6 +18,7 @@ from fewshot_automl.adaptation.heads import (
     LinearHead,
     Scaling,
     rbf,
+    softmax,
     squared_distances,
 )
 from fewshot_automl.adaptation.logistic import fit_softmax_path
@@ -167,9 +168,7 @@ def _choose(
         )
         share = weights[judged]
         losses.append(
-            np.array(
-                [_loss(head, features[judged], labels[judged], share) for head in heads]
-            )
+            _losses(heads, rule.apply(features[judged]), labels[judged], share)
         )
         total += float(share.sum())
     if not losses:
@@ -177,14 +176,26 @@ def _choose(
     return int(np.argmin(np.sum(losses, axis=0) / total))
 
 
-def _loss(
-    head: Head,
-    features: Float[np.ndarray, "examples width"],
+def _losses(
+    heads: Candidates,
+    scaled: Float[np.ndarray, "examples width"],
     labels: Int[np.ndarray, " examples"],
     weights: Float[np.ndarray, " examples"],
-) -> float:
-    proba = head.predict_proba(features)[np.arange(len(labels)), labels]
-    return float(-(weights * np.log(np.maximum(proba, 1e-12))).sum())
+) -> Float[np.ndarray, " candidates"]:
+    """Return the weighted log loss of each head of one path on scaled features."""
+    logits: list[np.ndarray] = []
+    similarity: dict[float, np.ndarray] = {}
+    for head in heads:
+        if isinstance(head, KernelHead):
+            if head.gamma not in similarity:
+                similarity[head.gamma] = rbf(scaled, head.support, head.gamma)
+            logits.append(similarity[head.gamma] @ head.coefficients + head.bias)
+        else:
+            assert isinstance(head, LinearHead)
+            logits.append(scaled @ head.weight + head.bias)
+    proba = softmax(np.stack(logits))[:, np.arange(len(labels)), labels]
+    losses: np.ndarray = -(weights * np.log(np.maximum(proba, 1e-12))).sum(axis=1)
+    return losses
 
 
 def inner_folds(
