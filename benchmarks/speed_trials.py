@@ -6,10 +6,10 @@ method each (the plain loop runs its default Config; ours runs it too, and all h
 the probe), and a mixed study: two probes to each Config that trains by steps, as a
 study of ours has them (12 quick trials and 5 others in 60 s on trec6), the latter
 drawn by a seeded random sampler; what the plain loop has no counterpart for stays at
-our default. Our times count loading the backbone and embedding the examples, spread over
-the study's trials. Both sides then fit a Config to all examples (the default one; in
-the mixed study the best) and are scored on the same test rows. Last, the steps of our
-trainings are held against the matrix products in them, run alone on one thread.
+our default. Our times count loading the backbone and embedding the examples, spread
+over the study's trials. Both sides then fit a Config to all examples (the default one;
+in the mixed study the best) and are scored on the same test rows. Last, the steps of
+our trainings are held against the matrix products in them, run alone on one thread.
 
 Every finished study is kept as a line of the results file; a run that is broken off
 goes on where it was, on the same machine. All of it takes about an hour on 2 free

@@ -37,7 +37,6 @@ from fewshot_automl.space import Choice, Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial.design import reference_ladder, space_for
-from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
 from fewshot_automl.trial.together import Together
 from fewshot_automl.trial.workbench import Problem, Workbench
@@ -80,10 +79,11 @@ class Search:
             self.settings.workers,
             gpus=shared_gpus(self.settings.device),
         )
+        together = Together(workbench=self.workbench, whole=self.space)
         try:
             end = run(
                 self.space,
-                Evaluate(workbench=self.workbench),
+                together.alone,
                 oracle=Thrifty(
                     oracle=oracle_named(self.settings.oracle),
                     forecast=self.forecast,
@@ -103,7 +103,7 @@ class Search:
                 forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
-                cohorts=Together(workbench=self.workbench, whole=self.space),
+                cohorts=together,
             )
         finally:
             executor.shutdown()

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from fewshot_automl.space import Config, Space
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.training.placement import free_bytes
 from fewshot_automl.trial.evaluate import (
+    Evaluate,
     checked,
     job_of,
     no_predictions,
@@ -59,21 +60,23 @@ class Together:
     whole: Space
     """The study's space."""
     slots: int | None = None
-    """Trainings side by side; None: measured, and 1 on a CPU."""
+    """Trainings side by side; None: measured on a GPU, and 1 elsewhere."""
     _bytes: dict[Kind, int] = field(default_factory=dict)
     _rates: dict[Kind, dict[int, float]] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without what was measured here: it is of this process."""
+        return _together, (self.workbench, self.whole, self.slots)
+
     def size(self, config: Config) -> int:
         """Return how many trials may run beside each other, this one included."""
-        row = method(config.text("method"))
-        is_cpu = self.workbench.placement.device == "cpu"
-        if not isinstance(row, TrainsTogether) or (is_cpu and self.slots is None):
-            return 1
-        backbone = self.workbench.backbone(config.text("backbone"))
-        if not row.is_alike(backbone, config, config):
-            return 1
-        slots = self.slots or self._best_slots(config)
-        return max(1, slots // self._fits(config))
+        return max(1, self._slots(config) // self._fits(config))
+
+    def alone(self, config: Config, deadline: float | None) -> Outcome:
+        """Cross-validate one Config; its folds train together where that pays."""
+        if self._slots(config) > 1:
+            return self((config,), deadline)[0]
+        return Evaluate(workbench=self.workbench)(config, deadline)
 
     def space(self, config: Config) -> Space | None:
         """Return the Configs of the same method, backbone and cut."""
@@ -160,6 +163,17 @@ class Together:
         rates[len(jobs)] = work / (time.monotonic() - start)
         return models
 
+    def _slots(self, config: Config) -> int:
+        """Return how many trainings may run side by side; 1 where none should."""
+        row = method(config.text("method"))
+        is_gpu = self.workbench.placement.device.startswith("cuda")
+        if not isinstance(row, TrainsTogether) or not (is_gpu or self.slots):
+            return 1
+        backbone = self.workbench.backbone(config.text("backbone"))
+        if not row.is_alike(backbone, config, config):
+            return 1
+        return self.slots or self._best_slots(config)
+
     def _best_slots(self, config: Config) -> int:
         """Return the largest number of slots that fits and was not seen not to pay."""
         room = int(
@@ -217,3 +231,7 @@ class Together:
 
 def _kind(config: Config) -> Kind:
     return config.text("method"), config.text("backbone"), int(config["batch_size"])
+
+
+def _together(workbench: Workbench, whole: Space, slots: int | None) -> Together:
+    return Together(workbench=workbench, whole=whole, slots=slots)

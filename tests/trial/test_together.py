@@ -1,6 +1,7 @@
 """Configs that are cross-validated as one job."""
 
 import dataclasses
+import pickle
 import time
 
 import numpy as np
@@ -114,6 +115,37 @@ def test_slots_double_while_that_pays(workbench, space, monkeypatch, rates, expe
     config = lora(space)
     together._rates[module._kind(config)] = dict(rates)
     assert together._best_slots(config) == expected
+
+
+def test_the_folds_of_one_config_train_together_where_that_pays(
+    together, workbench, space, monkeypatch
+):
+    config = lora(space)
+    alone = Evaluate(workbench=workbench)(config, None)
+    calls = []
+    real = module.Together.__call__
+
+    def spy(self, configs, deadline):
+        calls.append(configs)
+        return real(self, configs, deadline)
+
+    monkeypatch.setattr(module.Together, "__call__", spy)
+    found = together.alone(config, None)
+    assert calls == [(config,)]
+    np.testing.assert_allclose(
+        proba_of(workbench, found), proba_of(workbench, alone), atol=5e-3
+    )
+    on_cpu = Together(workbench=workbench, whole=space)
+    assert on_cpu.alone(config, None).mean == alone.mean
+    assert len(calls) == 1
+
+
+def test_pickles_without_what_was_measured(together, space):
+    before = pickle.dumps(together)
+    together._slot_bytes(lora(space))
+    together._rates[module._kind(lora(space))] = {16: 1.0}
+    assert pickle.dumps(together) == before
+    assert pickle.loads(before).slots == 16
 
 
 def test_slots_fit_in_memory(workbench, space, monkeypatch):
