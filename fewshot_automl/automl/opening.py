@@ -175,6 +175,6 @@ class Opening:
             return []
         shorter = (
             shortened(self.space, config, prices, limit)
-            for config in SobolOracle().suggest(payable, history, 1, self.seed)
+            for config in SobolOracle().suggest(payable, history, 8, self.seed)
         )
-        return [config for config in shorter if config is not None]
+        return [config for config in shorter if config is not None][:1]

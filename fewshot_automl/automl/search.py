@@ -52,6 +52,8 @@ MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
 BATCH: Final = 32
 """Examples in a batch whose products are measured."""
+LONG: Final = 64
+"""Tokens beyond which a product of more rows is no faster, only longer."""
 PATCHES: Final = 196
 """Tokens of an image in such a batch."""
 
@@ -304,7 +306,7 @@ def _measured(posed: Posed, cards: tuple[Card, ...], placement: Placement) -> Wo
         cards=cards, examples=len(posed.labelled), characters=characters, rate=1.0
     )
     width = min((card.width for card in cards), default=384)
-    rows = BATCH * (round(workload.tokens) or PATCHES)
+    rows = BATCH * min(round(workload.tokens) or PATCHES, LONG)
     rate = matrix_product_rate(placement.device, rows=rows, width=width)
     return replace(workload, rate=rate)
 

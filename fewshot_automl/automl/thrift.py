@@ -1,11 +1,12 @@
 """An oracle that is asked only for what the time left can pay."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import History, Oracle, tried
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Int, Space
 from fewshot_automl.trial.design import probed_backbones
 from fewshot_automl.trial.forecast import Forecast, Prices
@@ -51,15 +52,25 @@ class Thrifty:
         limit = USED_SHARE * self.seconds_left(history)
         if self.dear_seconds is not None:
             limit = min(limit, max(self.dear_seconds, QUICK_SECONDS))
-        narrowed = affordable_space(within or space, prices, history, limit)
-        if narrowed is None:
+        inside = affordable_space(within or space, prices, history, limit)
+        if inside is None:
             return []
-        if within is None:
-            suggested = self.oracle.suggest(narrowed, history, n, seed)
-        else:
-            suggested = self.oracle.suggest(space, history, n, seed, narrowed)
-        shorter = (shortened(space, config, prices, limit) for config in suggested)
-        return list(dict.fromkeys(config for config in shorter if config is not None))
+        found: dict[Config, None] = {}
+        shown = list(history)
+        # What cannot be paid in any form is shown as running, lest it come again. Then
+        # one method after the other is asked for, on the backbones it can be paid on.
+        parts = (inside, inside, *_by_method(inside, prices, limit))
+        for attempt, part in enumerate(parts):
+            missing = n - len(found)
+            asked = self.oracle.suggest(space, shown, missing, seed + attempt, part)
+            for config in asked:
+                shorter = shortened(space, config, prices, limit)
+                if shorter is not None and shorter not in tried(history):
+                    found[shorter] = None
+                shown.append((config, Outcome(status="running")))
+            if len(found) >= n:
+                break
+        return list(found)[:n]
 
 
 def affordable_space(
@@ -88,6 +99,14 @@ def affordable_space(
         kept = [b for b in _options(space, "backbone") if b in backbones]
         narrowed = narrowed.narrow("backbone", kept)
     return _fewer_steps(narrowed, prices, history, limit)
+
+
+def _by_method(space: Space, prices: Prices, limit: float) -> Iterator[Space]:
+    """Yield the part of each method with the backbones on which it can be paid."""
+    for method in _options(space, "method"):
+        part = space.narrow("method", [method])
+        fitting = [name for name in _fitting(space, method, prices, limit) if name]
+        yield part.narrow("backbone", fitting) if fitting else part
 
 
 def shortened(

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.adaptation.tuned import VIEWS
-from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.inputs import Input
 from fewshot_automl.space import Config
@@ -122,9 +122,10 @@ class Workload:
 
     def _flops(self, card: Card) -> float:
         """Return operations for one example; texts count by their length."""
-        if card.modality != "text":
+        if not isinstance(card.input, TextInput):
             return float(card.flops)
-        return float(card.flops * min(self.tokens / card.flops_at, 1.0))
+        tokens = min(self.tokens, card.input.max_tokens)
+        return float(card.flops * tokens / card.flops_at)
 
 
 def mean_characters(inputs: Sequence[Input]) -> float:

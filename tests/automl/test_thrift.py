@@ -138,3 +138,25 @@ def test_a_narrowed_space_stays_narrowed(space, forecast, probed):
     for config in found:
         narrowed.validate(config)
     assert found
+
+
+@pytest.mark.parametrize("left", [6.0, 10.0, 20.0])
+def test_one_suggestion_is_found_whatever_the_seed(space, forecast, probed, left):
+    """A study ends when nothing is suggested, so the first refusal must not be it."""
+    oracle = thrifty(forecast, left, dear_seconds=8.5)
+    for seed in range(15):
+        assert len(oracle.suggest(space, probed, 1, seed)) == 1
+
+
+def test_an_oracle_that_insists_on_the_dear_is_asked_by_method(space, forecast, probed):
+    wanted = space.default(method="full", backbone="mpnet-base", steps=160)
+
+    class Stubborn(SobolOracle):
+        def suggest(self, space, history, n, seed, within=None):
+            if within is not None and within.contains(wanted):
+                return [wanted]
+            return super().suggest(space, history, n, seed, within)
+
+    found = thrifty(forecast, 3.0, oracle=Stubborn()).suggest(space, probed, 1, 0)
+    assert len(found) == 1
+    assert found != [wanted]
