@@ -73,9 +73,12 @@ class RowDropout(nn.Module):
         self.mask: Tensor | None = None
 
     def draw(self, rows: int) -> Tensor:
-        """Return multipliers for the channels of some rows, drawn by torch."""
+        """Return multipliers for the channels of some rows, drawn by torch.
+
+        One column stands for all channels where nothing is dropped.
+        """
         if self.share == 0:
-            return torch.ones((rows, self.width))
+            return torch.ones((rows, 1))
         kept = torch.rand((rows, self.width)) >= self.share
         return kept.float() / (1 - self.share)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from fewshot_automl.adaptation.encodings import on_device
 from fewshot_automl.backbones.backbone import Backbone, Tensors
 from fewshot_automl.backbones.rows import MASK
+from fewshot_automl.training.placement import free_bytes
 
 TABLE_BYTES: Final = 2**30
 """Largest table in the memory of the CPU; larger ones are collated batch by batch."""
@@ -174,5 +175,5 @@ def _padded_bytes(rows: Sequence[Tensors], lengths: np.ndarray) -> int:
 
 def _room(device: str) -> int:
     if device.startswith("cuda"):
-        return int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0])
+        return int(DEVICE_SHARE * free_bytes(device))
     return TABLE_BYTES

@@ -114,10 +114,10 @@ class Trainee(nn.Module):
         """Return logits, or embeddings where there is no head."""
         count = len(next(iter(batch.values())))
         masks: list[Tensor] = []
-        if self.training:
-            masks = [layer.draw(count) for layer in self._dropouts]
         if self._given is not None:
             masks, self._given = self._given, None
+        elif self.training and any(layer.share for layer in self._dropouts):
+            masks = [layer.draw(count) for layer in self._dropouts]
         lengths = batch_lengths(batch) if self.saves_padding else None
         groups = [] if lengths is None else length_groups(lengths)
         if lengths is None or len(groups) < 2:

@@ -18,7 +18,7 @@ from fewshot_automl.adaptation.probe import HEAD, fit_head, imbalance_dimensions
 from fewshot_automl.adaptation.rows import CohortRows, RowTable, ViewedRows
 from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee
 from fewshot_automl.backbones.backbone import Backbone
-from fewshot_automl.errors import TrialError
+from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.space import Choice, Config, Dimension
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.space import Int as IntDimension
@@ -28,7 +28,7 @@ from fewshot_automl.training.batches import balanced, shuffled
 from fewshot_automl.training.cohort import Member, train_together
 from fewshot_automl.training.gradients import Loss, saved_bytes
 from fewshot_automl.training.losses import cross_entropies, supervised_contrastives
-from fewshot_automl.training.placement import is_out_of_memory
+from fewshot_automl.training.placement import empty_cache, is_out_of_memory
 from fewshot_automl.training.schedules import SCHEDULES
 from fewshot_automl.training.settings import TrainingSettings
 
@@ -36,7 +36,12 @@ Part = Literal["blocks", "lora", "everything"]
 LossKind = Literal["cross_entropy", "contrastive"]
 
 CONVERGED: Final = 0.02
-"""Loss above the least possible, five steps in a row, at which a training is over."""
+"""Loss above the least possible, for a whole epoch and at least `LEAST_CONVERGED`
+steps in a row, at which a training is over."""
+LEAST_CONVERGED: Final = 5
+COPIES: Final = 7
+"""Of a weight in a cohort: itself, gradient, two moments, two in the making of an
+update, and the one it ends in."""
 VIEWS: Final = 4
 """Views of an image under light augmentation: the plain one and three others."""
 
@@ -150,8 +155,8 @@ class Tuned:
     ) -> int:
         """Return how much memory one fit more in a cohort takes.
 
-        Weight, gradient and two moments of what is trained, the copy it ends in, and
-        what a forward pass keeps for the backward one, measured on a batch.
+        `COPIES` of what is trained, and what a forward pass keeps for the backward
+        one, measured on a batch.
         """
         table = self._table(train, job, [job])
         run = self._run(train, labels, np.arange(len(labels)), job, table)
@@ -160,7 +165,7 @@ class Tuned:
         batch = run.rows.batch(np.resize(np.arange(len(labels)), size), 0)
         weights = [p for p in run.trainee.parameters() if p.requires_grad]
         kept = saved_bytes(run.trainee, batch)
-        return kept + 5 * sum(p.numel() * p.element_size() for p in weights)
+        return kept + COPIES * sum(p.numel() * p.element_size() for p in weights)
 
     def fit_together(
         self,
@@ -184,19 +189,38 @@ class Tuned:
             OutOfTime: If the deadline of the first job passes.
         """
         table = self._table(encodings, jobs[0], jobs)
+        return self._halved(encodings, labels, chosen, jobs, table)
+
+    def _halved(
+        self,
+        encodings: Encodings,
+        labels: Int[np.ndarray, " examples"],
+        chosen: Sequence[np.ndarray],
+        jobs: Sequence[Job],
+        table: RowTable,
+    ) -> list[Fitted | TrialError]:
+        """Fit together; in two halves where memory runs out, at last one by one."""
+        if len(jobs) == 1:
+            train, own = encodings.take(chosen[0]), labels[chosen[0]]
+            try:
+                return [self.fit(train, own, jobs[0])]
+            except OutOfTime:
+                raise
+            except TrialError as error:
+                return [error]
         try:
             return self._together(encodings, labels, chosen, jobs, table)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(jobs) == 1:
-                return [TrialError("Out of memory. Use a smaller batch_size.")]
+        empty_cache(jobs[0].placement.device)
         half = len(jobs) // 2
-        parts = (slice(None, half), slice(half, None))
         return [
             fitted
-            for part in parts
-            for fitted in self.fit_together(encodings, labels, chosen[part], jobs[part])
+            for part in (slice(None, half), slice(half, None))
+            for fitted in self._halved(
+                encodings, labels, chosen[part], jobs[part], table
+            )
         ]
 
     def _together(
@@ -236,6 +260,8 @@ class Tuned:
                 if isinstance(log, TrialError):
                     raise log
                 made.append(self._finished(run, train, mine))
+            except OutOfTime:
+                raise
             except TrialError as error:
                 made.append(error)
         return made
@@ -256,7 +282,7 @@ class Tuned:
         is_cpu = job.placement.device == "cpu"
         trainee = Trainee(fork, start, head, saves_padding=is_cpu)
         trainee.to(job.placement.device)
-        settings = _settings(job)
+        settings = _settings(job, len(labels))
         size = settings.batch_size
         return _Run(
             job=job,
@@ -323,7 +349,8 @@ class Tuned:
     def _fork(
         self, base: Backbone, start: int, job: Job
     ) -> tuple[Backbone, Adapter | None]:
-        fork = base.fork(start)
+        # LoRA changes no weight of the backbone, so a fork for it owns none.
+        fork = base.fork(base.depth if self.part == "lora" else start)
         if self.part != "lora":
             trained = (
                 fork.module.parameters() if start < 0 else fork.tail_parameters(start)
@@ -440,18 +467,19 @@ def _views(config: Config) -> int:
     return VIEWS if config.get("augmentation", "none") == "light" else 1
 
 
-def _settings(job: Job) -> TrainingSettings:
-    config = job.config
+def _settings(job: Job, examples: int) -> TrainingSettings:
+    config, size = job.config, int(job.config["batch_size"])
     rate = next(name for name in _RATES if name in config)
     return TrainingSettings(
         steps=int(config["steps"]),
-        batch_size=int(config["batch_size"]),
+        batch_size=size,
         learning_rate=config.number(rate),
         head_learning_rate=float(config.get("head_learning_rate", 0.0)) or None,
         weight_decay=config.number("weight_decay"),
         schedule=config.text("schedule"),
         warmup_fraction=config.number("warmup_fraction"),
         converged_loss=CONVERGED,
+        converged_steps=max(LEAST_CONVERGED, -(-examples // size)),
         seed=job.seed,
     )
 

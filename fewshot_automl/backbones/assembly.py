@@ -29,6 +29,7 @@ class WithoutDrawing(TorchFunctionMode):
     is passed over and its memory never touched; what draws by itself gets a constant
     that is inside any truncation, for initialisers that draw until a value is.
 
+    >>> import torch
     >>> state = torch.get_rng_state()
     >>> with WithoutDrawing():
     ...     _ = nn.Linear(64, 64)

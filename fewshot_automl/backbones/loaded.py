@@ -113,10 +113,11 @@ class LoadedBackbone:
         """Return whether tails of several forks can run as one, see `training.slots`.
 
         Not where the network itself holds a weight (positions of a vision
-        transformer) or several blocks read one (relative positions of MPNet).
+        transformer), several blocks read one (relative positions of MPNet), or a layer
+        runs on positions too (DeBERTa).
         """
         shared = self.anatomy.shared
-        return all(
+        return self.anatomy.stacks and all(
             "." in name and not name.startswith(tuple(f"{path}." for path in shared))
             for name, _ in self.module.named_parameters()
             if self.anatomy.is_in_tail(name, cut)

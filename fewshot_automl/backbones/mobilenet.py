@@ -201,8 +201,8 @@ class Separable(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Run the block."""
-        out = _bent(_normed(self.conv_dw, self.bn1, hidden))
-        mixed = _normed(self.conv_pw, self.bn2, out)
+        out = _bent(self.bn1(self.conv_dw(hidden)))
+        mixed: Tensor = self.bn2(self.conv_pw(out))
         return mixed + hidden if self._adds else mixed
 
 
@@ -223,9 +223,9 @@ class Inverted(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Run the block."""
-        out = _bent(_normed(self.conv_pw, self.bn1, hidden))
-        out = _bent(_normed(self.conv_dw, self.bn2, out))
-        narrow = _normed(self.conv_pwl, self.bn3, out)
+        out = _bent(self.bn1(self.conv_pw(hidden)))
+        out = _bent(self.bn2(self.conv_dw(out)))
+        narrow: Tensor = self.bn3(self.conv_pwl(out))
         return narrow + hidden if self._adds else narrow
 
 
@@ -235,38 +235,17 @@ class PaddedAtTheEnd(nn.Conv2d):
     What it is told of padding it leaves aside.
     """
 
-    def _conv_forward(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor) -> Tensor:
         """Pad and convolve."""
         pads: list[int] = []
         for size, kernel, stride in zip(
-            input.shape[:1:-1], self.kernel_size, self.stride, strict=True
+            hidden.shape[:1:-1], self.kernel_size, self.stride, strict=True
         ):
             needed = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             pads += [needed // 2, needed - needed // 2]
-        padded = F.pad(input, pads)
-        return F.conv2d(padded, weight, bias, self.stride, groups=self.groups)
-
-
-def _normed(convolution: nn.Module, norm: nn.Module, hidden: Tensor) -> Tensor:
-    """Convolve and normalise, in one pass over the pixels where both are plain.
-
-    Batch norm whose statistics are fixed is a scale and a shift: the scale goes into
-    the weights and the shift is the convolution's bias. Gradients flow through both.
-    """
-    plain = type(convolution) in (nn.Conv2d, PaddedAtTheEnd)
-    if not plain or type(norm) is not nn.BatchNorm2d or norm.training:
-        out: Tensor = norm(convolution(hidden))
-        return out
-    assert isinstance(convolution, nn.Conv2d)
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight = convolution.weight * scale.view(-1, 1, 1, 1)
-    shift = norm.bias - norm.running_mean * scale
-    fused: Tensor = convolution._conv_forward(hidden, weight, shift)
-    return fused
+        return F.conv2d(
+            F.pad(hidden, pads), self.weight, None, self.stride, groups=self.groups
+        )
 
 
 def _bent(hidden: Tensor) -> Tensor:
@@ -274,7 +253,8 @@ def _bent(hidden: Tensor) -> Tensor:
 
 
 def _begin(module: Any, batch: Tensors) -> Tensor:
-    return _bent(_normed(module.conv_stem, module.bn1, batch["pixels"]))
+    out: Tensor = _bent(module.bn1(module.conv_stem(batch["pixels"])))
+    return out
 
 
 def _no_context(module: nn.Module, hidden: Tensor, mask: Tensor | None) -> None:
@@ -282,4 +262,5 @@ def _no_context(module: nn.Module, hidden: Tensor, mask: Tensor | None) -> None:
 
 
 def _finish(module: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
-    return _bent(_normed(module.conv_head, module.bn2, hidden)).mean((2, 3))
+    out: Tensor = _bent(module.bn2(module.conv_head(hidden))).mean((2, 3))
+    return out

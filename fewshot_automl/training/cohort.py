@@ -124,7 +124,8 @@ def train_together(
         For each member its log, or the error that ended it.
 
     Raises:
-        OutOfTime: If the deadline passes first; no module was changed.
+        OutOfTime: If the deadline passes first. Members that were done by then keep
+            their weights, the others those they came with.
         TrialError: If the modules cannot be stacked.
     """
     device = torch.device(placement.device)
@@ -226,7 +227,7 @@ class _Job:
                     for each in module.multipliers(count)
                 ]
             )
-        self._skeleton.use([torch.cat(each) for each in zip(*drawn, strict=True)])
+        self._skeleton.use([_joined(each) for each in zip(*drawn, strict=True)])
 
     def _let_go(self, losses: Sequence[float], step: int) -> None:
         staying: list[int] = []
@@ -270,6 +271,12 @@ class _Job:
         for member in self._members:
             member.module.eval()
         return [self._ended[i] for i in range(len(self._members))]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Put rows below each other; a single column is as good as many equal ones."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([part.expand(-1, width) for part in parts])
 
 
 class SlottedAdamW:
@@ -350,7 +357,9 @@ class SlottedAdamW:
 
     def _clip(self, gradients: Sequence[Tensor]) -> None:
         """Shorten the gradient of each slot to its greatest length, in place."""
-        squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients])
+        squares = torch.stack(
+            [g.reshape(len(g), -1).square().sum(dim=1) for g in gradients]
+        )
         most = torch.tensor([s.max_grad_norm for s in self._settings])
         lengths = squares.sum(dim=0).sqrt()
         scale = (most.to(lengths) / (lengths + 1e-6)).clamp(max=1.0)

@@ -298,15 +298,23 @@ def seed_device(device: torch.device, *words: int) -> None:
 
 
 def free_bytes(device: str) -> int:
-    """Return the memory that is free on a device."""
+    """Return the memory that is free on a device, torch's own reserve included."""
     if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
+        reserve = torch.cuda.memory_reserved(device)
+        used = torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reserve - used
     if device == "mps":
         most = torch.mps.recommended_max_memory()
         return int(most - torch.mps.current_allocated_memory())
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def empty_cache(device: str) -> None:
+    """Give memory that torch holds but does not use back to the device."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:

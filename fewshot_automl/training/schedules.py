@@ -101,7 +101,7 @@ def useful_steps(schedule: str, steps: int, warmup_fraction: float) -> int:
     `IDLE_SHARE` of the run's; they cost as much as any others.
 
     >>> useful_steps("constant", 40, 0.1), useful_steps("one_cycle", 40, 0.1)
-    (40, 34)
+    (40, 33)
     """
     rate = SCHEDULES[schedule]
     rates = [rate(step, steps, warmup_fraction) for step in range(steps)]

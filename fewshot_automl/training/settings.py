@@ -3,13 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from fewshot_automl.errors import ShapeError, unknown_name
 from fewshot_automl.training.schedules import SCHEDULES, useful_steps
-
-CONVERGED_STEPS: Final = 5
-"""Steps in a row whose loss must be small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +33,9 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     """Gradients longer than this are shortened to it; infinity never does."""
     converged_loss: float = 0.0
-    """The run ends early after 5 steps in a row below this; 0 never does."""
+    """The run ends early after so many steps in a row below this; 0 never does."""
+    converged_steps: int = 5
+    """How many steps; an epoch at least, or what is hard may not have been seen."""
     validate_every: int = 0
     """Steps between calls of `validate`; 0 calls it only after the last."""
     seed: int = 0
@@ -45,7 +43,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Check every range."""
-        for name in ("steps", "batch_size"):
+        for name in ("steps", "batch_size", "converged_steps"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
             value = getattr(self, name)
@@ -71,8 +69,8 @@ class TrainingSettings:
 
     def has_converged(self, losses: Sequence[float]) -> bool:
         """Return whether a run with these losses may end early."""
-        last = losses[-CONVERGED_STEPS:]
-        return len(last) == CONVERGED_STEPS and max(last) < self.converged_loss
+        last = losses[-self.converged_steps :]
+        return len(last) == self.converged_steps and max(last) < self.converged_loss
 
 
 def _require(name: str, value: object, is_allowed: bool, allowed: str) -> None:

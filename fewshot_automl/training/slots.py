@@ -159,9 +159,20 @@ def _pointwise(slotted: Slotted, parts: Tensor) -> Tensor:
     return _products(slotted.named(), parts.movedim(2, -1)).movedim(-1, 2)
 
 
+def _batch_norm(slotted: Slotted, parts: Tensor) -> Tensor:
+    """Scale and shift by fixed statistics, in the precision of what comes in."""
+    layer, tensors = slotted.layer, slotted.named()
+    assert isinstance(layer, nn.BatchNorm2d)
+    scale = tensors["weight"] * (tensors["running_var"] + layer.eps).rsqrt()
+    shift = tensors["bias"] - tensors["running_mean"] * scale
+    shape = (*scale.shape[:1], 1, scale.shape[1], 1, 1)
+    return parts * scale.view(shape).to(parts) + shift.view(shape).to(parts)
+
+
 _FAST: Final[dict[type, Callable[[Slotted, Tensor], Tensor]]] = {
     nn.Linear: _linear,
     nn.LayerNorm: _layer_norm,
+    nn.BatchNorm2d: _batch_norm,
     nn.Conv2d: _pointwise,
 }
 
@@ -170,6 +181,8 @@ def _is_fast(layer: nn.Module) -> bool:
     """Return whether the fast way of a layer's type holds for this one."""
     if isinstance(layer, nn.LayerNorm):
         return layer.elementwise_affine and layer.bias is not None
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.affine and layer.track_running_stats and not layer.training
     if isinstance(layer, nn.Conv2d):
         plain = (layer.kernel_size, layer.stride) == ((1, 1), (1, 1))
         return plain and layer.groups == 1 and layer.padding in ((0, 0), "valid")

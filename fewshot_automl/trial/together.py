@@ -1,6 +1,7 @@
 """Trials that train side by side: the folds of several Configs as one job."""
 
 import itertools
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import torch
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, TrainsTogether
 from fewshot_automl.adaptation.table import method
-from fewshot_automl.errors import TrialError
+from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
@@ -28,6 +29,9 @@ from fewshot_automl.trial.evaluate import (
     repeats_of,
 )
 from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.trial.workload import first_trained
+
+logger = logging.getLogger(__name__)
 
 FIRST_SLOTS: Final = 16
 """Trainings side by side before anything was measured."""
@@ -40,7 +44,7 @@ CUTS_TRIED: Final = 200
 """Frozen fractions looked at to find the range with one cut."""
 
 Kind = tuple[str, str, int]
-"""Method, backbone and batch size of trainings that cost the same."""
+"""Method, backbone and first trained block of trainings that cost the same a row."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -98,8 +102,7 @@ class Together:
             deadline: `time.monotonic()` at which it must be over.
 
         Returns:
-            An Outcome of each. Each is said to have cost the same share of the time,
-            but for the first, which pays for activations that were not there.
+            An Outcome of each. Each is said to have cost the same share of the time.
 
         Raises:
             OutOfTime: If the deadline passes first.
@@ -113,13 +116,16 @@ class Together:
             for repeat, row in enumerate(repeats_of(bench, config))
             for fold in row
         ]
-        ready = time.monotonic()
-        models = self._fitted(
-            encodings,
-            [configs[at] for at, _, _ in folds],
-            [fold for _, _, fold in folds],
-            deadline,
-        )
+        slots = max(1, self._slots(configs[0]))
+        models: list[Fitted | TrialError] = []
+        for begin in range(0, len(folds), slots):
+            part = folds[begin : begin + slots]
+            models += self._fitted(
+                encodings,
+                [configs[at] for at, _, _ in part],
+                [fold for _, _, fold in part],
+                deadline,
+            )
         probas = [no_predictions(bench, config) for config in configs]
         reasons: dict[int, str] = {}
         for (at, repeat, fold), model in zip(folds, models, strict=True):
@@ -128,16 +134,15 @@ class Together:
                     raise model
                 proba = predicted(checked(model), encodings, fold)
                 probas[at][repeat, fold.validation] = proba
+            except OutOfTime:
+                raise
             except TrialError as error:
                 reasons.setdefault(at, f"{type(error).__name__}: {error}")
-        seconds = (time.monotonic() - ready) / len(configs)
-        costs = [
-            seconds + (ready - start if at == 0 else 0.0) for at in range(len(configs))
-        ]
+        cost = (time.monotonic() - start) / len(configs)
         return tuple(
-            Outcome(status="failed", reason=reasons[at], cost_seconds=costs[at])
+            Outcome(status="failed", reason=reasons[at], cost_seconds=cost)
             if at in reasons
-            else outcome_of(bench, config, probas[at], costs[at])
+            else outcome_of(bench, config, probas[at], cost)
             for at, config in enumerate(configs)
         )
 
@@ -159,7 +164,7 @@ class Together:
                 encodings, bench.problem.labels, [fold.train for fold in folds], jobs
             )
         work = sum(int(c["steps"]) * int(c["batch_size"]) for c in configs)
-        rates = self._rates.setdefault(_kind(configs[0]), {})
+        rates = self._rates.setdefault(self._kind(configs[0]), {})
         rates[len(jobs)] = work / (time.monotonic() - start)
         return models
 
@@ -169,19 +174,23 @@ class Together:
         is_gpu = self.workbench.placement.device.startswith("cuda")
         if not isinstance(row, TrainsTogether) or not (is_gpu or self.slots):
             return 1
-        backbone = self.workbench.backbone(config.text("backbone"))
-        if not row.is_alike(backbone, config, config):
+        try:
+            backbone = self.workbench.backbone(config.text("backbone"))
+            if not row.is_alike(backbone, config, config):
+                return 1
+            return self.slots or self._best_slots(config)
+        except Exception:  # whatever it is, the trial will say it where it is recorded
+            logger.debug("No cohort for %s", config, exc_info=True)
             return 1
-        return self.slots or self._best_slots(config)
 
     def _best_slots(self, config: Config) -> int:
         """Return the largest number of slots that fits and was not seen not to pay."""
         room = int(
             MEMORY_SHARE
             * free_bytes(self.workbench.placement.device)
-            / self._slot_bytes(config)
+            / (self._row_bytes(config) * int(config["batch_size"]))
         )
-        rates = sorted(self._rates.get(_kind(config), {}).items())
+        rates = sorted(self._rates.get(self._kind(config), {}).items())
         slots = FIRST_SLOTS
         if rates:
             slots = 2 * rates[-1][0]
@@ -191,20 +200,30 @@ class Together:
                     break
         return max(1, min(slots, room, MOST_SLOTS))
 
-    def _slot_bytes(self, config: Config) -> int:
-        """Return the bytes of one training: weights, moments and activations."""
-        kind = _kind(config)
+    def _row_bytes(self, config: Config) -> int:
+        """Return the bytes of one training for each row of its batches.
+
+        Weights and moments count too, so it is too much for larger batches than the
+        first that was seen.
+        """
+        kind = self._kind(config)
         if kind not in self._bytes:
             row = method(config.text("method"))
             assert isinstance(row, TrainsTogether)
             bench = self.workbench
             fold = repeats_of(bench, config)[0][0]
-            self._bytes[kind] = row.slot_bytes(
+            whole = row.slot_bytes(
                 bench.encodings(config).take(fold.train),
                 bench.problem.labels[fold.train],
                 job_of(bench, config, None),
             )
+            self._bytes[kind] = -(-whole // int(config["batch_size"]))
         return self._bytes[kind]
+
+    def _kind(self, config: Config) -> Kind:
+        name = config.text("backbone")
+        depth = self.workbench.card(name).depth
+        return config.text("method"), name, first_trained(config, depth)
 
     def _fits(self, config: Config) -> int:
         return sum(len(folds) for folds in repeats_of(self.workbench, config))
@@ -227,10 +246,6 @@ class Together:
             )
         ]
         return min([own, *alike]), max([own, *alike])
-
-
-def _kind(config: Config) -> Kind:
-    return config.text("method"), config.text("backbone"), int(config["batch_size"])
 
 
 def _together(workbench: Workbench, whole: Space, slots: int | None) -> Together:

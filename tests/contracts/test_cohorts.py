@@ -94,7 +94,7 @@ def assert_same(together, alone, encodings):
         np.testing.assert_allclose(
             stacked.predict_proba(encodings),
             single.predict_proba(encodings),
-            atol=0.01,
+            atol=0.05,
         )
 
 

@@ -54,14 +54,37 @@ def test_configs_get_the_outcomes_they_get_alone(together, workbench, space):
         assert outcome.objectives.keys() == alone.objectives.keys()
 
 
-def test_the_time_of_a_job_is_shared_and_the_first_pays_for_activations(
-    together, space
-):
+def test_the_time_of_a_job_is_shared(together, space):
     start = time.monotonic()
     outcomes = together((lora(space), lora(space, rank=2)), None)
     total = time.monotonic() - start
     assert 0 < sum(outcome.cost_seconds for outcome in outcomes) <= total
-    assert outcomes[0].cost_seconds > outcomes[1].cost_seconds
+    assert outcomes[0].cost_seconds == outcomes[1].cost_seconds
+
+
+def test_no_more_folds_train_at_once_than_there_are_slots(
+    workbench, space, monkeypatch
+):
+    sizes = []
+    row = module.method("lora")
+    real = type(row).fit_together
+
+    def spy(self, encodings, labels, chosen, jobs):
+        sizes.append(len(jobs))
+        return real(self, encodings, labels, chosen, jobs)
+
+    monkeypatch.setattr(type(row), "fit_together", spy)
+    few = Together(workbench=workbench, whole=space, slots=3)
+    assert few.alone(lora(space), None).is_done
+    assert sizes == [3, 1]
+
+
+def test_what_cannot_be_measured_trains_alone(together, space, monkeypatch):
+    def broken(self, name):
+        raise OSError("weights are gone")
+
+    monkeypatch.setattr(type(together.workbench), "backbone", broken)
+    assert together.size(lora(space)) == 1
 
 
 def test_one_that_diverges_fails_alone(together, space):
@@ -113,7 +136,7 @@ def test_slots_double_while_that_pays(workbench, space, monkeypatch, rates, expe
         whole=space,
     )
     config = lora(space)
-    together._rates[module._kind(config)] = dict(rates)
+    together._rates[together._kind(config)] = dict(rates)
     assert together._best_slots(config) == expected
 
 
@@ -142,8 +165,8 @@ def test_the_folds_of_one_config_train_together_where_that_pays(
 
 def test_pickles_without_what_was_measured(together, space):
     before = pickle.dumps(together)
-    together._slot_bytes(lora(space))
-    together._rates[module._kind(lora(space))] = {16: 1.0}
+    together._row_bytes(lora(space))
+    together._rates[together._kind(lora(space))] = {16: 1.0}
     assert pickle.dumps(together) == before
     assert pickle.loads(before).slots == 16
 
@@ -151,14 +174,13 @@ def test_pickles_without_what_was_measured(together, space):
 def test_slots_fit_in_memory(workbench, space, monkeypatch):
     together = Together(workbench=workbench, whole=space)
     config = lora(space)
-    each = together._slot_bytes(config)
-    weights = sum(p.numel() for p in workbench.backbone("tiny-bert").tail_parameters(1))
-    assert 8 * weights > 0
+    each = together._row_bytes(config) * config["batch_size"]
     assert each > 0
-    larger = lora(space, batch_size=64)
-    assert together._slot_bytes(larger) > 2 * each
+    deeper = lora(space, frozen_fraction=0.0)
+    assert together._row_bytes(deeper) > together._row_bytes(config)
     monkeypatch.setattr(module, "free_bytes", lambda device: 5.5 * each / 0.6)
     assert together._best_slots(config) == 5
+    assert together._best_slots(lora(space, batch_size=32)) == 1
 
 
 def test_a_deadline_ends_the_job(together, space):
