@@ -1,16 +1,21 @@
 """A model as it leaves: saved, read back, checked and scored on test data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.blend import Blend
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.data import Examples
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.calibration import apply_temperature
 from fewshot_automl.evaluation.objectives import objective
+from fewshot_automl.features.store import FeatureStore, StoreSettings
 from fewshot_automl.inputs import Input
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.trial.workbench import Workbench
@@ -18,10 +23,14 @@ from fewshot_automl.trial.workbench import Workbench
 CHECKED: Final = 8
 """Labelled examples on which a saved model must agree with the one in memory."""
 TOLERANCE: Final = 1e-4
-"""Of a probability there, on a CPU."""
+"""Of a probability there, on a CPU, before any temperature."""
 DEVICE_TOLERANCE: Final = 1e-2
 """Of a probability elsewhere: convolutions on a GPU keep 10 bits of a product, and
 choose another algorithm for another batch."""
+MOST_TOLERANCE: Final = 0.1
+"""Of a probability, however low temperatures magnify what was rounded."""
+SLICE: Final = 256
+"""Examples whose activations are in memory at a time."""
 TEST_METRICS: Final = ("accuracy", "macro_f1", "log_loss")
 
 
@@ -41,8 +50,7 @@ def deliver(model: Predictor, folder: Path, workbench: Workbench) -> Predictor:
     places = np.unique(np.linspace(0, len(inputs) - 1, CHECKED).round().astype(int))
     few = tuple(inputs[place] for place in places)
     gap = np.abs(predicted(model, few, workbench) - loaded.predict_proba_of(few)).max()
-    on_cpu = workbench.placement.device == "cpu"
-    allowed = TOLERANCE if on_cpu else DEVICE_TOLERANCE
+    allowed = _tolerance(model, workbench.placement.device)
     if not gap <= allowed:
         raise ExportError(
             f"The model in {folder} must predict within {allowed:g} what it did before "
@@ -57,11 +65,49 @@ def predicted(
 ) -> Float[np.ndarray, "examples classes"]:
     """Return the probabilities of a model in memory.
 
-    What its members share of frozen work is done once, through the feature store.
+    Features of unchanged backbones are computed once for all that use them, through
+    the feature store. Activations that lead into changed blocks are hundreds of times
+    larger: they are kept neither there nor for longer than `SLICE` examples.
     """
-    encoder = workbench.encodings(model.config).encoder
-    proba = model.fitted.predict_proba(Encodings(inputs=inputs, encoder=encoder))
+    encoder = _thrifty(model.fitted, workbench.encodings(model.config).encoder)
+    whole = Encodings(inputs=inputs, encoder=encoder)
+    fitted = model.fitted
+    if isinstance(fitted, Blend):
+        fitted = Blend(
+            members=tuple(
+                replace(member, encoder=_thrifty(member.fitted, member.encoder))
+                for member in fitted.members
+            )
+        )
+    proba = np.concatenate(
+        [
+            fitted.predict_proba(whole.take(places))
+            for places in np.split(
+                np.arange(len(inputs)), range(SLICE, len(inputs), SLICE)
+            )
+        ]
+    )
     return apply_temperature(proba.astype(np.float64), model.temperature)
+
+
+def _thrifty(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
+    """Return an encoder that keeps nothing if a model asks it for activations."""
+    if encoder is None or not isinstance(fitted, Adapted) or fitted.start is None:
+        return encoder
+    return replace(encoder, store=FeatureStore(None, StoreSettings(max_memory_bytes=0)))
+
+
+def _tolerance(model: Predictor, device: str) -> float:
+    """Return how far off a probability may be for rounding alone.
+
+    Dividing log-probabilities by a temperature below 1 magnifies their rounding.
+    """
+    plain = TOLERANCE if device == "cpu" else DEVICE_TOLERANCE
+    temperatures = [1.0]
+    if isinstance(model.fitted, Blend):
+        temperatures += [member.temperature for member in model.fitted.members]
+    magnified = plain / min(temperatures) / min(model.temperature, 1.0)
+    return min(magnified, MOST_TOLERANCE)
 
 
 def scored(model: Predictor, test: Examples, workbench: Workbench) -> dict[str, float]:

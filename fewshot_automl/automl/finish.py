@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended, partners_of, winner_of
 from fewshot_automl.automl.delivery import deliver, scored
 from fewshot_automl.automl.listener import Listener
-from fewshot_automl.automl.plan import SAVING_SECONDS, SAVING_SHARE
+from fewshot_automl.automl.plan import saving_seconds
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     History,
@@ -64,40 +64,41 @@ def finish(
     """Turn a study's history into a saved, scored, reported model.
 
     Raises:
-        RunError: If no trial was done.
+        RunError: If no trial was done, or none on a backbone that is still at hand.
     """
     history = end.history
     problem, seed = workbench.problem, workbench.seed
     labels, metric = problem.labels, problem.task.metric
-    smoothed = smoothed_scores(space, history, seed)
-    if not smoothed:
-        raise RunError(_why_nothing(history))
+    smoothed = _eligible(
+        workbench, history, smoothed_scores(space, history, seed), listener
+    )
     best = winner_of(history, smoothed)
     listener.say(f"Fitting the winner to all {len(labels)} labelled examples.")
     prices = forecast.after(history)
     needed = most_members * prices.refit_seconds(history[best][0])
-    saving = min(SAVING_SECONDS, SAVING_SHARE * (budget.seconds or math.inf))
+    saving = saving_seconds(prices, budget.seconds or math.inf)
     limit = _limit(budget, saving + 2 * needed)
     late = LATE_SHARE * (budget.seconds or 0.0)
     deadline = None if limit is None else limit + late
     winner, fitted = _fitted(workbench, history, best, deadline, listener)
     equal = equal_trials(history, winner, labels, metric, folder, seed)
-    wanted = partners_of(winner, equal, history, labels, folder, most=most_members - 1)
+    usable = [i for i in equal if i in smoothed]
+    wanted = partners_of(winner, usable, history, labels, folder, most=most_members - 1)
     parts = {winner: fitted}
     tested = 0 if test is None else len(test)
+    promised = saving + prices.scoring_seconds(history[winner][0], tested)
     for partner in wanted:
         if partner == best:  # it could not be fitted as the winner
             continue
-        seconds = (
-            saving
-            + prices.refit_seconds(history[partner][0])
-            + prices.scoring_seconds(history[partner][0], tested)
-        )
+        scoring = prices.scoring_seconds(history[partner][0], tested)
+        seconds = promised + prices.refit_seconds(history[partner][0]) + scoring
         if limit is None or limit - time.monotonic() > seconds:
             try:
                 parts[partner] = refit(workbench, history[partner][0], limit)
             except TrialError as error:
                 listener.say(f"Not averaged in: {history[partner][0]} ({error})")
+            else:
+                promised += scoring
     model, proba = _assembled(workbench, history, parts, folder)
     temperature = calibrated_temperature(labels, proba)
     assigned = problem.folds.assignment[: len(proba)]
@@ -152,6 +153,44 @@ def finish(
         predictor=predictor,
         summary=summary,
     )
+
+
+def is_at_hand(workbench: Workbench, config: Config) -> bool:
+    """Return whether a Config's backbone, if it has one, can be loaded.
+
+    A resumed study may have fewer backbones than it began with.
+    """
+    known = {card.id for card in workbench.cards}
+    return "backbone" not in config or config.text("backbone") in known
+
+
+def _eligible(
+    workbench: Workbench,
+    history: History,
+    smoothed: Mapping[int, float],
+    listener: Listener,
+) -> dict[int, float]:
+    """Return the smoothed scores of the trials that can become the model.
+
+    Raises:
+        RunError: If none can.
+    """
+    if not smoothed:
+        raise RunError(_why_nothing(history))
+    kept = {i: smoothed[i] for i in smoothed if is_at_hand(workbench, history[i][0])}
+    best = winner_of(history, smoothed)
+    if not kept:
+        raise RunError(
+            "A finished trial must use a backbone that is at hand to become the model, "
+            f"got none; the best was {history[best][0]}. Fetch its backbone with: "
+            "fewshot zoo get, or give a larger budget."
+        )
+    if best not in kept:
+        listener.say(
+            f"The best trial ({history[best][0]}) used a backbone that is not at hand "
+            "any more; the best of the others takes its place."
+        )
+    return kept
 
 
 def _assembled(
@@ -220,7 +259,10 @@ def _fitted(
     quick = [
         i
         for i, (config, outcome) in enumerate(history)
-        if outcome.is_done and not is_dear(config) and i != winner
+        if outcome.is_done
+        and not is_dear(config)
+        and is_at_hand(workbench, config)
+        and i != winner
     ]
     for other in sorted(quick, key=lambda i: -history[i][1].mean):
         try:

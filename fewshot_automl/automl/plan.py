@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
+from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import LedgerError
+from fewshot_automl.evaluation.folds import PREDICTIONS_WANTED
 from fewshot_automl.space import Config
 from fewshot_automl.trial.design import is_shorter
 from fewshot_automl.trial.forecast import Forecast, Prices
@@ -17,6 +19,10 @@ SAVING_SECONDS: Final = 6.0
 """Of scoring, writing, checking and reading the model, besides its fits."""
 SAVING_SHARE: Final = 0.3
 """Of the budget, at most: a late model is worth more than none in time."""
+MOST_SLOWNESS: Final = 2.5
+"""Times that saving is expected to take at most, compared with a quiet machine."""
+SCORING_SHARE: Final = 0.25
+"""Of the budget, that scoring test data may claim; beyond it the result is late."""
 RUNG_ZERO_SHARE: Final = 0.3
 """Of the time for trials, at most, for quick methods on the planned backbones."""
 SLACK: Final = 1.3
@@ -38,6 +44,10 @@ REPEATS: Final = 5
 """Of the folds of quick trials, at most."""
 HASTY_SECONDS: Final = 45.0
 """A study with less time for trials repeats its quick trials less often."""
+QUICK_TRIALS: Final = 3
+"""Of each backbone in rung 0."""
+QUICK_PART: Final = 3
+"""One of so many trials, where their number is limited, is for them at most."""
 LONG_SECONDS: Final = 600.0
 """From this time for trials on, more models are averaged."""
 
@@ -88,6 +98,8 @@ class Plan:
     """Most models averaged in the result."""
     rate: float = 0.0
     """Floating-point operations per second of a matrix product, as measured."""
+    trials: int | None = None
+    """Most trials of a study without a limit of time, where it has a limit of them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -100,11 +112,12 @@ class Plan:
         Raises:
             LedgerError: If it was written by a version that knows other fields.
         """
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)} - {"trials"}
         try:
             return cls(
                 **{
                     **{name: values[name] for name in names},
+                    "trials": values.get("trials"),  # plans did not always have it
                     "splits": Splits(**values["splits"]),
                     "backbones": tuple(values["backbones"]),
                 }
@@ -151,6 +164,8 @@ class Situation:
     made for those that are only shorter. Empty if the space has none."""
     budget_seconds: float | None
     """Of the whole command; None without limit."""
+    trials: int | None = None
+    """Of the whole study; None without limit."""
     spent_seconds: float = 0.0
     """Of the budget, before the first trial of this run."""
     tested: int = 0
@@ -176,14 +191,14 @@ def draw_plan(situation: Situation) -> Plan:
     if budget is None:
         return _unlimited(situation)
     left = max(budget - situation.spent_seconds, 0.0)
-    saving = min(SAVING_SECONDS, SAVING_SHARE * left)
     plain = replace(situation.workload, quick_fits=1, dear_fits=1)
     prices = Forecast(workload=plain).after(())
+    saving = saving_seconds(prices, left)
     most = RUNG_ZERO_SHARE * max(left - saving, 0.0)
     names, rung_zero = _backbones(prices, most)
     fit_seconds = _fit_seconds(prices, situation.reference)
     scoring = sum(situation.tested * plain.pass_seconds(name) for name in names[:2])
-    final = saving + scoring
+    final = saving + min(scoring, SCORING_SHARE * left)
     dear_time = max(left - rung_zero - final, 0.0)
     # The model is one more fit of what the trials were, so it shares their time.
     splits = situation.splits or _splits(situation, fit_seconds, dear_time)
@@ -211,16 +226,40 @@ def draw_plan(situation: Situation) -> Plan:
     )
 
 
+def saving_seconds(prices: Prices, budget_seconds: float) -> float:
+    """Return what writing, checking and reading the model will take.
+
+    Where others use the machine too, everything takes longer, saving as well.
+    """
+    slowness = min(max(prices.slowness, 1.0), MOST_SLOWNESS)
+    return min(SAVING_SECONDS * slowness, SAVING_SHARE * budget_seconds)
+
+
 def _unlimited(situation: Situation) -> Plan:
-    """Return the plan of a study that only a number of trials ends."""
+    """Return the plan of a study that only a number of trials ends.
+
+    Few trials are not all spent on a first look at every backbone.
+    """
+    costs = _by_cost(Forecast(workload=situation.workload).after(()))
+    most = len(costs)
+    if situation.trials is not None:
+        most = max(situation.trials // (QUICK_PART * QUICK_TRIALS), 1)
+    chosen = _ranked(situation.workload.cards)[:most]
     return Plan(
         budget_seconds=None,
         splits=situation.splits or Splits(),
-        backbones=tuple(_by_cost(Forecast(workload=situation.workload).after(()))),
+        backbones=tuple(name for name in costs if name in chosen),
         dear_trials=None if situation.reference else 0,
         members=situation.members or 3,
         rate=situation.workload.rate,
+        trials=situation.trials,
     )
+
+
+def _ranked(cards: Sequence[Card]) -> list[str]:
+    """Return the names of backbones, the default and those of good repute first."""
+    ranked = sorted(cards, key=lambda card: (not card.is_default, card.prior_rank))
+    return [card.id for card in ranked]
 
 
 def _by_cost(prices: Prices) -> dict[str, float]:
@@ -235,10 +274,7 @@ def _by_cost(prices: Prices) -> dict[str, float]:
 def _backbones(prices: Prices, seconds: float) -> tuple[tuple[str, ...], float]:
     """Return the backbones to probe, the cheapest first, and what they cost."""
     costs = _by_cost(prices)
-    ranked = sorted(
-        prices.workload.cards, key=lambda card: (not card.is_default, card.prior_rank)
-    )
-    order = [*list(costs)[:1], *(card.id for card in ranked)]
+    order = [*list(costs)[:1], *_ranked(prices.workload.cards)]
     chosen: dict[str, float] = {}
     for name in order:
         fits = sum(chosen.values()) + costs[name] <= seconds
@@ -263,10 +299,12 @@ def _splits(situation: Situation, fit_seconds: float, dear_time: float) -> Split
     room = dear_time / (SLACK * fit_seconds) if fit_seconds else math.inf
     folds = 3 if room < 4 * 3 else 4 if room < 5 * 60 else 5
     folds = min(folds, situation.most_folds)
+    is_repeated = situation.workload.examples < PREDICTIONS_WANTED  # `choose_folds`
+    is_repeated &= fit_seconds > 0 and room >= 2 * folds * 150
     return Splits(
         folds=folds,
         repeats=3 if dear_time < HASTY_SECONDS else REPEATS,
-        dear_repeats=2 if room >= 2 * folds * 150 and fit_seconds else 1,
+        dear_repeats=2 if is_repeated else 1,
     )
 
 

@@ -2,23 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.automl.finish import finish
+from fewshot_automl.automl.finish import finish, is_at_hand
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.pantry import Pantry, stock
 from fewshot_automl.automl.plan import (
     PLAN_NOTE,
-    SAVING_SECONDS,
-    SAVING_SHARE,
+    SCORING_SHARE,
     SLACK,
     Plan,
     Situation,
     Splits,
     draw_plan,
+    saving_seconds,
 )
 from fewshot_automl.automl.posed import Posed
 from fewshot_automl.automl.result import Result
@@ -46,8 +46,6 @@ History = Sequence[tuple[Config, Outcome]]
 
 HOPEFUL_SHARE: Final = 0.8
 """Of a forecast; a trial with less time than that is not started."""
-MOST_SLOWNESS: Final = 2.5
-"""Times that saving is expected to take at most, compared with a quiet machine."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
 BATCH: Final = 32
@@ -73,6 +71,7 @@ class Search:
     ledger: Ledger
     budget: Budget
     listener: Listener
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def go(self) -> Result:
         """Search, then finish with what was found."""
@@ -120,9 +119,14 @@ class Search:
             folder=self.folder,
             listener=self.listener,
             budget=self.budget,
-            most_members=self.plan.members,
+            most_members=self._most_members,
             facts=self._facts(),
         )
+
+    @property
+    def _most_members(self) -> int:
+        """Return what this run asks for; the plan may be that of an earlier one."""
+        return self.settings.members or self.plan.members
 
     def _seconds_left(self, history: History) -> float:
         return self.budget.remaining(time.monotonic()) - self._reserve(history)
@@ -136,23 +140,37 @@ class Search:
         return HOPEFUL_SHARE * self.forecast.after(history).trial_seconds(config)
 
     def _reserve(self, history: History) -> float:
-        """Return the seconds that fitting, scoring and saving the model will take."""
+        """Return the seconds that fitting, scoring and saving the model will take.
+
+        Scoring claims no more than its share: rather a late result than no search.
+        """
         budget = self.settings.budget_seconds
         if budget is None:
             return 0.0
         prices = self.forecast.after(history)
-        done = [(c, o) for c, o in history if o.is_done]
-        leaders = sorted(done, key=lambda pair: -pair[1].mean)[: self.plan.members]
+        done = [
+            (config, outcome)
+            for config, outcome in history
+            if outcome.is_done and is_at_hand(self.workbench, config)
+        ]
+        leaders = sorted(done, key=lambda pair: -pair[1].mean)[: self._most_members]
         tested = 0 if self.posed.test is None else len(self.posed.test)
+        scoring = [prices.scoring_seconds(config, tested) for config, _ in leaders]
+        most = SCORING_SHARE * budget
+        if scoring and scoring[0] > most and "late" not in self._said:
+            self._said.add("late")
+            self.listener.say(
+                f"Scoring the {tested} test examples is forecast to take "
+                f"{scoring[0]:.0f} s, more than {SCORING_SHARE:.0%} of the budget. The "
+                "search keeps the rest, so the result may be late."
+            )
         costs = [
-            prices.refit_seconds(config) + prices.scoring_seconds(config, tested)
-            for config, _ in leaders
+            prices.refit_seconds(config) + min(seconds, most / SLACK)
+            for (config, _), seconds in zip(leaders, scoring, strict=True)
         ]
         fitting = max([*costs, 0.0])
         fitting = max(fitting, min(sum(costs), MOST_FINAL_SHARE * budget))
-        # Where others use the machine too, everything takes longer, saving as well.
-        saving = SAVING_SECONDS * min(max(prices.slowness, 1.0), MOST_SLOWNESS)
-        return min(saving, SAVING_SHARE * budget) + SLACK * fitting
+        return saving_seconds(prices, budget) + SLACK * fitting
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -213,6 +231,7 @@ def prepare(
             workload=workload,
             reference=tuple(reference_ladder(space, len(posed.labelled))),
             budget_seconds=budget_seconds,
+            trials=settings.trials,
             spent_seconds=budget.used(time.monotonic()),
             tested=0 if posed.test is None else len(posed.test),
             members=settings.members,
@@ -247,6 +266,7 @@ def prepare(
         forecast=Forecast(
             workload=replace(
                 workload,
+                cards=pantry.at_hand,  # also those of trials before it was narrowed
                 quick_fits=len(folds),
                 dear_fits=dear_repeats * len(folds.first),
             )
@@ -267,7 +287,9 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     if isinstance(noted, dict):
         plan = Plan.from_json(noted)
         at_hand = {card.id for card in situation.workload.cards}
-        if plan.budget_seconds == situation.budget_seconds and at_hand.issuperset(
+        trials = situation.trials if situation.budget_seconds is None else None
+        asked = situation.budget_seconds, trials
+        if asked == (plan.budget_seconds, plan.trials) and at_hand.issuperset(
             plan.backbones
         ):
             return plan

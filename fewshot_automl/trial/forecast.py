@@ -229,10 +229,17 @@ def _effects_of(part: Part, config: Config) -> tuple[Effect, ...]:
 def _read(
     workload: Workload, history: History
 ) -> tuple[list[Lesson], frozenset[tuple[object, ...]]]:
-    """Return what a history teaches, and what need not be paid for again."""
+    """Return what a history teaches, and what need not be paid for again.
+
+    Trials on backbones that are not at hand any more teach nothing: nobody knows
+    their sizes, and no trial to come is like them.
+    """
+    at_hand = {card.id for card in workload.cards}
     paid: set[tuple[object, ...]] = set()
     lessons = []
     for config, outcome in history:
+        if "backbone" in config and config.text("backbone") not in at_hand:
+            continue
         if outcome.status in ("done", "stopped") and outcome.cost_seconds > 0:
             fits = len(outcome.scores) or workload.fits(config)
             lessons.append(

@@ -2,11 +2,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot_automl.automl import fit
+from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.automl import delivery, fit
 from fewshot_automl.errors import ExportError
+from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.task import Task
+from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.evaluate import refit
+from fewshot_automl.trial.workbench import Problem, Workbench
 
+WORDS = ("good", "film", "bad", "place", "river", "city", "where", "name", "who", "how")
 QUICK = {
     "backbones": ("tiny-bert",),
     "methods": ("probe", "contrastive"),
@@ -75,3 +83,91 @@ def test_test_scores_are_those_of_the_saved_model(tables, tmp_path):
     found = loaded.predict(test["text"].tolist())
     accuracy = np.mean([a == b for a, b in zip(found, test["label"], strict=True)])
     assert result.test_scores["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.fixture
+def workbench(texts, tiny_cards, tmp_path):
+    labels = np.unique(texts[1], return_inverse=True)[1]
+    return Workbench(
+        problem=Problem(
+            task=Task(
+                modality="text",
+                target="multiclass",
+                class_names=("film", "name", "place"),
+            ),
+            inputs=tuple(texts[0]),
+            labels=labels,
+            folds=choose_folds(labels, seed=0),
+        ),
+        cards=(tiny_cards["tiny-bert"],),
+        store=FeatureStore(tmp_path / "features"),
+        placement=choose_placement("cpu"),
+        folder=tmp_path,
+    )
+
+
+def model_of(workbench, kind, temperature=0.5):
+    """Return a fitted model: of one method, or the blend of all three."""
+    space = space_for(workbench.problem.profile, workbench.cards)
+    brief = {"steps": 10, "batch_size": 8}
+    configs = {
+        "probe": space.default(method="probe"),
+        "contrastive": space.default(method="contrastive", **brief),
+        "full": space.default(method="full", **brief),
+    }
+    if kind != "blend":
+        config, fitted = configs[kind], refit(workbench, configs[kind])
+    else:
+        config = configs["probe"]
+        fitted = Blend(
+            members=tuple(
+                Member(
+                    fitted=refit(workbench, each),
+                    temperature=temperature,
+                    encoder=workbench.encodings(each).encoder,
+                )
+                for each in configs.values()
+            )
+        )
+    return Predictor(
+        task=workbench.problem.task,
+        config=config,
+        fitted=fitted,
+        temperature=temperature,
+    )
+
+
+@pytest.mark.parametrize("kind", ["probe", "contrastive", "full", "blend"])
+def test_slices_predict_what_the_whole_does_and_keep_only_features(
+    workbench, kind, monkeypatch
+):
+    model = model_of(workbench, kind)
+    new = tuple(f"{text} {'once ' * n}more" for n, text in enumerate(WORDS))
+    before = workbench.store.size_bytes()
+    whole = delivery.predicted(model, new, workbench)
+    grown = workbench.store.size_bytes() - before
+    assert (grown > 0) == (kind in {"probe", "blend"})
+    assert grown < 10_000  # features of 10 texts, no activations
+    monkeypatch.setattr(delivery, "SLICE", 4)
+    sliced = delivery.predicted(model, new, workbench)
+    assert sliced.shape == (len(new), 3)
+    np.testing.assert_allclose(sliced, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["probe", "blend"])
+def test_rounding_that_a_low_temperature_magnifies_is_no_damage(
+    workbench, kind, tmp_path, monkeypatch
+):
+    real = Predictor.predict_proba_of
+
+    def rounded(self, inputs):
+        proba = real(self, inputs)
+        return proba + 5e-4 * np.array([1, -1, 0])
+
+    monkeypatch.setattr(Predictor, "predict_proba_of", rounded)
+    sharp = model_of(workbench, kind, temperature=0.05)
+    delivery.deliver(sharp, tmp_path / "sharp", workbench)
+    with pytest.raises(ExportError, match="before it was saved"):
+        delivery.deliver(
+            model_of(workbench, kind, temperature=1.0), tmp_path / "plain", workbench
+        )

@@ -148,6 +148,14 @@ def test_a_fast_machine_scores_dear_trials_twice():
     assert plan.splits.dear_repeats == 2
 
 
+@pytest.mark.parametrize(("shots", "classes"), [(64, 2), (16, 64)])
+def test_dear_trials_are_repeated_only_where_folds_are(shots, classes):
+    now = situation(shots=shots, classes=classes, rate=1e4 * FAST, seconds=3600.0)
+    assert draw_plan(now).splits.dear_repeats == 1
+    fewer = situation(shots=63, rate=1e4 * FAST, classes=2, seconds=3600.0)
+    assert draw_plan(fewer).splits.dear_repeats == 2
+
+
 def test_many_examples_on_a_slow_machine_get_one_backbone_and_no_illusions():
     plan = draw_plan(situation("image", shots=16, classes=32, rate=SLOW, seconds=30.0))
     assert len(plan.backbones) == 1
@@ -171,6 +179,12 @@ def test_test_data_are_paid_for():
     assert tested.dear_seconds < plain.dear_seconds
 
 
+def test_scoring_a_large_test_set_does_not_starve_the_search():
+    plan = draw_plan(situation(tested=1_000_000))
+    assert plan.final_seconds < 0.6 * 60
+    assert plan.dear_trials >= 1
+
+
 def test_members_asked_for_are_kept():
     assert draw_plan(situation(members=1, seconds=3600.0)).members == 1
     assert "one model" in str(draw_plan(situation(members=1)))
@@ -182,6 +196,19 @@ def test_without_a_limit_of_time_nothing_is_bounded():
     assert plan.splits == Splits(folds=4, repeats=5)
     assert set(plan.backbones) == set(AT_HAND["text"])
     assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(1, 1), (8, 1), (18, 2), (90, 5)])
+def test_few_trials_are_not_all_first_looks(trials, expected):
+    plan = draw_plan(situation("image", seconds=None, trials=trials))
+    everything = draw_plan(situation("image", seconds=None)).backbones
+    assert len(plan.backbones) == expected
+    cards = situation("image").workload.cards
+    first = min(cards, key=lambda card: (not card.is_default, card.prior_rank))
+    assert first.id in plan.backbones
+    assert [name for name in everything if name in plan.backbones] == list(
+        plan.backbones
+    )
 
 
 def test_without_dear_methods_nothing_is_said_of_them():
@@ -223,6 +250,21 @@ def test_a_raised_budget_makes_a_new_plan_with_the_same_folds(tmp_path):
     assert raised.dear_seconds > first.dear_seconds
     assert raised.budget_seconds == 3600.0
     assert settled_plan(ledger, situation(seconds=3600.0)) == raised
+
+
+def test_more_trials_make_a_new_plan_where_only_they_are_limited(tmp_path):
+    ledger, _ = ledger_in(tmp_path)
+    few = settled_plan(ledger, situation(seconds=None, trials=8))
+    assert settled_plan(ledger, situation(seconds=None, trials=8)) == few
+    many = settled_plan(ledger, situation(seconds=None, trials=80))
+    assert len(few.backbones) == 1 < len(many.backbones)
+    assert many.splits == few.splits
+
+
+def test_a_plan_from_before_trials_were_noted_is_read():
+    plan = draw_plan(situation())
+    values = {k: v for k, v in plan.to_json().items() if k != "trials"}
+    assert Plan.from_json(values) == plan
 
 
 def test_a_backbone_that_is_gone_makes_a_new_plan_with_the_same_folds(tmp_path):

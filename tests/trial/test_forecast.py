@@ -181,6 +181,17 @@ def test_failures_teach_nothing(forecast):
     assert forecast.after(failed) == forecast.after([])
 
 
+@pytest.mark.parametrize("status", ["done", "stopped", "running", "failed"])
+def test_trials_on_a_backbone_that_is_gone_teach_nothing(forecast, status):
+    gone = [
+        (config, ended(30.0, status=status))
+        for config in (probe("gone"), tuned(backbone="gone"))
+    ]
+    assert forecast.after(gone) == forecast.after([])
+    kept = [(tuned(), ended(3.0))]
+    assert forecast.after(gone + kept) == forecast.after(kept)
+
+
 def test_a_config_that_was_slow_will_be_slow_again(forecast):
     history = lived(forecast, [tuned(steps=steps) for steps in (20, 30, 40, 50)])
     prices = forecast.after(history)
