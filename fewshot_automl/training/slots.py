@@ -97,11 +97,6 @@ class Slotted(nn.Module):
         return tensors
 
     @property
-    def weight(self) -> Tensor:
-        """Return the stacked weight: peft looks at its type."""
-        return self.named()["weight"]
-
-    @property
     def layer(self) -> nn.Module:
         """Return the layer without weights, for its settings."""
         return self._layer[0]
