@@ -44,12 +44,11 @@ class Opening:
         """Return what must be tried first, given the history so far.
 
         Of each dear default all forms come that the plan allows, the best first: the
-        study takes the first that fits the time left.
+        study takes the first that fits the time left. So a quick trial that does not
+        fit keeps nothing from those behind it.
         """
         tried = {config for config, _ in history}
         first = rung_zero(self.space, self._probed(history), history)
-        if any(config not in tried for config in first):
-            return first
         return first + (self._dear(history, tried) or self._sobol(history))
 
     def _probed(self, history: History) -> list[str]:

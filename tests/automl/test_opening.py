@@ -152,3 +152,13 @@ def test_the_best_backbone_gets_one_bold_trial_where_it_is_too_dear_for_more():
     assert [c.text("method") for c in large] == ["contrastive"]
     assert dear.index(large[0]) == 1
     assert large[0]["frozen_fraction"] == 0.5
+
+
+def test_a_quick_trial_that_does_not_fit_keeps_nothing_from_those_behind_it():
+    opening = opening_for(120.0)
+    history = lived(opening)[:4]
+    left = [c for c in opening(history) if c not in {config for config, _ in history}]
+    kinds = [is_dear(config) for config in left]
+    assert not kinds[0], "rung 0 is not over"
+    assert any(kinds)
+    assert kinds == sorted(kinds), "what is dear comes behind it"
