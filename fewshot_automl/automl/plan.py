@@ -82,7 +82,8 @@ class Plan:
     """Most for quick methods on them, before the next is left out; None without
     limit."""
     dear_seconds: float | None = None
-    """Most for one trial that trains by steps; None without limit."""
+    """Most that one trial that trains by steps may be forecast to take; None without
+    limit."""
     bold_seconds: float | None = None
     """Most for the first of them on the best backbone; None without limit."""
     dear_trials: int | None = None

@@ -280,8 +280,8 @@ def prepare(
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     """Return the plan a study has, or draw one and note it in the ledger.
 
-    A study keeps its plan. It is drawn anew, with the same splits, when the budget or
-    the backbones at hand are others than they were.
+    A study keeps its plan. It is drawn anew, with the same splits, when the budget is
+    another or a planned backbone is no longer at hand; new backbones do not change it.
     """
     noted = ledger.notes().get(PLAN_NOTE)
     if isinstance(noted, dict):
