@@ -1,0 +1,391 @@
+"""Record what real Configs score on real data, once, to replay searches on them.
+
+For each task (a shared dataset and some labelled examples of each class) a Sobol
+sample of the real search space is cross-validated, and each fold's model also
+predicts rows that no study would see. The search replays (`benchmarks/oracle.py`)
+then see the cross-validated scores and are judged by the unseen rows.
+
+A task's Configs are the quick trials of every backbone, the default Configs of the
+dear methods, and then points of Sobol sequences of the dear methods, one backbone after
+the other, whose arithmetic says at most so many seconds. Each is a line of `benchmarks/landscapes/<task>.jsonl`;
+a recording that is broken off goes on where it was, task by task in turn.
+
+Examples:
+    python benchmarks/landscape.py record --quick
+    python benchmarks/landscape.py record --tasks trec6 flowers5 --configs 200
+    python benchmarks/landscape.py show
+"""
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shared_data import draw, read_split
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.cli.zoo import is_embedded
+from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.folds import Fold, choose_folds
+from fewshot_automl.evaluation.intervals import standard_error
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.inputs import content_hashes
+from fewshot_automl.oracle.sampling import sobol_configs
+from fewshot_automl.space import Config, Space
+from fewshot_automl.task import Modality, Task
+from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.trial.design import (
+    FIRST_HEADS,
+    dear_defaults,
+    dear_space,
+    space_for,
+)
+from fewshot_automl.trial.evaluate import fit_on
+from fewshot_automl.trial.forecast import Forecast, Prices
+from fewshot_automl.trial.workbench import Problem, Workbench
+from fewshot_automl.trial.workload import Workload, is_dear, mean_characters
+
+ROOT = Path(__file__).resolve().parent.parent
+LANDSCAPES = ROOT / "benchmarks" / "landscapes"
+SHOTS = {
+    "trec6": 8,
+    "flowers5": 8,
+    "subj": 24,
+    "hymenoptera": 24,
+    "clickbait": 16,
+    "sign_digits": 5,
+    "tweet_irony": 32,
+    "caltech20": 4,
+    "hwu64": 3,
+    "cifar10_mini": 6,
+}
+"""Labelled examples a class, so that a task has 32 to 192."""
+FOLDS, QUICK_REPEATS = 3, 3
+UNSEEN_ROWS = {"text": 300, "image": 150}
+"""Of the test part, that every fold's model predicts."""
+RATE = 1.2e11
+"""Floating-point operations per second that prices are reckoned with: fixed, so that
+a task's Configs are the same on every machine."""
+MOST_SECONDS = {"text": 14.0, "image": 18.5}
+"""Of a Config by its arithmetic; dearer ones are left out."""
+STEPS, BATCH_SIZE = (10, 40), (8, 32)
+"""Ends of these dimensions in the recorded space: what short studies can pay."""
+DRAWN = 4096
+"""Length of the Sobol sequence."""
+SEED = 0
+QUICK = {"tasks": ("clickbait", "hymenoptera"), "configs": 4}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One task, ready to try Configs on."""
+
+    name: str
+    space: Space
+    bench: Workbench
+    folds: tuple[tuple[Fold, ...], ...]
+    unseen: np.ndarray
+    """Places of the unseen rows among all inputs."""
+    prices: Prices
+
+
+def modality_of(name: str) -> Modality:
+    """Return what an example of a shared dataset is."""
+    is_table = (data_folder() / name / "train.csv").exists()
+    return "text" if is_table else "image"
+
+
+def data_folder() -> Path:
+    """Return where the shared datasets lie."""
+    folder = Path(os.environ.get("FEWSHOT_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} must hold the shared datasets; set FEWSHOT_SHARED.")
+    return folder
+
+
+def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> Space:
+    """Return the space that a task's Configs are drawn from.
+
+    Args:
+        name: Of the task's dataset.
+        classes: Labelled examples of each class.
+        names: Of the classes.
+    """
+    modality = modality_of(name)
+    profile = Profile(task=task_of(name, names), class_counts=tuple(classes))
+    space = space_for(profile, embedded(modality))
+    return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
+
+
+def task_of(name: str, classes: Sequence[str]) -> Task:
+    """Return the task of a shared dataset."""
+    kind = "binary" if len(classes) == 2 else "multiclass"
+    return Task(
+        modality=modality_of(name), target=kind, class_names=tuple(sorted(classes))
+    )
+
+
+def embedded(modality: Modality) -> tuple[Card, ...]:
+    """Return the backbones whose weights packages carry."""
+    zoo = Zoo.known()
+    cards = tuple(card for card in zoo.cards(modality) if is_embedded(card))
+    missing = [card.id for card in cards if not zoo.is_at_hand(card)]
+    if missing:
+        raise SystemExit(
+            f"Weights of {', '.join(missing)} must be at hand. "
+            "Fetch them with: fewshot zoo get --embedded"
+        )
+    return cards
+
+
+def scene(name: str, cache: Path) -> Scene:
+    """Return a task, its examples drawn and its unseen rows beside them."""
+    folder = data_folder() / name
+    drawn = draw(read_split(folder, "train"), SHOTS[name], SEED)
+    test = read_split(folder, "test")
+    names = sorted(set(drawn.labels))
+    kept = [i for i, label in enumerate(test.labels) if label in names]
+    modality = modality_of(name)
+    order = np.random.default_rng(SEED).permutation(kept)[: UNSEEN_ROWS[modality]]
+    unseen = test.take(order.tolist())
+    inputs = (*drawn.inputs, *unseen.inputs)
+    labels = np.array([names.index(x) for x in (*drawn.labels, *unseen.labels)])
+    count = len(drawn.labels)
+    keys = content_hashes(inputs)
+    folds = choose_folds(
+        labels[:count],
+        groups=keys[:count],
+        seed=SEED,
+        max_folds=FOLDS,
+        max_repeats=QUICK_REPEATS,
+    )
+    cards = embedded(modality)
+    space = recorded_space(name, np.bincount(labels[:count]).tolist(), names)
+    workload = Workload(
+        cards=cards,
+        examples=count,
+        characters=mean_characters(inputs[:count]),
+        rate=RATE,
+        quick_fits=len(folds),
+        dear_fits=len(folds.first),
+    )
+    bench = Workbench(
+        problem=Problem(
+            task=task_of(name, names),
+            inputs=inputs,
+            labels=labels,
+            folds=folds,
+            keys=keys,
+        ),
+        cards=cards,
+        store=FeatureStore(cache),
+        placement=choose_placement("cpu"),
+        folder=cache,
+        seed=SEED,
+    )
+    return Scene(
+        name=name,
+        space=space,
+        bench=bench,
+        folds=folds.repeats,
+        unseen=np.arange(count, len(labels)),
+        prices=Forecast(workload=workload).after(()),
+    )
+
+
+def configs_of(one: Scene, count: int) -> Iterator[Config]:
+    """Yield the Configs of a task: quick ones, dear defaults, then `count` drawn."""
+    space, cards = one.space, one.bench.cards
+    methods = space["method"].options
+    yield from (space.default(method=m) for m in ("majority", "tfidf") if m in methods)
+    for card in cards:
+        for head in (*FIRST_HEADS, "rbf"):
+            yield space.default(method="probe", head=head, backbone=card.id)
+        yield space.default(method="prototype", backbone=card.id)
+    names = [card.id for card in cards]
+    ladders = dear_defaults(space, names, one.prices.workload.examples)
+    limit = MOST_SECONDS[one.bench.problem.task.modality]
+    for ladder in ladders:
+        fitting = [c for c in ladder if one.prices.trial_seconds(c) <= limit]
+        yield from fitting[:1]
+    dear = dear_space(space)
+    assert dear is not None
+    parts = [
+        [
+            config
+            for config in dict.fromkeys(sobol_configs(part, [SEED, 4], DRAWN))
+            if one.prices.trial_seconds(config) <= limit
+        ]
+        for part in (dear.narrow("backbone", [name]) for name in names)
+    ]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*parts))
+    yield from itertools.islice((c for c in in_turn if c is not None), count)
+
+
+def tried(one: Scene, config: Config) -> dict[str, Any]:
+    """Cross-validate a Config and score its folds' models on the unseen rows."""
+    bench, problem = one.bench, one.bench.problem
+    count = int(one.unseen[0])
+    labels, metric = problem.labels[:count], problem.task.metric
+    repeats = one.folds[: 1 if is_dear(config) else None]
+    proba = np.full((len(repeats), count, problem.task.classes), np.nan)
+    scores, seconds, unseen, recalls = [], [], [], []
+    start = time.monotonic()
+    encodings = bench.encodings(config)
+    prepared = time.monotonic() - start
+    for index, folds in enumerate(repeats):
+        for fold in folds:
+            start = time.monotonic()
+            fitted = fit_on(bench, encodings, config, fold.train, None)
+            rows = fitted.predict_proba(encodings.take(fold.validation))
+            seconds.append(time.monotonic() - start)
+            proba[index, fold.validation] = rows
+            right = rows.argmax(1) == problem.labels[fold.validation]
+            scores.append(float(right.mean()))
+            far = guessed(fitted, encodings, one.unseen)
+            truth = problem.labels[one.unseen]
+            unseen.append(float((far == truth).mean()))
+            recalls.append(
+                min(float((far[truth == c] == c).mean()) for c in np.unique(truth))
+            )
+    chosen = proba.argmax(2)
+    return {
+        "status": "done",
+        "scores": [round(x, 4) for x in scores],
+        "mean": round(float((chosen == labels).mean()), 5),
+        "standard_error": round(standard_error(metric, labels, proba), 5),
+        "seconds": [round(x, 3) for x in seconds],
+        "prepared": round(prepared, 3),
+        "unseen": round(float(np.mean(unseen)), 5),
+        "unseen_worst_recall": round(float(np.mean(recalls)), 5),
+        "worst_recall": round(
+            float(
+                np.mean(
+                    [
+                        min((row[labels == c] == c).mean() for c in np.unique(labels))
+                        for row in chosen
+                    ]
+                )
+            ),
+            5,
+        ),
+    }
+
+
+def guessed(fitted: Any, encodings: Encodings, rows: np.ndarray) -> np.ndarray:
+    """Return the class that a model finds most probable for each row."""
+    proba = fitted.predict_proba(encodings.take(rows))
+    if not np.isfinite(proba).all():
+        raise UserError("Predictions are NaN. Use a lower learning rate.")
+    return np.asarray(proba.argmax(1))
+
+
+def line_of(one: Scene, config: Config) -> dict[str, Any]:
+    """Return what is recorded of a Config."""
+    facts = {"config": config.to_json(), "price": round(price(one, config), 3)}
+    try:
+        return {**facts, **tried(one, config)}
+    except (UserError, RuntimeError) as error:
+        return {**facts, "status": "failed", "reason": str(error)[:200]}
+
+
+def price(one: Scene, config: Config) -> float:
+    """Return the seconds of a trial by arithmetic, backbone loaded, stem to do."""
+    return one.prices.trial_seconds(config)
+
+
+def record(names: Sequence[str], configs: int, folder: Path) -> None:
+    """Record tasks in turn, a few Configs at a time, until each has its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as cache:
+        scenes = {name: scene(name, Path(cache) / name) for name in names}
+        queues = {
+            name: [
+                config
+                for config in configs_of(one, configs)
+                if config.key not in recorded(folder / f"{name}.jsonl")
+            ]
+            for name, one in scenes.items()
+        }
+        total = sum(map(len, queues.values()))
+        done, began = 0, time.monotonic()
+        while any(queues.values()):
+            for name, queue in queues.items():
+                part, queues[name] = queue[:10], queue[10:]
+                for config in part:
+                    line = line_of(scenes[name], config)
+                    with (folder / f"{name}.jsonl").open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+                done += len(part)
+                if part:
+                    print(
+                        f"{done}/{total} {name} {time.monotonic() - began:.0f} s",
+                        flush=True,
+                    )
+
+
+def recorded(file: Path) -> set[str]:
+    """Return the keys of the Configs that a file holds."""
+    if not file.exists():
+        return set()
+    lines = map(json.loads, file.read_text().splitlines())
+    return {Config.from_json(line["config"]).key for line in lines}
+
+
+def show(folder: Path) -> dict[str, dict[str, float]]:
+    """Print and return what each recorded task looks like."""
+    print(f"{'task':14} configs dear failed  best unseen  by score  hours")
+    found = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        done = [line for line in lines if line["status"] == "done"]
+        dear = [x for x in done if is_dear(Config.from_json(x["config"]))]
+        if not dear:
+            continue
+        best = max(x["unseen"] for x in dear)
+        picked = max(dear, key=lambda x: x["mean"])["unseen"]
+        hours = sum(sum(x["seconds"]) + x["prepared"] for x in done) / 3600
+        failed = len(lines) - len(done)
+        found[file.stem] = {"configs": len(lines), "best": best, "picked": picked}
+        print(
+            f"{file.stem:14} {len(lines):7} {len(dear):4} {failed:6} {best:12.3f} "
+            f"{picked:9.3f} {hours:6.2f}"
+        )
+    return found
+
+
+def main() -> None:
+    """Record or show landscapes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=("record", "show"))
+    parser.add_argument("--tasks", nargs="+", choices=list(SHOTS), default=list(SHOTS))
+    parser.add_argument("--configs", type=int, default=200, help="drawn, for a task")
+    parser.add_argument("--folder", type=Path, default=LANDSCAPES)
+    parser.add_argument(
+        "--quick", action="store_true", help="two tasks, few Configs, a folder apart"
+    )
+    given = parser.parse_args()
+    tasks, configs, folder = given.tasks, given.configs, given.folder
+    if given.quick:
+        tasks, configs = list(QUICK["tasks"]), int(QUICK["configs"])
+        folder = Path(tempfile.mkdtemp())
+    if given.action == "record":
+        record(tasks, configs, folder)
+    figures = show(folder)
+    print(json.dumps({"benchmark": "landscape", "figures": figures, "falls_short": []}))
+
+
+if __name__ == "__main__":
+    main()
