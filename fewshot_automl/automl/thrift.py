@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fewshot_automl.oracle.oracle import History, Oracle, tried
+from fewshot_automl.oracle.part import Part
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Int, Space
 from fewshot_automl.trial.design import probed_backbones
@@ -45,13 +46,16 @@ class Thrifty:
         history: History,
         n: int,
         seed: int,
-        within: Space | None = None,
+        within: Part | None = None,
     ) -> list[Config]:
         """Return up to `n` Configs that can be paid for."""
         prices = self.forecast.after(history)
         limit = USED_SHARE * self.seconds_left(history)
         if self.dear_seconds is not None:
             limit = min(limit, max(self.dear_seconds, QUICK_SECONDS))
+        if within is not None and not isinstance(within, Space):
+            payable = [c for c in within if prices.trial_seconds(c) <= limit]
+            return self.oracle.suggest(space, history, n, seed, payable)
         inside = affordable_space(within or space, prices, history, limit)
         if inside is None:
             return []

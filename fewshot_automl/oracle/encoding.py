@@ -19,10 +19,10 @@ UNIFORM_DEVIATION = 1 / math.sqrt(12)
 class Layout:
     """Says what the columns of an encoded Config mean.
 
-    The columns are, from left to right: continuous ones, categorical ones, and one
-    activity flag (0 or 1) for each conditional group. A *group* is all dimensions
-    under the same conditions, so that they are active together; group 0 is always
-    active and has no flag.
+    The columns are, from left to right: continuous ones, categorical ones, one
+    activity flag (0 or 1) for each conditional group, and advice. A *group* is all
+    dimensions under the same conditions, so that they are active together; group 0 is
+    always active and has no flag.
     """
 
     continuous: tuple[int, ...]
@@ -31,11 +31,25 @@ class Layout:
     """Group of each categorical column, which holds an option's index."""
     groups: int
     """Number of groups, the always active one included."""
+    advice: tuple[tuple[float, float], ...] = ()
+    """Mean and standard deviation of the weight of each column of advice."""
 
     @property
     def width(self) -> int:
         """Return the number of columns."""
-        return len(self.continuous) + len(self.categorical) + self.groups - 1
+        numbers = len(self.continuous) + len(self.categorical)
+        return numbers + self.groups - 1 + len(self.advice)
+
+    @property
+    def flags(self) -> slice:
+        """Return where the activity flags stand."""
+        first = len(self.continuous) + len(self.categorical)
+        return slice(first, first + self.groups - 1)
+
+    @property
+    def advised(self) -> slice:
+        """Return where the columns of advice stand."""
+        return slice(self.width - len(self.advice), self.width)
 
     def columns(self, group: int) -> tuple[list[int], list[int]]:
         """Return the continuous and the categorical columns of a group."""
@@ -190,7 +204,7 @@ def activity(
     layout: Layout, rows: Float64[np.ndarray, "rows columns"]
 ) -> Bool[np.ndarray, "rows groups"]:
     """Return which groups are active in each row."""
-    flags = rows[:, rows.shape[1] - layout.groups + 1 :] > 0.5
+    flags = rows[:, layout.flags] > 0.5
     return np.hstack([np.ones((len(rows), 1), dtype=bool), flags])
 
 

@@ -2,30 +2,33 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64
 from numpy.linalg import LinAlgError
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.feasibility import success_probability
 from fewshot_automl.oracle.improvement import Improvement
 from fewshot_automl.oracle.linear import single_threaded
 from fewshot_automl.oracle.oracle import History, tried
-from fewshot_automl.oracle.process import Points
-from fewshot_automl.oracle.sampling import (
-    all_configs,
+from fewshot_automl.oracle.part import (
+    Part,
+    all_of_few,
+    evenly,
     fill,
-    fresh,
-    mutations,
-    sobol_configs,
+    is_inside,
+    neighbours,
 )
+from fewshot_automl.oracle.process import Points
+from fewshot_automl.oracle.sampling import fresh
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.oracle.surrogate import (
+    LEAST_SECONDS,
     SurrogateError,
     fit_log_cost,
     fit_scores,
@@ -58,6 +61,11 @@ class GpOracle:
         improvement (see `Improvement`).
     """
 
+    advisers: tuple[Adviser, ...] = ()
+    """What is known of Configs before and beside the trials."""
+    price: Callable[[Config, History], float] | None = None
+    """Expected seconds of a Config, given the history; None: learnt from the seconds of
+    the trials."""
     cost_exponent: float = 0.0
     """Power of the predicted seconds that divides the improvement; 0 ignores cost, 1
     is improvement per second. The caller cools it towards 0 as its budget ends."""
@@ -94,18 +102,19 @@ class GpOracle:
         history: History,
         n: int,
         seed: int,
-        within: Space | None = None,
+        within: Part | None = None,
     ) -> list[Config]:
         """Return up to `n` Configs, each the best given those before it."""
-        evidence, inside = Evidence.of(space, history), within or space
+        evidence = Evidence.of(space, history, self.advisers)
+        inside = space if within is None else within
         if not evidence.teaches(self.initial_trials):
-            return SobolOracle().suggest(inside, history, n, seed)
+            return SobolOracle().suggest(space, history, n, seed, inside)
         try:
             with single_threaded():
                 chosen = _Search(self, evidence, inside, seed).best(n)
         except (SurrogateError, LinAlgError) as error:
             logger.warning("Sobol points instead of the surrogate's: %s", error)
-            return SobolOracle().suggest(inside, history, n, seed)
+            return SobolOracle().suggest(space, history, n, seed, inside)
         return fill(inside, chosen, tried(history), n, seed)
 
 
@@ -113,18 +122,18 @@ class _Search:
     """Maximises the acquisition over candidates, for one call of `suggest`."""
 
     def __init__(
-        self, oracle: GpOracle, evidence: Evidence, space: Space, seed: int
+        self, oracle: GpOracle, evidence: Evidence, part: Part, seed: int
     ) -> None:
         self.oracle = oracle
-        self.evidence = evidence
-        self.space = space
+        self.part = part
         self.seed = seed
         self.generator = np.random.default_rng([seed, len(evidence.history)])
         self.seen = tried(evidence.history)
         self.score = fit_scores(evidence, steps=oracle.fit_steps, seed=seed)
+        self.evidence = self.score.evidence
         self.log_cost = (
             fit_log_cost(evidence, steps=oracle.fit_steps, seed=seed)
-            if oracle.cost_exponent > 0
+            if oracle.cost_exponent > 0 and oracle.price is None
             else None
         )
 
@@ -151,27 +160,27 @@ class _Search:
     def _first_candidates(self) -> list[Config]:
         """Return the whole space if it is small; else points all over and nearby."""
         limit = self.oracle.candidates
-        everything = _all_of_few(self.space, limit)
+        everything = all_of_few(self.part, limit)
         if everything is not None:
-            return fresh(everything, self.seen, limit)
+            return fresh(everything, self.seen, len(everything))
         seeds = [self.seed, len(self.evidence.history)]
-        spread = sobol_configs(self.space, seeds, limit)
+        spread = evenly(self.part, seeds, limit)
         pool = fresh(spread, self.seen, limit // 2)
         means = self.score.means(self.evidence.rows("done"))
         done = self.evidence.indices("done")
         ranked = [done[i] for i in np.argsort(-means, kind="stable")]
         configs = [self.evidence.history[i][0] for i in ranked]
-        inside = [config for config in configs if self.space.contains(config)]
+        inside = [config for config in configs if is_inside(self.part, config)]
         return pool + self._near(inside[:LEADERS], {*self.seen, *pool})
 
     def _near(self, configs: Sequence[Config], known: set[Config]) -> list[Config]:
         """Return new neighbours of some Configs, a quarter of the candidates."""
         each = max(self.oracle.candidates // 4 // max(len(configs), 1), 1)
-        neighbours = itertools.chain.from_iterable(
-            itertools.islice(mutations(self.space, config, self.generator), each)
+        near = itertools.chain.from_iterable(
+            itertools.islice(neighbours(self.part, config, self.generator), each)
             for config in configs
         )
-        return fresh(neighbours, known, self.oracle.candidates)
+        return fresh(near, known, self.oracle.candidates)
 
     def _improvement(self, picks: int) -> Improvement:
         """Return the improvement over what was seen in the space and is under way.
@@ -182,7 +191,7 @@ class _Search:
         done, running = self.evidence.rows("done"), self.evidence.rows("running")
         process, history = self.score.process, self.evidence.history
         inside = [
-            self.space.contains(history[i][0]) for i in self.evidence.indices("done")
+            is_inside(self.part, history[i][0]) for i in self.evidence.indices("done")
         ]
         return Improvement(
             process.look_up(_distinct(done[inside])),
@@ -196,30 +205,33 @@ class _Search:
         self, configs: Sequence[Config]
     ) -> tuple[Points, Float64[np.ndarray, " configs"]]:
         """Return the score's posterior at Configs, and what is added to each one's."""
-        rows = self.evidence.encoding.encode(configs)
-        return self.score.process.look_up(rows), self._bonus(rows)
+        rows = self.evidence.encode(configs)
+        return self.score.process.look_up(rows), self._bonus(configs, rows)
 
     def _bonus(
-        self, rows: Float64[np.ndarray, "rows columns"]
+        self, configs: Sequence[Config], rows: Float64[np.ndarray, "rows columns"]
     ) -> Float64[np.ndarray, " rows"]:
         """Return what is added to the log improvement for success and for cost."""
         chance = success_probability(
-            self.evidence.encoding.layout,
+            self.evidence.layout,
             rows,
             self.evidence.rows("done"),
             self.evidence.rows("failed"),
         )
         bonus: Float64[np.ndarray, " rows"] = np.log(chance)
-        if self.log_cost is not None:
-            bonus -= self.oracle.cost_exponent * self.log_cost.means(rows)
+        if self.oracle.cost_exponent > 0:
+            bonus -= self.oracle.cost_exponent * self._log_costs(configs)
         return bonus
 
-
-@lru_cache(maxsize=4)
-def _all_of_few(space: Space, limit: int) -> tuple[Config, ...] | None:
-    """Return every Config of a space, None where they are more than `limit`."""
-    everything = tuple(itertools.islice(all_configs(space), limit + 1))
-    return everything if len(everything) <= limit else None
+    def _log_costs(self, configs: Sequence[Config]) -> Float64[np.ndarray, " configs"]:
+        """Return the logarithm of the expected seconds of each Config."""
+        price, history = self.oracle.price, self.evidence.history
+        if price is not None:
+            seconds = np.array([price(config, history) for config in configs])
+            return np.asarray(np.log(np.maximum(seconds, LEAST_SECONDS)))
+        if self.log_cost is None:
+            return np.zeros(len(configs))
+        return self.log_cost.means(self.evidence.plain.encode(configs))
 
 
 def _distinct(

@@ -97,7 +97,8 @@ class Kernel:
     definite too. Products keep what dimensions do together (a rate that suits one
     backbone and not another); the constant 1 lets trials of different methods
     teach each other about what they share. Conditions are not compared dimension by
-    dimension, so a method is no further away for having many of them.
+    dimension, so a method is no further away for having many of them. To the product
+    comes what advice adds, a linear kernel with fixed weights.
 
     Source:
         Hutter and Osborne, arXiv:1310.5738, and Swersky et al., arXiv:1409.4011, for
@@ -116,7 +117,7 @@ class Kernel:
     branches: Float64[np.ndarray, " conditional"]
     """How much a conditional group matters (`b` above)."""
     scale: float
-    """Variance at every row."""
+    """Variance at every row, advice left out."""
 
     @classmethod
     def of(
@@ -154,7 +155,32 @@ class Kernel:
                 product[np.ix_(*chosen)] *= 1 + self.branches[group - 1] * block
             else:
                 product *= block
-        return np.asarray(product)
+        return np.asarray(product + self.advised(left, right))
+
+    def advised(
+        self,
+        left: Float64[np.ndarray, "left columns"],
+        right: Float64[np.ndarray, "right columns"],
+    ) -> Float64[np.ndarray, "left right"]:
+        """Return what the unknown weights of advice add to the covariance."""
+        columns = self.layout.advised
+        deviations = np.array([d for _, d in self.layout.advice])
+        return np.asarray((left[:, columns] * deviations**2) @ right[:, columns].T)
+
+    def variances(
+        self, rows: Float64[np.ndarray, "rows columns"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Return the variance at each row."""
+        deviations = np.array([d for _, d in self.layout.advice])
+        advice = rows[:, self.layout.advised] * deviations
+        return np.asarray(self.scale + np.square(advice).sum(axis=1))
+
+    def expected(
+        self, rows: Float64[np.ndarray, "rows columns"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Return what advice adds to the mean at each row before any trial."""
+        means = np.array([mean for mean, _ in self.layout.advice])
+        return np.asarray(rows[:, self.layout.advised] @ means)
 
     def log_norms(
         self, active: Bool[np.ndarray, "rows groups"]

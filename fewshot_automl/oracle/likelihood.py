@@ -57,6 +57,7 @@ class Pairs:
         self._active = active
         self._flags = active[:, 1:].astype(np.float64)
         self._places = self.high * len(rows) + self.low  # column by column
+        self.rows = rows
         self._groups = [
             self._group(rows, np.flatnonzero(on[self.low] & on[self.high]), group)
             for group, on in enumerate(active.T)
@@ -212,9 +213,13 @@ class Likelihood:
         pairs, parameters = self.pairs, np.exp(logs)
         kernel, noise = Kernel.of(pairs.layout, parameters), self._noise(parameters)
         shared, slopes = pairs.covariances(kernel)
-        root = cholesky(pairs.matrix(shared, kernel.scale + noise))
-        centre, weights = centred(root, self.values)
-        fit = 0.5 * (self.values - centre) @ weights + np.log(np.diag(root)).sum()
+        root = cholesky(
+            pairs.matrix(shared, kernel.scale + noise)
+            + kernel.advised(pairs.rows, pairs.rows)
+        )
+        values = self.values - kernel.expected(pairs.rows)
+        centre, weights = centred(root, values)
+        fit = 0.5 * (values - centre) @ weights + np.log(np.diag(root)).sum()
         inverted = inverse(root)
         off = pairs.below(inverted) - weights[pairs.low] * weights[pairs.high]
         own = 0.5 * (np.diag(inverted) - weights**2)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from fewshot_automl.oracle.part import Part
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 
@@ -25,7 +26,7 @@ class Oracle(Protocol):
         history: History,
         n: int,
         seed: int,
-        within: Space | None = None,
+        within: Part | None = None,
     ) -> list[Config]:
         """Return up to `n` different Configs to try next, the best first.
 
@@ -36,8 +37,9 @@ class Oracle(Protocol):
                 outside `space` are used where they can be encoded.
             n: How many are wanted.
             seed: Makes the answer repeatable; not negative.
-            within: A part of `space` in which the suggestions must lie; what was seen
-                elsewhere still counts. None for all of it.
+            within: A part of `space` in which the suggestions must lie, or the only
+                Configs of it there are; what was seen elsewhere still counts. None for
+                all of it.
 
         Returns:
             Configs that are not in `history` (unless they were stopped); fewer than

@@ -11,7 +11,7 @@ from fewshot_automl.oracle.linear import cholesky, solve, whiten
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Holds a Gaussian process with a constant mean, given noisy scores."""
+    """Holds a Gaussian process, constant but for advice, given noisy scores."""
 
     kernel: Kernel
     """How alike rows are."""
@@ -22,7 +22,7 @@ class Process:
     weights: Float64[np.ndarray, " trials"]
     """What each score adds to a mean, a unit of covariance."""
     centre: float
-    """Mean far from all rows."""
+    """Mean far from all rows, advice left out."""
 
     @classmethod
     def given(
@@ -38,21 +38,20 @@ class Process:
             LinAlgError: If the covariance is not positive definite.
         """
         root = cholesky(kernel.covariance(rows, rows) + np.diag(noise))
-        centre, weights = centred(root, values)
+        centre, weights = centred(root, values - kernel.expected(rows))
         return cls(kernel, rows, root, weights, centre)
 
     def means(
         self, rows: Float64[np.ndarray, "rows columns"]
     ) -> Float64[np.ndarray, " rows"]:
         """Return the posterior means."""
-        return np.asarray(
-            self.centre + self.kernel.covariance(rows, self.rows) @ self.weights
-        )
+        known = self.kernel.covariance(rows, self.rows) @ self.weights
+        return np.asarray(self.centre + self.kernel.expected(rows) + known)
 
     def look_up(self, rows: Float64[np.ndarray, "rows columns"]) -> "Points":
         """Return the process at some rows."""
         shared = self.kernel.covariance(self.rows, rows)
-        means = self.centre + self.weights @ shared
+        means = self.centre + self.kernel.expected(rows) + self.weights @ shared
         return Points(self, rows, means, whiten(self.root, shared))
 
 
@@ -77,7 +76,7 @@ class Points:
     def variances(self) -> Float64[np.ndarray, " rows"]:
         """Return the posterior variance of each row."""
         known = np.square(self.whitened).sum(axis=0)
-        return np.asarray(self.process.kernel.scale - known)
+        return np.asarray(self.process.kernel.variances(self.rows) - known)
 
     def take(self, chosen: Int64[np.ndarray, " chosen"]) -> "Points":
         """Return some of the rows."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fewshot_automl.oracle.oracle import History, tried
-from fewshot_automl.oracle.sampling import fill
+from fewshot_automl.oracle.part import Part, fill
 from fewshot_automl.space import Config, Space
 
 
@@ -23,7 +23,7 @@ class RandomOracle:
         history: History,
         n: int,
         seed: int,
-        within: Space | None = None,
+        within: Part | None = None,
     ) -> list[Config]:
         """Return up to `n` random Configs that were not tried before."""
-        return fill(within or space, [], tried(history), n, seed)
+        return fill(space if within is None else within, [], tried(history), n, seed)

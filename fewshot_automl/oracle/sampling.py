@@ -66,26 +66,6 @@ def fresh(configs: Iterable[Config], seen: set[Config], limit: int) -> list[Conf
     return list(itertools.islice(dict.fromkeys(kept), limit))
 
 
-def fill(
-    space: Space, chosen: list[Config], seen: set[Config], n: int, seed: int
-) -> list[Config]:
-    """Return `chosen`, filled up to `n` as long as the space has more.
-
-    Random draws come first. Where they keep repeating themselves, the space is small
-    and is walked through from end to end.
-    """
-    known = seen | set(chosen)
-    filled = list(chosen)
-    draws = itertools.islice(random_configs(space, [seed, len(known)]), 64 + 16 * n)
-    for config in itertools.chain(draws, all_configs(space)):
-        if len(filled) >= n:
-            break
-        if config not in known:
-            known.add(config)
-            filled.append(config)
-    return filled[:n]
-
-
 def _varies(dimension: Dimension) -> bool:
     if isinstance(dimension, Choice):
         return len(dimension.options) > 1

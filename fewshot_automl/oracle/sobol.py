@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fewshot_automl.oracle.oracle import History, tried
-from fewshot_automl.oracle.sampling import fill, fresh, sobol_configs
+from fewshot_automl.oracle.part import Part, evenly, fill
+from fewshot_automl.oracle.sampling import fresh
 from fewshot_automl.space import Choice, Config, Space
 
 POOL = 128
@@ -33,11 +34,13 @@ class SobolOracle:
         history: History,
         n: int,
         seed: int,
-        within: Space | None = None,
+        within: Part | None = None,
     ) -> list[Config]:
         """Return up to `n` Configs that fill the widest gaps of the history."""
-        space, seen = within or space, tried(history)
-        points = sobol_configs(space, seed, 2 * (len(history) + n + POOL))
+        part, seen = space if within is None else within, tried(history)
+        points = evenly(part, seed, 2 * (len(history) + n + POOL))
+        if isinstance(part, Space):
+            space = part
         pool = fresh(points, seen, n + POOL)
         counts = _option_counts(space, seen)
         chosen: list[Config] = []
@@ -46,7 +49,7 @@ class SobolOracle:
             pool.remove(config)
             chosen.append(config)
             counts.update(_options(space, config))
-        return fill(space, chosen, seen, n, seed)
+        return fill(part, chosen, seen, n, seed)
 
 
 def _options(space: Space, config: Config) -> list[tuple[str, str]]:

@@ -102,6 +102,10 @@ class Surrogate:
     """The process, on the standard scale."""
     scores: Scores
     """What it was fitted to."""
+    evidence: Evidence
+    """Encodes Configs as the process knows them."""
+    loss: float
+    """Negative log posterior density a trial of its parameters."""
 
     def means(
         self, rows: Float64[np.ndarray, "rows columns"]
@@ -114,11 +118,19 @@ class Surrogate:
 def fit_scores(evidence: Evidence, *, steps: int, seed: int) -> Surrogate:
     """Return a Gaussian process for the score, with the known noise.
 
+    Where there is advice, a process without it is fitted too, and kept if it explains
+    the scores better: advice that the trials speak against is not followed at all.
+
     Raises:
         SurrogateError: If the fit fails in every way that `fit` knows.
     """
-    means, errors = evidence.scores().T
-    return fit(evidence, standardised(means, errors), steps=steps, seed=seed)
+    scores = standardised(*evidence.scores().T)
+    fitted = fit(evidence, scores, steps=steps, seed=seed)
+    if evidence.advisers:
+        plain = fit(evidence.plain, scores, steps=steps, seed=seed)
+        if plain.loss < fitted.loss:
+            return plain
+    return fitted
 
 
 def fit_log_cost(evidence: Evidence, *, steps: int, seed: int) -> Surrogate | None:
@@ -135,7 +147,7 @@ def fit_log_cost(evidence: Evidence, *, steps: int, seed: int) -> Surrogate | No
     if np.ptp(logs) < 1e-6:
         return None
     unknown = np.full(len(logs), np.nan)
-    return fit(evidence, standardised(logs, unknown), steps=steps, seed=seed)
+    return fit(evidence.plain, standardised(logs, unknown), steps=steps, seed=seed)
 
 
 def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surrogate:
@@ -156,7 +168,7 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
         SurrogateError: If none of this gives a usable posterior.
     """
     rows = evidence.rows("done")
-    pairs = Pairs(evidence.encoding.layout, rows)
+    pairs = Pairs(evidence.layout, rows)
     for floor, away, is_tuned in ATTEMPTS:
         try:
             likelihood = _likelihood(pairs, scores, floor)
@@ -166,6 +178,7 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
                 start = logs + away * likelihood.priors.deviations * draw
                 logs = _tuned(likelihood, start, steps)
             process = likelihood.process(rows, logs)
+            loss = likelihood.loss(logs)[0]
         except LinAlgError as error:
             logger.warning(
                 "GP fit on %d trials failed (noise floor %g, tuned: %s): %s",
@@ -175,7 +188,7 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
                 error,
             )
         else:
-            return Surrogate(process, scores)
+            return Surrogate(process, scores, evidence, loss)
     raise SurrogateError(
         "The covariance of the Gaussian process must be positive definite, got none "
         f"that is on {len(rows)} trials. Report the history to the developers."

@@ -6,6 +6,7 @@ from typing import Final
 
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.part import Part
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.space import Config, Space
@@ -26,7 +27,7 @@ class WhenAsked:
         history: History,
         n: int,
         seed: int,
-        within: Space | None = None,
+        within: Part | None = None,
     ) -> list[Config]:
         """Return what the oracle suggests."""
         if self.made is None:

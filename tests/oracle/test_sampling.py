@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
+from fewshot_automl.oracle.part import fill
 from fewshot_automl.oracle.sampling import (
     FLOAT_POINTS,
     all_configs,
-    fill,
     fresh,
     mutations,
     sobol_configs,
