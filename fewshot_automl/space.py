@@ -462,6 +462,41 @@ class Space:
             for d in self.dimensions
         ]
 
+    @classmethod
+    def from_json(cls, rows: Sequence[Any]) -> "Space":
+        """Return the space that `to_json` wrote.
+
+        Raises:
+            SpaceError: If a row is no dimension.
+
+        >>> space = Space((Choice(name="method", options=("probe",)),))
+        >>> Space.from_json(space.to_json()) == space
+        True
+        """
+        return cls(tuple(_dimension_of(row) for row in rows))
+
+
+def _dimension_of(row: Any) -> Dimension:
+    """Return the dimension that a row of `Space.to_json` tells of."""
+    try:
+        values = {name: value for name, value in row.items() if name != "kind"}
+        values["when"] = tuple(When(n, tuple(v)) for n, v in row["when"].items())
+        if row["kind"] == "Choice":
+            descriptors = row["descriptors"]
+            values["options"] = tuple(row["options"])
+            values["descriptors"] = descriptors and tuple(map(tuple, descriptors))
+        kinds: dict[str, type[Dimension]] = {
+            "Float": Float,
+            "Int": Int,
+            "Choice": Choice,
+        }
+        return kinds[row["kind"]](**values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SpaceError(
+            f"A dimension must be as Space.to_json writes it, got {row!r} "
+            f"({type(error).__name__}: {error}). Write it anew."
+        ) from error
+
 
 def _with_options(choice: Choice, options: Sequence[str]) -> Choice:
     for option in options:

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -59,6 +60,20 @@ def test_configs_survive_json_and_pickle_and_hash_alike(unit):
     assert pickle.loads(pickle.dumps(config)) == config
     turned = Config.of(dict(reversed(config.items)))
     assert (turned, turned.key, hash(turned)) == (config, config.key, hash(config))
+
+
+def test_spaces_survive_json():
+    assert Space.from_json(json.loads(json.dumps(SPACE.to_json()))) == SPACE
+    narrowed = SPACE.narrow("method", ["lora"]).narrow("rank", (4, 4))
+    assert Space.from_json(narrowed.to_json()) == narrowed
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"kind": "Odd"}, 3, {**SPACE.to_json()[2], "stray": 1}]
+)
+def test_what_is_no_dimension_is_refused(row):
+    with pytest.raises(SpaceError, match=r"Space\.to_json"):
+        Space.from_json([row])
 
 
 @pytest.mark.parametrize("low", [1, 3, 64])
