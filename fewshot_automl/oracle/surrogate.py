@@ -176,7 +176,7 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
             if is_tuned:
                 draw = np.random.default_rng(seed).standard_normal(len(logs))
                 start = logs + away * likelihood.priors.deviations * draw
-                logs = _tuned(likelihood, start, steps)
+                logs = tuned(likelihood, start, steps)
             process = likelihood.process(rows, logs)
             loss = likelihood.loss(logs)[0]
         except LinAlgError as error:
@@ -206,7 +206,7 @@ def _likelihood(pairs: Pairs, scores: Scores, floor: float) -> Likelihood:
     )
 
 
-def _tuned(
+def tuned(
     likelihood: Likelihood, start: Float64[np.ndarray, " parameters"], steps: int
 ) -> Float64[np.ndarray, " parameters"]:
     """Return the logarithms of better parameters, after at most so many steps."""

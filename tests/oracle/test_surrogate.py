@@ -74,7 +74,7 @@ def test_a_failed_fit_is_tried_again_more_carefully_and_said(monkeypatch, caplog
     def fail(*_):
         raise LinAlgError("no luck")
 
-    monkeypatch.setattr(surrogate, "_tuned", fail)
+    monkeypatch.setattr(surrogate, "tuned", fail)
     with caplog.at_level(logging.WARNING):
         fitted = fit_scores(evidence(), steps=10, seed=0)
     assert caplog.text.count("no luck") == 2
