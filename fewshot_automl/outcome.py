@@ -11,6 +11,10 @@ from fewshot_automl.errors import ShapeError
 Status = Literal["done", "failed", "stopped", "running"]
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
+ADVICE_PREFIX: Final = "transfer_"
+"""Begins the names of objectives that advise the search. They estimate nothing that a
+person would want to know, so nothing shows them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -76,6 +76,8 @@ class Workbench:
     """The study's folder; out-of-fold predictions go into `predictions/` in it."""
     seed: int = 0
     """Of everything random."""
+    transfer: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What `trial.transfer` found of each backbone; another process finds its own."""
     _loaded: "OrderedDict[str, Backbone]" = field(default_factory=OrderedDict)
 
     def __reduce__(self) -> tuple[Any, ...]:
