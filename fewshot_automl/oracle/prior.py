@@ -1,0 +1,277 @@
+"""What finished studies say about a new one."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from fewshot_automl.errors import UserError
+from fewshot_automl.oracle.agreement import ranking_weights, trust
+from fewshot_automl.oracle.likeness import Sheet
+from fewshot_automl.oracle.oracle import History
+from fewshot_automl.oracle.past import Past
+from fewshot_automl.space import Choice, Config, Space
+
+FORMAT: Final = "fewshot_automl prior"
+VERSION: Final = 1
+DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
+"""Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
+WEIGHT: Final = (1.0, 0.5)
+"""Of the column, beforehand: mean and standard deviation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """Holds finished studies, and advises a new one by those that rank as it does.
+
+    An `Adviser` of one column: the mean of what the studies predict, weighted by how
+    well each ranks the trials seen so far. Where even that disagrees with the trials,
+    the column shrinks to 0 (see `trust`), so a wrong prior is found out.
+
+    >>> Prior().studies
+    ()
+    """
+
+    studies: tuple[Past, ...] = ()
+    """In order of their names."""
+
+    def __post_init__(self) -> None:
+        """Put the studies in order and check that their names differ."""
+        ordered = tuple(sorted(self.studies, key=lambda study: study.name))
+        object.__setattr__(self, "studies", ordered)
+        names = [study.name for study in ordered]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(
+                f"Studies of a prior must have names of their own, got {twice!r} "
+                "twice. Name each study once."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        studies: Mapping[str, tuple[Space, History]],
+        *,
+        kinds: Mapping[str, str] | None = None,
+    ) -> "Prior":
+        """Distil finished studies.
+
+        Args:
+            studies: Space and history of each, by name, in any order.
+            kinds: What each was about, by name, as far as known.
+
+        Raises:
+            UserError: If a study has too few done trials; see `Past.of`.
+        """
+        kinds = kinds or {}
+        return cls(
+            studies=tuple(
+                Past.of(name, space, history, kind=kinds.get(name, ""))
+                for name, (space, history) in studies.items()
+            )
+        )
+
+    @property
+    def key(self) -> str:
+        """Return a short hash of all there is, the same on every machine."""
+        return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:12]
+
+    @property
+    def weights(self) -> tuple[tuple[float, float], ...]:
+        """Return mean and standard deviation of the column's weight beforehand."""
+        return (WEIGHT,)
+
+    def about(self, kind: str) -> "Prior":
+        """Return the prior without the studies that were about something else."""
+        kept = (study for study in self.studies if study.kind in (kind, ""))
+        return Prior(studies=tuple(kept))
+
+    def without(self, name: str) -> "Prior":
+        """Return the prior without one study, if it has it."""
+        kept = (study for study in self.studies if study.name != name)
+        return Prior(studies=tuple(kept))
+
+    def predict(
+        self, space: Space, configs: Sequence[Config]
+    ) -> Float64[np.ndarray, "studies configs"]:
+        """Return what each study says of Configs, in its standard deviations.
+
+        Rows are 0 for studies that have nothing to say about `space` (see `speakers`).
+        """
+        sheet, speaks = Sheet(configs), self.speakers(space)
+        rows = [
+            study.predict_sheet(space, sheet) if is_heard else np.zeros(len(configs))
+            for study, is_heard in zip(self.studies, speaks, strict=True)
+        ]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(configs))
+
+    def speakers(self, space: Space) -> Bool[np.ndarray, " studies"]:
+        """Return which studies have something to say about a space.
+
+        Those that share a dimension with it. If some of them share an option of a
+        choice with descriptors (a backbone), then only those: studies of texts know
+        nothing of images, alike as the numbers may be.
+        """
+        shares = [
+            any(dimension.name in space for dimension in study.space.dimensions)
+            for study in self.studies
+        ]
+        acquainted = [
+            is_heard and bool(_described(study.space) & _described(space))
+            for study, is_heard in zip(self.studies, shares, strict=True)
+        ]
+        return np.array(acquainted if any(acquainted) else shares, dtype=bool)
+
+    def advise(
+        self, space: Space, history: History, configs: Sequence[Config]
+    ) -> Float64[np.ndarray, "configs 1"]:
+        """Return the column: what the studies say together, as far as trusted."""
+        weights, said = self.mixture(space, history), self.predict(space, configs)
+        return np.asarray(said.T @ weights[:, None], dtype=np.float64)
+
+    def mixture(
+        self, space: Space, history: History
+    ) -> Float64[np.ndarray, " studies"]:
+        """Return what each study counts in the column; the sum is the trust in it."""
+        weights = np.zeros(len(self.studies))
+        heard = np.flatnonzero(self.speakers(space))
+        if not len(heard):
+            return weights
+        configs, means, errors = _seen(history)
+        said = self.predict(space, configs)[heard]
+        before = np.array([self.studies[i].weight for i in heard])
+        shares = ranking_weights(said, means, errors, before)
+        weights[heard] = trust(shares @ said, means, errors) * shares
+        return weights
+
+    def first(self, space: Space, configs: Sequence[Config], n: int) -> list[Config]:
+        """Return the Configs with which to begin, one for each way a task may be.
+
+        Each is the one that helps most beside those before it: the sum over studies
+        of the best prediction so far rises most.
+
+        Args:
+            space: Where the Configs live.
+            configs: To choose from.
+            n: How many; fewer come if there are no more.
+
+        Source:
+            Wistuba et al., ECML 2015, for the greedy portfolio.
+        """
+        said = self.predict(space, configs)
+        weights = np.array([study.weight for study in self.studies])
+        reached = np.full(len(self.studies), said.min(initial=0.0))
+        left = list(range(len(configs)))
+        chosen: list[Config] = []
+        while left and len(chosen) < n and len(weights):
+            gains = weights @ np.maximum(
+                said[:, left], np.maximum(reached, -9)[:, None]
+            )
+            best = left.pop(int(np.argmax(gains)))
+            reached = np.maximum(reached, said[:, best])
+            chosen.append(configs[best])
+        return chosen
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        studies = [study.to_json() for study in self.studies]
+        return {"format": FORMAT, "version": VERSION, "studies": studies}
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Prior":
+        """Return the prior that `to_json` wrote.
+
+        Raises:
+            UserError: If the values are not those of a prior.
+        """
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise UserError(
+                f"A prior must say that its format is {FORMAT!r}, got none that does. "
+                "Build one with: fewshot prior build STUDY... --out FILE"
+            )
+        if values.get("version") != VERSION:
+            raise UserError(
+                f"Version of a prior must be {VERSION}, got {values.get('version')!r}. "
+                "Build it anew with: fewshot prior build STUDY... --out FILE"
+            )
+        studies = values.get("studies")
+        if not isinstance(studies, list):
+            raise UserError(
+                f"Studies of a prior must be a list, got {studies!r}. Build it anew."
+            )
+        return cls(studies=tuple(map(Past.from_json, studies)))
+
+    def write(self, path: Path) -> None:
+        """Write the prior to a file, one line a study."""
+        studies = (json.dumps(study.to_json()) for study in self.studies)
+        text = (
+            f'{{"format": "{FORMAT}", "version": {VERSION}, "studies": [\n'
+            + ",\n".join(studies)
+            + "\n]}\n"
+        )
+        draft = path.with_name(f"{path.name}.writing")
+        draft.write_text(text, "utf-8")
+        draft.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Prior":
+        """Return the prior in a file.
+
+        Raises:
+            UserError: If there is none, or not one that can be read.
+        """
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"A prior must be a file that can be read, got {path} "
+                f"({error.strerror}). Build one with: fewshot prior build STUDY... "
+                f"--out {path}"
+            ) from error
+        except ValueError as error:  # also undecodable bytes
+            raise UserError(
+                f"A prior must be JSON, got {path} ({error}). "
+                "Build it anew with: fewshot prior build STUDY... --out FILE"
+            ) from error
+        try:
+            return cls.from_json(values)
+        except UserError as error:
+            raise UserError(f"{path} is no prior: {error}") from error
+
+    @classmethod
+    def default(cls) -> "Prior":
+        """Return the prior that comes with the package."""
+        return _default()
+
+
+@cache
+def _default() -> Prior:
+    return Prior.read(DEFAULT_FILE)
+
+
+def _described(space: Space) -> set[tuple[str, str]]:
+    """Return the options of the choices that have descriptors."""
+    return {
+        (dimension.name, option)
+        for dimension in space.dimensions
+        if isinstance(dimension, Choice) and dimension.descriptors
+        for option in dimension.options
+    }
+
+
+def _seen(
+    history: History,
+) -> tuple[
+    list[Config], Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]
+]:
+    """Return the Configs of done trials with their latest means and errors."""
+    done = {config: outcome for config, outcome in history if outcome.is_done}
+    table = [(outcome.mean, outcome.standard_error) for outcome in done.values()]
+    means, errors = np.array(table, dtype=np.float64).reshape(-1, 2).T
+    return list(done), means, errors
