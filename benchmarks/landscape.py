@@ -6,13 +6,16 @@ predicts rows that no study would see. The search replays (`benchmarks/oracle.py
 then see the cross-validated scores and are judged by the unseen rows.
 
 A task's Configs are the quick trials of every backbone, the default Configs of the
-dear methods, and then points of Sobol sequences of the dear methods, one backbone after
-the other, whose arithmetic says at most so many seconds. Each is a line of `benchmarks/landscapes/<task>.jsonl`;
-a recording that is broken off goes on where it was, task by task in turn.
+dear methods, and then points of Sobol sequences of the dear methods, one backbone
+after the other, whose arithmetic says at most so many seconds. Each is a line of
+`benchmarks/landscapes/<task>.jsonl`; a recording that is broken off goes on where it
+was, task by task in turn. `transfer` writes `<task>.transfer.json`: what a quick trial
+says of each backbone besides its score.
 
 Examples:
     python benchmarks/landscape.py record --quick
     python benchmarks/landscape.py record --tasks trec6 flowers5 --configs 200
+    python benchmarks/landscape.py transfer --tasks trec6
     python benchmarks/landscape.py show
 """
 
@@ -23,7 +26,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.inputs import content_hashes
 from fewshot_automl.oracle.sampling import sobol_configs
+from fewshot_automl.outcome import ADVICE_PREFIX
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import choose_placement
@@ -50,7 +54,7 @@ from fewshot_automl.trial.design import (
     dear_space,
     space_for,
 )
-from fewshot_automl.trial.evaluate import fit_on
+from fewshot_automl.trial.evaluate import Evaluate, fit_on
 from fewshot_automl.trial.forecast import Forecast, Prices
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, is_dear, mean_characters
@@ -334,6 +338,39 @@ def record(names: Sequence[str], configs: int, folder: Path) -> None:
                     )
 
 
+def transfer(names: Sequence[str], folder: Path) -> None:
+    """Write for each task what a logistic probe's trial says of each backbone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with tempfile.TemporaryDirectory() as cache:
+            began = time.monotonic()
+            said = transfer_scores(scene(name, Path(cache)))
+            (folder / f"{name}.transfer.json").write_text(json.dumps(said, indent=1))
+            print(f"{name} transfer {time.monotonic() - began:.1f} s", flush=True)
+
+
+def transfer_scores(one: Scene) -> dict[str, dict[str, float]]:
+    """Return by backbone the advice that its logistic probe's Outcome carries."""
+    problem, count = one.bench.problem, int(one.unseen[0])
+    labelled = replace(
+        problem,
+        inputs=problem.inputs[:count],
+        labels=problem.labels[:count],
+        keys=problem.keys[:count],
+    )
+    evaluate = Evaluate(workbench=replace(one.bench, problem=labelled))
+    said = {}
+    for card in one.bench.cards:
+        config = one.space.default(method="probe", head="logistic", backbone=card.id)
+        found = evaluate(config, None).objectives
+        said[card.id] = {
+            key: round(value, 5)
+            for key, value in found.items()
+            if key.startswith(ADVICE_PREFIX)
+        }
+    return said
+
+
 def recorded(file: Path) -> set[str]:
     """Return the keys of the Configs that a file holds."""
     if not file.exists():
@@ -365,11 +402,11 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Record or show landscapes."""
+    """Record landscapes or what belongs to them, or show them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("record", "show"))
+    parser.add_argument("action", choices=("record", "transfer", "show"))
     parser.add_argument("--tasks", nargs="+", choices=list(SHOTS), default=list(SHOTS))
     parser.add_argument("--configs", type=int, default=200, help="drawn, for a task")
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
@@ -383,6 +420,8 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp())
     if given.action == "record":
         record(tasks, configs, folder)
+    if given.action == "transfer":
+        transfer(tasks, folder)
     figures = show(folder)
     print(json.dumps({"benchmark": "landscape", "figures": figures, "falls_short": []}))
 
