@@ -1,0 +1,244 @@
+"""A recorded landscape: every Config that may be tried, and what trying it says."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from landscape import BATCH_SIZE, RATE, STEPS
+from parts.replay_facts import Facts, known
+
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.cli.zoo import is_embedded
+from fewshot_automl.oracle.encoding import Encoding
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Config, Space
+from fewshot_automl.task import Task
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.forecast import Forecast
+from fewshot_automl.trial.workload import Workload, activations, is_dear
+
+Stem = tuple[object, ...]
+"""Names the activations that a Config reads."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A Config, and what was recorded of it."""
+
+    config: Config
+    outcome: Outcome
+    """Its seconds are those of the fits alone, the stem's activations at hand."""
+    unseen: float
+    """Accuracy on rows that no study sees; NaN if it failed."""
+    stem: Stem
+    """The activations that it reads."""
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """All recorded trials of one task.
+
+    The truth of a Config is `unseen`. Regret is normalised by what can be gained over
+    guessing: (best - truth) / (best - truth of `majority`), where best is the highest
+    truth of any recorded Config, quick ones included. Neither end depends on which
+    Configs a Sobol sequence happened to hold, but for the best.
+    """
+
+    name: str
+    facts: Facts
+    space: Space
+    cards: tuple[Card, ...]
+    quick: tuple[Trial, ...]
+    """Rung 0, which every study begins with."""
+    dear: tuple[Trial, ...]
+    """The pool that samplers choose from."""
+    stems: Mapping[Stem, float]
+    """Seconds for activations that were not at hand."""
+    digest: str
+    """Names the content of the files."""
+
+    @classmethod
+    def load(cls, file: Path, most: int | None = None) -> "Landscape":
+        """Return what a file holds, or its first `most` lines.
+
+        Raises:
+            SystemExit: If the file does not fit the space that this code makes.
+        """
+        lines = file.read_text("utf-8").splitlines()[:most]
+        rows = [json.loads(line) for line in lines]
+        beside = file.with_suffix(".transfer.json")
+        transfer = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
+        facts = known()[file.stem]
+        cards = embedded(facts.modality)
+        space = space_of(facts, cards)
+        depths = {card.id: card.depth for card in cards}
+        trials = [trial_of(row, depths, transfer) for row in rows]
+        trials = list({trial.config: trial for trial in trials}.values())
+        for trial in trials:
+            if not space.contains(trial.config):
+                raise SystemExit(
+                    f"Configs of {file} must lie in the space of this version, got "
+                    f"{trial.config}. Record it anew: benchmarks/landscape.py"
+                )
+        content = "\n".join([*lines, json.dumps(transfer, sort_keys=True)])
+        return cls(
+            name=file.stem,
+            facts=facts,
+            space=space,
+            cards=cards,
+            quick=tuple(t for t in trials if not is_dear(t.config)),
+            dear=tuple(t for t in trials if is_dear(t.config)),
+            stems=stem_seconds(rows, depths),
+            digest=hashlib.sha256(content.encode()).hexdigest()[:12],
+        )
+
+    def part(self, share: float, seed: int) -> "Landscape":
+        """Return the landscape with a random share of its dear trials."""
+        count = round(share * len(self.dear))
+        order = np.random.default_rng([seed, 7]).permutation(len(self.dear))
+        return replace(self, dear=tuple(self.dear[i] for i in sorted(order[:count])))
+
+    @cached_property
+    def trials(self) -> dict[Config, Trial]:
+        """Return all trials by Config."""
+        return {trial.config: trial for trial in (*self.quick, *self.dear)}
+
+    @cached_property
+    def rows(self) -> dict[Config, np.ndarray]:
+        """Return the encoded Configs of the pool."""
+        configs = [trial.config for trial in self.dear]
+        return dict(zip(configs, self.encoding.encode(configs), strict=True))
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """Return what turns Configs into rows of numbers."""
+        return Encoding(self.space)
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """Return what predicts a trial's seconds, as in a study."""
+        quick, dear = self.facts.folds
+        return Forecast(
+            workload=Workload(
+                cards=self.cards,
+                examples=sum(self.facts.counts),
+                characters=self.facts.characters,
+                rate=RATE,
+                quick_fits=quick,
+                dear_fits=dear,
+            )
+        )
+
+    def price(self, config: Config, history: Iterable[tuple[Config, Outcome]]) -> float:
+        """Return the seconds that a trial is expected to take after a history."""
+        return self.forecast.after(tuple(history)).trial_seconds(config)
+
+    def outcome(self, trial: Trial, paid: set[Stem]) -> Outcome:
+        """Return what a study is told; activations cost once, and are then paid."""
+        extra = 0.0 if trial.stem in paid else self.stems.get(trial.stem, 0.0)
+        paid.add(trial.stem)
+        return replace(trial.outcome, cost_seconds=trial.outcome.cost_seconds + extra)
+
+    def regret(self, config: Config, *, recorded: bool = False) -> float:
+        """Return the normalised regret of a Config.
+
+        Args:
+            config: The one that a study would return.
+            recorded: Whether the cross-validated score is the truth, not `unseen`.
+        """
+        best, floor = self._ends[recorded]
+        return (best - truth(self.trials[config], recorded)) / (best - floor)
+
+    @cached_property
+    def _ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        done = [trial for trial in self.trials.values() if trial.outcome.is_done]
+        floors = [t for t in done if t.config.text("method") == "majority"]
+        if not floors:
+            raise SystemExit(
+                f"{self.name} must hold a trial of `majority`; it does not."
+            )
+
+        def ends(recorded: bool) -> tuple[float, float]:
+            values = [truth(trial, recorded) for trial in done]
+            return max(values), truth(floors[0], recorded)
+
+        return ends(False), ends(True)
+
+
+def truth(trial: Trial, recorded: bool) -> float:
+    """Return the accuracy that counts: on unseen rows, or as cross-validated."""
+    return trial.outcome.mean if recorded else trial.unseen
+
+
+def embedded(modality: str) -> tuple[Card, ...]:
+    """Return the cards whose weights packages carry; the weights need not be there."""
+    zoo = Zoo.shipped()
+    return tuple(c for c in zoo if c.modality == modality and is_embedded(c))
+
+
+def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:
+    """Return the space that a task's Configs were drawn from."""
+    names = tuple(f"{i:03}" for i in range(len(facts.counts)))
+    kind = "binary" if len(names) == 2 else "multiclass"
+    task = Task(modality=facts.modality, target=kind, class_names=names)  # type: ignore[arg-type]
+    space = space_for(Profile(task=task, class_counts=facts.counts), cards)
+    return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
+
+
+def trial_of(
+    row: Mapping[str, Any],
+    depths: Mapping[str, int],
+    transfer: Mapping[str, Mapping[str, float]],
+) -> Trial:
+    """Return the trial of a recorded line."""
+    config = Config.from_json(row["config"])
+    if row["status"] != "done":
+        outcome = Outcome(
+            status="failed", reason=row["reason"], cost_seconds=row["price"] / 3
+        )
+        return Trial(config, outcome, float("nan"), stem_of(config, depths))
+    objectives = {"worst_recall": row["worst_recall"]}
+    if "backbone" in config and not is_dear(config):
+        objectives |= transfer.get(config.text("backbone"), {})
+    outcome = Outcome(
+        status="done",
+        scores=tuple(row["scores"]),
+        mean=row["mean"],
+        standard_error=row["standard_error"],
+        cost_seconds=sum(row["seconds"]) - waited(row),
+        objectives=objectives,
+    )
+    return Trial(config, outcome, row["unseen"], stem_of(config, depths))
+
+
+def stem_of(config: Config, depths: Mapping[str, int]) -> Stem:
+    """Return what names the activations that a Config reads."""
+    return activations(config, depths.get(str(config.get("backbone", "")), 0))
+
+
+def waited(row: Mapping[str, Any]) -> float:
+    """Return how much longer the first fit took than the median of the others.
+
+    Activations are computed when they are first read: within the first fit.
+    """
+    first, *others = row["seconds"]
+    return max(0.0, first - float(np.median(others)))
+
+
+def stem_seconds(
+    rows: Iterable[Mapping[str, Any]], depths: Mapping[str, int]
+) -> dict[Stem, float]:
+    """Return the seconds for each kind of activations: what its first reader paid."""
+    paid: dict[Stem, float] = {}
+    for row in rows:
+        if row["status"] == "done":
+            stem = stem_of(Config.from_json(row["config"]), depths)
+            paid.setdefault(stem, row["prepared"] + waited(row))
+    return paid
