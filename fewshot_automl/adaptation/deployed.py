@@ -1,0 +1,105 @@
+"""A fitted model as it will be when it stands alone: its size and its speed."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from torch import Tensor
+
+from fewshot_automl.adaptation.baseline import Frequencies, TermHead
+from fewshot_automl.adaptation.blend import Blend
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.leaves import own_encoder
+from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.inputs import Input
+
+LEAST_RUNS: Final = 3
+"""Timed predictions, after one that warms up; their median counts."""
+MOST_RUNS: Final = 15
+ENOUGH_SECONDS: Final = 0.05
+"""No further run is begun after so long."""
+
+
+def deployed(fitted: Fitted, device: str) -> Fitted:
+    """Return a model that predicts by itself, as it does after saving and loading.
+
+    Args:
+        fitted: As a study fitted it.
+        device: Where its weights are.
+    """
+    if isinstance(fitted, Blend):
+        parts = [deployed(member.fitted, device) for member in fitted.members]
+        members = [
+            replace(member, fitted=part, encoder=own_encoder(part))
+            for member, part in zip(fitted.members, parts, strict=True)
+        ]
+        return Blend(members=tuple(members))
+    if isinstance(fitted, Adapted):
+        return replace(fitted, start=None, device=device)
+    return fitted
+
+
+def parameters_of(fitted: Fitted) -> int:
+    """Return how many numbers a saved model holds: backbone, adapter and head.
+
+    LoRA layers stay beside the weights that they change, and count. Members of a
+    blend are saved, loaded and run each with its own backbone, and add up.
+    """
+    return sum(int(np.prod(array.shape)) for array in _arrays(fitted))
+
+
+def weight_bytes_of(fitted: Fitted) -> int:
+    """Return the bytes that the numbers of a saved model take in memory."""
+    return sum(int(array.nbytes) for array in _arrays(fitted))
+
+
+def latency_seconds(fitted: Fitted, example: Input, device: str) -> float:
+    """Return the median wall time of predicting one example alone.
+
+    All that a prediction does counts: preprocessing, backbone and head. It takes some
+    hundredths of a second, or `LEAST_RUNS` predictions and one if those are slow.
+
+    Args:
+        fitted: As a study fitted it.
+        example: Of a length that is usual.
+        device: Where its weights are.
+    """
+    alone = deployed(fitted, device)
+    encodings = Encodings(inputs=(example,), encoder=own_encoder(alone))
+    alone.predict_proba(encodings)
+    times: list[float] = []
+    for run in itertools.count():
+        if run >= MOST_RUNS or (run >= LEAST_RUNS and sum(times) > ENOUGH_SECONDS):
+            break
+        start = time.perf_counter()
+        alone.predict_proba(encodings)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def middling(inputs: tuple[Input, ...]) -> Input:
+    """Return an example of median length; images are all alike, and the first comes.
+
+    >>> middling(("a", "ab", "a very long text"))
+    'ab'
+    """
+    order = sorted(inputs, key=lambda x: len(x) if isinstance(x, str) else 0)
+    return order[(len(order) - 1) // 2]
+
+
+def _arrays(fitted: Fitted) -> Iterator[np.ndarray | Tensor]:
+    if isinstance(fitted, Blend):
+        for member in fitted.members:
+            yield from _arrays(member.fitted)
+    elif isinstance(fitted, Adapted):
+        yield from fitted.backbone.module.parameters()
+        yield from fitted.head.arrays().values()
+    elif isinstance(fitted, TermHead):
+        yield from fitted.head.arrays().values()
+        yield from (terms.inverse_frequency for terms in fitted.terms)
+    elif isinstance(fitted, Frequencies):
+        yield fitted.proba

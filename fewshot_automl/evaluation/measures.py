@@ -1,0 +1,108 @@
+"""What a model costs and owes besides its score: size, speed, its weakest class."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+SCORE: Final = "score"
+"""Name of the metric of a study among its objectives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One quantity that every trial measures beside its score.
+
+    >>> MEASURES["latency_ms"].limit, MEASURES["worst_recall"].limit
+    ('max_latency_ms', 'min_worst_recall')
+    """
+
+    name: str
+    """In `Outcome.objectives` and on the command line."""
+    title: str
+    """For people."""
+    unit: str
+    """Written behind a value; may be empty."""
+    meaning: str
+    """One clause."""
+    is_maximised: bool = False
+    """Whether more is better."""
+
+    @property
+    def limit(self) -> str:
+        """Return the name of the setting that bounds it."""
+        return f"{'min' if self.is_maximised else 'max'}_{self.name}"
+
+    @property
+    def adds_up(self) -> bool:
+        """Return whether several models together have the sum of theirs."""
+        return not self.is_maximised
+
+    def told(self, value: float) -> str:
+        """Return a value as people read it.
+
+        >>> MEASURES["parameters"].told(22_713_216), MEASURES["latency_ms"].told(0.0312)
+        ('22.7M', '0.0312 ms')
+        >>> MEASURES["worst_recall"].told(0.75)
+        '0.75'
+        """
+        for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if self.name in COUNTS and value >= size:
+                return f"{value / size:.3g}{letter}"
+        return f"{value:.3g}{self.unit and ' ' + self.unit}"
+
+
+COUNTS: Final = ("parameters", "flops")
+"""Measures that are told with a letter for thousands, millions and more."""
+_ROWS: Final = (
+    Measure(
+        name="parameters",
+        title="parameters",
+        unit="",
+        meaning="numbers the model holds: backbone, adapter and head",
+    ),
+    Measure(
+        name="flops",
+        title="operations",
+        unit="",
+        meaning="floating-point operations of the backbone for one example of the "
+        "length on its card",
+    ),
+    Measure(
+        name="latency_ms",
+        title="latency",
+        unit="ms",
+        meaning="median time to predict one example alone, on the machine and device "
+        "of the study",
+    ),
+    Measure(
+        name="memory_mb",
+        title="memory",
+        unit="MB",
+        meaning="millions of bytes that the weights take; a prediction adds its own",
+    ),
+    Measure(
+        name="worst_recall",
+        title="worst recall",
+        unit="",
+        meaning="least share of a class's examples that is found, cross-validated",
+        is_maximised=True,
+    ),
+)
+MEASURES: Final[Mapping[str, Measure]] = {row.name: row for row in _ROWS}
+"""Every measure by name."""
+
+
+def added_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the measures of models that predict together, as far as they add up.
+
+    Each member of an average has its own backbone, so nothing is counted once.
+
+    >>> added_up([{"flops": 2.0, "worst_recall": 0.5}, {"flops": 3.0, "accuracy": 1.0}])
+    {'flops': 5.0}
+    """
+    every = list(parts)
+    return {
+        name: float(sum(part[name] for part in every))
+        for name, row in MEASURES.items()
+        if row.adds_up and all(name in part for part in every)
+    }

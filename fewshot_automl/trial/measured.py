@@ -1,0 +1,109 @@
+"""What a trial measures of its model besides the score: its size and its speed."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from fewshot_automl.adaptation.deployed import (
+    latency_seconds,
+    middling,
+    parameters_of,
+    weight_bytes_of,
+)
+from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.space import Config
+from fewshot_automl.trial.workbench import Workbench
+
+MEGABYTE: Final = 1e6
+BYTES: Final = 4
+"""Of a number; weights are float32."""
+
+
+def measures_of(bench: Workbench, config: Config, fitted: Fitted) -> dict[str, float]:
+    """Return the size and speed of a trial's model, in natural units.
+
+    Parameters and bytes are counted. Operations are those of the card: a head is
+    nothing beside a backbone, and LoRA layers are some hundredths of it. The latency
+    is measured once for each backbone, with LoRA layers and without, so that trials
+    which differ in nothing that takes time do not differ by noise.
+
+    Args:
+        bench: Where it was fitted.
+        config: As what.
+        fitted: To a part of the examples: heads that keep examples will keep more.
+    """
+    return {
+        **size_of(fitted),
+        "flops": _flops(bench, config),
+        "latency_ms": 1000 * _latency(bench, config, fitted),
+    }
+
+
+def size_of(fitted: Fitted) -> dict[str, float]:
+    """Return what can be counted of a model."""
+    return {
+        "parameters": float(parameters_of(fitted)),
+        "memory_mb": weight_bytes_of(fitted) / MEGABYTE,
+    }
+
+
+def card_measures(card: Card) -> dict[str, float]:
+    """Return what a card says of every model on its backbone: no less than this."""
+    return {
+        "parameters": float(card.parameters),
+        "flops": float(card.flops),
+        "memory_mb": BYTES * card.parameters / MEGABYTE,
+    }
+
+
+def foretold(
+    cards: tuple[Card, ...], classes: int
+) -> Mapping[str, Callable[[Config], float]]:
+    """Return what works out measures of Configs that were not tried, by name.
+
+    Args:
+        cards: Of the backbones searched.
+        classes: Of the task; a linear head is counted for each.
+    """
+    by_name = {card.id: card for card in cards}
+
+    def card(config: Config) -> Card | None:
+        return by_name.get(str(config.get("backbone", "")))
+
+    def parameters(config: Config) -> float:
+        found = card(config)
+        return 0.0 if found is None else float(_parameters(found, config, classes))
+
+    return {
+        "parameters": parameters,
+        "memory_mb": lambda config: BYTES * parameters(config) / MEGABYTE,
+        "flops": lambda config: 0.0 if (c := card(config)) is None else float(c.flops),
+    }
+
+
+def _parameters(card: Card, config: Config, classes: int) -> int:
+    """Return the parameters of a card's backbone with LoRA layers and linear head.
+
+    Layers that LoRA adapts are taken to be square: most are.
+    """
+    head = 2 * card.width + classes * (card.width + 1)
+    if "rank" not in config:
+        return card.parameters + head
+    cut = min(round(config.number("frozen_fraction") * card.depth), card.depth - 1)
+    layers = (card.depth - cut) * len(card.lora_targets)
+    return card.parameters + head + layers * 2 * int(config["rank"]) * card.width
+
+
+def _flops(bench: Workbench, config: Config) -> float:
+    if "backbone" not in config:
+        return 0.0
+    return float(bench.card(config.text("backbone")).flops)
+
+
+def _latency(bench: Workbench, config: Config, fitted: Fitted) -> float:
+    form = config.get("backbone", config["method"]), "rank" in config
+    if form not in bench.latencies:
+        example = middling(bench.problem.inputs)
+        device = bench.placement.device
+        bench.latencies[form] = latency_seconds(fitted, example, device)
+    return bench.latencies[form]
