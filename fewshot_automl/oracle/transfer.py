@@ -1,0 +1,124 @@
+"""Advice from transfer scores: what quick trials say of each option besides a score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64
+
+from fewshot_automl.oracle.oracle import History
+from fewshot_automl.outcome import ADVICE_PREFIX
+from fewshot_automl.space import Choice, Config, Space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """Is one column of advice: some transfer scores, averaged, and its weight."""
+
+    scores: tuple[str, ...]
+    """Names of objectives, without their prefix."""
+    mean: float
+    """Of the weight's prior: standard deviations of the scores that a trial gains from
+    an option that is one standard deviation better by this column."""
+    deviation: float
+    """Standard deviation of the weight's prior."""
+
+
+COLUMNS: Final = (
+    Column(scores=("logme", "h_score", "knn", "probe"), mean=0.3, deviation=0.3),
+    Column(scores=("prior",), mean=0.3, deviation=0.3),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferAdviser:
+    """Advises by the transfer scores that quick trials have left in the history.
+
+    They are about the options of the space's one `Choice` with descriptors. Each score
+    is averaged over an option's trials and standardised over the options; an option
+    without it stands at the mean of the others.
+    """
+
+    columns: tuple[Column, ...] = COLUMNS
+    """What is told, and how much it is believed beforehand."""
+
+    @property
+    def weights(self) -> tuple[tuple[float, float], ...]:
+        """Return mean and standard deviation of each column's weight beforehand."""
+        return tuple((column.mean, column.deviation) for column in self.columns)
+
+    def advise(
+        self, space: Space, history: History, configs: Sequence[Config]
+    ) -> Float64[np.ndarray, "configs columns"]:
+        """Return one row for each Config, 0 where its option or scores are unknown.
+
+        Args:
+            space: Where the study searches.
+            history: Trials so far; done ones carry the scores.
+            configs: What to judge.
+        """
+        nothing = np.zeros((len(configs), len(self.columns)))
+        choice = _described(space)
+        if choice is None:
+            return nothing
+        names = sorted({name for column in self.columns for name in column.scores})
+        averages = _averages(choice, history, names)
+        table = _standardised(averages)
+        parts = []
+        for column in self.columns:
+            chosen = [names.index(name) for name in column.scores]
+            is_told = np.isfinite(averages[:, chosen]).any(axis=1)
+            parts.append(np.where(is_told, table[:, chosen].mean(axis=1), np.nan))
+        worth = _standardised(np.column_stack(parts))
+        places = {option: place for place, option in enumerate(choice.options)}
+        for row, config in zip(nothing, configs, strict=True):
+            place = places.get(str(config.get(choice.name, "")))
+            if place is not None:
+                row[:] = worth[place]
+        return nothing
+
+
+def _described(space: Space) -> Choice | None:
+    """Return the first dimension whose options are described by numbers."""
+    for dimension in space.dimensions:
+        if isinstance(dimension, Choice) and dimension.descriptors is not None:
+            return dimension
+    return None
+
+
+def _averages(
+    choice: Choice, history: History, names: Sequence[str]
+) -> Float64[np.ndarray, "options scores"]:
+    """Return each option's mean transfer scores; NaN where no trial told one."""
+    total = np.zeros((len(choice.options), len(names)))
+    count = np.zeros_like(total)
+    places = {option: place for place, option in enumerate(choice.options)}
+    for config, outcome in history:
+        place = places.get(str(config.get(choice.name, "")))
+        if place is None:
+            continue
+        for column, name in enumerate(names):
+            value = outcome.objectives.get(f"{ADVICE_PREFIX}{name}", np.nan)
+            if np.isfinite(value):
+                total[place, column] += value
+                count[place, column] += 1
+    unknown = np.full_like(total, np.nan)
+    return np.asarray(np.divide(total, count, out=unknown, where=count > 0))
+
+
+def _standardised(
+    table: Float64[np.ndarray, "options columns"],
+) -> Float64[np.ndarray, "options columns"]:
+    """Return columns of mean 0 and deviation 1 over what is known; 0 elsewhere.
+
+    A column that is the same for all options says nothing, and neither does one that
+    is known of a single option.
+    """
+    known = np.isfinite(table)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, table, 0.0).sum(axis=0) / count
+    centred = np.where(known, table - mean, 0.0)
+    deviation = np.sqrt((centred**2).sum(axis=0) / count)
+    is_told = deviation > 1e-9 * np.maximum(np.abs(mean), 1e-9)
+    return np.asarray(np.where(is_told, centred / np.where(is_told, deviation, 1), 0.0))
