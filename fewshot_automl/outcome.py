@@ -23,7 +23,9 @@ class Outcome:
     Scores are oriented so that greater is better, whatever the metric (a log loss
     arrives negated). A failed trial has a reason and no score; it never counts as
     a score of zero. A `stopped` trial ran out of its seconds and says nothing about
-    its Config; a `running` one is still under way.
+    its Config; a `running` one is still under way. A done trial that has only looked
+    at its first folds has folds left; a later trial of the same Config may run them,
+    and then takes its place.
 
     >>> Outcome(status="failed", reason="loss became NaN at step 3").is_done
     False
@@ -32,7 +34,8 @@ class Outcome:
     status: Status
     """How the trial ended."""
     scores: tuple[float, ...] = ()
-    """Score of each fold, greater is better; NaN where a fold alone has none."""
+    """Score of each fold that was run, in their order, greater is better; NaN where a
+    fold alone has none."""
     mean: float = math.nan
     """The estimate the search maximises; NaN unless done."""
     standard_error: float = math.nan
@@ -45,6 +48,9 @@ class Outcome:
     """Other measured quantities by name: accuracy, log_loss, parameters, flops, ..."""
     predictions: str = ""
     """Out-of-fold predictions: a file, relative to the study's folder."""
+    folds_left: int = 0
+    """Folds that another trial of the Config would add; mean, standard error and
+    objectives are of the folds run so far."""
 
     def __post_init__(self) -> None:
         """Check the status and freeze the mapping."""
@@ -57,6 +63,11 @@ class Outcome:
                 f"A done trial must have a finite mean score, got {self.mean}. "
                 "Report it as failed, with the reason."
             )
+        if self.folds_left < 0 or (self.folds_left and not self.is_done):
+            raise ShapeError(
+                "Folds left must be 0 or more, and 0 unless the trial is done, got "
+                f"{self.folds_left} of a trial that is {self.status}."
+            )
         object.__setattr__(self, "objectives", MappingProxyType(dict(self.objectives)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,6 +78,15 @@ class Outcome:
     def is_done(self) -> bool:
         """Return whether the trial has a score."""
         return self.status == "done"
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the trial has a score of all its folds.
+
+        >>> Outcome(status="done", scores=(0.5,), mean=0.5, folds_left=2).is_whole
+        False
+        """
+        return self.is_done and self.folds_left == 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; NaN becomes None."""
@@ -79,6 +99,7 @@ class Outcome:
             "reason": self.reason,
             "objectives": dict(self.objectives),
             "predictions": self.predictions,
+            "folds_left": self.folds_left,
         }
 
     @classmethod

@@ -32,7 +32,7 @@ class Budget:
     seconds: float | None = None
     """Wall time of the whole command, final fit included; None for no limit."""
     trials: int | None = None
-    """How many trials the whole study may have; None for no limit."""
+    """How many Configs the whole study may try; None for no limit."""
     used_before: float = 0.0
     """Seconds that the study used before it was resumed."""
 

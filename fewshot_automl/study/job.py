@@ -11,19 +11,35 @@ from fewshot_automl.study.parts import Cohorts, Evaluate
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """Says what one job tries."""
+
+    configs: tuple[Config, ...]
+    """At least one."""
+    is_first_look: bool = False
+    """Whether the only one runs on its first folds alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Runs the trials of one job: a single one by `evaluate`, several as a cohort.
 
-    Both go to other processes as one value, so that what they share stays shared.
+    All go to other processes as one value, so that what they share stays shared.
     """
 
     evaluate: Evaluate
     """Tries one Config."""
     cohorts: Cohorts | None = None
     """Tries several; None if there never are several."""
+    first_look: Evaluate | None = None
+    """Tries one on its first folds; None if all trials run all of them."""
 
-    def __call__(self, configs: tuple[Config, ...], deadline: float | None) -> Any:
+    def __call__(self, step: Step, deadline: float | None) -> Any:
         """Return a tuple with the Outcome of each Config, if all goes well."""
+        configs = step.configs
+        if step.is_first_look:
+            assert self.first_look is not None
+            return (self.first_look(configs[0], deadline),)
         if len(configs) == 1:
             return (self.evaluate(configs[0], deadline),)
         assert self.cohorts is not None

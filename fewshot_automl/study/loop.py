@@ -21,7 +21,7 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study.agenda import Agenda
 from fewshot_automl.study.budget import Budget
-from fewshot_automl.study.job import Work, outcomes_of
+from fewshot_automl.study.job import Step, Work, outcomes_of
 from fewshot_automl.study.parts import (
     Cohorts,
     Ending,
@@ -46,6 +46,7 @@ def run(
     ledger: Ledger,
     executor: Executor,
     budget: Budget,
+    first_look: Evaluate | None = None,
     cohorts: Cohorts | None = None,
     opening: Callable[[History], Sequence[Config]] = lambda history: (),
     reserve: Callable[[History], float] = lambda history: 0.0,
@@ -57,7 +58,8 @@ def run(
 ) -> StudyEnd:
     """Try Configs until the budget is spent or nothing is left to try.
 
-    No Config is tried twice, but for those whose trial was stopped in an earlier run.
+    No Config is tried twice, but for those whose trial was stopped in an earlier run,
+    and those that have folds left.
     To resume, open the ledger, call its `interrupt_running`, and run again: with one
     slot the trials are those of a study that was never broken off.
 
@@ -68,7 +70,12 @@ def run(
         oracle: Proposes Configs once the opening has nothing new.
         ledger: Remembers. It may hold the trials of an earlier run.
         executor: Runs `evaluate`; stays the caller's to shut down.
-        budget: When to end.
+        budget: When to end. Its trials are Configs: the rest of one that was looked at
+            is not another.
+        first_look: Tries a Config on its first folds; its Outcome says how many are
+            left. What the oracle suggests runs by it when it is new, and by `evaluate`
+            when it is suggested again, as a trial of its own in the ledger. Not used
+            where cohorts have room for more than one. None to run all folds at once.
         cohorts: Says which Configs may run beside the next one as one job, and runs
             them; None to run every trial by itself. Each Config of a job is a trial
             of its own in the ledger. Where the opening has too few, the oracle is
@@ -76,8 +83,8 @@ def run(
         opening: The Configs to try first, given the history so far; asked before
             each trial.
         reserve: Seconds to keep for what comes after the study, given the history.
-        forecast: The expected seconds of a Config. One that does not fit the time
-            left is not started.
+        forecast: The expected seconds of all folds of a Config, or of those that are
+            left. One that does not fit the time left is not started.
         patience: How much to put up with.
         seed: Makes the suggestions repeatable.
         on_event: Told of every trial that starts or finishes, for a display.
@@ -100,8 +107,9 @@ def run(
             misfits=patience.misfits,
             seed=seed,
             cohorts=cohorts,
+            looks_first=first_look is not None,
         ),
-        work=Work(evaluate, cohorts),
+        work=Work(evaluate, cohorts, first_look),
         ledger=ledger,
         executor=executor,
         budget=budget,
@@ -178,14 +186,14 @@ class _Study:
                 return "seconds"
             seconds_left = partial(self._seconds_left, history)
             step = self.agenda.next(history, seconds_left, trials_left)
-            if not isinstance(step, tuple):
+            if not isinstance(step, Step):
                 return step
             self._start(step, history)
         return None
 
-    def _start(self, configs: tuple[Config, ...], history: History) -> None:
-        job = tuple(self._launch(config) for config in configs)
-        ticket = self.executor.submit(self.work, configs, self._deadline(history))
+    def _start(self, step: Step, history: History) -> None:
+        job = tuple(self._launch(config) for config in step.configs)
+        ticket = self.executor.submit(self.work, step, self._deadline(history))
         self.jobs[ticket] = job
         for flight in job:
             self._tell("started", flight, Outcome(status="running"))
@@ -253,7 +261,8 @@ class _Study:
     def _trials_left(self, history: History) -> int | None:
         if self.budget.trials is None:
             return None
-        return max(0, self.budget.trials - len(history))
+        configs = {config for config, _ in history}
+        return max(0, self.budget.trials - len(configs))
 
     def _seconds_left(self, history: History) -> float:
         deadline = self._deadline(history)

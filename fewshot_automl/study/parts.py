@@ -88,11 +88,12 @@ class Event:
     outcome: Outcome
     """What came of it; `running` for one that just started."""
     history: History
-    """Every trial that counts, this one included."""
+    """Every trial that counts, this one included; a Config that had folds left may
+    stand in it twice."""
     seconds_left: float
     """Time left for trials, the reserve taken off; infinite without limit."""
     trials_left: int | None
-    """Trials that may still start; None without limit."""
+    """Configs that may still be tried; None without limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
@@ -14,15 +12,17 @@ from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.folds import Fold
-from fewshot_automl.evaluation.intervals import standard_error
-from fewshot_automl.evaluation.objectives import objective, score
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.trial.predicted import (
+    has_score,
+    is_run,
+    no_predictions,
+    outcome_of,
+    predicted_before,
+    repeats_of,
+)
 from fewshot_automl.trial.workbench import Workbench
-
-REPORTED: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
-"""Measured for every trial, whatever the metric searched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,26 @@ class Evaluate:
     workbench: Workbench
 
     def __call__(self, config: Config, deadline: float | None) -> Outcome:
-        """Cross-validate a Config.
+        """Cross-validate a Config, from where a first look at it has stopped.
+
+        Args:
+            config: What to try.
+            deadline: `time.monotonic()` at which it must be over.
+
+        Returns:
+            Scores of all folds, and the seconds of those that were run here.
+
+        Raises:
+            TrialError: If it cannot be fitted.
+            OutOfTime: If it would not be over in time.
+        """
+        return self._tried(config, deadline, predicted_before(self.workbench, config))
+
+    def first_look(self, config: Config, deadline: float | None) -> Outcome:
+        """Cross-validate a dear Config on its first folds only, any other on all.
+
+        The predictions are kept, and calling the object goes on from them. A score
+        that is undefined on so few examples gets another fold.
 
         Args:
             config: What to try.
@@ -42,64 +61,39 @@ class Evaluate:
             TrialError: If it cannot be fitted.
             OutOfTime: If it would not be over in time.
         """
+        is_dear = method(config.text("method")).is_dear
+        most = self.workbench.problem.first_folds if is_dear else None
+        nothing = no_predictions(self.workbench, config)
+        return self._tried(config, deadline, nothing, most)
+
+    def _tried(
+        self,
+        config: Config,
+        deadline: float | None,
+        proba: Float[np.ndarray, "repeats examples classes"],
+        most: int | None = None,
+    ) -> Outcome:
+        """Run the folds that are missing from predictions, `most` if that will do."""
         start = time.monotonic()
         bench = self.workbench
-        repeats = repeats_of(bench, config)
         encodings = bench.encodings(config, deadline)
-        proba = no_predictions(bench, config)
+        missing = [
+            (index, fold)
+            for index, folds in enumerate(repeats_of(bench, config))
+            for fold in folds
+            if not is_run(proba[index], fold)
+        ]
+        planned = len(missing[:most])
         times: list[float] = []
-        planned = sum(len(folds) for folds in repeats)
-        for index, folds in enumerate(repeats):
-            for fold in folds:
-                _check_time(times, planned, deadline)
-                times.append(time.monotonic())
-                fitted = fit_on(bench, encodings, config, fold.train, deadline)
-                proba[index, fold.validation] = predicted(fitted, encodings, fold)
-        return outcome_of(bench, config, proba, time.monotonic() - start)
-
-
-def repeats_of(bench: Workbench, config: Config) -> tuple[tuple[Fold, ...], ...]:
-    """Return the folds of a trial, repeat by repeat; dear methods have fewer."""
-    is_dear = method(config.text("method")).is_dear
-    most = bench.problem.dear_repeats if is_dear else None
-    return bench.problem.folds.repeats[:most]
-
-
-def no_predictions(
-    bench: Workbench, config: Config
-) -> Float[np.ndarray, "repeats examples classes"]:
-    """Return out-of-fold predictions of a trial that has not made any yet."""
-    problem = bench.problem
-    repeats = len(repeats_of(bench, config))
-    return np.full((repeats, len(problem.labels), problem.task.classes), np.nan)
-
-
-def outcome_of(
-    bench: Workbench,
-    config: Config,
-    proba: Float[np.ndarray, "repeats examples classes"],
-    seconds: float,
-) -> Outcome:
-    """Score a trial by its out-of-fold predictions, and keep them."""
-    problem = bench.problem
-    file = Path("predictions") / f"{config.key}.safetensors"
-    assignment = problem.folds.assignment[: len(proba)]
-    save_predictions(bench.folder / file, Predictions(proba=proba, folds=assignment))
-    metric = problem.task.metric
-    scores = [
-        _fold_score(bench, row, fold)
-        for row, folds in zip(proba, repeats_of(bench, config), strict=True)
-        for fold in folds
-    ]
-    return Outcome(
-        status="done",
-        scores=tuple(scores),
-        mean=_mean_score(bench, proba, metric),
-        standard_error=standard_error(metric, problem.labels, proba),
-        cost_seconds=seconds,
-        objectives={**_reported(bench, proba), **_size(bench, config)},
-        predictions=file.as_posix(),
-    )
+        fitted: Fitted | None = None
+        for index, fold in missing:
+            if len(times) >= planned and has_score(bench, proba):
+                break
+            _check_time(times, planned, deadline)
+            times.append(time.monotonic())
+            fitted = fit_on(bench, encodings, config, fold.train, deadline)
+            proba[index, fold.validation] = predicted(fitted, encodings, fold)
+        return outcome_of(bench, config, fitted, proba, time.monotonic() - start)
 
 
 def refit(
@@ -203,38 +197,3 @@ def _check_time(times: list[float], planned: int, deadline: float | None) -> Non
             f"{len(times)} of {planned} folds took {now - times[0]:.1f} s; the rest "
             "would not have been over in time. Give a larger budget."
         )
-
-
-def _fold_score(
-    bench: Workbench, proba: Float[np.ndarray, "examples classes"], fold: Fold
-) -> float:
-    """Return the score on one fold; pooled metrics may be undefined on so few."""
-    labels = bench.problem.labels[fold.validation]
-    measured = objective(bench.problem.task.metric)
-    value = measured.function(labels, proba[fold.validation])
-    return measured.orient(value)
-
-
-def _mean_score(
-    bench: Workbench, proba: Float[np.ndarray, "repeats examples classes"], metric: str
-) -> float:
-    """Return the metric of all out-of-fold predictions, averaged over repeats."""
-    return float(
-        np.mean([score(metric, bench.problem.labels, repeat) for repeat in proba])
-    )
-
-
-def _reported(
-    bench: Workbench, proba: Float[np.ndarray, "repeats examples classes"]
-) -> dict[str, float]:
-    return {
-        name: objective(name).orient(_mean_score(bench, proba, name))
-        for name in REPORTED
-    }
-
-
-def _size(bench: Workbench, config: Config) -> dict[str, float]:
-    if "backbone" not in config:
-        return {}
-    card = bench.card(config.text("backbone"))
-    return {"parameters": float(card.parameters), "flops": float(card.flops)}

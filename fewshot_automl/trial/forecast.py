@@ -86,12 +86,14 @@ class Forecast:
 
     def after(self, history: History) -> "Prices":
         """Return what trials cost, as far as a history teaches it."""
-        lessons, paid = _read(self.workload, history)
+        lessons, paid, made = _read(self.workload, history)
         key = tuple((one.config, one.seconds) for one in lessons[-REMEMBERED:])
         if key not in self._last:  # most questions are about the same history
             self._last.clear()
             self._last[key] = learn(lessons[-REMEMBERED:])
-        return Prices(workload=self.workload, effects=self._last[key], paid=paid)
+        return Prices(
+            workload=self.workload, effects=self._last[key], paid=paid, made=made
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,8 @@ class Prices:
     """What was learnt, in logarithms."""
     paid: frozenset[tuple[object, ...]]
     """Backbones that were loaded and activations that were computed."""
+    made: Mapping[Config, int] = field(default_factory=dict)
+    """Fits of the Configs that have folds left."""
 
     @property
     def slowness(self) -> float:
@@ -111,18 +115,27 @@ class Prices:
         return float(np.exp(self.effects.get(("train",), 0.0)))
 
     def trial_seconds(self, config: Config) -> float:
-        """Return the expected seconds of a trial with all its folds."""
-        return float(self._parts(config).sum())
+        """Return the expected seconds of a trial with all folds that are left."""
+        return float(self._parts(config, self._left(config)).sum())
+
+    def next_seconds(self, config: Config) -> float:
+        """Return the expected seconds of what a suggestion buys next.
+
+        That is a first look at a Config, or all folds that are left after one.
+        """
+        fits, first = self._left(config), self.workload.first_fits
+        if first is not None and is_dear(config) and config not in self.made:
+            fits = min(fits, first)
+        return float(self._parts(config, fits).sum())
 
     def refit_seconds(self, config: Config) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
-        fits = self.workload.fits(config)
-        return float(self._parts(config)[PARTS.index("train") :].sum() / fits)
+        return float(self._parts(config, 1)[PARTS.index("train") :].sum())
 
     def embedding_seconds(self, backbone: str) -> float:
         """Return the seconds for loading a backbone and encoding every example."""
         probe = Config.of({"method": "prototype", "backbone": backbone})
-        return float(self._parts(probe)[: PARTS.index("train")].sum())
+        return float(self._parts(probe, 1)[: PARTS.index("train")].sum())
 
     def scoring_seconds(self, config: Config, count: int) -> float:
         """Return the expected seconds of predicting for `count` new examples."""
@@ -131,9 +144,12 @@ class Prices:
         seconds = count * self.workload.pass_seconds(config.text("backbone"))
         return float(seconds * np.exp(self._dearer("encode", config)))
 
-    def _parts(self, config: Config) -> Float64[np.ndarray, " parts"]:
-        """Return the expected seconds of each part of a trial."""
-        fits = self.workload.fits(config)
+    def _left(self, config: Config) -> int:
+        """Return how many fits a trial of a Config would make now."""
+        return self.workload.fits(config) - self.made.get(config, 0)
+
+    def _parts(self, config: Config, fits: int) -> Float64[np.ndarray, " parts"]:
+        """Return the expected seconds of each part of a trial of so many fits."""
         plain = _plain(self.workload, config, fits, self.paid)
         dearer = np.array([self._dearer(part, config) for part in PARTS])
         own = self.effects.get(("config", config.key), 0.0)
@@ -228,20 +244,25 @@ def _effects_of(part: Part, config: Config) -> tuple[Effect, ...]:
 
 def _read(
     workload: Workload, history: History
-) -> tuple[list[Lesson], frozenset[tuple[object, ...]]]:
+) -> tuple[list[Lesson], frozenset[tuple[object, ...]], dict[Config, int]]:
     """Return what a history teaches, and what need not be paid for again.
 
     Trials on backbones that are not at hand any more teach nothing: nobody knows
-    their sizes, and no trial to come is like them.
+    their sizes, and no trial to come is like them. What was paid for are loaded
+    backbones and activations, and the fits of Configs that have folds left.
     """
     at_hand = {card.id for card in workload.cards}
     paid: set[tuple[object, ...]] = set()
+    made: dict[Config, int] = {}
     lessons = []
     for config, outcome in history:
         if "backbone" in config and config.text("backbone") not in at_hand:
             continue
         if outcome.status in ("done", "stopped") and outcome.cost_seconds > 0:
             fits = len(outcome.scores) or workload.fits(config)
+            before = made.get(config, 0)
+            if fits > before:  # else it was all run again
+                fits -= before
             lessons.append(
                 Lesson(
                     config=config,
@@ -252,7 +273,11 @@ def _read(
             )
         if outcome.status in ("done", "running") and "backbone" in config:
             paid.update(_needs(workload, config))
-    return lessons, frozenset(paid)
+        if outcome.folds_left:
+            made[config] = len(outcome.scores)
+        elif outcome.is_done:
+            made.pop(config, None)
+    return lessons, frozenset(paid), made
 
 
 def _plain(

@@ -23,11 +23,9 @@ from fewshot_automl.trial.evaluate import (
     Evaluate,
     checked,
     job_of,
-    no_predictions,
-    outcome_of,
     predicted,
-    repeats_of,
 )
+from fewshot_automl.trial.predicted import no_predictions, outcome_of, repeats_of
 from fewshot_automl.trial.workbench import Workbench
 from fewshot_automl.trial.workload import first_trained
 
@@ -82,6 +80,15 @@ class Together:
             return self((config,), deadline)[0]
         return Evaluate(workbench=self.workbench)(config, deadline)
 
+    def first_look(self, config: Config, deadline: float | None) -> Outcome:
+        """Cross-validate a dear Config on its first folds, any other on all.
+
+        Where folds train together all are run: fewer would save next to nothing.
+        """
+        if self._slots(config) > 1:
+            return self((config,), deadline)[0]
+        return Evaluate(workbench=self.workbench).first_look(config, deadline)
+
     def space(self, config: Config) -> Space | None:
         """Return the Configs of the same method, backbone and cut."""
         narrowed = self.whole
@@ -128,12 +135,14 @@ class Together:
             )
         probas = [no_predictions(bench, config) for config in configs]
         reasons: dict[int, str] = {}
+        last: dict[int, Fitted] = {}
         for (at, repeat, fold), model in zip(folds, models, strict=True):
             try:
                 if isinstance(model, TrialError):
                     raise model
                 proba = predicted(checked(model), encodings, fold)
                 probas[at][repeat, fold.validation] = proba
+                last[at] = model
             except OutOfTime:
                 raise
             except TrialError as error:
@@ -142,7 +151,7 @@ class Together:
         return tuple(
             Outcome(status="failed", reason=reasons[at], cost_seconds=cost)
             if at in reasons
-            else outcome_of(bench, config, probas[at], cost)
+            else outcome_of(bench, config, last[at], probas[at], cost)
             for at, config in enumerate(configs)
         )
 

@@ -49,6 +49,17 @@ class Problem:
             object.__setattr__(self, "keys", content_hashes(self.inputs))
 
     @property
+    def first_folds(self) -> int:
+        """Return how many folds a first look at a dear Config runs.
+
+        One of three or four; two where there are more or the folds are repeated,
+        for then they are small or cheap. Two in all are too few to part.
+        """
+        folds = len(self.folds.first)
+        every = folds * min(self.dear_repeats, len(self.folds.repeats))
+        return 1 if every == folds and folds in (3, 4) else min(2, every)
+
+    @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
         counts = np.bincount(self.labels, minlength=self.task.classes)
@@ -78,10 +89,13 @@ class Workbench:
     """Of everything random."""
     transfer: dict[str, dict[str, float]] = field(default_factory=dict)
     """What `trial.transfer` found of each backbone; another process finds its own."""
+    latencies: dict[tuple[object, bool], float] = field(default_factory=dict)
+    """Seconds of predicting one example, by backbone and whether it has LoRA layers;
+    another process measures its own."""
     _loaded: "OrderedDict[str, Backbone]" = field(default_factory=OrderedDict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the loaded backbones."""
+        """Pickle without the loaded backbones and what was timed on them."""
         return _workbench, (
             self.problem,
             self.cards,

@@ -76,7 +76,7 @@ def lived(forecast, configs, factors=TRUE, noise=0.0):
 def true_seconds(forecast, config, history, factors=TRUE):
     plain = Forecast(workload=forecast.workload)
     unpaid = plain.after([(c, Outcome(status="running")) for c, _ in history])
-    return float(unpaid._parts(config) @ list(factors.values()))
+    return float(unpaid._parts(config, plain.workload.fits(config)) @ list(factors.values()))
 
 
 def test_measures_this_machine():
