@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,12 @@ def fit(
     metric: str | None = None,
     backbones: tuple[str, ...] | list[str] | None = None,
     methods: tuple[str, ...] | list[str] | None = None,
+    objectives: tuple[str, ...] | list[str] | None = None,
+    max_parameters: float | None = None,
+    max_flops: float | None = None,
+    max_latency_ms: float | None = None,
+    max_memory_mb: float | None = None,
+    min_worst_recall: float | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     settings: Settings | None = None,
@@ -63,6 +70,14 @@ def fit(
         metric: Objective to maximise; the target kind's default if None.
         backbones: Backbones to search; all at hand if None.
         methods: Methods to search; all that fit if None.
+        objectives: What to improve beside ``"score"``: ``"parameters"``, ``"flops"``,
+            ``"latency_ms"``, ``"memory_mb"``, ``"worst_recall"``. The report then
+            shows the front of trade-offs; the model is the best by score.
+        max_parameters: Most numbers that the model may hold.
+        max_flops: Most operations of its backbones for one example.
+        max_latency_ms: Most milliseconds for one example, on this machine.
+        max_memory_mb: Most millions of bytes that its weights may take.
+        min_worst_recall: Least recall of the class found least, cross-validated.
         seed: Of folds, suggestions and trainings.
         out: Folder for study, model and report. A study already there is resumed
             if it is of the same data, metric and seed. If None, a new folder in the
@@ -87,6 +102,14 @@ def fit(
         metric=metric,
         backbones=backbones,
         methods=methods,
+        objectives=objectives,
+        limits={
+            "max_parameters": max_parameters,
+            "max_flops": max_flops,
+            "max_latency_ms": max_latency_ms,
+            "max_memory_mb": max_memory_mb,
+            "min_worst_recall": min_worst_recall,
+        },
         seed=seed,
     )
     teller = listener or Silence()
@@ -185,6 +208,8 @@ def _settings(
     metric: str | None,
     backbones: tuple[str, ...] | list[str] | None,
     methods: tuple[str, ...] | list[str] | None,
+    objectives: tuple[str, ...] | list[str] | None,
+    limits: Mapping[str, float | None],
     seed: int,
 ) -> Settings:
     """Return the settings with the arguments of `fit` put in."""
@@ -194,6 +219,8 @@ def _settings(
         "metric": metric,
         "backbones": None if backbones is None else tuple(backbones),
         "methods": None if methods is None else tuple(methods),
+        "objectives": None if objectives is None else tuple(objectives),
+        **limits,
         "seed": seed or None,
     }
     changes = {name: value for name, value in changes.items() if value is not None}

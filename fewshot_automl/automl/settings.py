@@ -1,10 +1,13 @@
 """What a fit was asked for, in a form that a resume can read again."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from fewshot_automl.errors import UserError
+from fewshot_automl.errors import UserError, unknown_name
+from fewshot_automl.evaluation.measures import MEASURES, SCORE
+from fewshot_automl.oracle.goals import Goal, Limit
 from fewshot_automl.space import Value
 from fewshot_automl.task import Modality, TargetKind
 
@@ -45,6 +48,19 @@ class Settings:
     members: int | None = None
     """Most models averaged in the result, where the labels cannot rank them; 1 for a
     single model. None takes 3, or 5 with much time."""
+    objectives: tuple[str, ...] = (SCORE,)
+    """What to improve, `score` always among them: any of `MEASURES` beside it. The
+    study then looks for a front of trade-offs."""
+    max_parameters: float | None = None
+    """Most numbers that the model may hold, all members of an average together."""
+    max_flops: float | None = None
+    """Most floating-point operations that its backbones may take for one example."""
+    max_latency_ms: float | None = None
+    """Most milliseconds that predicting one example may take on this machine."""
+    max_memory_mb: float | None = None
+    """Most millions of bytes that its weights may take."""
+    min_worst_recall: float | None = None
+    """Least recall, out of fold, of the class that is found least."""
     seed: int = 0
     """Of folds, suggestions and trainings."""
     is_strict: bool = False
@@ -74,6 +90,37 @@ class Settings:
         for name in ("backbones", "methods"):
             if getattr(self, name) == ():
                 raise UserError(f"{name} must name at least one, got none.")
+        object.__setattr__(self, "objectives", _objectives(self.objectives))
+        for measure in MEASURES.values():
+            _check_limit(measure.limit, getattr(self, measure.limit))
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """Return the objectives as an oracle takes them, the score first.
+
+        >>> [str(goal) for goal in Settings(objectives=("latency_ms",)).goals]
+        ['most score', 'least latency_ms']
+        """
+        return tuple(
+            Goal(name, maximise=name == SCORE or MEASURES[name].is_maximised)
+            for name in self.objectives
+        )
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Return what the model must keep.
+
+        >>> [str(limit) for limit in Settings(max_flops=1e9).limits]
+        ['flops at most 1e+09']
+        """
+        found = []
+        for name, measure in MEASURES.items():
+            end = getattr(self, measure.limit)
+            if end is not None and measure.is_maximised:
+                found.append(Limit(name, least=float(end)))
+            elif end is not None:
+                found.append(Limit(name, most=float(end)))
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -91,3 +138,24 @@ class Settings:
         narrow = read.get("narrow", {})
         read["narrow"] = {name: tuple(ends) for name, ends in narrow.items()}
         return cls(**read)
+
+
+def _objectives(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return each name once, the score first, whether it was named or not."""
+    known = (SCORE, *MEASURES)
+    for name in names:
+        if name not in known:
+            raise unknown_name("objective", name, known, "fewshot fit --help")
+    return tuple(dict.fromkeys((SCORE, *names)))
+
+
+def _check_limit(name: str, value: float | None) -> None:
+    if value is None:
+        return
+    if name.startswith("min_"):
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} must be from 0 to 1, got {value}. Use 0.5.")
+    elif not 0 < value < math.inf:
+        raise UserError(
+            f"{name} must be more than 0, got {value}. Leave it out for no limit."
+        )

@@ -15,6 +15,9 @@ def test_round_trip_through_json():
         trials=7,
         backbones=("a", "b"),
         methods=("probe",),
+        objectives=("latency_ms", "worst_recall"),
+        max_parameters=5e6,
+        min_worst_recall=0.5,
         seed=3,
         is_strict=True,
         storage="sqlite:///x.db",
@@ -34,11 +37,32 @@ def test_an_older_record_may_lack_or_have_more_fields():
         ({"seed": -1}, "Seed must be 0 or more"),
         ({"methods": ()}, "methods must name at least one"),
         ({"backbones": ()}, "backbones must name at least one"),
+        ({"objectives": ("latency",)}, "No objective named 'latency'. Closest: 'lat"),
+        ({"max_parameters": 0.0}, "max_parameters must be more than 0, got 0"),
+        ({"max_flops": -1.0}, "max_flops must be more than 0"),
+        ({"max_latency_ms": float("nan")}, "max_latency_ms must be more than 0"),
+        ({"max_memory_mb": float("inf")}, "max_memory_mb must be more than 0"),
+        ({"min_worst_recall": 80.0}, "min_worst_recall must be from 0 to 1, got 80"),
     ],
 )
 def test_refuses_what_cannot_be_meant(values, words):
     with pytest.raises(UserError, match=words):
         Settings(**values)
+
+
+def test_the_score_is_always_an_objective_and_stands_first():
+    assert Settings().objectives == ("score",)
+    asked = Settings(objectives=("flops", "score", "flops"))
+    assert asked.objectives == ("score", "flops")
+    assert [goal.maximise for goal in asked.goals] == [True, False]
+
+
+def test_limits_name_what_they_bound():
+    settings = Settings(max_memory_mb=100.0, min_worst_recall=0.6)
+    assert [(m.name, m.most, m.least) for m in settings.limits] == [
+        ("memory_mb", 100.0, None),
+        ("worst_recall", None, 0.6),
+    ]
 
 
 NOTHING = {
@@ -48,6 +72,8 @@ NOTHING = {
     "metric": None,
     "backbones": None,
     "methods": None,
+    "objectives": None,
+    "limits": {"max_parameters": None},
     "seed": 0,
 }
 
@@ -61,6 +87,11 @@ def test_arguments_win_over_settings_only_where_they_are_given():
         base,
         **{**NOTHING, "target": "z", "budget": "2min", "seed": 1, "methods": ["probe"]},
     )
+    asked = {"objectives": ["flops"], "limits": {"max_parameters": 5e6}}
+    wanted = _settings(base, **{**NOTHING, **asked})
+    assert wanted.objectives == ("score", "flops")
+    assert wanted.max_parameters == 5e6
+    assert _settings(wanted, **NOTHING) == wanted
     assert (given.target, given.budget_seconds, given.seed) == ("z", 120.0, 1)
     assert (given.methods, given.trials) == (("probe",), 5)
 
