@@ -67,8 +67,11 @@ class GpOracle:
     """Expected seconds of a Config, given the history; None: learnt from the seconds of
     the trials."""
     cost_exponent: float = 0.0
-    """Power of the predicted seconds that divides the improvement; 0 ignores cost, 1
-    is improvement per second. The caller cools it towards 0 as its budget ends."""
+    """Power of the expected seconds that divides the improvement; 0 ignores cost, 1
+    is improvement per second."""
+    budget_seconds: float | None = None
+    """Of all trials of the study: the exponent falls to 0 as their seconds add up to
+    it. None keeps it."""
     initial_trials: int = 4
     """Done trials before the surrogate takes over from the Sobol sequence."""
     candidates: int = 512
@@ -85,6 +88,11 @@ class GpOracle:
                 f"cost_exponent must be 0 or more, got {self.cost_exponent}. "
                 "Use 0 to ignore cost, 1 for improvement per second."
             )
+        if self.budget_seconds is not None and not self.budget_seconds > 0:
+            raise UserError(
+                f"budget_seconds must be more than 0, got {self.budget_seconds}. "
+                "Give the seconds of all trials, or None to count no seconds."
+            )
         for name, least in (
             ("initial_trials", 2),
             ("candidates", 8),
@@ -95,6 +103,17 @@ class GpOracle:
                 raise UserError(
                     f"{name} must be {least} or more, got {getattr(self, name)}."
                 )
+
+    def exponent(self, history: History) -> float:
+        """Return the power of the seconds that divides the improvement next.
+
+        Source:
+            Lee et al., ICML 2020 AutoML workshop (CArBO), sec. 3, for the cooling.
+        """
+        if self.budget_seconds is None:
+            return self.cost_exponent
+        spent = sum(outcome.cost_seconds for _, outcome in history)
+        return self.cost_exponent * max(1 - spent / self.budget_seconds, 0.0)
 
     def suggest(
         self,
@@ -131,9 +150,10 @@ class _Search:
         self.seen = tried(evidence.history)
         self.score = fit_scores(evidence, steps=oracle.fit_steps, seed=seed)
         self.evidence = self.score.evidence
+        self.exponent = oracle.exponent(evidence.history)
         self.log_cost = (
             fit_log_cost(evidence, steps=oracle.fit_steps, seed=seed)
-            if oracle.cost_exponent > 0 and oracle.price is None
+            if self.exponent > 0 and oracle.price is None
             else None
         )
 
@@ -219,8 +239,8 @@ class _Search:
             self.evidence.rows("failed"),
         )
         bonus: Float64[np.ndarray, " rows"] = np.log(chance)
-        if self.oracle.cost_exponent > 0:
-            bonus -= self.oracle.cost_exponent * self._log_costs(configs)
+        if self.exponent > 0:
+            bonus -= self.exponent * self._log_costs(configs)
         return bonus
 
     def _log_costs(self, configs: Sequence[Config]) -> Float64[np.ndarray, " configs"]:
