@@ -9,9 +9,9 @@ DRAWS = 128
 """Bootstrap draws of the scores."""
 DOUBT = 5.0
 """Trials at which half of the weight goes by agreement with them."""
-BELIEF = 4.0
+BELIEF = 3.0
 """Odds beforehand that advice is of use."""
-USEFUL = 0.5
+USEFUL = 0.6
 """Rank correlation that useful advice is expected to have."""
 
 
@@ -72,9 +72,7 @@ def trust(
     """Return the probability that advice is of use, given how it ranks the trials.
 
     Useful advice is expected to have Kendall's rank correlation `USEFUL` with the
-    scores, useless advice 0; both spread as chance allows for so many trials. Pairs
-    whose scores differ by less than their noise count for less, and those of which
-    the advice says nothing do not count.
+    scores, useless advice 0; both spread as chance allows for so many trials.
 
     Args:
         advice: One number for each trial.
@@ -86,15 +84,11 @@ def trust(
 
     >>> scores, errors = np.arange(6.0), np.zeros(6)
     >>> [round(trust(sign * scores, scores, errors), 2) for sign in (1, 0, -1)]
-    [0.99, 0.8, 0.03]
+    [0.91, 0.75, 0.03]
     """
     correlation, evidence = rank_correlation(advice, means, errors)
-    return float(1 / (1 + np.exp(-np.log(BELIEF) - _favour(correlation) * evidence)))
-
-
-def _favour(correlation: float) -> float:
-    """Return the log odds for useful advice of one unit of evidence."""
-    return USEFUL * (correlation - USEFUL / 2)
+    favour = USEFUL * (correlation - USEFUL / 2) * evidence
+    return float(1 / (1 + np.exp(-np.log(BELIEF) - favour)))
 
 
 def rank_correlation(
@@ -104,25 +98,41 @@ def rank_correlation(
 ) -> tuple[float, float]:
     """Return Kendall's correlation over pairs that differ, and how much it says.
 
+    Trials count by how near they are to the top, by the scores or by the advice: that
+    the worst are bad is no great thing to know. Pairs count by how sure their order
+    is, and not at all where the advice makes no difference.
+
     Returns:
         The correlation, 0 without any such pair; and one over its variance under
-        chance, less where noise hides the order of the pairs.
+        chance.
     """
     from scipy.special import ndtr  # here, for a quick start elsewhere
 
     advice, means = advice[-MOST_TRIALS:], means[-MOST_TRIALS:]
     errors = _filled(errors[-MOST_TRIALS:])
-    count = len(means)
-    left, right = np.triu_indices(count, 1)
+    left, right = np.triu_indices(len(means), 1)
     said = np.sign(advice[left] - advice[right])
     noise = np.maximum(np.hypot(errors[left], errors[right]), 1e-12)
     seen = 2 * ndtr((means[left] - means[right]) / noise) - 1
-    told = np.abs(seen) * (said != 0)
-    if not told.any():
+    near = np.maximum(_nearness(advice), _nearness(means))
+    weight = near[left] * near[right]
+    told = weight * np.abs(seen) * (said != 0)
+    if not told.sum() > 0:
         return 0.0, 0.0
-    correlation = float(said @ seen / told.sum())
-    variance = 2 * (2 * count + 5) / (9 * count * (count - 1))
-    return correlation, float(told.mean() / variance)
+    correlation = float((weight * said) @ seen / told.sum())
+    count = near.sum() ** 2 / np.square(near).sum()
+    variance = 2 * (2 * count + 5) / (9 * count * max(count - 1, 0.5))
+    return correlation, float(told.sum() / weight.sum() / variance)
+
+
+def _nearness(
+    numbers: Float64[np.ndarray, " trials"],
+) -> Float64[np.ndarray, " trials"]:
+    """Return 1 for the highest number, less by e for each deviation below it."""
+    spread = float(numbers.std()) if len(numbers) else 0.0
+    if spread <= 0:
+        return np.ones(len(numbers))
+    return np.asarray(np.exp((numbers - numbers.max()) / spread), dtype=np.float64)
 
 
 def _filled(errors: Float64[np.ndarray, " trials"]) -> Float64[np.ndarray, " trials"]:

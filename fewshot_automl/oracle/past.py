@@ -198,8 +198,9 @@ def kernel(
     right: Float64[np.ndarray, "right columns"],
 ) -> Float64[np.ndarray, "left right"]:
     """Return how alike places are: 1 for the same, 0 far away."""
-    squares = np.square(left).sum(1)[:, None] + np.square(right).sum(1)
-    gaps = np.maximum(squares - 2 * left @ right.T, 0.0)
+    from scipy.spatial.distance import cdist  # here, for a quick start elsewhere
+
+    gaps = cdist(left, right, "sqeuclidean")
     return np.asarray(np.exp(-0.5 * gaps), dtype=np.float64)
 
 

@@ -109,7 +109,7 @@ class Prior:
             study.predict_sheet(space, sheet) if is_heard else np.zeros(len(configs))
             for study, is_heard in zip(self.studies, speaks, strict=True)
         ]
-        return np.array(rows, dtype=np.float64).reshape(-1, len(configs))
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(configs))
 
     def speakers(self, space: Space) -> Bool[np.ndarray, " studies"]:
         """Return which studies have something to say about a space.

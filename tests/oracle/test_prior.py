@@ -1,0 +1,372 @@
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot_automl.errors import UserError
+from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.past import MOST_POINTS, Past
+from fewshot_automl.oracle.prior import FORMAT, VERSION, Prior
+from fewshot_automl.oracle.sampling import random_configs
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Choice, Config, Float, Int, Space, When
+
+TRAINED = ("partial", "lora")
+WORDS = Space(
+    (
+        Choice(name="method", options=("probe", *TRAINED)),
+        Choice(
+            name="backbone",
+            options=("small", "large"),
+            descriptors=((16.0, 6.0), (18.0, 12.0)),
+        ),
+        Float(
+            name="rate", low=1e-5, high=1e-2, log=True, when=(When("method", TRAINED),)
+        ),
+        Int(name="steps", low=10, high=40, log=True, when=(When("method", TRAINED),)),
+    )
+)
+PIXELS = Space(
+    (
+        WORDS.dimensions[0],
+        Choice(
+            name="backbone",
+            options=("net", "vit"),
+            descriptors=((15.0, 8.0), (15.5, 12.0)),
+        ),
+        *WORDS.dimensions[2:],
+    )
+)
+
+
+def truth(config: Config, shift: float = 0.0) -> float:
+    """Return a score that is best at lora on a large backbone at 1e-3."""
+    score = 0.5 + 0.1 * (config.text("backbone") in ("large", "vit"))
+    if config.text("method") != "probe":
+        score += 0.1 + 0.1 * (config.text("method") == "lora")
+        away = np.log10(config.number("rate")) + 3 + shift
+        score += 0.05 - 0.1 * away**2 + 0.02 * np.log(config.number("steps") / 20)
+    return float(score)
+
+
+def history(space, count, seed, *, sign=1.0, shift=0.0, noise=0.01):
+    generator = np.random.default_rng(seed)
+    draws = random_configs(space, seed)
+    configs = list(dict.fromkeys(next(draws) for _ in range(3 * count)))[:count]
+    return [
+        (
+            config,
+            Outcome(
+                status="done",
+                mean=sign * truth(config, shift) + noise * generator.standard_normal(),
+                standard_error=noise,
+            ),
+        )
+        for config in configs
+    ]
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return Prior.build(
+        {
+            "a": (WORDS, history(WORDS, 80, 1)),
+            "b": (WORDS, history(WORDS, 40, 2, shift=0.3)),
+            "pictures": (PIXELS, history(PIXELS, 40, 3)),
+        },
+        kinds={"a": "text", "b": "text", "pictures": "image"},
+    )
+
+
+def flipped(prior):
+    return Prior(
+        studies=tuple(
+            dataclasses.replace(s, scores=tuple(-x for x in s.scores))
+            for s in prior.studies
+        )
+    )
+
+
+def unlike(seed, count=200, space=WORDS):
+    return [config for config, _ in history(space, count, seed)]
+
+
+def correlation(prior, seen, configs):
+    column = prior.advise(WORDS, seen, configs)[:, 0]
+    return np.corrcoef(column, [truth(c) for c in configs])[0, 1]
+
+
+def test_a_prior_is_an_adviser(prior):
+    assert isinstance(prior, Adviser)
+    column = prior.advise(WORDS, [], unlike(5))
+    assert column.shape == (200, len(prior.weights))
+    assert np.abs(column).max() < 4
+
+
+def test_a_prior_knows_what_was_good_before_the_first_trial(prior):
+    configs = unlike(7)
+    assert correlation(prior, [], configs) > 0.8
+    first = prior.first(WORDS, configs, 3)
+    better = np.mean([truth(c) < truth(first[0]) for c in configs])
+    assert better > 0.85
+    assert len(set(first)) == 3
+
+
+def test_a_study_is_kept_in_few_points_that_predict_as_all_do():
+    seen = history(WORDS, 150, 4)
+    past = Past.of("long", WORDS, seen)
+    assert len(past.configs) == MOST_POINTS
+    assert past.trials == 150
+    said = past.predict(WORDS, [config for config, _ in seen])
+    assert np.corrcoef(said, [truth(config) for config, _ in seen])[0, 1] > 0.9
+    best = max(seen, key=lambda pair: pair[1].mean)[0]
+    assert min(abs(c.get("rate", 1.0) / best["rate"] - 1) for c in past.configs) < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wrong_prior_loses_its_voice_within_a_few_trials(prior, seed):
+    wrong, seen = flipped(prior), history(WORDS, 12, 20 + seed)
+    voice = [wrong.mixture(WORDS, seen[:n]).sum() for n in range(13)]
+    assert voice[0] >= 0.7
+    assert min(voice[3:5]) < 0.55
+    assert voice[6] < 0.35
+    assert voice[12] < 0.05
+    right = [prior.mixture(WORDS, seen[:n]).sum() for n in range(13)]
+    assert min(right) > 0.5
+    assert right[12] > 0.9
+
+
+def test_the_study_that_ranks_like_the_new_one_counts_most():
+    prior = Prior.build(
+        {
+            "like": (WORDS, history(WORDS, 60, 1)),
+            "unlike": (WORDS, history(WORDS, 60, 1, shift=-1.5)),
+        }
+    )
+    assert prior.mixture(WORDS, []).tolist() == pytest.approx([0.375, 0.375])
+    like, other = prior.mixture(WORDS, history(WORDS, 15, 9))
+    assert like > 3 * other > 0
+
+
+def test_only_studies_that_share_a_backbone_speak_if_any_does(prior):
+    assert prior.speakers(WORDS).tolist() == [True, True, False]
+    assert prior.speakers(PIXELS).tolist() == [False, False, True]
+    own = Space(
+        (
+            WORDS.dimensions[0],
+            Choice(name="backbone", options=("own",), descriptors=((17.9, 12.0),)),
+            *WORDS.dimensions[2:],
+        )
+    )
+    assert prior.speakers(own).all()
+    assert prior.about("text").speakers(own).tolist() == [True, True]
+
+
+def test_an_unknown_backbone_is_placed_by_its_descriptors(prior):
+    space = Space(
+        (
+            WORDS.dimensions[0],
+            Choice(
+                name="backbone",
+                options=("small", "big", "tiny", "odd"),
+                descriptors=((16.0, 6.0), (18.1, 12.0), (15.9, 6.0), (90.0, 99.0)),
+            ),
+            *WORDS.dimensions[2:],
+        )
+    )
+    lora = {"method": "lora", "rate": 1e-3, "steps": 30}
+    said = {
+        name: prior.advise(space, [], [Config.of({**lora, "backbone": name})])[0, 0]
+        for name in ("small", "big", "tiny", "odd")
+    }
+    assert said["big"] > said["tiny"]
+    assert abs(said["odd"]) < 0.01
+    bare = Space(
+        (
+            WORDS.dimensions[0],
+            Choice(name="backbone", options=("small", "new")),
+            *WORDS.dimensions[2:],
+        )
+    )
+    new = Config.of({**lora, "backbone": "new"})
+    assert prior.advise(bare, [], [new])[0, 0] == 0
+
+
+def test_what_a_prior_never_saw_it_does_not_judge(prior):
+    space = Space(
+        (
+            Choice(name="method", options=("probe", *TRAINED, "magic")),
+            *WORDS.dimensions[1:],
+            Float(name="warmth", low=0.0, high=1.0),
+        )
+    )
+    magic = Config.of({"method": "magic", "backbone": "large", "warmth": 0.5})
+    lora = {"method": "lora", "backbone": "large", "rate": 1e-3, "steps": 30}
+    known = [Config.of({**lora, "warmth": w}) for w in (0.0, 1.0)]
+    said = prior.advise(space, [], [magic, *known])[:, 0]
+    assert said[0] == 0
+    assert said[1] == said[2] > 0
+    stranger = Space((Float(name="x", low=0.0, high=1.0),))
+    assert not prior.speakers(stranger).any()
+    assert prior.advise(stranger, [], [Config.of({"x": 0.5})]).tolist() == [[0.0]]
+    odd = Space((Float(name="method", low=0.0, high=1.0),))
+    assert np.isfinite(prior.advise(odd, [], [Config.of({"method": 0.5})])).all()
+
+
+def test_no_study_advises_nothing():
+    prior, configs = Prior(), unlike(1, 3)
+    assert prior.advise(WORDS, history(WORDS, 3, 1), configs).tolist() == [[0.0]] * 3
+    assert prior.first(WORDS, configs, 2) == []
+    assert prior.advise(WORDS, [], []).shape == (0, 1)
+
+
+def test_the_order_of_studies_and_of_trials_changes_nothing(prior):
+    turned = Prior(studies=prior.studies[::-1])
+    assert turned == prior
+    assert turned.key == prior.key
+    seen = history(WORDS, 30, 6)
+    same = Past.of("x", WORDS, seen), Past.of("x", WORDS, seen[::-1])
+    assert set(same[0].configs) == set(same[1].configs)
+    configs = unlike(8, 20)
+    assert same[0].predict(WORDS, configs) == pytest.approx(
+        same[1].predict(WORDS, configs), abs=0.02
+    )
+    both = prior.advise(WORDS, seen, configs)
+    assert prior.advise(WORDS, seen, configs[::-1])[::-1] == pytest.approx(both)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 1, allow_nan=False),
+            st.floats(0, 1, allow_nan=False),
+            st.sampled_from(["done", "failed", "running", "stopped"]),
+        ),
+        max_size=12,
+    )
+)
+def test_any_history_gives_finite_advice_and_shares_that_are_a_trust(prior, rows):
+    draws = random_configs(WORDS, 3)
+    seen = [
+        (
+            next(draws),
+            Outcome(status=status, mean=mean if status == "done" else np.nan)
+            if error > 0.5
+            else Outcome(
+                status=status,
+                mean=mean if status == "done" else np.nan,
+                standard_error=error,
+            ),
+        )
+        for mean, error, status in rows
+    ]
+    shares = prior.mixture(WORDS, seen)
+    assert (shares >= 0).all()
+    assert 0 <= shares.sum() <= 1
+    assert np.isfinite(prior.advise(WORDS, seen, unlike(2, 5))).all()
+
+
+def test_a_later_entry_of_a_config_supersedes_the_earlier(prior):
+    seen = history(WORDS, 10, 6)
+    again = [(seen[0][0], Outcome(status="done", mean=-5.0)), *seen]
+    assert prior.mixture(WORDS, again).tolist() == prior.mixture(WORDS, seen).tolist()
+
+
+def test_a_prior_survives_its_file(prior, tmp_path):
+    path = tmp_path / "prior.json"
+    prior.write(path)
+    again = Prior.read(path)
+    assert again == prior
+    assert again.key == prior.key
+    assert len(path.read_text().splitlines()) == 2 + len(prior.studies)
+    configs = unlike(3)
+    assert (again.advise(WORDS, [], configs) == prior.advise(WORDS, [], configs)).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "must be JSON"),
+        ("[]", "format is"),
+        ('{"format": "other"}', "format is"),
+        ('{"format": "fewshot_automl prior", "version": 9}', "Version of a prior"),
+        ('{"format": "fewshot_automl prior", "version": 1}', "must be a list"),
+        (
+            json.dumps({"format": FORMAT, "version": VERSION, "studies": [{"a": 1}]}),
+            "as `fewshot prior build` writes it",
+        ),
+    ],
+)
+def test_a_bad_file_is_told_with_its_name(tmp_path, content, words):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words) as caught:
+        Prior.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(UserError, match="fewshot prior build"):
+        Prior.read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": []},
+        {"weight": 0},
+        {"weight": "much"},
+        {"points": [[None]]},
+        {"space": [{"kind": "Float"}]},
+        {"scores": None},
+    ],
+)
+def test_a_study_that_contradicts_itself_is_refused(prior, change):
+    values = json.loads(json.dumps(prior.to_json()))
+    values["studies"][0].update(change)
+    with pytest.raises(UserError):
+        Prior.from_json(values)
+
+
+def test_names_stand_once(prior):
+    with pytest.raises(UserError, match="'a' twice"):
+        Prior(studies=(prior.studies[0], prior.studies[0]))
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_study_with_too_few_trials_teaches_nothing(count):
+    with pytest.raises(UserError, match="Leave it out"):
+        Past.of("short", WORDS, history(WORDS, count, 1))
+
+
+def test_equal_scores_teach_nothing():
+    seen = [(c, Outcome(status="done", mean=0.5)) for c in unlike(1, 10)]
+    with pytest.raises(UserError, match="scores that differ"):
+        Past.of("flat", WORDS, seen)
+
+
+def test_advice_takes_milliseconds(prior):
+    many = Prior(
+        studies=tuple(
+            dataclasses.replace(prior.studies[0], name=f"s{i}") for i in range(8)
+        )
+    )
+    configs, seen = unlike(4, 600), history(WORDS, 40, 5)
+    many.advise(WORDS, seen, configs)
+    times = []
+    for _ in range(5):
+        began = time.process_time()
+        many.advise(WORDS, seen, configs)
+        times.append(time.process_time() - began)
+    assert min(times) < 0.1  # beartype and a busy machine included
+
+
+def test_the_shipped_prior_can_be_read():
+    shipped = Prior.default()
+    assert {study.kind for study in shipped.studies} <= {"text", "image"}
+    assert shipped is Prior.default()
