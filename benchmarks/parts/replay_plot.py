@@ -1,6 +1,6 @@
 """The picture of the replays: regret over trials and over cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ from parts.replay_figures import COSTS, Regrets, band
 mpl.use("Agg")
 COLOURS = (
     "#0072b2",
-    "#56b4e9",
-    "#000000",
     "#d55e00",
+    "#000000",
     "#009e73",
     "#cc79a7",
     "#e69f00",
+    "#56b4e9",
     "#7f7f7f",
     "#8c564b",
     "#17becf",
@@ -24,6 +24,7 @@ COLOURS = (
     "#9467bd",
 )
 LABELLED = "normalised simple regret on unseen rows"
+GOAL = 0.05
 
 
 def draw(
@@ -49,35 +50,41 @@ def draw(
     """
     from matplotlib import pyplot as plt
 
-    main = [row for row in main if row in rows]
-    ablations = [row for row in ablations if row in rows]
-    panels = 2 + (len(ablations) > 1)
+    trials = next(iter(rows.values())).values.shape[1] - 1
+    counts, costs = np.arange(trials + 1), COSTS[trials >= COSTS]
+    panels: list[tuple[str, np.ndarray, Sequence[str], Callable[..., Any]]] = [
+        ("dear trials", counts, main, lambda one: one.values),
+        (
+            "cost, in mean dear trials of the task",
+            costs,
+            main,
+            lambda one: one.at_cost(costs, unit),
+        ),
+        ("dear trials (ablations)", counts, ablations, lambda one: one.values),
+    ]
+    shown = [panel for panel in panels if sum(row in rows for row in panel[2]) > 1]
     figure, axes = plt.subplots(
-        1, panels, figsize=(5.6 * panels, 4.8), sharey=True, layout="constrained"
+        1,
+        max(len(shown), 1),
+        figsize=(5.6 * max(len(shown), 1), 4.8),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
-    trials = rows[main[0]].values.shape[1] - 1
-    for row, colour in zip(main, COLOURS, strict=False):
-        values = rows[row].values
-        _line(axes[0], np.arange(trials + 1), values, row, colour)
-        costs = COSTS[trials >= COSTS]
-        _line(axes[1], costs, rows[row].at_cost(costs, unit), row, colour)
-    for row, colour in zip(ablations, COLOURS, strict=False):
-        axes[2].set_title("ablations")
-        _line(axes[2], np.arange(trials + 1), rows[row].values, row, colour)
-    for axis in axes:
-        axis.axhline(0.05, color="0.6", linewidth=0.8, linestyle=":")
+    for axis, (label, places, names, read) in zip(axes[0], shown, strict=False):
+        present = [row for row in names if row in rows]
+        for row, colour in zip(present, COLOURS, strict=False):
+            _line(axis, places, read(rows[row]), row, colour)
+        axis.axhline(GOAL, color="0.6", linewidth=0.8, linestyle=":")
         if floor is not None:
-            axis.axhline(floor, color="0.4", linewidth=0.8, linestyle="--")
-            axis.text(
-                axis.get_xlim()[1], floor, "everything tried ", ha="right", va="bottom",
-                fontsize=8, color="0.4",
-            )  # fmt: skip
+            style = {"color": "0.4", "linewidth": 0.8, "linestyle": "--"}
+            axis.axhline(floor, label="everything tried", **style)
+        axis.set_xlim(0, places[-1])
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.25)
-        axis.set_xlabel("dear trials")
+        axis.set_xlabel(label)
         axis.legend(fontsize=8, frameon=False)
-    axes[1].set_xlabel("cost, in mean dear trials of the task")
-    axes[0].set_ylabel(LABELLED)
+    axes[0, 0].set_ylabel(LABELLED)
     figure.suptitle(title, fontsize=10)
     figure.savefig(file, dpi=130, metadata={"Software": ""})
     plt.close(figure)
@@ -86,5 +93,5 @@ def draw(
 def _line(axis: Any, places: np.ndarray, values: np.ndarray, row: str, c: str) -> None:
     mean, low, high = band(values)
     is_first = not axis.lines
-    axis.plot(places, mean, label=row, color=c, linewidth=2.2 if is_first else 1.4)
-    axis.fill_between(places, low, high, color=c, alpha=0.12, linewidth=0)
+    axis.plot(places, mean, label=row, color=c, linewidth=2.4 if is_first else 1.3)
+    axis.fill_between(places, low, high, color=c, alpha=0.10, linewidth=0)
