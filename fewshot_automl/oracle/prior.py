@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +40,10 @@ class Prior:
 
     studies: tuple[Past, ...] = ()
     """In order of their names."""
+    _latest: dict[str, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The last mixture and what it was of: a suggestion asks for it several times."""
 
     def __post_init__(self) -> None:
         """Put the studies in order and check that their names differ."""
@@ -139,15 +143,27 @@ class Prior:
         self, space: Space, history: History
     ) -> Float64[np.ndarray, " studies"]:
         """Return what each study counts in the column; the sum is the trust in it."""
+        configs, means, errors = _seen(history)
+        asked = (space, configs, means.tobytes(), errors.tobytes())
+        if self._latest.get("asked") != asked:
+            weights = self._mixed(space, configs, means, errors)
+            self._latest.update(asked=asked, weights=weights)
+        return np.asarray(self._latest["weights"])
+
+    def _mixed(
+        self,
+        space: Space,
+        configs: list[Config],
+        means: Float64[np.ndarray, " trials"],
+        errors: Float64[np.ndarray, " trials"],
+    ) -> Float64[np.ndarray, " studies"]:
         weights = np.zeros(len(self.studies))
         heard = np.flatnonzero(self.speakers(space))
-        if not len(heard):
-            return weights
-        configs, means, errors = _seen(history)
-        said = self.predict(space, configs)[heard]
-        before = np.array([self.studies[i].weight for i in heard])
-        shares = ranking_weights(said, means, errors, before)
-        weights[heard] = trust(shares @ said, means, errors) * shares
+        if len(heard):
+            said = self.predict(space, configs)[heard]
+            before = np.array([self.studies[i].weight for i in heard])
+            shares = ranking_weights(said, means, errors, before)
+            weights[heard] = trust(shares @ said, means, errors) * shares
         return weights
 
     def first(self, space: Space, configs: Sequence[Config], n: int) -> list[Config]:
@@ -209,7 +225,9 @@ class Prior:
 
     def write(self, path: Path) -> None:
         """Write the prior to a file, one line a study."""
-        studies = (json.dumps(study.to_json()) for study in self.studies)
+        studies = (
+            json.dumps(study.to_json(), separators=(",", ":")) for study in self.studies
+        )
         text = (
             f'{{"format": "{FORMAT}", "version": {VERSION}, "studies": [\n'
             + ",\n".join(studies)
