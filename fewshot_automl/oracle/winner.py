@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from fewshot_automl.oracle.evidence import Evidence
+from fewshot_automl.oracle.folds import fold_adjusted, latest
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.space import Space
 
@@ -35,6 +36,9 @@ def incumbent(space: Space, history: History, seed: int) -> int | None:
 def smoothed_scores(space: Space, history: History, seed: int) -> dict[int, float]:
     """Return for each done trial, by its place in the history, its score without luck.
 
+    A trial that a later one of its Config has replaced is left out. One that has folds
+    left stands with its score as if they were run, as far as that is known.
+
     With enough trials that `space` can encode, that is the posterior mean of the
     Gaussian process, which sets a score beside those of similar Configs and weighs
     it by its standard error. Below that, and for trials that cannot be encoded,
@@ -49,17 +53,17 @@ def smoothed_scores(space: Space, history: History, seed: int) -> dict[int, floa
     Source:
         Efron and Morris, JASA 1973, for the shrinkage.
     """
-    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    done = [i for i in latest(history) if history[i][1].is_done]
     if not done:
         return {}
-    raw = np.array([history[i][1].mean for i in done])
-    errors = np.array([history[i][1].standard_error for i in done])
-    smooth = shrunken(raw, errors)
+    means, variances = fold_adjusted(history, done)
+    shrunk = shrunken(means, np.sqrt(variances)).tolist()
+    smooth = dict(zip(done, shrunk, strict=True))
     evidence = Evidence.of(space, history)
     if evidence.teaches(LEAST_FOR_SURROGATE):
-        places = np.searchsorted(done, evidence.indices("done"))
-        smooth[places] = _posterior_means(evidence, seed, otherwise=smooth[places])
-    return dict(zip(done, smooth.tolist(), strict=True))
+        known = _posterior_means(evidence, seed)
+        smooth |= {i: known[i] for i in known if i in smooth}
+    return smooth
 
 
 def shrunken(
@@ -83,9 +87,8 @@ def shrunken(
     return np.asarray(means - (1 - kept) * (means - means.mean()), dtype=np.float64)
 
 
-def _posterior_means(
-    evidence: Evidence, seed: int, otherwise: Float64[np.ndarray, " trials"]
-) -> Float64[np.ndarray, " trials"]:
+def _posterior_means(evidence: Evidence, seed: int) -> dict[int, float]:
+    """Return the surrogate's means by place; nothing where it cannot be fitted."""
     # Only here, to keep scipy's optimisers out of what only lists oracles.
     from fewshot_automl.oracle.linear import single_threaded
     from fewshot_automl.oracle.surrogate import SurrogateError, fit_scores
@@ -93,7 +96,8 @@ def _posterior_means(
     try:
         with single_threaded():
             surrogate = fit_scores(evidence, steps=FIT_STEPS, seed=seed)
-            return surrogate.means(evidence.rows("done"))
+            means = surrogate.means(evidence.rows("done")).tolist()
+            return dict(zip(evidence.indices("done"), means, strict=True))
     except SurrogateError as error:
         logger.warning("Shrunken means instead of posterior means: %s", error)
-        return otherwise
+        return {}
