@@ -5,7 +5,7 @@ import math
 from types import MappingProxyType
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fewshot_automl.oracle import ORACLES, RandomOracle, SobolOracle
@@ -146,7 +146,7 @@ SCORES = {
     "equal": st.just(0.7),
     "nearly equal": st.sampled_from([0.7, 0.7 + 1e-15, 0.7 - 1e-13]),
 }
-ERRORS = st.sampled_from([0.0, 1e-300, 1e-9, 0.1, 1e9, 1e300, NAN, INF])
+ERRORS = st.sampled_from([0.0, 1e-300, 1e-9, 0.1, 1e6, NAN, INF])
 
 
 def a_history(draw, space):
@@ -186,7 +186,12 @@ def a_part(draw, space):
 
 
 @pytest.mark.parametrize("name", MADE)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(st.data())
 def test_on_any_space_and_history_every_promise_is_kept(name, data):
     space = a_space(data.draw)
