@@ -1,6 +1,7 @@
 """Chooses what to try next, from a history of scores and nothing else."""
 
 from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.oracle.table import ORACLES, oracle_named
@@ -10,6 +11,7 @@ __all__ = [
     "ORACLES",
     "History",
     "Oracle",
+    "Prior",
     "RandomOracle",
     "SobolOracle",
     "incumbent",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fewshot_automl.errors import unknown_name
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.oracle.part import Part
 from fewshot_automl.oracle.random import RandomOracle
@@ -35,22 +36,41 @@ class WhenAsked:
         return self.made.suggest(space, history, n, seed, within)
 
 
-def _gp() -> Oracle:
-    """Return the Gaussian process; only here do its libraries get imported."""
-    from fewshot_automl.oracle.gp import GpOracle
+def _gp(advisers: tuple[Adviser, ...] = ()) -> Oracle:
+    """Return the Gaussian process; its libraries are imported when it is asked."""
 
-    return GpOracle()
+    def make() -> Oracle:
+        from fewshot_automl.oracle.gp import GpOracle
+
+        return GpOracle(advisers=advisers)
+
+    return WhenAsked(make)
 
 
-ORACLES: Final[Mapping[str, Callable[[], Oracle]]] = {
-    "gp": lambda: WhenAsked(_gp),
-    "sobol": SobolOracle,
-    "random": RandomOracle,
+def _sobol(advisers: tuple[Adviser, ...] = ()) -> Oracle:
+    """Return the Sobol sequence, which takes no advice."""
+    return SobolOracle()
+
+
+def _random(advisers: tuple[Adviser, ...] = ()) -> Oracle:
+    """Return random draws, which take no advice."""
+    return RandomOracle()
+
+
+ORACLES: Final[Mapping[str, Callable[..., Oracle]]] = {
+    "gp": _gp,
+    "sobol": _sobol,
+    "random": _random,
 }
+"""Makes each oracle, given advisers or nothing."""
 
 
-def oracle_named(name: str) -> Oracle:
+def oracle_named(name: str, advisers: tuple[Adviser, ...] = ()) -> Oracle:
     """Return the oracle of that name with its default settings.
+
+    Args:
+        name: Its row in the table.
+        advisers: Whom it listens to, if it learns.
 
     Raises:
         UnknownNameError: If the table has no such name.
@@ -60,4 +80,4 @@ def oracle_named(name: str) -> Oracle:
     """
     if name not in ORACLES:
         raise unknown_name("oracle", name, ORACLES, "fewshot fit --help")
-    return ORACLES[name]()
+    return ORACLES[name](advisers)

@@ -5,10 +5,20 @@ import pytest
 
 from fewshot_automl.errors import UnknownNameError
 from fewshot_automl.oracle import ORACLES, Oracle, oracle_named
+from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.space import Float, Space
 
 
 def test_every_entry_makes_an_oracle():
     assert all(isinstance(make(), Oracle) for make in ORACLES.values())
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_every_oracle_can_be_given_advisers(name):
+    oracle = oracle_named(name, (Prior(),))
+    space = Space((Float(name="x", low=0.0, high=1.0),))
+    (config,) = oracle.suggest(space, [], 1, 0)
+    assert space.contains(config)
 
 
 def test_an_unknown_oracle_is_answered_with_the_nearest():
