@@ -52,7 +52,7 @@ class Improvement:
         """
         self._anchors = seen.take(_contenders(seen, seed)).beside(pending)
         count = len(self._anchors.rows)
-        draws = _normal_draws(samples, count + picks, seed)
+        draws = normal_draws(samples, count + picks, seed)
         covariance = self._anchors.covariance(self._anchors)
         self._root = cholesky(covariance + JITTER * np.eye(count))
         self._anchor_draws, self._pick_draws = draws[:, :count], draws[:, count:]
@@ -162,7 +162,7 @@ def _contenders(seen: Points, seed: int) -> Int64[np.ndarray, " contenders"]:
     return np.unique(values.argmax(axis=1))
 
 
-def _normal_draws(
+def normal_draws(
     samples: int, dimensions: int, seed: int
 ) -> Float64[np.ndarray, "samples dimensions"]:
     """Return evenly spread standard normal draws."""
