@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.automl.listener import Listener, Silence
+from fewshot_automl.automl.past import NO_PRIOR, chosen_prior
 from fewshot_automl.automl.posed import pose
 from fewshot_automl.automl.record import read_record, write_record
 from fewshot_automl.automl.result import Result
@@ -50,6 +51,7 @@ def fit(
     max_latency_ms: float | None = None,
     max_memory_mb: float | None = None,
     min_worst_recall: float | None = None,
+    prior: Path | str | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     settings: Settings | None = None,
@@ -78,6 +80,8 @@ def fit(
         max_latency_ms: Most milliseconds for one example, on this machine.
         max_memory_mb: Most millions of bytes that its weights may take.
         min_worst_recall: Least recall of the class found least, cross-validated.
+        prior: File of past studies that advise the search, ``"none"`` for no advice;
+            those that come with the package if None.
         seed: Of folds, suggestions and trainings.
         out: Folder for study, model and report. A study already there is resumed
             if it is of the same data, metric and seed. If None, a new folder in the
@@ -110,10 +114,12 @@ def fit(
             "max_memory_mb": max_memory_mb,
             "min_worst_recall": min_worst_recall,
         },
+        prior=prior,
         seed=seed,
     )
     teller = listener or Silence()
     _check_names(asked)
+    chosen_prior(asked.prior, None if out is None else Path(out))
     dataset = read(
         data,
         target=asked.target,
@@ -210,6 +216,7 @@ def _settings(
     methods: tuple[str, ...] | list[str] | None,
     objectives: tuple[str, ...] | list[str] | None,
     limits: Mapping[str, float | None],
+    prior: Path | str | None,
     seed: int,
 ) -> Settings:
     """Return the settings with the arguments of `fit` put in."""
@@ -221,6 +228,7 @@ def _settings(
         "methods": None if methods is None else tuple(methods),
         "objectives": None if objectives is None else tuple(objectives),
         **limits,
+        "prior": None if prior is None else str(prior),
         "seed": seed or None,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -230,7 +238,10 @@ def _settings(
         changes["budget_seconds"] = parse_budget(budget)
     elif budget is not None:
         changes["budget_seconds"] = float(budget)
-    return replace(base, **changes)
+    made = replace(base, **changes)
+    if made.prior in (None, NO_PRIOR):
+        return made
+    return replace(made, prior=str(Path(made.prior).absolute()))
 
 
 def _check_names(settings: Settings) -> None:

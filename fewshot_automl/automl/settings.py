@@ -69,6 +69,9 @@ class Settings:
     """Optuna storage URL; None keeps a journal file in the output folder."""
     oracle: str = "gp"
     """Row of `ORACLES`."""
+    prior: str | None = None
+    """File of past studies that advise the oracle; `none` for no advice. None takes
+    the one that comes with the package."""
     executor: str = "in_process"
     """Row of `EXECUTORS`."""
     workers: int = 1

@@ -6,6 +6,7 @@ from fewshot_automl.cli.commands import Group
 from fewshot_automl.cli.demo import demo
 from fewshot_automl.cli.doctor import doctor
 from fewshot_automl.cli.models import predict, score
+from fewshot_automl.cli.prior import prior
 from fewshot_automl.cli.space import space
 from fewshot_automl.cli.studies import fit, resume
 from fewshot_automl.cli.zoo import zoo
@@ -49,5 +50,5 @@ def app() -> None:
     """
 
 
-for _command in (fit, predict, score, resume, zoo, space, doctor, demo):
+for _command in (fit, predict, score, resume, prior, zoo, space, doctor, demo):
     app.add_command(_command)

@@ -74,6 +74,7 @@ NOTHING = {
     "methods": None,
     "objectives": None,
     "limits": {"max_parameters": None},
+    "prior": None,
     "seed": 0,
 }
 

@@ -1,0 +1,176 @@
+"""The command ``prior``: distil past studies, and show what they say."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from fewshot_automl.cli.commands import Command, Group
+from fewshot_automl.cli.options import json_option
+from fewshot_automl.cli.session import people, print_json, say
+
+if TYPE_CHECKING:
+    from fewshot_automl.oracle.past import Past
+    from fewshot_automl.oracle.prior import Prior
+    from fewshot_automl.space import Config
+
+SHOWN: Final = 3
+"""Configs that are shown as what comes first."""
+
+
+@click.group("prior", cls=Group)
+def prior() -> None:
+    """Let finished studies advise the next ones.
+
+    A prior is a small file of numbers and names: no data, no model. A fit without
+    --prior uses the one that comes with fewshot.
+
+    Examples:
+      fewshot prior build runs/reviews runs/tickets --out ours.json
+      fewshot prior show ours.json
+      fewshot fit new.csv --target label --prior ours.json
+    """
+
+
+@prior.command("build", cls=Command)
+@click.argument(
+    "studies",
+    nargs=-1,
+    required=True,
+    metavar="STUDY...",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to write the prior, as JSON.",
+)
+@json_option
+def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
+    """Distil finished studies into a prior for the next ones.
+
+    STUDY is the --out folder of a fit. Studies with too few done trials are left out.
+
+    Example:
+      fewshot prior build runs/* --out ours.json
+    """
+    from fewshot_automl.automl.past import past_study
+    from fewshot_automl.errors import UserError
+    from fewshot_automl.oracle.past import Past
+    from fewshot_automl.oracle.prior import Prior
+
+    if not out.absolute().parent.is_dir():
+        raise UserError(
+            f"--out must be in a folder that exists, got '{out}'. Make the folder."
+        )
+    kept: dict[str, Past] = {}
+    skipped: dict[str, str] = {}
+    for folder in studies:
+        study = past_study(folder)
+        try:
+            kept[study.name] = Past.of(
+                study.name, study.space, study.history, kind=study.kind
+            )
+        except UserError as error:
+            skipped[str(folder)] = str(error)
+            say(f"Skipped {folder}: {error}")
+    if not kept:
+        raise UserError(
+            "A prior must have a study at least, got none that could be used. "
+            "Give folders of finished fits."
+        )
+    made = Prior(studies=tuple(kept.values()))
+    made.write(out)
+    _show(made, is_json)
+    say(f"\nWrote {out}. Use it with: fewshot fit DATA --prior {out}")
+    if is_json:
+        print_json({**_facts(made), "out": str(out), "skipped": skipped})
+
+
+@prior.command("show", cls=Command)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
+def show(file: Path | None, is_json: bool) -> None:
+    """Print the studies of a prior, and what it recommends first.
+
+    Without FILE it is the prior that comes with fewshot.
+
+    Examples:
+      fewshot prior show
+      fewshot prior show ours.json
+    """
+    from fewshot_automl.oracle.prior import Prior
+
+    found = Prior.default() if file is None else Prior.read(file)
+    _show(found, is_json)
+    if is_json:
+        print_json(_facts(found))
+
+
+def _show(found: "Prior", is_json: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from fewshot_automl.cli.words import details, title
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("study", no_wrap=True, style="bold")
+    table.add_column("about")
+    table.add_column("trials", justify="right")
+    table.add_column("kept", justify="right")
+    table.add_column("best there", overflow="fold")
+    for study in found.studies:
+        best = _best(study)
+        table.add_row(
+            Text(study.name),
+            study.kind,
+            str(study.trials),
+            str(len(study.configs)),
+            Text(f"{title(best)}, {details(best)}".rstrip(", ")),
+        )
+    console = people(is_json)
+    console.print(table)
+    for kind, configs in _first(found).items():
+        console.print(Text(f"\nFirst for {kind or 'anything'}:", style="dim"))
+        for config in configs:
+            console.print(
+                Text(f"  {title(config)}, {details(config)}".rstrip(", ")),
+                soft_wrap=True,
+            )
+
+
+def _facts(found: "Prior") -> dict[str, Any]:
+    return {
+        "key": found.key,
+        "studies": [
+            {
+                "name": study.name,
+                "kind": study.kind,
+                "trials": study.trials,
+                "points": len(study.configs),
+                "best": _best(study).to_json(),
+            }
+            for study in found.studies
+        ],
+        "first": {
+            kind: [config.to_json() for config in configs]
+            for kind, configs in _first(found).items()
+        },
+    }
+
+
+def _best(study: "Past") -> "Config":
+    pairs = zip(study.scores, study.configs, strict=True)
+    return max(pairs, key=lambda pair: pair[0])[1]
+
+
+def _first(found: "Prior") -> "dict[str, list[Config]]":
+    """Return what to try first for each kind, among what its studies kept."""
+    made = {}
+    for kind in dict.fromkeys(study.kind for study in found.studies):
+        own = found.about(kind)
+        configs = dict.fromkeys(c for study in own.studies for c in study.configs)
+        made[kind] = own.first(own.studies[0].space, list(configs), SHOWN)
+    return made
