@@ -8,6 +8,7 @@ from jaxtyping import Float64
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.encoding import Encoding, Layout
+from fewshot_automl.oracle.folds import fold_adjusted, latest
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.outcome import Status
 from fewshot_automl.space import Config, Space
@@ -22,7 +23,7 @@ class Evidence:
     history: History
     """The whole history, in order."""
     known: tuple[int, ...]
-    """Indices of the trials whose Config can be encoded."""
+    """Indices of the trials whose Config can be encoded, each Config's latest."""
     advisers: tuple[Adviser, ...] = ()
     """Add columns to the rows."""
 
@@ -32,7 +33,7 @@ class Evidence:
     ) -> "Evidence":
         """Return what `space` can encode of `history`."""
         encoding = Encoding(space)
-        known = (i for i, (config, _) in enumerate(history) if encoding.knows(config))
+        known = (i for i in latest(history) if encoding.knows(history[i][0]))
         return cls(encoding, history, tuple(known), advisers)
 
     @property
@@ -67,10 +68,12 @@ class Evidence:
         return self.encode([self.history[i][0] for i in self.indices(status)])
 
     def scores(self) -> Float64[np.ndarray, "trials 2"]:
-        """Return mean and standard error (NaN if unknown) of each done trial."""
-        done = (self.history[i][1] for i in self.indices("done"))
-        table = [(outcome.mean, outcome.standard_error) for outcome in done]
-        return np.array(table, dtype=np.float64).reshape(-1, 2)
+        """Return mean and standard error (NaN if unknown) of each done trial.
+
+        As far as the scores of folds tell them, see `fold_adjusted`.
+        """
+        means, variances = fold_adjusted(self.history, self.indices("done"))
+        return np.stack([means, np.sqrt(variances)], axis=1)
 
     def teaches(self, least: int) -> bool:
         """Return whether at least so many trials are done and their scores differ."""

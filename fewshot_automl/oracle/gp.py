@@ -13,6 +13,7 @@ from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.feasibility import success_probability
+from fewshot_automl.oracle.folds import is_hopeless, resumable
 from fewshot_automl.oracle.improvement import Improvement
 from fewshot_automl.oracle.linear import single_threaded
 from fewshot_automl.oracle.oracle import History, tried
@@ -49,9 +50,10 @@ class GpOracle:
     standard errors as known noise; running trials are pending points. Improvement is
     over the posterior of what was seen, so a lucky score is no bar. It is multiplied
     with the estimated probability that the trial finishes and, if asked for, divided
-    by a power of its predicted cost. The best of a finite set of candidates is taken:
-    points of a Sobol sequence and one-dimension mutations of good Configs, then again
-    mutations of the best candidates.
+    by a power of its predicted cost. Configs that have looked at some folds only are
+    candidates too, for the folds that are left, unless that is hopeless. The best of a
+    finite set of candidates is taken: points of a Sobol sequence and one-dimension
+    mutations of good Configs, then again mutations of the best candidates.
 
     While fewer than `initial_trials` done trials can be encoded, or all of them score
     the same, there is nothing to learn from and `SobolOracle` answers.
@@ -148,6 +150,7 @@ class _Search:
         self.seed = seed
         self.generator = np.random.default_rng([seed, len(evidence.history)])
         self.seen = tried(evidence.history)
+        self.begun = set(resumable(evidence.history))
         self.score = fit_scores(evidence, steps=oracle.fit_steps, seed=seed)
         self.evidence = self.score.evidence
         self.exponent = oracle.exponent(evidence.history)
@@ -180,18 +183,36 @@ class _Search:
     def _first_candidates(self) -> list[Config]:
         """Return the whole space if it is small; else points all over and nearby."""
         limit = self.oracle.candidates
+        begun = self._hopeful()
         everything = all_of_few(self.part, limit)
         if everything is not None:
-            return fresh(everything, self.seen, len(everything))
+            return begun + fresh(everything, self.seen, len(everything))
         seeds = [self.seed, len(self.evidence.history)]
         spread = evenly(self.part, seeds, limit)
-        pool = fresh(spread, self.seen, limit // 2)
+        pool = begun + fresh(spread, self.seen, limit // 2)
         means = self.score.means(self.evidence.rows("done"))
         done = self.evidence.indices("done")
         ranked = [done[i] for i in np.argsort(-means, kind="stable")]
         configs = [self.evidence.history[i][0] for i in ranked]
         inside = [config for config in configs if is_inside(self.part, config)]
         return pool + self._near(inside[:LEADERS], {*self.seen, *pool})
+
+    def _hopeful(self) -> list[Config]:
+        """Return the Configs with folds left that may yet turn out to be the best."""
+        process, history = self.score.process, self.evidence.history
+        done = [history[i][0] for i in self.evidence.indices("done")]
+        begun = [c for c in done if c in self.begun and is_inside(self.part, c)]
+        whole = [c for c in done if c not in self.begun]
+        if not begun or not whole:
+            return begun
+        ends = process.look_up(self.evidence.encode(whole))
+        best = ends.take(np.array([np.argmax(ends.means)]))
+        points = process.look_up(self.evidence.encode(begun))
+        gains = points.means - best.means
+        shared = points.covariance(best)[:, 0]
+        variances = points.variances() + best.variances() - 2 * shared
+        hopeless = is_hopeless(gains, np.sqrt(np.maximum(variances, 0.0)))
+        return [c for c, is_lost in zip(begun, hopeless, strict=True) if not is_lost]
 
     def _near(self, configs: Sequence[Config], known: set[Config]) -> list[Config]:
         """Return new neighbours of some Configs, a quarter of the candidates."""
@@ -206,13 +227,13 @@ class _Search:
         """Return the improvement over what was seen in the space and is under way.
 
         A bar that nothing in the space can reach would leave only guesses far from
-        all trials.
+        all trials. Configs with folds left are no bar either: only a trial of all
+        folds can win, so the folds that are left are worth what they may add to it.
         """
         done, running = self.evidence.rows("done"), self.evidence.rows("running")
         process, history = self.score.process, self.evidence.history
-        inside = [
-            is_inside(self.part, history[i][0]) for i in self.evidence.indices("done")
-        ]
+        configs = [history[i][0] for i in self.evidence.indices("done")]
+        inside = [is_inside(self.part, c) and c not in self.begun for c in configs]
         return Improvement(
             process.look_up(_distinct(done[inside])),
             process.look_up(_distinct(running, apart_from=done)),
@@ -239,9 +260,18 @@ class _Search:
             self.evidence.rows("failed"),
         )
         bonus: Float64[np.ndarray, " rows"] = np.log(chance)
+        if self.begun:
+            bonus -= np.log([self._share_left(config) for config in configs])
         if self.exponent > 0:
             bonus -= self.exponent * self._log_costs(configs)
         return bonus
+
+    def _share_left(self, config: Config) -> float:
+        """Return the share of a Config's folds that are still to be paid for."""
+        if config not in self.begun:
+            return 1.0
+        outcome = dict(self.evidence.history)[config]
+        return outcome.folds_left / (outcome.folds_left + len(outcome.scores))
 
     def _log_costs(self, configs: Sequence[Config]) -> Float64[np.ndarray, " configs"]:
         """Return the logarithm of the expected seconds of each Config."""
