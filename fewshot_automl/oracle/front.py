@@ -160,12 +160,12 @@ def smoothed(
     except SurrogateError as error:
         logger.warning("Measured %s instead of posterior means: %s", name, error)
         return raw
-    if quantity is None or quantity.process is None or quantity.evidence is None:
+    if quantity is None or quantity.surrogate is None:
         return raw
-    knows = quantity.evidence.encoding.knows
-    places = [i for i in raw if knows(history[i][0])]
-    rows = quantity.evidence.encode([history[i][0] for i in places])
-    means = quantity.scale.natural(quantity.process.means(rows))
+    evidence = quantity.surrogate.evidence
+    places = [i for i in raw if evidence.encoding.knows(history[i][0])]
+    rows = evidence.encode([history[i][0] for i in places])
+    means = quantity.scale.natural(quantity.surrogate.process.means(rows))
     return {**raw, **dict(zip(places, means.tolist(), strict=True))}
 
 
@@ -187,4 +187,4 @@ def _within(
 def _whole(history: History) -> list[int]:
     """Return where the last done trial of each Config stands, if it has all folds."""
     last = {c: i for i, (c, outcome) in enumerate(history) if outcome.is_done}
-    return [i for i in sorted(last.values()) if history[i][1].folds_left == 0]
+    return [i for i in sorted(last.values()) if history[i][1].is_whole]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from fewshot_automl.oracle.hypervolume import free_boxes, nondominated
-from fewshot_automl.oracle.improvement import LOWEST_BAR, normal_draws
+from fewshot_automl.oracle.improvement import LOWEST_BAR, Improvement, normal_draws
 from fewshot_automl.oracle.process import Points
 from fewshot_automl.oracle.quantity import View
 from fewshot_automl.oracle.sampled import Anchors, Intervals, Known, Learnt
@@ -72,6 +72,22 @@ class Standard:
         """Return where all limits are kept."""
         least, most = np.array(self.ranges).T
         return np.asarray(((values >= least) & (values <= most)).all(-1))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreImprovement:
+    """Judges candidates by the score alone, where nothing else is wanted."""
+
+    improvement: Improvement
+    """Of the score."""
+
+    def greedy(
+        self, points: Prospects, bonus: Float64[np.ndarray, " rows"], n: int
+    ) -> list[int]:
+        """Return what `Improvement.greedy` does for the only quantity there is."""
+        (view,) = points.views
+        assert isinstance(view, Points)
+        return self.improvement.greedy(view, bonus, n)
 
 
 class FrontImprovement:

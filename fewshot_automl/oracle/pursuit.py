@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.front_improvement import (
     FrontImprovement,
     Prospects,
@@ -40,15 +39,12 @@ class Pursuit:
     """What is wanted of them."""
 
     @classmethod
-    def of(
-        cls, aims: Aims, evidence: Evidence, score: Surrogate, *, steps: int, seed: int
-    ) -> "Pursuit":
+    def of(cls, aims: Aims, score: Surrogate, *, steps: int, seed: int) -> "Pursuit":
         """Return what a history says of some aims.
 
         Args:
             aims: What the search is after.
-            evidence: At least one done trial.
-            score: What was learnt of the score from `evidence`.
+            score: What was learnt of the score, and from which trials.
             steps: Most optimiser steps of a fit.
             seed: For a second start after a failed fit.
 
@@ -56,19 +52,19 @@ class Pursuit:
             SurrogateError: If no process can be fitted to a quantity.
             UserError: If a quantity that a Config fixes is not finite.
         """
-        done = [evidence.history[i][0] for i in evidence.indices("done")]
         quantities = {
             name: quantity
             for name in aims.names
-            if (quantity := _quantity(name, aims, evidence, score, steps, seed))
+            if (quantity := _quantity(name, aims, score, steps, seed))
         }
         goals = [goal.name for goal in aims.goals if goal.name in quantities]
         if not goals:
             # Nothing to improve was measured, so only limits count.
-            quantities = {SCORE: Quantity.scored(evidence, score), **quantities}
+            quantities = {SCORE: Quantity.scored(score), **quantities}
             goals = [SCORE]
         ordered = tuple(quantities.values())
         ranges = tuple(_range(quantity, aims) for quantity in ordered)
+        done = _done(score)
         means = Prospects(tuple(one.look_up(done) for one in ordered)).means()
         reference = _reference(aims, ordered[: len(goals)], ranges, means)
         return cls(ordered, Standard(ranges, reference))
@@ -125,22 +121,25 @@ class Pursuit:
 
 
 def _quantity(
-    name: str, aims: Aims, evidence: Evidence, score: Surrogate, steps: int, seed: int
+    name: str, aims: Aims, score: Surrogate, steps: int, seed: int
 ) -> Quantity | None:
     """Return what is believed of one quantity, None where nothing is known of it."""
     known = aims.exact.get(name)
     if known is not None:
-        done = [evidence.history[i][0] for i in evidence.indices("done")]
-        return Quantity.exact(name, known, done, aims)
+        return Quantity.exact(name, known, _done(score), aims)
     if name == SCORE:
-        return Quantity.scored(evidence, score)
-    space = evidence.encoding.space
-    quantity = Quantity.learnt(
-        name, space, evidence.history, aims, steps=steps, seed=seed
-    )
+        return Quantity.scored(score)
+    space, history = score.evidence.encoding.space, score.evidence.history
+    quantity = Quantity.learnt(name, space, history, aims, steps=steps, seed=seed)
     if quantity is None:
         logger.warning("No done trial measured %s, so it is left out.", name)
     return quantity
+
+
+def _done(score: Surrogate) -> list[Config]:
+    """Return the Configs of the done trials."""
+    evidence = score.evidence
+    return [evidence.history[i][0] for i in evidence.indices("done")]
 
 
 def _range(quantity: Quantity, aims: Aims) -> tuple[float, float]:

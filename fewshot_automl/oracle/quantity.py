@@ -10,7 +10,7 @@ from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.goals import SCORE, Aims, measured
 from fewshot_automl.oracle.oracle import History
-from fewshot_automl.oracle.process import Points, Process
+from fewshot_automl.oracle.process import Points
 from fewshot_automl.oracle.surrogate import Surrogate, fit, standardised
 from fewshot_automl.space import Config, Space
 
@@ -108,9 +108,7 @@ class Quantity:
     """What its standard scale means."""
     known: Callable[[Config], float] | None = None
     """Works it out; None where it is learnt."""
-    evidence: Evidence | None = None
-    """Encodes Configs for the process."""
-    process: Process | None = None
+    surrogate: Surrogate | None = None
     """What was learnt; None where there was nothing to learn from."""
 
     def look_up(self, configs: Sequence[Config]) -> View:
@@ -121,9 +119,10 @@ class Quantity:
         """
         if self.known is not None:
             return self.scale.standard(exact_values(self.name, self.known, configs))
-        if self.process is None or self.evidence is None:
+        if self.surrogate is None:
             return np.zeros(len(configs))
-        return self.process.look_up(self.evidence.encode(configs))
+        rows = self.surrogate.evidence.encode(configs)
+        return self.surrogate.process.look_up(rows)
 
     @classmethod
     def exact(
@@ -139,13 +138,11 @@ class Quantity:
         return cls(name=name, scale=_fitted(scale, values), known=known)
 
     @classmethod
-    def scored(cls, evidence: Evidence, surrogate: Surrogate) -> "Quantity":
+    def scored(cls, surrogate: Surrogate) -> "Quantity":
         """Return the score, of which a surrogate is there already."""
         scores = surrogate.scores
         scale = Scale(sign=1.0, floor=None, centre=scores.centre, unit=scores.unit)
-        return cls(
-            name=SCORE, scale=scale, evidence=evidence, process=surrogate.process
-        )
+        return cls(name=SCORE, scale=scale, surrogate=surrogate)
 
     @classmethod
     def learnt(
@@ -181,8 +178,7 @@ class Quantity:
         return cls(
             name=name,
             scale=scale.with_unit(scores.centre, scores.unit),
-            evidence=evidence,
-            process=surrogate.process,
+            surrogate=surrogate,
         )
 
 

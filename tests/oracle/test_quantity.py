@@ -68,8 +68,8 @@ def test_the_last_trial_of_a_config_speaks_for_it():
     history = [(at(x), done(worst_recall=x)) for x in (0.1, 0.5, 0.9)]
     history += [(at(0.5), done(worst_recall=0.6))]
     quantity = learnt("worst_recall", history)
-    assert quantity.evidence is not None
-    assert len(quantity.evidence.history) == 3
+    assert quantity.surrogate is not None
+    assert len(quantity.surrogate.evidence.history) == 3
 
 
 def test_what_is_the_same_everywhere_is_taken_as_known():
