@@ -54,6 +54,14 @@ def chosen_prior(asked: str | None, folder: Path | None) -> Prior:
     return Prior.read(path if path.exists() or not copy.exists() else copy)
 
 
+def settled_prior(asked: str | None, folder: Path) -> Prior:
+    """Return the `chosen_prior`, and leave a copy of a user's own in the folder."""
+    prior = chosen_prior(asked, folder)
+    if asked not in (None, NO_PRIOR):
+        prior.write(folder / PRIOR_FILE)
+    return prior
+
+
 def told(asked: str | None, prior: Prior) -> str:
     """Return in words which prior a study has.
 
