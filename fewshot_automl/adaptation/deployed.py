@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -60,8 +60,7 @@ def weight_bytes_of(fitted: Fitted) -> int:
 def latency_seconds(fitted: Fitted, example: Input, device: str) -> float:
     """Return the median wall time of predicting one example alone.
 
-    All that a prediction does counts: preprocessing, backbone and head. It takes some
-    hundredths of a second, or `LEAST_RUNS` predictions and one if those are slow.
+    All that a prediction does counts: preprocessing, backbone and head.
 
     Args:
         fitted: As a study fitted it.
@@ -70,13 +69,22 @@ def latency_seconds(fitted: Fitted, example: Input, device: str) -> float:
     """
     alone = deployed(fitted, device)
     encodings = Encodings(inputs=(example,), encoder=own_encoder(alone))
-    alone.predict_proba(encodings)
+    return median_seconds(lambda: alone.predict_proba(encodings))
+
+
+def median_seconds(work: Callable[[], object]) -> float:
+    """Return the median wall time of a short piece of work, once it is warm.
+
+    Measuring takes some hundredths of a second, or `LEAST_RUNS` runs and one where
+    they are slow.
+    """
+    work()
     times: list[float] = []
     for run in itertools.count():
         if run >= MOST_RUNS or (run >= LEAST_RUNS and sum(times) > ENOUGH_SECONDS):
             break
         start = time.perf_counter()
-        alone.predict_proba(encodings)
+        work()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
 

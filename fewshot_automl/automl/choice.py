@@ -1,6 +1,6 @@
 """Which trials become the model: the best, and those labels cannot tell from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ def partners_of(
     labels: Int[np.ndarray, " examples"],
     folder: Path,
     most: int,
+    holds: Callable[[Sequence[int]], bool] = lambda places: True,
 ) -> list[int]:
     """Return trials to average with the winner, the most trusted first.
 
@@ -42,6 +43,8 @@ def partners_of(
         labels: Class indices of the labelled examples.
         folder: Where the predictions lie.
         most: Partners at most.
+        holds: Whether the average of some trials is allowed; a partner with whom it
+            is not is passed over.
     """
     losses = {
         i: calibrated_loss(labels, predictions(folder, history[i][1]))
@@ -51,7 +54,8 @@ def partners_of(
     kinds = {_kind(history[winner][0])}
     chosen: list[int] = []
     for i in sorted(losses, key=losses.__getitem__):
-        if len(chosen) < most and _kind(history[i][0]) not in kinds:
+        is_new = len(chosen) < most and _kind(history[i][0]) not in kinds
+        if is_new and holds([winner, *chosen, i]):
             kinds.add(_kind(history[i][0]))
             chosen.append(i)
     return chosen

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fewshot_automl.automl.limits import Limits, excess_of_card, fits, told_of_card
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.sources import kind_of
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, OutOfTime, UserError
 from fewshot_automl.task import Modality
@@ -19,6 +21,8 @@ class Pantry:
     """Those a study may search."""
     missing: tuple[Card, ...] = ()
     """Those it skips, because their weights are not here."""
+    over: tuple[Card, ...] = ()
+    """Those it leaves out, because by their card they break a limit."""
 
 
 def stock(
@@ -26,8 +30,14 @@ def stock(
     names: Sequence[str] | None,
     listener: Listener,
     deadline: float | None,
+    limits: Limits = (),
+    is_needed: bool = True,
 ) -> Pantry:
     """Return the backbones to search, fetching named ones and the default.
+
+    What breaks a limit by its card is left out before anything is fetched. If that is
+    the default, and nothing else is at hand, the best of the others is fetched that a
+    package carries.
 
     Args:
         modality: What an example is.
@@ -35,22 +45,29 @@ def stock(
             modality's default in any case.
         listener: Told of every fetch and of what is skipped.
         deadline: `time.monotonic()` at which fetching gives up.
+        limits: What the model must keep.
+        is_needed: Whether a study without any backbone is pointless.
 
     Raises:
         UnknownNameError: If a name is not in the zoo.
-        UserError: If a named backbone is of another modality.
+        UserError: If a named backbone is of another modality, or limits allow none.
         CardError: If named weights, or any weights at all, cannot be had.
     """
     zoo = Zoo.known()
+    every = zoo.cards(modality) if names is None else named_cards(zoo, names, modality)
+    cards = tuple(card for card in every if fits(card, limits))
+    over = tuple(card for card in every if card not in cards)
+    if is_needed and over and not cards:
+        raise _none_fits(over, limits)
     if names is not None:
-        cards = named_cards(zoo, names, modality)
+        _say_over(over, limits, listener)
         for card in cards:
             _fetch(zoo, card, listener, deadline)
-        return Pantry(at_hand=cards)
-    cards = zoo.cards(modality)
+        return Pantry(at_hand=cards, over=over)
     at_hand = [card for card in cards if zoo.is_at_hand(card)]
-    for card in cards:
-        if card.is_default and card not in at_hand:
+    _say_over([card for card in over if zoo.is_at_hand(card)], limits, listener)
+    for card in _wanted(cards, at_hand):
+        if card not in at_hand:
             try:
                 _fetch(zoo, card, listener, deadline)
             except (CardError, OutOfTime) as error:
@@ -61,7 +78,11 @@ def stock(
                 at_hand.append(card)
     missing = tuple(card for card in cards if card not in at_hand)
     _say_missing(missing, listener)
-    return Pantry(at_hand=tuple(at_hand), missing=missing)
+    if is_needed and over and not at_hand:
+        raise _none_fits(
+            [card for card in over if zoo.is_at_hand(card)] or over, limits
+        )
+    return Pantry(at_hand=tuple(at_hand), missing=missing, over=over)
 
 
 def named_cards(zoo: Zoo, names: Sequence[str], modality: Modality) -> tuple[Card, ...]:
@@ -79,6 +100,34 @@ def named_cards(zoo: Zoo, names: Sequence[str], modality: Modality) -> tuple[Car
                 f"{card.modality}. List them with: fewshot zoo"
             )
     return cards
+
+
+def _wanted(cards: Sequence[Card], at_hand: Sequence[Card]) -> list[Card]:
+    """Return the default, or the next best where limits leave nothing at hand."""
+    default = [card for card in cards if card.is_default]
+    carried = [c for c in cards if any(kind_of(s) == "package" for s in c.sources)]
+    if default or at_hand or not carried:
+        return default
+    return [min(carried, key=lambda card: card.prior_rank)]
+
+
+def _none_fits(cards: Sequence[Card], limits: Limits) -> UserError:
+    """Return the error for limits that no backbone keeps; it names the smallest."""
+    smallest = min(cards, key=lambda card: excess_of_card(card, limits))
+    return UserError(
+        f"Limits must leave at least one backbone, got none; nearest is "
+        f"{smallest.id!r} with {told_of_card(smallest, limits)}. Raise the limit, name "
+        "smaller backbones (fewshot zoo), or search --methods without a backbone."
+    )
+
+
+def _say_over(cards: Sequence[Card], limits: Limits, listener: Listener) -> None:
+    if cards:
+        named = "; ".join(
+            f"{card.id}, {told_of_card(card, limits)}" for card in cards[:4]
+        )
+        more = f"; and {len(cards) - 4} more" if len(cards) > 4 else ""
+        listener.say(f"Left out, over a limit: {named}{more}.")
 
 
 def _fetch(zoo: Zoo, card: Card, listener: Listener, deadline: float | None) -> None:

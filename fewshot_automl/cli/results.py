@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -11,8 +11,12 @@ from rich.text import Text
 
 from fewshot_automl.automl import Result
 from fewshot_automl.cli.words import details, duration, score, title
+from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.space import Config
 
+FRONT_ROWS: Final = 8
+"""Most rows of the front that are printed."""
 ENDINGS = {
     "trials": "all trials done",
     "seconds": "time spent",
@@ -26,6 +30,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print()
     console.print(scores_table(result))
     _say_test(console, result.test_scores)
+    _say_limits(console, result)
+    _show_front(console, result)
     _say_search(console, result)
     _say_next(console, result)
 
@@ -73,6 +79,60 @@ def test_line(scores: Mapping[str, float]) -> str:
         f"accuracy {scores['accuracy']:.3f}, macro-F1 {scores['macro_f1']:.3f}, "
         f"log loss {scores['log_loss']:.3f} ({int(scores['n'])} examples)"
     )
+
+
+def _say_limits(console: Console, result: Result) -> None:
+    """Print each limit beside what the model measures, what is broken in red."""
+    limits = result.summary.get("limits", [])
+    if not limits:
+        return
+    console.print()
+    if not result.is_feasible:
+        warning = "The model breaks a limit that was asked for."
+        if len(result.summary["over"]) == result.summary["trials"]["done"]:
+            warning = "No trial keeps all limits; this model comes closest."
+        console.print(Text(warning, style="bold red"))
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for limit in limits:
+        measure = MEASURES[limit["name"]]
+        bound, words = limit["most"], "at most"
+        if bound is None:
+            bound, words = limit["least"], "at least"
+        style = "" if limit["is_kept"] else "bold red"
+        mark = "kept" if limit["is_kept"] else "BROKEN"
+        grid.add_row(
+            Text(measure.title, style=style),
+            Text(measure.told(limit["value"]), style=style),
+            Text(f"{words} {measure.told(bound)}", style="dim"),
+            Text(mark, style=style or "green"),
+        )
+    console.print(grid)
+
+
+def _show_front(console: Console, result: Result) -> None:
+    """Print the trials of the front; trials that are beaten in all are not on it."""
+    if not result.front:
+        return
+    metric = objective(result.score.metric)
+    names = [name for name in result.front[0] if name in MEASURES]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("front")
+    for name in (metric.name, *(MEASURES[name].title for name in names)):
+        table.add_column(name, no_wrap=True, justify="right")
+    winner = result.summary["winner"]["number"]
+    for row in result.front[:FRONT_ROWS]:
+        config = Config.from_json(row["config"])
+        is_winner = row["number"] == winner
+        table.add_row(
+            Text(title(config) + (" (winner)" if is_winner else "")),
+            f"{metric.orient(row['score']):.3f}",
+            *(MEASURES[name].told(row[name]) for name in names),
+            style="bold" if is_winner else "",
+        )
+    console.print()
+    console.print(table)
+    if (more := len(result.front) - FRONT_ROWS) > 0:
+        console.print(Text(f"and {more} more; all are in the report.", style="dim"))
 
 
 def _say_search(console: Console, result: Result) -> None:

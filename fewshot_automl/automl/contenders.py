@@ -1,0 +1,202 @@
+"""Which trials may become the model where it must keep limits, and what it then is."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fewshot_automl.adaptation.deployed import (
+    latency_seconds,
+    median_seconds,
+    middling,
+)
+from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.automl.choice import blended
+from fewshot_automl.automl.limits import Limits, broken, excess, told
+from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.scoring import History, predictions
+from fewshot_automl.evaluation.measures import MEASURES, SCORE, added_up
+from fewshot_automl.evaluation.objectives import score
+from fewshot_automl.oracle.front import front, within
+from fewshot_automl.oracle.goals import Goal
+from fewshot_automl.predictor import Predictor
+from fewshot_automl.space import Space
+from fewshot_automl.trial.measured import size_of
+from fewshot_automl.trial.predicted import WORST_RECALL
+from fewshot_automl.trial.workbench import Workbench
+
+FIXED: Final = frozenset(name for name, row in MEASURES.items() if row.adds_up)
+"""Measures without luck: counted, or timed once for all Configs that are alike."""
+TIMES: Final = 3
+"""Times that a latency beyond its limit is measured: noise only ever adds to it."""
+
+
+def contenders(
+    space: Space,
+    history: History,
+    smoothed: Mapping[int, float],
+    limits: Limits,
+    seed: int,
+    listener: Listener,
+) -> tuple[dict[int, float], bool]:
+    """Return the smoothed scores of the trials that may become the model.
+
+    Those keep every limit, as measured and with luck set aside; if there are none,
+    as measured; if there are none, those that are beyond the limits by least.
+
+    Args:
+        space: Where the Configs live.
+        history: All trials.
+        smoothed: Of each trial that could be fitted again.
+        limits: What must hold.
+        seed: Makes fits repeatable.
+        listener: Told if no trial keeps the limits.
+
+    Returns:
+        The scores by place in the history, and whether the limits hold for them.
+    """
+    if not limits:
+        return dict(smoothed), True
+    sure = set(within(space, history, limits, seed, FIXED))
+    kept = [i for i in smoothed if not broken(limits, history[i][1].objectives)]
+    kept = [i for i in kept if i in sure] or kept
+    if kept:
+        return {i: smoothed[i] for i in kept}, True
+    beyond = {i: excess(limits, history[i][1].objectives) for i in smoothed}
+    least = min(beyond.values())
+    closest = [i for i in smoothed if beyond[i] <= least]
+    config, outcome = history[max(closest, key=lambda i: smoothed[i])]
+    named = ", ".join(
+        told(limit, outcome.objectives) for limit in broken(limits, outcome.objectives)
+    )
+    listener.say(
+        f"warning: No trial keeps all limits. The model is the one that comes closest, "
+        f"{config}: {named}. Raise the limit, or search on with a larger budget."
+    )
+    return {i: smoothed[i] for i in closest}, False
+
+
+def foreseen(
+    places: Sequence[int],
+    history: History,
+    labels: Int[np.ndarray, " examples"],
+    folder: Path,
+) -> dict[str, float]:
+    """Return the measures of one trial's model, or of the average of several.
+
+    Sizes and times add up; the weakest class is that of the averaged predictions.
+    """
+    outcomes = [history[i][1] for i in places]
+    values = added_up([outcome.objectives for outcome in outcomes])
+    probas = [predictions(folder, outcome) for outcome in outcomes]
+    proba = blended(labels, probas) if len(probas) > 1 else probas[0]
+    return {**values, "worst_recall": weakest(labels, proba)}
+
+
+def fitted_measures(
+    parts: Mapping[int, Fitted], history: History, workbench: Workbench
+) -> dict[str, float]:
+    """Return the measures of models that are fitted to all examples, as `foreseen`.
+
+    What can be counted is counted anew, for some heads keep examples. The latency is
+    the lesser of the trial's and a new one: other work on the machine only adds.
+    """
+    problem, device = workbench.problem, workbench.placement.device
+    found = []
+    for place, fitted in parts.items():
+        values = {**history[place][1].objectives, **size_of(fitted)}
+        if "latency_ms" in values:
+            seconds = latency_seconds(fitted, middling(problem.inputs), device)
+            values["latency_ms"] = min(values["latency_ms"], 1000 * seconds)
+        found.append(values)
+    whole = foreseen(list(parts), history, problem.labels, workbench.folder)
+    return {**whole, **added_up(found)}
+
+
+def delivered_measures(
+    model: Predictor,
+    foretold: Mapping[str, float],
+    limits: Limits,
+    workbench: Workbench,
+    proba: Float[np.ndarray, "repeats examples classes"],
+) -> dict[str, float]:
+    """Return the measures of a saved model that was read back; its latency is new.
+
+    Args:
+        model: As it was read back.
+        foretold: What cannot be seen on it: the operations of its backbones.
+        limits: A latency beyond its limit is measured again, lest it be noise.
+        workbench: Knows the examples.
+        proba: The model's out-of-fold predictions.
+    """
+    problem = workbench.problem
+    example = middling(problem.inputs)
+    latency = [limit for limit in limits if limit.name == "latency_ms"]
+    times: list[float] = []
+    while len(times) < TIMES:
+        seconds = median_seconds(lambda: model.predict_proba_of((example,)))
+        times.append(1000 * seconds)
+        if not broken(latency, {"latency_ms": min(times)}):
+            break
+    return {
+        **size_of(model.fitted),
+        "flops": foretold.get("flops", 0.0),
+        "latency_ms": min(times),
+        "worst_recall": weakest(problem.labels, proba),
+    }
+
+
+def weakest(
+    labels: Int[np.ndarray, " examples"],
+    proba: Float[np.ndarray, "repeats examples classes"],
+) -> float:
+    """Return the recall of the class that is found least, averaged over repeats."""
+    return float(np.mean([score(WORST_RECALL, labels, row) for row in proba]))
+
+
+def front_of(
+    space: Space,
+    history: History,
+    smoothed: Mapping[int, float],
+    goals: Sequence[Goal],
+    limits: Limits,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return the trials of the front, the best score first; none if nobody asked.
+
+    Measures that are only limited count as objectives here: how much score a tighter
+    limit would cost is what one wants to see.
+
+    Args:
+        space: Where the Configs live.
+        history: All trials.
+        smoothed: Of each trial that could be fitted again.
+        goals: The score first.
+        limits: What must hold.
+        seed: Makes fits repeatable.
+    """
+    every = [*goals, *_limited(limits, {goal.name for goal in goals})]
+    if len(every) == 1:
+        return []
+    places = front(space, history, every, limits, seed, FIXED)
+    return [
+        {
+            "number": i,
+            "config": history[i][0].to_json(),
+            SCORE: smoothed[i],
+            **{g.name: history[i][1].objectives[g.name] for g in every[1:]},
+        }
+        for i in places
+        if i in smoothed
+    ]
+
+
+def _limited(limits: Limits, known: Iterable[str]) -> list[Goal]:
+    """Return a goal for every measure that is only limited."""
+    return [
+        Goal(limit.name, maximise=MEASURES[limit.name].is_maximised)
+        for limit in limits
+        if limit.name not in known
+    ]

@@ -1,0 +1,276 @@
+"""A study returns no model that breaks a limit where some trial keeps them all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewshot_automl.automl import Settings, contenders, finish, fit
+from fewshot_automl.automl.choice import partners_of
+from fewshot_automl.automl.limits import allowed_space, broken, excess, told
+from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.evaluation.objectives import score
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.oracle.goals import Limit
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.predictor import Predictor
+from fewshot_automl.space import Choice, Config, Space
+from fewshot_automl.trial import measured
+
+TINY = Path(__file__).parents[1] / "zoo" / "text"
+SMALL, LARGE = "tiny-bert", "tiny-modernbert"
+SLOW_SECONDS = {SMALL: 0.002, LARGE: 0.03}
+
+
+@pytest.fixture
+def home(tmp_path, tiny_cards, random_weights, monkeypatch):
+    """Return a zoo of a small and a large tiny backbone, the large one on top."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in (SMALL, LARGE):
+        card = (TINY / f"{name}.toml").read_text("utf-8")
+        if name == LARGE:
+            card = card.replace("flops = 1000000", "flops = 9000000")
+        (home / f"{name}.toml").write_text(card, "utf-8")
+        (home / name).symlink_to(random_weights(tiny_cards[name]).folder)
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home))
+    return home
+
+
+@pytest.fixture
+def large_is_best(monkeypatch):
+    """Score trials by their backbone alone: the large one is the best."""
+
+    def by_size(space, history, seed):
+        return {
+            i: float(config.get("backbone", "") == LARGE) + 0.1 * ("backbone" in config)
+            for i, (config, outcome) in enumerate(history)
+            if outcome.is_done
+        }
+
+    monkeypatch.setattr(finish, "smoothed_scores", by_size)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Let the large backbone be slow, however this machine is."""
+
+    def seconds(fitted, example, device):
+        backbone = getattr(fitted, "backbone", None)
+        return SLOW_SECONDS[backbone.card.id] if backbone else 1e-4
+
+    monkeypatch.setattr(measured, "latency_seconds", seconds)
+    monkeypatch.setattr(contenders, "latency_seconds", seconds)
+    monkeypatch.setattr(contenders, "median_seconds", lambda work: 0.002)
+
+
+def study(texts, tmp_path, listener=None, trials=7, **limits):
+    settings = Settings(
+        backbones=(SMALL, LARGE),
+        methods=limits.pop("methods", ("majority", "probe")),
+        budget_seconds=None,
+        trials=trials,
+        members=limits.pop("members", 1),
+        **limits,
+    )
+    return fit(
+        texts[0],
+        labels=texts[1],
+        out=tmp_path / "run",
+        settings=settings,
+        listener=listener,
+    )
+
+
+def test_without_limits_the_best_wins(texts, tmp_path, home, large_is_best):
+    result = study(texts, tmp_path)
+    assert result.config.text("backbone") == LARGE
+    assert result.is_feasible
+    assert result.front == []
+    assert set(result.measures) == set(MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("max_parameters", 36_000.0), ("max_flops", 2e6), ("max_memory_mb", 0.145)],
+)
+def test_a_backbone_over_a_limit_by_its_card_is_never_tried(
+    limit, value, texts, tmp_path, home, large_is_best, notes
+):
+    result = study(texts, tmp_path, notes, trials=4, **{limit: value})
+    tried = {config.get("backbone", "") for config, _ in result.history}
+    assert tried == {"", SMALL}
+    told = [said for said in notes.sentences if said.startswith("Left out, over a")]
+    assert len(told) == 1
+    assert LARGE in told[0]
+    assert SMALL not in told[0]
+    assert result.config.text("backbone") == SMALL
+    name = limit.removeprefix("max_")
+    assert result.measures[name] <= value
+    assert result.is_feasible
+    assert result.summary["limits"][0]["is_kept"]
+
+
+def test_what_only_a_trial_can_measure_keeps_its_limit_too(
+    texts, tmp_path, home, large_is_best, timed, notes
+):
+    result = study(texts, tmp_path, notes, max_latency_ms=5.0)
+    assert result.config.text("backbone") == SMALL
+    assert result.is_feasible
+    assert result.measures["latency_ms"] == 2.0
+    on_large = [c for c, _ in result.history if c.get("backbone", "") == LARGE]
+    assert len(on_large) == 1  # it was seen to be slow, and left alone
+    assert any("latency 2 ms (at most 5 ms)" in said for said in notes.sentences)
+    large = [row for row, (c, _) in enumerate(result.history) if c in on_large]
+    assert result.summary["over"] == large
+
+
+def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
+    def lora_first(space, history, seed):
+        return {
+            i: float(config.text("method") == "lora")
+            for i, (config, outcome) in enumerate(history)
+            if outcome.is_done
+        }
+
+    monkeypatch.setattr(finish, "smoothed_scores", lora_first)
+    narrow = {"steps": (10, 11), "batch_size": (8, 9), "rank": (16, 64)}
+    asked = {"methods": ("probe", "lora"), "trials": 8, "narrow": narrow}
+    result = study(texts, tmp_path, max_parameters=34_500.0, **asked)
+    sizes = {
+        config.text("method"): outcome.objectives["parameters"]
+        for config, outcome in result.history
+    }
+    assert sizes["probe"] < 34_500 < sizes["lora"]
+    assert result.config.text("method") == "probe"
+    assert result.is_feasible
+
+
+def test_the_weakest_class_keeps_its_limit(texts, tmp_path, home, monkeypatch):
+    def majority_first(space, history, seed):
+        return {
+            i: float(config.text("method") == "majority")
+            for i, (config, outcome) in enumerate(history)
+            if outcome.is_done
+        }
+
+    monkeypatch.setattr(finish, "smoothed_scores", majority_first)
+    asked = {"methods": ("majority", "tfidf", "probe"), "trials": 5}
+    result = study(texts, tmp_path, min_worst_recall=0.05, **asked)
+    assert result.config.text("method") != "majority"
+    assert result.measures["worst_recall"] >= 0.05
+    kept = load_predictions(result.folder / result.summary["predictions"])
+    labels = np.array(result.summary["labels"])
+    worst = [score("worst_class_recall", labels, row) for row in kept.proba]
+    assert result.measures["worst_recall"] == pytest.approx(np.mean(worst))
+
+
+def test_no_backbone_within_limits_is_an_error_that_names_the_smallest(
+    texts, tmp_path, home
+):
+    with pytest.raises(UserError, match=f"'{SMALL}' with parameters 33.4k .at most 1k"):
+        study(texts, tmp_path, max_parameters=1000.0)
+    result = study(
+        texts, tmp_path, max_parameters=1000.0, methods=("majority",), trials=1
+    )
+    assert result.is_feasible
+
+
+def test_where_no_trial_keeps_the_limits_the_closest_comes_and_is_marked(
+    texts, tmp_path, home, large_is_best, timed, notes
+):
+    asked = {"methods": ("probe",), "trials": 4}
+    result = study(texts, tmp_path, notes, max_latency_ms=1.0, **asked)
+    assert not result.is_feasible
+    assert result.config.text("backbone") == SMALL
+    assert "breaks a limit" in str(result)
+    warned = [said for said in notes.sentences if said.startswith("warning: No trial")]
+    assert len(warned) == 1
+    assert "latency 2 ms (at most 1 ms)" in warned[0]
+    assert result.predictor.predict(["good film"])
+    assert "breaks a limit" in result.report().read_text("utf-8")
+
+
+@pytest.mark.parametrize(("most", "members"), [(100_000.0, 2), (50_000.0, 1)])
+def test_an_average_counts_as_a_whole(most, members, texts, tmp_path, home):
+    asked = {"methods": ("probe",), "trials": 4, "members": 3}
+    result = study(texts, tmp_path, max_parameters=most, **asked)
+    assert len(result.summary["members"]) == members
+    parts = [result.history[m["number"]][1] for m in result.summary["members"]]
+    each = [outcome.objectives["parameters"] for outcome in parts]
+    assert result.measures["parameters"] == pytest.approx(sum(each), rel=0.01)
+    assert result.measures["flops"] == sum(o.objectives["flops"] for o in parts)
+    assert result.measures["parameters"] <= most
+    loaded = Predictor.load(result.folder)
+    assert (
+        measured.size_of(loaded.fitted)["parameters"] == (result.measures["parameters"])
+    )
+
+
+def test_two_objectives_give_a_front(texts, tmp_path, home, timed):
+    result = study(texts, tmp_path, objectives=("latency_ms",))
+    assert result.summary["objectives"] == ["score", "latency_ms"]
+    assert result.front
+    scores = [row["score"] for row in result.front]
+    times = [row["latency_ms"] for row in result.front]
+    assert scores == sorted(scores, reverse=True)
+    assert times == sorted(times, reverse=True)
+    for row in result.front:
+        assert Config.of(row["config"]) == result.history[row["number"]][0]
+
+
+def test_a_partner_that_would_break_a_limit_is_passed_over(tmp_path, monkeypatch):
+    from fewshot_automl.automl import choice
+
+    proba = np.full((1, 2, 2), 0.5)
+    monkeypatch.setattr(choice, "predictions", lambda folder, outcome: proba)
+    history = [
+        (Config.of({"method": "probe", "backbone": name}), Outcome(status="running"))
+        for name in "abc"
+    ]
+    found = partners_of(
+        0,
+        [0, 1, 2],
+        history,
+        np.array([0, 1]),
+        tmp_path,
+        most=2,
+        holds=lambda places: 1 not in places,
+    )
+    assert found == [2]
+
+
+LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
+
+
+def test_limits_say_what_breaks_them_and_by_how_much():
+    kept = {"latency_ms": 5.0, "worst_recall": 0.5}
+    assert broken(LIMITS, kept) == []
+    assert excess(LIMITS, kept) == 0
+    slow = {"latency_ms": 7.5, "worst_recall": 0.25}
+    assert [limit.name for limit in broken(LIMITS, slow)] == [
+        "latency_ms",
+        "worst_recall",
+    ]
+    assert excess(LIMITS, slow) == pytest.approx(0.5 + 0.5)
+    assert excess(LIMITS, {}) == np.inf
+    assert told(LIMITS[1], slow) == "worst recall 0.25 (at least 0.5)"
+    assert "not measured" in told(LIMITS[0], {})
+
+
+def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much():
+    space = Space(
+        (Choice(name="backbone", options=("a", "b", "c"), descriptors=((1.0,),) * 3),)
+    )
+
+    def trial(name, latency, recall=0.0):
+        objectives = {"latency_ms": latency, "worst_recall": recall}
+        outcome = Outcome(status="done", mean=0.5, objectives=objectives)
+        return Config.of({"backbone": name}), outcome
+
+    mixed = [trial("a", 9.0), trial("a", 2.0), trial("b", 9.0)]
+    assert allowed_space(space, mixed, LIMITS)["backbone"].options == ("a", "c")
+    assert allowed_space(space, mixed, ()) is space
+    slow = [trial(name, 9.0) for name in "abc"]
+    assert allowed_space(space, slow, LIMITS) is space
