@@ -29,6 +29,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from machine import ROOT, stamp
 from parts.replay_figures import (
     Interval,
     Regrets,
+    Truth,
     cost_to_reach,
     difference,
     interval,
@@ -50,6 +52,7 @@ from parts.replay_plot import draw
 from parts.replay_rows import (
     EVERYTHING,
     FULL,
+    LUCKIEST,
     OURS,
     ROWS,
     RULES,
@@ -71,7 +74,7 @@ SECONDS = np.arange(0.0, 1200.0, 2.0)
 Rows = Mapping[str, Regrets]
 
 
-def told(curves: Sequence[Curve], trials: int, truth: Any = "unseen") -> Rows:
+def told(curves: Sequence[Curve], trials: int, truth: Truth = "unseen") -> Rows:
     """Return the regrets of each row under its own rule."""
     return {
         row: Regrets.of(
@@ -100,7 +103,8 @@ def figures_of(
         for rule in ("smooth", "raw"):
             means = Regrets.of(here, rule, trials).values.mean(axis=0)
             about[f"regret by {rule}"] = {t: round(float(means[t]), 4) for t in places}
-        for truth in ("recorded", "best_seen"):
+        truths: tuple[Truth, ...] = ("recorded", "best_seen")
+        for truth in truths:
             means = told(here, trials, truth)[row].values.mean(axis=0)
             about[f"regret {truth}"] = {t: round(float(means[t]), 4) for t in places}
         about["trials to 0.05"] = trials_to_reach(own, MOST_REGRET)
@@ -261,6 +265,7 @@ def main() -> None:
     }
     order = {row: place for place, row in enumerate(given.samplers)}
     curves.sort(key=lambda curve: order[curve.sampler])
+    curves += [replace(one, sampler=LUCKIEST) for one in curves if one.sampler == FULL]
     figures = figures_of(curves, trials, unit)
     show(figures, trials)
     rows = told(curves, trials)
@@ -268,7 +273,7 @@ def main() -> None:
     draw(
         {row: one for row, one in rows.items() if row != EVERYTHING},
         (FULL, SNAPPED, *STOCK),
-        tuple(OURS),
+        (*OURS, LUCKIEST),
         floor=floor,
         unit=unit,
         title=f"{len(tasks)} tasks, {seeds} seeds; mean and 95 % interval",

@@ -12,8 +12,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from parts.replay_ablations import Scene
 from parts.replay_landscape import Landscape
-from parts.replay_rows import EVERYTHING, Scene, sampler_of, version_of
+from parts.replay_rows import EVERYTHING, sampler_of, version_of
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
-from fewshot_automl.trial.forecast import Forecast
+from fewshot_automl.trial.forecast import Forecast, Prices
 from fewshot_automl.trial.workload import Workload, activations, is_dear
 
 Stem = tuple[object, ...]
@@ -41,7 +41,7 @@ class Trial:
     """The activations that it reads."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Landscape:
     """All recorded trials of one task.
 
@@ -136,9 +136,17 @@ class Landscape:
             )
         )
 
-    def price(self, config: Config, history: Iterable[tuple[Config, Outcome]]) -> float:
+    def price(self, config: Config, history: Sequence[tuple[Config, Outcome]]) -> float:
         """Return the seconds that a trial is expected to take after a history."""
-        return self.forecast.after(tuple(history)).trial_seconds(config)
+        asked = id(history), len(history)
+        if self._prices.get("asked") != asked:  # once for all Configs of a pick
+            self._prices.update(asked=asked, prices=self.forecast.after(history))
+        prices: Prices = self._prices["prices"]
+        return prices.trial_seconds(config)
+
+    @cached_property
+    def _prices(self) -> dict[str, Any]:
+        return {}
 
     def outcome(self, trial: Trial, paid: set[Stem]) -> Outcome:
         """Return what a study is told; activations cost once, and are then paid."""

@@ -5,55 +5,75 @@ To add an ablation, add a line to `OURS`; nothing else knows the rows.
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from machine import ROOT
+from parts.replay_ablations import (
+    Scene,
+    Shown,
+    prior_for,
+    without_descriptors,
+    without_failures,
+    without_noise,
+    wrong_prior_for,
+)
 from parts.replay_gps import optuna_gp, stock_botorch
 from parts.replay_landscape import Landscape
 from parts.replay_samplers import Sampler, at_random, from_pool, snapped_oracle, tpe
 
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.sobol import SobolOracle
-from fewshot_automl.space import Space
+from fewshot_automl.oracle.transfer import TransferAdviser
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What the oracle of one replay may be made from."""
+def full(
+    scene: Scene,
+    *,
+    transfer: bool = True,
+    prior: bool = True,
+    cost_exponent: float = 0.0,
+) -> GpOracle:
+    """Return our oracle as a study has it, or less of it."""
+    advisers = (
+        *([TransferAdviser()] if transfer else []),
+        *([prior_for(scene)] if prior and scene.others else []),
+    )
+    return GpOracle(
+        advisers=advisers, price=scene.landscape.price, cost_exponent=cost_exponent
+    )
 
-    landscape: Landscape
-    """Of the task itself; only what a study knows beforehand may be used of it: the
-    space, and `price`."""
-    others: tuple[Landscape, ...]
-    """Of all other tasks of its modality: past studies."""
 
-    @property
-    def past(self) -> list[tuple[str, Space, History]]:
-        """Return name, space and all trials of each past study."""
-        return [
-            (
-                one.name,
-                one.space,
-                [(trial.config, trial.outcome) for trial in one.trials.values()],
-            )
-            for one in self.others
-        ]
+def wrongly_advised(scene: Scene) -> GpOracle:
+    """Return our oracle with a prior that says the opposite."""
+    return GpOracle(
+        advisers=(TransferAdviser(), wrong_prior_for(scene)),
+        price=scene.landscape.price,
+    )
 
 
 FULL = "ours"
 OURS: dict[str, Callable[[Scene], Oracle]] = {
-    FULL: lambda scene: GpOracle(),
-    "ours, per second": lambda scene: GpOracle(cost_exponent=1.0),
+    FULL: full,
+    "no transfer": lambda scene: full(scene, transfer=False),
+    "no prior": lambda scene: full(scene, prior=False),
+    "no advice": lambda scene: full(scene, transfer=False, prior=False),
+    "wrong prior": wrongly_advised,
+    "no descriptors": lambda scene: Shown(
+        full(scene, transfer=False), space=without_descriptors
+    ),
+    "no known noise": lambda scene: Shown(full(scene), history=without_noise),
+    "no failures": lambda scene: Shown(full(scene), history=without_failures),
+    "per second": lambda scene: full(scene, cost_exponent=1.0),
     "sobol": lambda scene: SobolOracle(),
 }
 """Our oracle, which chooses within the pool, and ablations of it."""
 SNAPPED = "ours, snapped"
 """The full oracle, which asks for what it likes and gets what is nearest."""
+LUCKIEST = "raw incumbent"
+"""The same studies as the full oracle's, but what scored best is returned."""
 STOCK: dict[str, Callable[[Landscape], Sampler]] = {
     "random": lambda landscape: at_random,
     "tpe": tpe,
@@ -65,7 +85,7 @@ EVERYTHING = "everything"
 """No sampler: what the best score of all recorded Configs comes to."""
 ROWS = (*OURS, SNAPPED, *STOCK, EVERYTHING)
 RULES = dict.fromkeys((*OURS, SNAPPED), "smooth") | dict.fromkeys(
-    (*STOCK, EVERYTHING), "raw"
+    (*STOCK, EVERYTHING, LUCKIEST), "raw"
 )
 """How each row chooses the model to return: ours by posterior mean, others by score."""
 
@@ -91,21 +111,18 @@ def version_of(row: str, scene: Scene, share: float) -> str:
     if row in STOCK:
         parts += [code("benchmarks/parts", "replay_gps.py")]
         parts += [version(name) for name in ("optuna", "botorch")]
-    elif row == EVERYTHING:
-        parts += [code("fewshot_automl/oracle", "*.py")]
     else:
+        parts += [code("fewshot_automl/oracle", "*.py")]
+    if row in (*OURS, SNAPPED):
+        # Past studies stand in the prior's repr, and nothing of an address may.
         oracle = OURS[FULL if row == SNAPPED else row](scene)
-        parts += [
-            re.sub(r"0x[0-9a-f]+|<Landscape.*?>", "", repr(oracle)),
-            code("fewshot_automl/oracle", "*.py"),
-            *(one.digest for one in scene.others),
-        ]
+        parts += [re.sub(r"0x[0-9a-f]+", "", repr(oracle))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 @cache
 def code(folder: str, pattern: str) -> str:
     """Return a hash of some source files."""
-    files: Sequence[Path] = sorted((ROOT / folder).glob(pattern))
+    files = sorted((ROOT / folder).glob(pattern))
     text = "\n".join(file.read_text("utf-8") for file in files)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,94 @@
+"""Our oracle with one thing taken away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from math import nan
+
+from parts.replay_landscape import Landscape
+
+from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.part import Part
+from fewshot_automl.oracle.past import Past
+from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.space import Choice, Config, Space
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the oracle of one replay may be made from."""
+
+    landscape: Landscape
+    """Of the task itself. Only what a study knows beforehand may be used of it: the
+    space, and `price`."""
+    others: tuple[Landscape, ...]
+    """Of all other tasks of its modality: past studies."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An oracle that is shown another space, or another history."""
+
+    oracle: Oracle
+    space: Callable[[Space], Space] = lambda space: space
+    history: Callable[[History], History] = lambda history: history
+
+    def suggest(
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Part | None = None,
+    ) -> list[Config]:
+        """Suggest from what is shown."""
+        return self.oracle.suggest(
+            self.space(space), self.history(history), n, seed, within
+        )
+
+
+def without_descriptors(space: Space) -> Space:
+    """Return a space whose options have names only."""
+    return Space(
+        tuple(
+            replace(d, descriptors=None) if isinstance(d, Choice) else d
+            for d in space.dimensions
+        )
+    )
+
+
+def without_noise(history: History) -> History:
+    """Return a history that does not know its standard errors."""
+    return [(config, replace(o, standard_error=nan)) for config, o in history]
+
+
+def without_failures(history: History) -> History:
+    """Return a history whose failed trials say nothing, and are not tried again."""
+    return [
+        (config, replace(o, status="running") if o.status == "failed" else o)
+        for config, o in history
+    ]
+
+
+def prior_for(scene: Scene) -> Prior:
+    """Return the prior of all other tasks' recorded trials."""
+    return Prior(studies=tuple(past_of(one) for one in scene.others))
+
+
+def wrong_prior_for(scene: Scene) -> Prior:
+    """Return a prior that takes the worst of other tasks for the best."""
+    return Prior(
+        studies=tuple(
+            replace(study, scores=tuple(-score for score in study.scores))
+            for study in prior_for(scene).studies
+        )
+    )
+
+
+@cache
+def past_of(landscape: Landscape) -> Past:
+    """Return a landscape, distilled as a past study."""
+    history = [(trial.config, trial.outcome) for trial in landscape.trials.values()]
+    return Past.of(
+        landscape.name, landscape.space, history, kind=landscape.facts.modality
+    )
