@@ -7,6 +7,7 @@ from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
 from fewshot_automl.evaluation.objectives import Objective, objective
+from fewshot_automl.oracle.folds import latest
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, title
@@ -132,7 +133,7 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
         low=float(score["low"]),
         high=float(score["high"]),
         examples=int(score["examples"]),
-        tried=sum(outcome.is_done for _, outcome in history),
+        tried=_done(history),
         majority_share=max(counts) / sum(counts) if sum(counts) else None,
         beats_majority=_beats_majority(summary, history),
         rows=tuple(rows),
@@ -143,9 +144,13 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
     )
 
 
+def _done(history: History) -> int:
+    """Return how many Configs have a score."""
+    return sum(history[i][1].is_done for i in latest(history))
+
+
 def _winner(summary: Mapping[str, Any], history: History) -> Row:
     score = summary["score"]
-    done = sum(outcome.is_done for _, outcome in history)
     config = history[summary["winner"]["number"]][0]
     return Row(
         label="The winner",
@@ -155,7 +160,7 @@ def _winner(summary: Mapping[str, Any], history: History) -> Row:
         score=float(score["corrected"]),
         low=float(score["low"]),
         high=float(score["high"]),
-        verdict="" if done == 1 else "corrected for having been picked",
+        verdict="" if _done(history) == 1 else "corrected for having been picked",
         kind="winner",
     )
 
@@ -191,6 +196,8 @@ def _verdict(number: int | None, summary: Mapping[str, Any]) -> str:
         return ""
     if number == summary["winner"]["number"]:
         return "is the winner, before correction"
+    if number in (summary.get("over") or ()):
+        return "breaks a limit"
     if number in (summary.get("indistinguishable") or ()):
         return "cannot be told apart from the winner"
     return "worse than the winner"

@@ -1,11 +1,12 @@
 """The search, trial by trial: a table, and two drawings of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fewshot_automl.evaluation.objectives import Objective, objective
+from fewshot_automl.oracle.folds import latest
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
@@ -41,12 +42,28 @@ class TrialRow:
     """Standard error of the score; None unless known."""
     folds: int
     """How many folds were scored."""
+    folds_left: int
+    """How many were not; then the score is not of all examples."""
     seconds: float
+    """Of this trial, and of an earlier one that it went on from."""
     reason: str
     """Why it failed or was stopped."""
     is_winner: bool
     is_equal: bool
     """Whether it cannot be told apart from the winner."""
+    is_over: bool
+    """Whether it breaks a limit, and so could not win."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether it has a score of all folds."""
+        return self.score is not None and not self.folds_left
+
+    @property
+    def folds_told(self) -> str:
+        """Return how many folds were scored; of how many, if not of all."""
+        told = f"{self.folds} of {self.folds + self.folds_left}"
+        return told if self.folds_left else str(self.folds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +73,13 @@ class Search:
     measured: Objective
     """The metric."""
     rows: tuple[TrialRow, ...]
-    """Every trial, in order."""
+    """Every trial, in order, but for those that a later one has gone on from."""
     methods: tuple[str, ...]
     """The methods that were done, in order of their colours."""
     best: tuple[float, ...]
-    """Best raw score after each trial from the first done one on."""
+    """Best raw score of all folds after each trial, from the first whole one on."""
     first: int
-    """The number of the first done trial."""
+    """The number of the first trial of all folds."""
     trials: Axis
     """Of trial numbers."""
     scores: Axis
@@ -76,6 +93,11 @@ class Search:
     def done(self) -> tuple[TrialRow, ...]:
         """Return the trials that have a score."""
         return tuple(row for row in self.rows if row.score is not None)
+
+    @property
+    def parted(self) -> tuple[TrialRow, ...]:
+        """Return the trials that have a score of some folds only."""
+        return tuple(row for row in self.done if row.folds_left)
 
     @property
     def undone(self) -> tuple[TrialRow, ...]:
@@ -105,8 +127,13 @@ class Search:
         return sum(row.is_equal and not row.is_winner for row in self.rows)
 
     @property
+    def over(self) -> int:
+        """Return how many trials break a limit."""
+        return sum(row.is_over for row in self.rows)
+
+    @property
     def best_is_winner(self) -> bool:
-        """Return whether no trial had a better raw score than the winner."""
+        """Return whether no trial of all folds had a better raw score."""
         winner = next(row for row in self.rows if row.is_winner)
         return winner.score is not None and winner.score == self.best[-1]
 
@@ -122,6 +149,9 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
     names = [c.text("method") for c, outcome in history if outcome.is_done]
     methods = list(dict.fromkeys(names))
     equal = set(summary.get("indistinguishable") or ())
+    over = set(summary.get("over") or ())
+    replaced = set(range(len(history))).difference(latest(history))
+    before = _seconds_before(history, replaced)
     rows = tuple(
         TrialRow(
             number=number,
@@ -137,24 +167,27 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
             if math.isfinite(outcome.standard_error)
             else None,
             folds=len(outcome.scores),
-            seconds=outcome.cost_seconds,
+            folds_left=outcome.folds_left,
+            seconds=outcome.cost_seconds + before.get(number, 0.0),
             reason=outcome.reason,
             is_winner=number == summary["winner"]["number"],
             is_equal=number in equal,
+            is_over=number in over,
         )
         for number, (config, outcome) in enumerate(history)
+        if number not in replaced
     )
     scores = [row.score for row in rows if row.score is not None]
     low, high, hidden = _range(scores, measured)
     costs = [max(row.seconds, LEAST_SECONDS) for row in rows if row.score is not None]
-    first = next(row.number for row in rows if row.score is not None)
+    first = next(row.number for row in rows if row.is_whole)
     return Search(
         measured=measured,
         rows=rows,
         methods=tuple(map(title, methods)),
-        best=_best(rows[first:], measured),
+        best=_best(rows, range(first, len(history)), measured),
         first=first,
-        trials=Axis(low=-0.5, high=max(len(rows), 2) - 0.5, start=0, end=WIDTH),
+        trials=Axis(low=-0.5, high=max(len(history), 2) - 0.5, start=0, end=WIDTH),
         scores=Axis(low=low, high=high, start=HEIGHT, end=0),
         seconds=Axis(
             low=min(costs) / 1.5, high=max(costs) * 1.5, start=0, end=WIDTH, log=True
@@ -163,13 +196,34 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
     )
 
 
-def _best(rows: Sequence[TrialRow], measured: Objective) -> tuple[float, ...]:
-    """Return the best score so far after each row; the first row has one."""
+def _seconds_before(history: History, replaced: Set[int]) -> dict[int, float]:
+    """Return the seconds of trials that were gone on from, by what replaced them."""
+    last = {config: number for number, (config, _) in enumerate(history)}
+    seconds: dict[int, float] = {}
+    for number in replaced:
+        config, outcome = history[number]
+        place = last[config]
+        seconds[place] = seconds.get(place, 0.0) + outcome.cost_seconds
+    return seconds
+
+
+def _best(
+    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Objective
+) -> tuple[float, ...]:
+    """Return the best score of all folds so far, after each trial.
+
+    Args:
+        rows: What was tried.
+        numbers: The trials, from one that has such a score on.
+        measured: Says which way is better.
+    """
+    scores = {row.number: row.score for row in rows if row.is_whole}
     best = -math.inf
     seen = []
-    for row in rows:
-        if row.score is not None:
-            best = max(best, measured.orient(row.score))
+    for number in numbers:
+        score = scores.get(number)
+        if score is not None:
+            best = max(best, measured.orient(score))
         seen.append(measured.orient(best))
     return tuple(seen)
 

@@ -21,6 +21,7 @@ from fewshot_automl.report.axes import Axis
 from fewshot_automl.report.judged import judge
 from fewshot_automl.report.promise import promise
 from fewshot_automl.report.search import search
+from fewshot_automl.report.tradeoff import tradeoff
 from fewshot_automl.space import Config
 
 REPORT_FILE: Final = "report.html"
@@ -29,7 +30,7 @@ STUDY_FILE: Final = "study.json"
 OPTIONAL: Final = (
     *("data", "date", "labelled", "unlabelled", "class_counts", "inferred", "findings"),
     *("skipped", "placement", "plan", "folds", "seconds", "budget_seconds", "ending"),
-    "baselines",
+    *("baselines", "limits", "front", "over", "measures"),
 )
 """Keys of a summary without which a report is still written."""
 
@@ -58,6 +59,7 @@ def write_report(
         judged=judgement,
         why_not_judged=why_not,
         search=search(summary, history),
+        tradeoff=tradeoff(summary, history),
         winner=winner[0],
         folder=folder.absolute(),
         quoted=shlex.quote(str(folder.absolute())),

@@ -47,3 +47,47 @@ def test_one_trial_gone_astray_does_not_flatten_the_others(make_study, worst):
     found = search(study.summary, study.history)
     assert found.hidden == (worst < -10)
     assert found.scores.high < 10
+
+
+def looked_at(study, number, gone_on=True):
+    """Put a first look at a Config before its trial, or in its place."""
+    config, outcome = study.history[number]
+    look = replace(outcome, scores=(1.01,), mean=1.01, folds_left=2, cost_seconds=3.0)
+    if not gone_on:
+        study.history[number] = (config, look)
+        return
+    study.history.insert(number, (config, look))
+    study.summary["winner"]["number"] += study.summary["winner"]["number"] >= number
+
+
+def test_a_look_that_was_gone_on_from_is_not_shown_twice(make_study):
+    study = make_study(("a", "b"))
+    plain = search(study.summary, study.history)
+    looked_at(study, 2)
+    found = search(study.summary, study.history)
+    assert [row.number for row in found.rows] == [0, 1, 3, 4, 5, 6]
+    assert [row.score for row in found.rows] == [row.score for row in plain.rows]
+    assert [row.seconds for row in found.rows] == [0.5, 0.5, 3.5, 0.5, 0.5, 0.5]
+    assert found.best == (*plain.best[:2], plain.best[1], *plain.best[2:])
+    assert not found.parted
+    study.write()
+
+
+def test_a_score_of_some_folds_is_marked_and_no_record(make_study):
+    study = make_study(("a", "b"))
+    looked_at(study, 1, gone_on=False)
+    found = search(study.summary, study.history)
+    assert [row.number for row in found.parted] == [1]
+    assert found.parted[0].folds_told == "1 of 3"
+    assert max(found.best) <= 1.0
+    page = study.write()
+    assert page.count("1 of 3") >= 3  # in the table and in both drawings
+    assert "1 of some folds only" in page
+
+
+def test_a_study_may_begin_with_a_look(make_study):
+    study = make_study(("a", "b"))
+    looked_at(study, 0, gone_on=False)
+    found = search(study.summary, study.history)
+    assert (found.first, len(found.best)) == (1, 5)
+    study.write()

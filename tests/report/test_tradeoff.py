@@ -1,0 +1,148 @@
+from dataclasses import replace
+
+import pytest
+
+from fewshot_automl.report.tradeoff import tradeoff
+
+SIZES = (3.0, 12_000.0, 2.2e7, 3.3e7, 1.09e8, 2.3e7)
+TIMES = (0.01, 0.4, 6.1, 9.5, 41.0, 12.0)
+
+
+@pytest.fixture
+def make_traded(make_study):
+    """Return a function that makes a study with objectives, limits and a front."""
+
+    def make(objectives=("score", "latency_ms"), limits=(), trials=6, **summary):
+        study = make_study(("a", "b", "c"), trials=trials)
+        history = []
+        for number, (config, outcome) in enumerate(study.history):
+            measures = {
+                "parameters": SIZES[number % 6] + number,
+                "latency_ms": TIMES[number % 6] * (1 + 0.1 * (number // 6)),
+                "worst_recall": 0.1 + 0.1 * (number % 6),
+                "flops": 0.0 if number < 2 else 1e9 * number,
+                "memory_mb": 4e-6 * SIZES[number % 6],
+            }
+            history.append((config, replace(outcome, objectives=measures)))
+        study.history = history
+        means = [outcome.mean for _, outcome in history]
+        names = [*objectives, *(limit["name"] for limit in limits)][1:]
+        front = [
+            number
+            for number in sorted(range(trials), key=lambda i: -means[i])
+            if not any(
+                means[i] >= means[number]
+                and history[i][1].objectives[names[0]]
+                < history[number][1].objectives[names[0]]
+                for i in range(trials)
+            )
+        ]
+        study.summary |= {
+            "objectives": list(objectives),
+            "limits": list(limits),
+            "smoothed": means,
+            "over": [],
+            "is_feasible": all(limit["is_kept"] for limit in limits),
+            "front": [
+                {
+                    "number": i,
+                    "config": history[i][0].to_json(),
+                    "score": means[i],
+                    **{name: history[i][1].objectives[name] for name in names},
+                }
+                for i in front
+            ],
+            **summary,
+        }
+        return study
+
+    return make
+
+
+def limit(name, value, most=None, least=None):
+    kept = (most is None or value <= most) and (least is None or value >= least)
+    return {
+        "name": name,
+        "most": most,
+        "least": least,
+        "value": value,
+        "is_kept": kept,
+    }
+
+
+def test_nothing_is_shown_that_nobody_asked_for(make_study):
+    study = make_study(("a", "b"))
+    assert tradeoff(study.summary, study.history) is None
+    assert "Trade-offs" not in study.write()
+
+
+def test_the_front_is_drawn_and_listed(make_traded):
+    study = make_traded()
+    found = tradeoff(study.summary, study.history)
+    (plot,) = found.plots
+    assert len(plot.spots) == 6
+    front = [spot for spot in plot.spots if spot.is_front]
+    assert len(front) == len(found.choices) == len(study.summary["front"]) > 1
+    assert [spot.is_winner for spot in plot.spots].count(True) == 1
+    assert plot.values.log
+    assert plot.shade is None
+    assert plot.front.count("V") == len(front) - 1
+    page = study.write()
+    assert "<h3>The front</h3>" in page
+    assert f'd="{plot.front}"' in page
+    assert "latency (ms), smaller is better" in page
+    for choice in found.choices:
+        assert choice.values[0][1] in page
+
+
+def test_each_limit_shades_what_it_forbids(make_traded):
+    limits = (
+        limit("parameters", 2.2e7, most=5e7),
+        limit("worst_recall", 0.3, least=0.25),
+    )
+    study = make_traded(objectives=("score",), limits=limits, over=[0, 1])
+    found = tradeoff(study.summary, study.history)
+    sizes, recalls = found.plots
+    place, width = sizes.shade
+    assert 0 < place < place + width == pytest.approx(sizes.values.end)
+    inside = [spot for spot in sizes.spots if spot.x < place]
+    assert len(inside) == 5
+    start, width = recalls.shade
+    assert start == recalls.values.start
+    assert width == recalls.values.place(0.25)
+    assert not recalls.values.log
+    assert sizes.front == ""  # three things are traded, so no line is the front
+    page = study.write()
+    assert "at most 50M" in page
+    assert "at least 0.25" in page
+    assert page.count("over a limit") == 2
+    assert "This model breaks a limit" not in page
+
+
+def test_a_broken_limit_stands_at_the_top(make_traded):
+    broken = (limit("latency_ms", 41.0, most=5.0),)
+    study = make_traded(objectives=("score",), limits=broken, front=[])
+    page = study.write()
+    assert "This model breaks a limit that was asked for:" in page
+    assert "latency 41 ms (at most 5 ms)" in page
+    assert "The front</h3>" not in page
+
+
+def test_values_of_zero_and_all_alike_can_be_drawn(make_traded):
+    study = make_traded(objectives=("score", "flops"))
+    (plot,) = tradeoff(study.summary, study.history).plots
+    zeros = [spot for spot in plot.spots if spot.told.endswith(" 0")]
+    assert {spot.x for spot in zeros} == {0.0}
+    for number, (config, outcome) in enumerate(study.history):
+        study.history[number] = (config, replace(outcome, objectives={"flops": 1e9}))
+    (plot,) = tradeoff(study.summary, study.history).plots
+    assert len({spot.x for spot in plot.spots}) == 1
+    assert study.write()
+
+
+def test_a_trial_that_did_not_measure_it_is_left_out(make_traded):
+    study = make_traded()
+    config, outcome = study.history[0]
+    study.history[0] = (config, replace(outcome, objectives={}))
+    (plot,) = tradeoff(study.summary, study.history).plots
+    assert 0 not in {spot.number for spot in plot.spots}
