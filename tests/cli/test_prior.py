@@ -1,0 +1,128 @@
+"""Past studies by the command line: built, shown, and used by the next fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewshot_automl.automl.past import note_space, past_study
+from fewshot_automl.automl.record import settings_of, write_record
+from fewshot_automl.automl.settings import Settings
+from fewshot_automl.cli.entry import run
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import Choice, Config, Float, Space, When
+
+TINY = Path(__file__).parents[1] / "zoo"
+FIT = (
+    "fit reviews.csv --target stars --budget none --members 1 --json "
+    "--backbones tiny-bert"
+)
+
+
+def last_json(text):
+    return json.loads(text.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, tiny_cards, random_weights):
+    home = tmp_path_factory.mktemp("prior-home")
+    (home / "zoo").mkdir()
+    shutil.copy(TINY / "text" / "tiny-bert.toml", home / "zoo")
+    (home / "zoo" / "tiny-bert").symlink_to(
+        random_weights(tiny_cards["tiny-bert"]).folder
+    )
+    lines = [
+        f"{word} {tone} {thing},{tone}"
+        for tone in ("good", "bad")
+        for word in ("a", "the", "who", "what")
+        for thing in ("film", "river")
+    ]
+    (home / "reviews.csv").write_text("\n".join(["review,stars", *lines]) + "\n")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home / "zoo"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(home / "cache"))
+    monkeypatch.setenv("COLUMNS", "140")
+
+
+SPACE = Space(
+    (
+        Choice(name="method", options=("tfidf", "probe")),
+        Float(name="rate", low=0.0, high=1.0, when=(When("method", ("probe",)),)),
+    )
+)
+
+
+@pytest.fixture
+def studies(home):
+    """Two studies, the second with too few trials to teach anything."""
+    for name, count in (("long", 7), ("short", 2)):
+        study = write_record(home / name, Settings(), ["a text"], None, "mark")
+        ledger = Ledger.open(home / name, study=study, space=SPACE)
+        note_space(ledger, "text", SPACE)
+        for place in range(count):
+            config = Config.of({"method": "probe", "rate": place / 10})
+            outcome = Outcome(status="done", mean=place / 10)
+            ledger.finish(ledger.start(config), outcome)
+    yield home / "long", home / "short"
+    shutil.rmtree(home / "long")
+    shutil.rmtree(home / "short")
+
+
+def test_a_prior_is_built_shown_and_used(studies, capsys, home):
+    words = ["prior", "build", "long", "short", "--out", "ours.json", "--json"]
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    built = last_json(out)
+    assert [(s["kind"], s["trials"]) for s in built["studies"]] == [("text", 7)]
+    assert built["studies"][0]["best"] == {"method": "probe", "rate": 0.6}
+    assert list(built["skipped"]) == ["short"]
+    assert "Skipped short: " in err
+    assert run(["prior", "show", "ours.json"]) == 0
+    shown = capsys.readouterr().out
+    assert built["studies"][0]["name"] in shown
+    assert "First for text:" in shown
+    words = f"{FIT} --trials 1 --methods tfidf --out next --prior ours.json"
+    assert run(words.split()) == 0
+    result = json.loads((home / "next" / "result.json").read_text())
+    assert result["prior"] == f"ours.json, 1 past studies, key {built['key']}"
+    assert Prior.read(home / "next" / "prior.json").key == built["key"]
+    assert settings_of(home / "next").prior == str(home / "ours.json")
+    assert past_study(home / "next").kind == "text"
+
+
+def test_the_shipped_prior_is_shown_without_a_file(capsys):
+    assert run(["prior", "show", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert last_json(out)["key"] == Prior.default().key
+    assert all(study.name in err for study in Prior.default().studies)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("prior build zoo --out x.json", "must hold a study"),
+        ("prior show none.json", "must be a file that can be read"),
+        ("prior show reviews.csv", "must be JSON"),
+        (f"{FIT} --trials 1 --prior none.json --out z", "fewshot prior build"),
+    ],
+)
+def test_what_is_wrong_is_told(words, told, capsys, home):
+    assert run(words.split()) == 2
+    assert told in capsys.readouterr().err
+    assert not (home / "z").exists()
+
+
+def test_studies_that_teach_nothing_make_no_prior(studies, capsys, home):
+    assert run(["prior", "build", "short", "--out", "empty.json"]) == 2
+    assert "none that could be used" in capsys.readouterr().err
+    assert not (home / "empty.json").exists()
+    assert run(["prior", "build", "long", "--out", "nowhere/x.json"]) == 2
+    assert "a folder that exists" in capsys.readouterr().err
