@@ -30,8 +30,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print()
     console.print(scores_table(result))
     _say_test(console, result.test_scores)
-    _say_limits(console, result)
-    _show_front(console, result)
+    show_limits(console, result.summary)
+    show_front(console, result.summary)
     _say_search(console, result)
     _say_next(console, result)
 
@@ -81,15 +81,15 @@ def test_line(scores: Mapping[str, float]) -> str:
     )
 
 
-def _say_limits(console: Console, result: Result) -> None:
+def show_limits(console: Console, summary: Mapping[str, Any]) -> None:
     """Print each limit beside what the model measures, what is broken in red."""
-    limits = result.summary.get("limits", [])
+    limits = summary.get("limits", [])
     if not limits:
         return
     console.print()
-    if not result.is_feasible:
+    if not summary["is_feasible"]:
         warning = "The model breaks a limit that was asked for."
-        if len(result.summary["over"]) == result.summary["trials"]["done"]:
+        if len(summary["over"]) == summary["trials"]["done"]:
             warning = "No trial keeps all limits; this model comes closest."
         console.print(Text(warning, style="bold red"))
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -109,18 +109,19 @@ def _say_limits(console: Console, result: Result) -> None:
     console.print(grid)
 
 
-def _show_front(console: Console, result: Result) -> None:
+def show_front(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the trials of the front; trials that are beaten in all are not on it."""
-    if not result.front:
+    front = summary.get("front", [])
+    if not front:
         return
-    metric = objective(result.score.metric)
-    names = [name for name in result.front[0] if name in MEASURES]
+    metric = objective(summary["score"]["metric"])
+    names = [name for name in front[0] if name in MEASURES]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("front")
     for name in (metric.name, *(MEASURES[name].title for name in names)):
         table.add_column(name, no_wrap=True, justify="right")
-    winner = result.summary["winner"]["number"]
-    for row in result.front[:FRONT_ROWS]:
+    winner = summary["winner"]["number"]
+    for row in front[:FRONT_ROWS]:
         config = Config.from_json(row["config"])
         is_winner = row["number"] == winner
         table.add_row(
@@ -131,7 +132,7 @@ def _show_front(console: Console, result: Result) -> None:
         )
     console.print()
     console.print(table)
-    if (more := len(result.front) - FRONT_ROWS) > 0:
+    if (more := len(front) - FRONT_ROWS) > 0:
         console.print(Text(f"and {more} more; all are in the report.", style="dim"))
 
 

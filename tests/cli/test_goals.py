@@ -1,0 +1,115 @@
+"""Objectives and limits on the command line, and what is printed of them."""
+
+import io
+
+import click
+import pytest
+from rich.console import Console
+
+from fewshot_automl.cli.commands import ListCommand
+from fewshot_automl.cli.options import goal_options
+from fewshot_automl.cli.results import show_front, show_limits
+
+
+def parsed(words):
+    seen = {}
+
+    @click.command(cls=ListCommand)
+    @click.argument("data")
+    @goal_options
+    def command(**values):
+        seen.update(values)
+
+    try:
+        command.main(words.split(), standalone_mode=False)
+    except click.UsageError as error:
+        return error.format_message()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("5e6", 5e6), ("5M", 5e6), ("1.5k", 1500.0), ("2g", 2e9), ("12", 12.0)],
+)
+def test_amounts_may_have_a_letter(word, number):
+    assert parsed(f"d --max-parameters {word}")["max_parameters"] == number
+
+
+@pytest.mark.parametrize("word", ["0", "-5", "5X", "M", "nan", "1e999"])
+def test_amounts_that_cannot_be_meant_are_refused(word):
+    assert "must be a number above 0 such as 5M or 5e6" in parsed(
+        f"d --max-latency-ms={word}"
+    )
+
+
+def test_objectives_are_a_list_and_recall_is_a_share():
+    seen = parsed("--objectives score latency_ms --min-worst-recall 0.5 d")
+    assert seen["objectives"] == ("score", "latency_ms")
+    assert seen["min_worst_recall"] == 0.5
+    assert seen["max_flops"] is None
+    assert "0<=x<=1" in parsed("d --min-worst-recall 70")
+
+
+LATENCY = {"name": "latency_ms", "most": 5.0, "least": None}
+RECALL = {"name": "worst_recall", "most": None, "least": 0.5}
+
+
+def summary(latency, recall, over):
+    return {
+        "limits": [
+            {**LATENCY, "value": latency, "is_kept": latency <= 5},
+            {**RECALL, "value": recall, "is_kept": recall >= 0.5},
+        ],
+        "is_feasible": latency <= 5 and recall >= 0.5,
+        "over": over,
+        "trials": {"done": 3},
+        "winner": {"number": 1},
+        "score": {"metric": "log_loss"},
+        "front": [
+            {
+                "number": number,
+                "config": {"method": "probe", "backbone": name},
+                "score": score,
+                "latency_ms": ms,
+            }
+            for number, name, score, ms in ((1, "a", -0.3, 12.0), (2, "b", -0.5, 3.0))
+        ],
+    }
+
+
+def printed(show, values):
+    console = Console(file=io.StringIO(), width=90)
+    show(console, values)
+    return console.file.getvalue()
+
+
+def test_what_is_kept_is_said_beside_its_limit():
+    text = printed(show_limits, summary(4.0, 0.6, [0]))
+    assert "latency 4 ms at most 5 ms kept" in " ".join(text.split())
+    assert "at least 0.5" in text
+    assert "BROKEN" not in text
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [([0, 1, 2], "No trial keeps all limits"), ([0], "The model breaks a limit")],
+)
+def test_what_is_broken_cannot_be_missed(over, words):
+    text = printed(show_limits, summary(9.0, 0.6, over))
+    assert words in text
+    assert text.count("BROKEN") == 1
+
+
+def test_the_front_is_a_table_in_the_metrics_own_direction():
+    lines = printed(show_front, summary(4.0, 0.6, [])).splitlines()
+    rows = [" ".join(line.split()) for line in lines if line]
+    assert rows == [
+        "front log_loss latency",
+        "probe on a (winner) 0.300 12 ms",
+        "probe on b 0.500 3 ms",
+    ]
+
+
+def test_nothing_is_printed_that_nobody_asked_for():
+    bare = {"limits": [], "front": []}
+    assert printed(show_limits, bare) == printed(show_front, bare) == ""
