@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,15 @@ import numpy as np
 from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended, partners_of, winner_of
+from fewshot_automl.automl.contenders import (
+    contenders,
+    delivered_measures,
+    fitted_measures,
+    foreseen,
+    front_of,
+)
 from fewshot_automl.automl.delivery import deliver, scored
+from fewshot_automl.automl.limits import Limits, broken, told
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.plan import saving_seconds
 from fewshot_automl.automl.result import RESULT_FILE, Result
@@ -28,6 +37,8 @@ from fewshot_automl.data import Columns, Examples
 from fewshot_automl.errors import RunError, TrialError
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.oracle.folds import latest
+from fewshot_automl.oracle.goals import Goal
 from fewshot_automl.oracle.winner import smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
@@ -42,6 +53,8 @@ from fewshot_automl.trial.workload import is_dear
 LATE_SHARE: Final = 0.05
 """Of the budget, that the final fit may go past its end before a cheap one is
 taken; as much again is left for saving."""
+MOST_FITTED: Final = 5
+"""Models fitted to all examples, at most, to find one that still keeps the limits."""
 MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
 """Out-of-fold predictions of the model, relative to the study's folder."""
 
@@ -59,9 +72,14 @@ def finish(
     listener: Listener,
     budget: Budget,
     most_members: int,
+    goals: Sequence[Goal],
+    limits: Limits,
     facts: dict[str, Any],
 ) -> Result:
     """Turn a study's history into a saved, scored, reported model.
+
+    The model keeps all limits if some trial does. If none does, it is the one that
+    comes closest, and marked.
 
     Raises:
         RunError: If no trial was done, or none on a backbone that is still at hand.
@@ -72,7 +90,8 @@ def finish(
     smoothed = _eligible(
         workbench, history, smoothed_scores(space, history, seed), listener
     )
-    best = winner_of(history, smoothed)
+    allowed, is_held = contenders(space, history, smoothed, limits, seed, listener)
+    best = winner_of(history, allowed)
     listener.say(f"Fitting the winner to all {len(labels)} labelled examples.")
     prices = forecast.after(history)
     needed = most_members * prices.refit_seconds(history[best][0])
@@ -80,10 +99,23 @@ def finish(
     limit = _limit(budget, saving + 2 * needed)
     late = LATE_SHARE * (budget.seconds or 0.0)
     deadline = None if limit is None else limit + late
-    winner, fitted = _fitted(workbench, history, best, deadline, listener)
+    binding = limits if is_held else ()
+    order = sorted(allowed, key=lambda i: (-allowed[i], -history[i][1].mean, i))
+    winner, fitted = _fitted(workbench, history, order, deadline, listener, binding)
     equal = equal_trials(history, winner, labels, metric, folder, seed)
+    equal = [i for i in equal if not limits or i in allowed or i == winner]
     usable = [i for i in equal if i in smoothed]
-    wanted = partners_of(winner, usable, history, labels, folder, most=most_members - 1)
+    wanted = partners_of(
+        winner,
+        usable,
+        history,
+        labels,
+        folder,
+        most=most_members - 1,
+        holds=lambda places: (
+            not limits or not broken(limits, foreseen(places, history, labels, folder))
+        ),
+    )
     parts = {winner: fitted}
     tested = 0 if test is None else len(test)
     promised = saving + prices.scoring_seconds(history[winner][0], tested)
@@ -94,16 +126,18 @@ def finish(
         seconds = promised + prices.refit_seconds(history[partner][0]) + scoring
         if limit is None or limit - time.monotonic() > seconds:
             try:
-                parts[partner] = refit(workbench, history[partner][0], limit)
+                more = {**parts, partner: refit(workbench, history[partner][0], limit)}
+                _check_limits(more, history, workbench, limits)
             except TrialError as error:
                 listener.say(f"Not averaged in: {history[partner][0]} ({error})")
             else:
+                parts = more
                 promised += scoring
     model, proba = _assembled(workbench, history, parts, folder)
     temperature = calibrated_temperature(labels, proba)
     assigned = problem.folds.assignment[: len(proba)]
     honest = cross_calibrated(labels, proba, assigned)
-    score = honest_score(history, smoothed, honest, labels, metric, folder, seed)
+    score = honest_score(history, allowed, honest, labels, metric, folder, seed)
     config = history[winner][0]
     known = {
         **facts,
@@ -125,6 +159,9 @@ def finish(
         facts=known,
     )
     predictor = deliver(fresh, folder / "model", workbench)
+    sizes = fitted_measures(parts, history, workbench)
+    measures = delivered_measures(predictor, sizes, limits, workbench, proba)
+    _say_limits(limits, measures, listener)
     summary = {
         **known,
         "versions": dict(predictor.versions),
@@ -132,6 +169,24 @@ def finish(
         "winner": {"number": winner, "config": config.to_json()},
         "predictions": MODEL_PREDICTIONS,
         "indistinguishable": equal,
+        "objectives": [goal.name for goal in goals],
+        "measures": measures,
+        "limits": [
+            {
+                **asdict(one),
+                "value": measures[one.name],
+                "is_kept": one.allows(measures[one.name]),
+            }
+            for one in limits
+        ],
+        "is_feasible": not broken(limits, measures),
+        "over": [
+            i
+            for i, (_, outcome) in enumerate(history)
+            if outcome.is_done and broken(limits, outcome.objectives)
+        ],
+        "smoothed": [smoothed.get(i) for i in range(len(history))],
+        "front": front_of(space, history, smoothed, goals, limits, seed),
         "baselines": _baselines(history, metric),
         "labels": labels.tolist(),
         "origins": list(origins),
@@ -175,10 +230,19 @@ def _eligible(
     Raises:
         RunError: If none can.
     """
-    if not smoothed:
+    whole = {i: smoothed[i] for i in smoothed if history[i][1].is_whole}
+    if not whole:
         raise RunError(_why_nothing(history))
-    kept = {i: smoothed[i] for i in smoothed if is_at_hand(workbench, history[i][0])}
-    best = winner_of(history, smoothed)
+    ahead, outcome = history[winner_of(history, smoothed)]
+    if outcome.folds_left:
+        run = len(outcome.scores)
+        listener.say(
+            f"The most promising trial ({ahead}) ran {run} of "
+            f"{run + outcome.folds_left} folds before the time ended; the best of "
+            "those that ran all takes its place. Search on to see it through."
+        )
+    kept = {i: whole[i] for i in whole if is_at_hand(workbench, history[i][0])}
+    best = winner_of(history, whole)
     if not kept:
         raise RunError(
             "A finished trial must use a backbone that is at hand to become the model, "
@@ -244,18 +308,44 @@ def _limit(budget: Budget, needed: float) -> float | None:
 def _fitted(
     workbench: Workbench,
     history: History,
-    winner: int,
+    order: Sequence[int],
     deadline: float | None,
     listener: Listener,
+    limits: Limits,
 ) -> tuple[int, Fitted]:
-    """Fit the winner; if that fails or takes too long, the best cheap Config."""
+    """Fit the winner; if that fails or takes too long, the best cheap Config.
+
+    A model that breaks a limit once it is fitted to all examples gives way to the
+    next best, `MOST_FITTED` times; the first stays if all do.
+
+    Args:
+        workbench: Where to fit.
+        history: All trials.
+        order: Places of those that may win, the best first.
+        deadline: `time.monotonic()` at which the model must be there.
+        listener: Told of what gives way.
+        limits: What the model must keep.
+    """
+    winner = order[0]
+    beyond: list[tuple[int, Fitted]] = []
     try:
-        return winner, refit(workbench, history[winner][0], deadline)
+        for place in order[:MOST_FITTED]:
+            fitted = refit(workbench, history[place][0], deadline)
+            try:
+                _check_limits({place: fitted}, history, workbench, limits)
+            except TrialError as error:
+                listener.say(f"The next best takes its place: {error}")
+                beyond.append((place, fitted))
+            else:
+                return place, fitted
     except TrialError as error:
-        listener.say(
-            f"The winner could not be fitted to all examples ({error}); the best "
-            "quick model takes its place."
-        )
+        if not beyond:
+            listener.say(
+                f"The winner could not be fitted to all examples ({error}); the best "
+                "quick model takes its place."
+            )
+    if beyond:
+        return beyond[0]
     quick = [
         i
         for i, (config, outcome) in enumerate(history)
@@ -264,12 +354,45 @@ def _fitted(
         and is_at_hand(workbench, config)
         and i != winner
     ]
-    for other in sorted(quick, key=lambda i: -history[i][1].mean):
+    for other in sorted(quick, key=lambda i: (i not in order, -history[i][1].mean)):
         try:
             return other, refit(workbench, history[other][0])
         except TrialError as error:
             listener.say(f"Neither could {history[other][0]}: {error}")
     raise RunError("No model could be fitted to all examples. Give a larger budget.")
+
+
+def _check_limits(
+    parts: Mapping[int, Fitted], history: History, workbench: Workbench, limits: Limits
+) -> None:
+    """Refuse models that, fitted to all examples, break a limit together.
+
+    Raises:
+        TrialError: If they do.
+    """
+    if not limits:
+        return
+    values = fitted_measures(parts, history, workbench)
+    if beyond := broken(limits, values):
+        named = ", ".join(told(limit, values) for limit in beyond)
+        raise TrialError(
+            f"Fitted to all examples, {history[list(parts)[-1]][0]} must keep all "
+            f"limits, got {named}. Use a smaller model."
+        )
+
+
+def _say_limits(
+    limits: Limits, measures: Mapping[str, float], listener: Listener
+) -> None:
+    """Say what the delivered model measures beside its limits."""
+    if not limits:
+        return
+    if beyond := broken(limits, measures):
+        named = ", ".join(told(limit, measures) for limit in beyond)
+        listener.say(f"warning: The model breaks a limit: {named}.")
+    if kept := [limit for limit in limits if limit not in beyond]:
+        named = ", ".join(told(limit, measures) for limit in kept)
+        listener.say(f"The model keeps: {named}.")
 
 
 def _baselines(history: History, metric: str) -> list[dict[str, Any]]:
@@ -292,7 +415,7 @@ def _baselines(history: History, metric: str) -> list[dict[str, Any]]:
 
 
 def _counts(history: History) -> dict[str, int]:
-    statuses = [outcome.status for _, outcome in history]
+    statuses = [history[i][1].status for i in latest(history)]
     return {name: statuses.count(name) for name in ("done", "failed", "stopped")}
 
 

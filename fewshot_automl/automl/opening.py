@@ -1,9 +1,10 @@
 """What a study tries before the oracle is asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from fewshot_automl.automl.limits import Limits, allowed_space
 from fewshot_automl.automl.plan import Plan
 from fewshot_automl.automl.thrift import affordable_space, shortened
 from fewshot_automl.oracle.sobol import SobolOracle
@@ -39,6 +40,8 @@ class Opening:
     """What may be spent on what."""
     seed: int = 0
     """Of the space-filling Configs."""
+    limits: Limits = ()
+    """What the model must keep; backbones that break them are tried no further."""
 
     def __call__(self, history: History) -> list[Config]:
         """Return what must be tried first, given the history so far.
@@ -47,6 +50,9 @@ class Opening:
         study takes the first that fits the time left. So a quick trial that does not
         fit keeps nothing from those behind it.
         """
+        inside = allowed_space(self.space, history, self.limits)
+        if inside is not self.space:
+            return replace(self, space=inside, limits=())(history)
         tried = {config for config, _ in history}
         first = rung_zero(self.space, self._probed(history), history)
         return first + (self._dear(history, tried) or self._sobol(history))
@@ -56,8 +62,10 @@ class Opening:
 
         The plan knew only arithmetic; the first backbones show what it is worth.
         """
+        left_in = probed_backbones(self.space, ())
+        planned = [name for name in self.plan.backbones if name in left_in]
         if self.plan.rung_zero_seconds is None:
-            return list(self.plan.backbones)
+            return planned
         prices = self.forecast.after(history)
         begun = {
             config.text("backbone")
@@ -70,7 +78,7 @@ class Opening:
             if "backbone" in config and not is_dear(config)
         )
         chosen: list[str] = []
-        for name in self.plan.backbones:
+        for name in planned:
             if name not in begun:
                 left -= prices.embedding_seconds(name)
                 if left < 0 and chosen:  # the first is tried whatever it costs
@@ -161,7 +169,7 @@ class Opening:
     def _sobol(self, history: History) -> list[Config]:
         """Return the next of a few space-filling Configs of the dear methods."""
         narrowed = dear_space(self.space)
-        done = sum(is_dear(config) for config, _ in history)
+        done = sum(map(is_dear, {config for config, _ in history}))
         defaults = len(self._ladders(history))
         if narrowed is None or done >= defaults + self.plan.space_filling:
             return []

@@ -38,13 +38,35 @@ class Result:
     """What `result.json` holds."""
 
     @property
+    def is_feasible(self) -> bool:
+        """Return whether the model keeps every limit that was asked for."""
+        return bool(self.summary.get("is_feasible", True))
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Return the model's parameters, flops, latency_ms, memory_mb, worst_recall."""
+        return dict(self.summary.get("measures", {}))
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """Return the trials of the Pareto front, the best score first.
+
+        Each has its number, Config, score (greater is better) and objectives. Without
+        a second objective and without limits there is no front.
+        """
+        return list(self.summary.get("front", []))
+
+    @property
     def test_scores(self) -> dict[str, float] | None:
         """Return accuracy, macro-F1, log loss and n on the test data, if given."""
         scores: dict[str, float] | None = self.summary["test"]
         return scores
 
     def trials(self) -> "pd.DataFrame":
-        """Return one row a trial: number, status, score, cost and its Config."""
+        """Return one row a trial: number, status, score, cost and its Config.
+
+        A Config that was looked at stands twice once the folds it had left were run.
+        """
         import pandas as pd
 
         return pd.DataFrame(
@@ -54,6 +76,8 @@ class Result:
                     "status": outcome.status,
                     "mean": outcome.mean,
                     "standard_error": outcome.standard_error,
+                    "folds": len(outcome.scores),
+                    "folds_left": outcome.folds_left,
                     "cost_seconds": outcome.cost_seconds,
                     "reason": outcome.reason,
                     **config.to_json(),
@@ -74,4 +98,6 @@ class Result:
         if self.test_scores:
             scores = ", ".join(f"{k} {v:.3f}" for k, v in self.test_scores.items())
             lines.append(f"On the test data: {scores}")
+        if not self.is_feasible:
+            lines.append("It breaks a limit that was asked for.")
         return "\n".join(lines)

@@ -69,8 +69,9 @@ def honest_score(
     stands among the trials as one more candidate, for it may be a blend of several.
 
     Args:
-        history: All trials; those done have predictions.
-        smoothed: What each done trial was judged by, from `smoothed_scores`.
+        history: All trials.
+        smoothed: What each trial that could win was judged by, from
+            `smoothed_scores`; all of them ran all their folds.
         model: Out-of-fold predictions of the model, calibrated.
         labels: Class indices of the labelled examples.
         metric: Objective the search maximised.
@@ -102,8 +103,11 @@ def equal_trials(
     folder: Path,
     seed: int,
 ) -> list[int]:
-    """Return the places of the trials that cannot be told apart from the winner."""
-    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    """Return the places of the trials that cannot be told apart from the winner.
+
+    Those that have folds left are not asked: they could not be the model.
+    """
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_whole]
     probas = [predictions(folder, history[i][1]) for i in done]
     equal = indistinguishable(
         labels, probas, metric, winner=done.index(winner), seed=seed

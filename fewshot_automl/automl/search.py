@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.finish import finish, is_at_hand
+from fewshot_automl.automl.limits import broken
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.pantry import Pantry, stock
+from fewshot_automl.automl.past import note_space, settled_prior, told
 from fewshot_automl.automl.plan import (
     PLAN_NOTE,
     SCORING_SHARE,
@@ -27,14 +30,18 @@ from fewshot_automl.automl.thrift import Thrifty
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
-from fewshot_automl.executors import executor_named
+from fewshot_automl.executors import Executor, executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.completion import Completion, leading_quickly
+from fewshot_automl.oracle.folds import latest, resumable
+from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.places import cache_folder
 from fewshot_automl.space import Choice, Config, Space
-from fewshot_automl.study import SECONDS_USED, Budget, run
+from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial.design import reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
@@ -46,6 +53,10 @@ History = Sequence[tuple[Config, Outcome]]
 
 HOPEFUL_SHARE: Final = 0.8
 """Of a forecast; a trial with less time than that is not started."""
+LEAST_DEAR: Final = 6
+"""Expected dear trials from which on some may be dropped after a fold or two."""
+LEAST_FITS: Final = 3
+"""Folds of a dear trial from which on a first look saves much of it."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
 BATCH: Final = 32
@@ -68,6 +79,7 @@ class Search:
     plan: Plan
     workbench: Workbench
     forecast: Forecast
+    prior: Prior
     ledger: Ledger
     budget: Budget
     listener: Listener
@@ -86,10 +98,11 @@ class Search:
                 self.space,
                 together.alone,
                 oracle=Thrifty(
-                    oracle=oracle_named(self.settings.oracle),
+                    oracle=oracle_named(self.settings.oracle, self._advisers),
                     forecast=self.forecast,
                     dear_seconds=self.plan.dear_seconds,
                     seconds_left=self._seconds_left,
+                    limits=self.settings.limits,
                 ),
                 ledger=self.ledger,
                 executor=executor,
@@ -99,13 +112,17 @@ class Search:
                     forecast=self.forecast,
                     plan=self.plan,
                     seed=self.settings.seed,
+                    limits=self.settings.limits,
                 ),
                 reserve=self._reserve,
                 forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
+                first_look=together.first_look if self._looks_first else None,
                 cohorts=together,
             )
+            if resumable(end.history) and not end.interrupted:
+                end = self._completed(end, executor, together)
         finally:
             executor.shutdown()
         return finish(
@@ -120,8 +137,43 @@ class Search:
             listener=self.listener,
             budget=self.budget,
             most_members=self._most_members,
+            goals=self.settings.goals,
+            limits=self.settings.limits,
             facts=self._facts(),
         )
+
+    def _completed(
+        self, end: StudyEnd, executor: Executor, together: Together
+    ) -> StudyEnd:
+        """Run the folds that are left of Configs that lead, if they fit the time."""
+        is_timed = self.budget.seconds is not None
+        enough = None if is_timed else len(end.history) + 1  # none of them is new
+        rest = run(
+            self.space,
+            together.alone,
+            oracle=Completion(is_allowed=self._is_allowed),
+            ledger=self.ledger,
+            executor=executor,
+            budget=replace(self.budget, trials=enough),
+            reserve=self._final_seconds,
+            forecast=self._least_seconds,
+            seed=self.settings.seed,
+            on_event=self.listener.trial,
+        )
+        ending = rest.ending if rest.interrupted else end.ending
+        return StudyEnd(history=rest.history, ending=ending)
+
+    @property
+    def _looks_first(self) -> bool:
+        return self.forecast.workload.first_fits is not None
+
+    def _is_allowed(self, outcome: Outcome) -> bool:
+        return not broken(self.settings.limits, outcome.objectives)
+
+    @property
+    def _advisers(self) -> tuple[Adviser, ...]:
+        """Return whom the oracle listens to."""
+        return (self.prior,) if self.prior.studies else ()
 
     @property
     def _most_members(self) -> int:
@@ -140,6 +192,21 @@ class Search:
         return HOPEFUL_SHARE * self.forecast.after(history).trial_seconds(config)
 
     def _reserve(self, history: History) -> float:
+        """Return the seconds to keep for what comes after the search.
+
+        That is the model, and before it the folds that are left of a Config that
+        leads: without them it cannot become the model.
+        """
+        seconds = self._final_seconds(history)
+        begun = {c for c in resumable(history) if is_at_hand(self.workbench, c)}
+        if begun and self.budget.seconds is not None:
+            ahead = leading_quickly(history, self._is_allowed)
+            prices = self.forecast.after(history)
+            known = [config for config in ahead if config in begun]
+            seconds += sum(prices.trial_seconds(config) for config in known[:1])
+        return seconds
+
+    def _final_seconds(self, history: History) -> float:
         """Return the seconds that fitting, scoring and saving the model will take.
 
         Scoring claims no more than its share: rather a late result than no search.
@@ -150,7 +217,7 @@ class Search:
         prices = self.forecast.after(history)
         done = [
             (config, outcome)
-            for config, outcome in history
+            for config, outcome in map(history.__getitem__, latest(history))
             if outcome.is_done and is_at_hand(self.workbench, config)
         ]
         leaders = sorted(done, key=lambda pair: -pair[1].mean)[: self._most_members]
@@ -177,6 +244,7 @@ class Search:
             **self.posed.facts,
             "placement": str(self.workbench.placement),
             "plan": str(self.plan),
+            "prior": told(self.settings.prior, self.prior),
             "skipped": [card.id for card in self.pantry.missing],
         }
 
@@ -205,13 +273,21 @@ def prepare(
     budget_seconds = settings.budget_seconds
     deadline = None if budget_seconds is None else began + budget_seconds
     modality = posed.dataset.task.modality
-    pantry = stock(modality, settings.backbones, listener, deadline)
+    pantry = stock(
+        modality,
+        settings.backbones,
+        listener,
+        deadline,
+        settings.limits,
+        is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
+    )
     placement = _one_place(settings.device)
     listener.say(str(placement))
     space = space_for(posed.profile, pantry.at_hand, settings.methods)
     for dimension, values in settings.narrow.items():
         space = space.narrow(dimension, values)
     ledger = Ledger.open(settings.storage or folder, study=study, space=space)
+    note_space(ledger, modality, space)
     interrupted = ledger.interrupt_running()
     if known := len(ledger.history()):
         listener.say(
@@ -239,8 +315,19 @@ def prepare(
         ),
     )
     listener.say(f"Plan: {plan}.")
+    prior = settled_prior(settings.prior, folder).about(modality)
+    listener.say(f"Prior: {told(settings.prior, prior)}.")
     folds = _folds(posed, plan.splits, settings.seed)
-    dear_repeats = min(plan.splits.dear_repeats, len(folds.repeats))
+    problem = Problem(
+        task=posed.dataset.task,
+        inputs=posed.labelled.inputs,
+        labels=posed.labelled.labels,
+        folds=folds,
+        keys=posed.keys,
+        dear_repeats=min(plan.splits.dear_repeats, len(folds.repeats)),
+    )
+    dear_fits = problem.dear_repeats * len(folds.first)
+    looks_first = pays_to_look_first(plan, dear_fits, placement.device)
     return Search(
         posed=posed,
         settings=settings,
@@ -249,14 +336,7 @@ def prepare(
         space=space,
         plan=plan,
         workbench=Workbench(
-            problem=Problem(
-                task=posed.dataset.task,
-                inputs=posed.labelled.inputs,
-                labels=posed.labelled.labels,
-                folds=folds,
-                keys=posed.keys,
-                dear_repeats=dear_repeats,
-            ),
+            problem=problem,
             cards=pantry.at_hand,
             store=FeatureStore(cache_folder() / "features"),
             placement=placement,
@@ -268,13 +348,32 @@ def prepare(
                 workload,
                 cards=pantry.at_hand,  # also those of trials before it was narrowed
                 quick_fits=len(folds),
-                dear_fits=dear_repeats * len(folds.first),
+                dear_fits=dear_fits,
+                first_fits=problem.first_folds if looks_first else None,
             )
         ),
+        prior=prior,
         ledger=ledger,
         budget=budget,
         listener=listener,
     )
+
+
+def pays_to_look_first(plan: Plan, dear_fits: int, device: str) -> bool:
+    """Return whether dear Configs run on their first folds before on all.
+
+    Not where few are expected, for then each is compared with too few others to be
+    dropped; nor where only their number is limited; nor on a GPU, where the folds of
+    a Config train together.
+
+    Args:
+        plan: What the study may spend.
+        dear_fits: Folds of a dear Config, in all repeats.
+        device: Where it trains.
+    """
+    if plan.budget_seconds is None or device.startswith("cuda"):
+        return False
+    return (plan.dear_trials or 0) >= LEAST_DEAR and dear_fits >= LEAST_FITS
 
 
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:

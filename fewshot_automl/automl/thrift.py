@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fewshot_automl.automl.limits import Limits, allowed_space
+from fewshot_automl.oracle.folds import resumable
 from fewshot_automl.oracle.oracle import History, Oracle, tried
 from fewshot_automl.oracle.part import Part
 from fewshot_automl.outcome import Outcome
@@ -39,6 +41,8 @@ class Thrifty:
     """Most for any one trial; None without limit."""
     seconds_left: Callable[[History], float]
     """Time for trials that is left, given the history."""
+    limits: Limits = ()
+    """What the model must keep; backbones that break them are not suggested."""
 
     def suggest(
         self,
@@ -56,20 +60,26 @@ class Thrifty:
         if within is not None and not isinstance(within, Space):
             payable = [c for c in within if prices.trial_seconds(c) <= limit]
             return self.oracle.suggest(space, history, n, seed, payable)
-        inside = affordable_space(within or space, prices, history, limit)
-        if inside is None:
-            return []
+        allowed = allowed_space(within or space, history, self.limits)
+        inside = affordable_space(allowed, prices, history, limit)
+        resumed = [c for c in resumable(history) if allowed.contains(c)]
+        resumed = [c for c in resumed if prices.trial_seconds(c) <= limit]
+        if inside is None:  # then only the rest of what was begun can be paid
+            return self.oracle.suggest(space, history, n, seed, resumed)
+        seen = tried(history).difference(resumed)
         found: dict[Config, None] = {}
         shown = list(history)
         # What cannot be paid in any form is shown as running, lest it come again. Then
-        # one method after the other is asked for, on the backbones it can be paid on.
-        parts = (inside, inside, *_by_method(inside, prices, limit))
+        # one method after the other is asked for, on the backbones it can be paid on,
+        # and at last the rest of what was begun when there was more time.
+        methods = _by_method(inside, prices, limit)
+        parts: tuple[Part, ...] = (inside, inside, *methods, resumed)
         for attempt, part in enumerate(parts):
             missing = n - len(found)
             asked = self.oracle.suggest(space, shown, missing, seed + attempt, part)
             for config in asked:
                 shorter = shortened(space, config, prices, limit)
-                if shorter is not None and shorter not in tried(history):
+                if shorter is not None and shorter not in seen:
                     found[shorter] = None
                 shown.append((config, Outcome(status="running")))
             if len(found) >= n:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot_automl.cli.words import clock, details, duration, score, title
+from fewshot_automl.oracle.folds import latest
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
@@ -113,7 +114,10 @@ class Display:
 
     def _scored(self, outcome: Outcome) -> str:
         value = score(self._orient(outcome.mean), outcome.standard_error)
-        return f"{self._metric} {value}"
+        run = len(outcome.scores)
+        every = run + outcome.folds_left
+        part = "" if outcome.is_whole else f", {run} of {every} folds"
+        return f"{self._metric} {value}{part}"
 
     def _draw(self) -> RenderableType:
         """Return the lines below the sentences."""
@@ -157,18 +161,21 @@ class Display:
         event = self._last
         if event is None:
             return ""
-        statuses = [outcome.status for _, outcome in event.history]
-        told = [f"trial {len(statuses)}", f"{statuses.count('done')} done"]
+        statuses = [event.history[i][1].status for i in latest(event.history)]
+        configs = len({config for config, _ in event.history})
+        told = [f"trial {configs}", f"{statuses.count('done')} done"]
         told += [
             f"{statuses.count(status)} {status}"
             for status in ("failed", "stopped")
             if status in statuses
         ]
         if event.trials_left is not None:
-            told[0] += f" of {len(statuses) + event.trials_left}"
+            told[0] += f" of {configs + event.trials_left}"
         return " · ".join(told)
 
 
 def _best(event: Event) -> tuple[Config, Outcome] | None:
+    """Return the best trial; one with folds left only where no other is done."""
     done = [(c, o) for c, o in event.history if o.is_done and math.isfinite(o.mean)]
+    done = [pair for pair in done if pair[1].is_whole] or done
     return max(done, key=lambda pair: pair[1].mean, default=None)
