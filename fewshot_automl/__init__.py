@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fewshot_automl.errors import FewShotError, RunError, UserError
     from fewshot_automl.outcome import Outcome
     from fewshot_automl.predictor import Predictor
+    from fewshot_automl.sampler import FewShotSampler
     from fewshot_automl.space import Choice, Config, Float, Int, Space, When
     from fewshot_automl.study import Budget
     from fewshot_automl.task import Task
@@ -38,6 +39,7 @@ __all__ = [
     "Config",
     "FewShotClassifier",
     "FewShotError",
+    "FewShotSampler",
     "Float",
     "Int",
     "Listener",
@@ -63,6 +65,7 @@ _HOMES: Final = {
     "Config": "space",
     "FewShotClassifier": "automl.classifier",
     "FewShotError": "errors",
+    "FewShotSampler": "sampler",
     "Float": "space",
     "Int": "space",
     "Listener": "automl",

@@ -11,6 +11,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.oracle import History
+from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.sampler.structure import Structure
 from fewshot_automl.space import Config
@@ -21,6 +23,10 @@ SUGGESTED: Final = "fewshot:suggested:"
 """Start of the names of system attributes that hold what was suggested."""
 QUEUED: Final = "fixed_params"
 """Name of Optuna's own system attribute with what `enqueue_trial` was given."""
+VALUE: Final = "value_"
+"""Start of the names of objectives after the first, by their place."""
+CONSTRAINT: Final = "constraint_"
+"""Start of the names of constraints, which hold up to 0."""
 MOST_CHARACTERS: Final = 2000
 """Of one system attribute; databases take 2045."""
 
@@ -77,14 +83,29 @@ def outcome_of(
     if not values or not all(map(math.isfinite, values)):
         reason = "no finite value" if values else trial.state.name.lower()
         return Outcome(status="failed", cost_seconds=seconds, reason=reason)
-    others = {f"value_{i}": value for i, value in enumerate(values) if i}
-    limits = {f"constraint_{name}": v for name, v in trial.constraints.items()}
+    others = {f"{VALUE}{i}": value for i, value in enumerate(values) if i}
+    limits = {f"{CONSTRAINT}{name}": v for name, v in trial.constraints.items()}
     return Outcome(
         status="done",
         mean=values[0],
         standard_error=_standard_error(trial),
         cost_seconds=seconds,
         objectives=others | limits,
+    )
+
+
+def aims_of(values: int, history: History) -> Aims:
+    """Return what a study is after, in the words of `outcome_of`.
+
+    Args:
+        values: How many values a trial returns.
+        history: Its trials, which tell what constraints there are.
+    """
+    found = (name for _, outcome in history for name in outcome.objectives)
+    limits = sorted({name for name in found if name.startswith(CONSTRAINT)})
+    return Aims(
+        goals=(Goal(SCORE), *(Goal(f"{VALUE}{i}") for i in range(1, values))),
+        limits=tuple(Limit(name, most=0.0) for name in limits),
     )
 
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,8 +14,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle import Oracle, oracle_named
+from fewshot_automl.oracle import History, Oracle
 from fewshot_automl.sampler.history import (
+    aims_of,
     as_attributes,
     given,
     history_of,
@@ -44,6 +46,9 @@ class FewShotSampler(BaseSampler):
     trial counts with the last value it reported. A standard error of a trial's value,
     if you have one (from cross-validation, say), makes the search robust to luck:
     `trial.set_user_attr("fewshot_standard_error", ...)`.
+
+    With several objectives it seeks their Pareto front, and it keeps away from what
+    breaks a constraint (`trial.set_constraint`).
 
     The sampler keeps no state: it reads the study each time, so a study can be gone
     on with by another process, and by several at once. With one job and a seed, the
@@ -79,7 +84,7 @@ class FewShotSampler(BaseSampler):
             raise UserError(f"seed must be 0 or more, got {seed}. Use 0, or None.")
         drawn = int(np.random.default_rng().integers(2**31))
         self._seed = drawn if seed is None else seed
-        self._oracle = oracle or oracle_named("gp")
+        self._oracle = oracle
         self._independent_sampler = independent_sampler
 
     def infer_relative_search_space(
@@ -97,13 +102,9 @@ class FewShotSampler(BaseSampler):
         """Return what the oracle suggests for these parameters.
 
         Raises:
-            ValueError: If the study has several objectives.
+            UserError: If the study has several objectives or constraints, and the
+                oracle is none that takes them.
         """
-        if len(study.directions) > 1:
-            raise ValueError(
-                "A study with FewShotSampler must have one objective, got "
-                f"{len(study.directions)}. Optimise a weighted sum of them."
-            )
         if not search_space:
             return {}
         with _ONE_AT_A_TIME:
@@ -134,10 +135,11 @@ class FewShotSampler(BaseSampler):
     ) -> dict[str, Any]:
         trials = [t for t in _started(study) if t.number != trial.number]
         structure = Structure.of(trials, names)
+        history = history_of(trials, structure, study.directions)
         ahead = _about_to_ask(trials, trial.number)
-        configs = self._oracle.suggest(
+        configs = self._oracle_for(len(study.directions), history).suggest(
             structure.space,
-            history_of(trials, structure, study.directions),
+            history,
             1 + len(ahead),
             self._seed,
             structure.beside(given(trial, structure)),
@@ -146,6 +148,21 @@ class FewShotSampler(BaseSampler):
             logger.info("Every point of the space was tried; drawing at random.")
             return {}
         return structure.params(configs[-1])
+
+    def _oracle_for(self, values: int, history: History) -> Oracle:
+        """Return the oracle, told of the study's objectives and constraints."""
+        from fewshot_automl.oracle.gp import GpOracle  # takes half a second
+
+        oracle = self._oracle or GpOracle()
+        aims = aims_of(values, history)
+        if aims.is_plain:
+            return oracle
+        if not isinstance(oracle, GpOracle):
+            raise UserError(
+                "Oracle of a study with several objectives or constraints must be a "
+                f"GpOracle, got {type(oracle).__name__}. Leave out oracle."
+            )
+        return replace(oracle, aims=aims) if oracle.aims.is_plain else oracle
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Tell the independent sampler."""
