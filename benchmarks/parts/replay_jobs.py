@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from parts.replay_ablations import Scene
 from parts.replay_landscape import Landscape
-from parts.replay_rows import EVERYTHING, sampler_of, version_of
+from parts.replay_rows import EVERYTHING, LOOKS, sampler_of, version_of
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
@@ -105,7 +105,8 @@ def run(job: Job) -> Curve:
         if job.row == EVERYTHING:
             return everything(part, job.trials, **about)
         sampler = sampler_of(job.row, Scene(part, scene.others))
-        return replay(part, sampler, job.trials, **about)
+        looks = job.row in LOOKS
+        return replay(part, sampler, job.trials, looks_first=looks, **about)
 
 
 def kept(file: Path) -> dict[tuple[str, str, int, str], Curve]:

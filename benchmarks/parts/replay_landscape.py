@@ -148,11 +148,18 @@ class Landscape:
     def _prices(self) -> dict[str, Any]:
         return {}
 
-    def outcome(self, trial: Trial, paid: set[Stem]) -> Outcome:
-        """Return what a study is told; activations cost once, and are then paid."""
+    def outcome(self, trial: Trial, paid: set[Stem], share: float = 1.0) -> Outcome:
+        """Return what a study is told; activations cost once, and are then paid.
+
+        Args:
+            trial: What is tried.
+            paid: The activations at hand.
+            share: Of the fits, that are to be paid for.
+        """
         extra = 0.0 if trial.stem in paid else self.stems.get(trial.stem, 0.0)
         paid.add(trial.stem)
-        return replace(trial.outcome, cost_seconds=trial.outcome.cost_seconds + extra)
+        seconds = share * trial.outcome.cost_seconds + extra
+        return replace(trial.outcome, cost_seconds=seconds)
 
     def regret(self, config: Config, *, recorded: bool = False) -> float:
         """Return the normalised regret of a Config.

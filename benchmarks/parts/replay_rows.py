@@ -66,10 +66,13 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
     ),
     "no known noise": lambda scene: Shown(full(scene), history=without_noise),
     "no failures": lambda scene: Shown(full(scene), history=without_failures),
+    "first looks": full,
     "per second": lambda scene: full(scene, cost_exponent=1.0),
     "sobol": lambda scene: SobolOracle(),
 }
 """Our oracle, which chooses within the pool, and ablations of it."""
+LOOKS = ("first looks",)
+"""Rows whose trials run one fold, and the others if they are picked again."""
 SNAPPED = "ours, snapped"
 """The full oracle, which asks for what it likes and gets what is nearest."""
 LUCKIEST = "raw incumbent"

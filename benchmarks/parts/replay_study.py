@@ -1,20 +1,24 @@
 """One study, replayed: what a sampler picks, and what it would have returned."""
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 from parts.replay_landscape import Landscape
 from parts.replay_samplers import Sampler
 
 from fewshot_automl.oracle.oracle import History
-from fewshot_automl.oracle.winner import incumbent
+from fewshot_automl.oracle.winner import smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
 RULES = ("smooth", "raw")
 """How the model to return is chosen: by posterior mean, or by raw score."""
+SLACK = 1e-6
+"""Of sums of thirds."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def replay(
     seed: int,
     name: str = "",
     version: str = "",
+    looks_first: bool = False,
 ) -> Curve:
     """Replay a study of up to so many dear trials.
 
@@ -69,29 +74,94 @@ def replay(
         seed: Of the study.
         name: Of the sampler.
         version: Of all that the curve depends on.
+        looks_first: Whether what is picked runs on its first fold, and on the others
+            only when it is picked again. Folds count as their share of a trial.
     """
     paid = {trial.stem for trial in landscape.quick}
     history = [(t.config, landscape.outcome(t, set())) for t in landscape.quick]
-    left = [trial.config for trial in landscape.dear]
-    found = [winners(landscape, history, seed)]
-    best = [min(landscape.regret(c) for c, o in history if o.is_done)]
-    seconds, asked = [0.0], 0.0
-    for _ in range(min(trials, len(left))):
+    states = [State.of(landscape, history, seed, spent=0.0, seconds=0.0)]
+    left, begun, asked = [trial.config for trial in landscape.dear], set[Config](), 0.0
+    while left and states[-1].spent < trials:
         start = time.process_time()
         config = sampler(history, left, seed)
         asked += time.process_time() - start
-        left.remove(config)
-        outcome = landscape.outcome(landscape.trials[config], paid)
+        trial, share = landscape.trials[config], 1.0
+        if looks_first and trial.outcome.is_done:
+            first = 1 / len(trial.outcome.scores)
+            share = 1 - first if config in begun else first
+        outcome = landscape.outcome(trial, paid, share)
+        if share < 1 and config not in begun:
+            outcome = first_look(outcome)
+        begun.add(config)
+        if not outcome.folds_left:
+            left.remove(config)
         history.append((config, outcome))
-        seconds.append(seconds[-1] + outcome.cost_seconds)
-        here = landscape.regret(config) if outcome.is_done else best[-1]
-        best.append(min(best[-1], here))
-        found.append(winners(landscape, history, seed))
+        last = states[-1]
+        states.append(
+            State.of(
+                landscape,
+                history,
+                seed,
+                spent=last.spent + share,
+                seconds=last.seconds + outcome.cost_seconds,
+            )
+        )
+    return _curve(landscape, states, trials, name, seed, version, asked)
+
+
+@dataclass(frozen=True)
+class State:
+    """A study between two trials."""
+
+    spent: float
+    """Dear trials so far; some of their folds count as much of one."""
+    seconds: float
+    """Of the dear trials so far."""
+    winners: dict[str, Config]
+    """What each rule would return."""
+    best: float
+    """Regret of the best Config tried with all folds."""
+
+    @classmethod
+    def of(
+        cls,
+        landscape: Landscape,
+        history: History,
+        seed: int,
+        *,
+        spent: float,
+        seconds: float,
+    ) -> "State":
+        """Return the state after a history."""
+        whole = (config for config, outcome in history if outcome.is_whole)
+        return cls(
+            spent=spent,
+            seconds=seconds,
+            winners=winners(landscape, history, seed),
+            best=min(map(landscape.regret, whole)),
+        )
+
+
+def _curve(
+    landscape: Landscape,
+    states: Sequence[State],
+    trials: int,
+    name: str,
+    seed: int,
+    version: str,
+    asked: float,
+) -> Curve:
+    """Return a curve with one point for each whole trial that was spent."""
+    spent = np.array([state.spent for state in states])
+    counts = np.arange(min(trials, math.floor(spent[-1] + SLACK)) + 1)
+    places = np.searchsorted(spent, counts + SLACK, side="right") - 1
+    chosen = [states[place] for place in places.tolist()]
 
     def regrets(*, recorded: bool) -> dict[str, list[float]]:
         return {
             rule: [
-                round(landscape.regret(w[rule], recorded=recorded), 5) for w in found
+                round(landscape.regret(state.winners[rule], recorded=recorded), 5)
+                for state in chosen
             ]
             for rule in RULES
         }
@@ -103,22 +173,38 @@ def replay(
         version=version,
         unseen=regrets(recorded=False),
         recorded=regrets(recorded=True),
-        seconds=[round(x, 2) for x in seconds],
-        best_seen=[round(x, 5) for x in best],
+        seconds=[round(state.seconds, 2) for state in chosen],
+        best_seen=[round(state.best, 5) for state in chosen],
         ask_seconds=round(asked, 3),
     )
 
 
+def first_look(outcome: Outcome) -> Outcome:
+    """Return what is told of a done trial after its first fold, paid already."""
+    folds = len(outcome.scores)
+    return replace(
+        outcome,
+        scores=outcome.scores[:1],
+        mean=outcome.scores[0],
+        standard_error=outcome.standard_error * math.sqrt(folds),
+        folds_left=folds - 1,
+    )
+
+
 def winners(landscape: Landscape, history: History, seed: int) -> dict[str, Config]:
-    """Return the Config that each rule would choose."""
-    index = incumbent(landscape.space, history, seed)
-    assert index is not None, "rung 0 has done trials"
-    return {"smooth": history[index][0], "raw": luckiest(history)}
+    """Return the Config that each rule would choose, of those with all folds."""
+    smooth = {
+        i: score
+        for i, score in smoothed_scores(landscape.space, history, seed).items()
+        if history[i][1].is_whole
+    }
+    best = max(smooth, key=lambda i: (smooth[i], history[i][1].mean, -i))
+    return {"smooth": history[best][0], "raw": luckiest(history)}
 
 
 def luckiest(history: Sequence[tuple[Config, Outcome]]) -> Config:
     """Return the Config of the highest raw score, the first of equal ones."""
-    done = [(config, outcome) for config, outcome in history if outcome.is_done]
+    done = [(config, outcome) for config, outcome in history if outcome.is_whole]
     return max(done, key=lambda pair: pair[1].mean)[0]
 
 

@@ -120,6 +120,26 @@ def test_activations_are_paid_once(landscape):
     first = landscape.outcome(trial, paid).cost_seconds
     assert first == pytest.approx(0.25 + 1.0 + 6.0)  # prepared, waited, three fits
     assert landscape.outcome(trial, paid).cost_seconds == pytest.approx(6.0)
+    assert landscape.outcome(trial, paid, 1 / 3).cost_seconds == pytest.approx(2.0)
+
+
+def test_first_looks_cost_a_third_and_only_whole_trials_win(landscape):
+    from parts.replay_study import replay
+
+    landscape = replace(landscape, dear=landscape.dear[:4])
+    asked = []
+
+    def each_in_turn(history, left, seed):
+        asked.append(left[len(asked) % len(left)])
+        return asked[-1]
+
+    curve = replay(landscape, each_in_turn, 9, seed=0, looks_first=True)
+    assert len(asked) == 8, "every one twice"
+    assert len(curve.seconds) == 1 + 4
+    whole = replay(landscape, lambda history, left, seed: left[0], 4, seed=0)
+    assert curve.seconds[-1] == pytest.approx(whole.seconds[-1])
+    assert curve.best_seen[1] == whole.best_seen[0]
+    assert curve.unseen["raw"][-1] == whole.unseen["raw"][-1]
 
 
 def test_a_share_is_the_same_for_a_seed(landscape):
