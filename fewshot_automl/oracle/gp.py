@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64
@@ -14,6 +14,12 @@ from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.feasibility import success_probability
 from fewshot_automl.oracle.folds import is_hopeless, resumable
+from fewshot_automl.oracle.front_improvement import (
+    FrontImprovement,
+    Prospects,
+    ScoreImprovement,
+)
+from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.improvement import Improvement
 from fewshot_automl.oracle.linear import single_threaded
 from fewshot_automl.oracle.oracle import History, tried
@@ -25,7 +31,7 @@ from fewshot_automl.oracle.part import (
     is_inside,
     neighbours,
 )
-from fewshot_automl.oracle.process import Points
+from fewshot_automl.oracle.pursuit import Pursuit
 from fewshot_automl.oracle.sampling import fresh
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.oracle.surrogate import (
@@ -34,6 +40,7 @@ from fewshot_automl.oracle.surrogate import (
     fit_log_cost,
     fit_scores,
 )
+from fewshot_automl.outcome import Status
 from fewshot_automl.space import Config, Space
 
 logger = logging.getLogger(__name__)
@@ -55,6 +62,10 @@ class GpOracle:
     finite set of candidates is taken: points of a Sobol sequence and one-dimension
     mutations of good Configs, then again mutations of the best candidates.
 
+    With other aims than the score alone, each objective that is not known exactly has
+    a surrogate of its own, and what counts is the expected hypervolume improvement
+    within the limits (see `FrontImprovement`).
+
     While fewer than `initial_trials` done trials can be encoded, or all of them score
     the same, there is nothing to learn from and `SobolOracle` answers.
 
@@ -68,6 +79,8 @@ class GpOracle:
     price: Callable[[Config, History], float] | None = None
     """Expected seconds of a Config, given the history; None: learnt from the seconds of
     the trials."""
+    aims: Aims = field(default_factory=Aims)
+    """What to improve and within which limits; the score alone if nothing is said."""
     cost_exponent: float = 0.0
     """Power of the expected seconds that divides the improvement; 0 ignores cost, 1
     is improvement per second."""
@@ -153,6 +166,11 @@ class _Search:
         self.begun = set(resumable(evidence.history))
         self.score = fit_scores(evidence, steps=oracle.fit_steps, seed=seed)
         self.evidence = self.score.evidence
+        self.pursuit = (
+            None
+            if oracle.aims.is_plain
+            else Pursuit.of(oracle.aims, self.score, steps=oracle.fit_steps, seed=seed)
+        )
         self.exponent = oracle.exponent(evidence.history)
         self.log_cost = (
             fit_log_cost(evidence, steps=oracle.fit_steps, seed=seed)
@@ -190,20 +208,31 @@ class _Search:
         seeds = [self.seed, len(self.evidence.history)]
         spread = evenly(self.part, seeds, limit)
         pool = begun + fresh(spread, self.seen, limit // 2)
-        means = self.score.means(self.evidence.rows("done"))
-        done = self.evidence.indices("done")
-        ranked = [done[i] for i in np.argsort(-means, kind="stable")]
-        configs = [self.evidence.history[i][0] for i in ranked]
-        inside = [config for config in configs if is_inside(self.part, config)]
+        inside = [config for config in self._ranked() if is_inside(self.part, config)]
         return pool + self._near(inside[:LEADERS], {*self.seen, *pool})
 
+    def _ranked(self) -> list[Config]:
+        """Return the Configs of done trials, the best ones first."""
+        configs = self._configs("done")
+        if self.pursuit is not None:
+            return [configs[i] for i in self.pursuit.ranked(configs)]
+        means = self.score.means(self.evidence.rows("done"))
+        return [configs[i] for i in np.argsort(-means, kind="stable")]
+
+    def _configs(self, status: Status) -> list[Config]:
+        """Return the Configs of the trials of one status."""
+        history = self.evidence.history
+        return [history[i][0] for i in self.evidence.indices(status)]
+
     def _hopeful(self) -> list[Config]:
-        """Return the Configs with folds left that may yet turn out to be the best."""
-        process, history = self.score.process, self.evidence.history
-        done = [history[i][0] for i in self.evidence.indices("done")]
+        """Return the Configs with folds left that may yet turn out to be the best.
+
+        With more aims than the score, a low score is no reason to lose hope.
+        """
+        process, done = self.score.process, self._configs("done")
         begun = [c for c in done if c in self.begun and is_inside(self.part, c)]
         whole = [c for c in done if c not in self.begun]
-        if not begun or not whole:
+        if not begun or not whole or self.pursuit is not None:
             return begun
         ends = process.look_up(self.evidence.encode(whole))
         best = ends.take(np.array([np.argmax(ends.means)]))
@@ -223,31 +252,44 @@ class _Search:
         )
         return fresh(near, known, self.oracle.candidates)
 
-    def _improvement(self, picks: int) -> Improvement:
+    def _improvement(self, picks: int) -> ScoreImprovement | FrontImprovement:
         """Return the improvement over what was seen in the space and is under way.
 
         A bar that nothing in the space can reach would leave only guesses far from
         all trials. Configs with folds left are no bar either: only a trial of all
         folds can win, so the folds that are left are worth what they may add to it.
         """
-        done, running = self.evidence.rows("done"), self.evidence.rows("running")
-        process, history = self.score.process, self.evidence.history
-        configs = [history[i][0] for i in self.evidence.indices("done")]
+        configs, samples = self._configs("done"), self.oracle.samples
         inside = [is_inside(self.part, c) and c not in self.begun for c in configs]
-        return Improvement(
+        if self.pursuit is not None:
+            bars = [c for c, is_bar in zip(configs, inside, strict=True) if is_bar]
+            known = set(configs)
+            running = [c for c in self._configs("running") if c not in known]
+            return self.pursuit.improvement(
+                bars, running, samples=samples, picks=picks, seed=self.seed
+            )
+        process, done = self.score.process, self.evidence.rows("done")
+        pending = _distinct(self.evidence.rows("running"), apart_from=done)
+        improvement = Improvement(
             process.look_up(_distinct(done[inside])),
-            process.look_up(_distinct(running, apart_from=done)),
-            samples=self.oracle.samples,
+            process.look_up(pending),
+            samples=samples,
             picks=picks,
             seed=self.seed,
         )
+        return ScoreImprovement(improvement)
 
     def _looked_up(
         self, configs: Sequence[Config]
-    ) -> tuple[Points, Float64[np.ndarray, " configs"]]:
-        """Return the score's posterior at Configs, and what is added to each one's."""
+    ) -> tuple[Prospects, Float64[np.ndarray, " configs"]]:
+        """Return the posteriors at Configs, and what is added to each one's gain."""
         rows = self.evidence.encode(configs)
-        return self.score.process.look_up(rows), self._bonus(configs, rows)
+        prospects = (
+            Prospects((self.score.process.look_up(rows),))
+            if self.pursuit is None
+            else self.pursuit.look_up(configs)
+        )
+        return prospects, self._bonus(configs, rows)
 
     def _bonus(
         self, configs: Sequence[Config], rows: Float64[np.ndarray, "rows columns"]
