@@ -14,7 +14,6 @@ Examples:
 
 import argparse
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,8 @@ COMBINED = "combined"
 LEAST_CONFIGS = 3
 """Dear Configs that a backbone must have to be judged."""
 FIRST = (1, 2, 3)
+STEPS, LEAST_DEVIATION = 200, 0.2
+"""Of expectation maximisation; of weights over tasks, where these are few."""
 WANTED = 0.8
 """Share of tasks in which the best backbone should be among the first three."""
 
@@ -174,38 +175,72 @@ def judge(tasks: list[Recorded], best: int) -> dict[str, dict[str, float]]:
 
 
 def weights(tasks: list[Recorded]) -> dict[str, list[float]]:
-    """Print and return mean and deviation over tasks of each column's weight.
+    """Print and return what the priors of the weights should be, by these tasks.
 
-    The weight in a task is the slope of the dear Configs' scores, on the surrogate's
-    scale, over the column; Configs of a backbone count together as one.
+    Each score alone, then the adviser's columns together.
     """
+    alone = [
+        (Column(scores=(name,), mean=0.0, deviation=1.0, unit=None),) for name in SCORES
+    ]
     found = {}
-    for scores in (*((name,) for name in SCORES), *(c.scores for c in COLUMNS)):
-        column = Column(scores=scores, mean=1.0, deviation=1.0)
-        slopes = [_slope(one, column) for one in tasks]
-        error = float(np.std(slopes, ddof=1)) / math.sqrt(len(slopes))
-        name = "+".join(scores)
-        found[name] = [
-            round(float(np.mean(slopes)), 3),
-            round(float(np.std(slopes)), 3),
-        ]
-        listed = " ".join(f"{slope:6.2f}" for slope in slopes)
-        print(f"{name:26} {found[name][0]:6.2f} +- {error:.2f}, by task: {listed}")
+    for columns in (*alone, COLUMNS):
+        mean, deviation, error = learnt([_levels(one, columns) for one in tasks])
+        for column, *row in zip(columns, mean, deviation, error, strict=True):
+            name = "+".join(column.scores) + ("" if len(columns) == 1 else " together")
+            found[name] = [round(float(x), 3) for x in row]
+            print(
+                "{:36} mean {:5.2f} deviation {:5.2f} error {:5.2f}".format(name, *row)
+            )
     return found
 
 
-def _slope(one: Recorded, column: Column) -> float:
+def learnt(
+    tasks: list[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, deviation over tasks and error of the mean of each weight.
+
+    By expectation maximisation of a normal model: the levels of a task's backbones
+    are a weighted sum of its columns and noise, and the weights vary between tasks.
+
+    Args:
+        tasks: Columns and levels of each task's backbones, centred over them.
+    """
+    width = tasks[0][0].shape[1]
+    mean, variance, noise = np.zeros(width), np.ones(width), 1.0
+    backbones = sum(len(level) - 1 for _, level in tasks)
+    for _ in range(STEPS):
+        known, centres, misfit = [], [], 0.0
+        for told, level in tasks:
+            spread = np.linalg.inv(told.T @ told / noise + np.diag(1 / variance))
+            centre = spread @ (told.T @ level / noise + mean / variance)
+            misfit += float(((level - told @ centre) ** 2).sum())
+            misfit += float(np.trace(told @ spread @ told.T))
+            known.append(np.diag(spread))
+            centres.append(centre)
+        mean = np.mean(centres, axis=0)
+        squares = np.mean(known, axis=0) + np.var(centres, axis=0)
+        variance = np.maximum(squares, LEAST_DEVIATION**2)
+        noise = misfit / backbones
+    precision = sum(
+        np.linalg.inv(np.diag(variance) + noise * np.linalg.pinv(told.T @ told))
+        for told, _ in tasks
+    )
+    return mean, np.sqrt(variance), np.sqrt(np.diag(np.linalg.inv(precision)))
+
+
+def _levels(
+    one: Recorded, columns: tuple[Column, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return columns and mean score of the backbones, on the surrogate's scale."""
     means = np.array([line["mean"] for line in one.lines])
     errors = np.array([line["standard_error"] for line in one.lines])
     scale = standardised(means, errors)
-    level = {
-        name: np.mean([(x["mean"] - scale.centre) / scale.unit for x in one.dear(name)])
+    level = [
+        np.mean([(x["mean"] - scale.centre) / scale.unit for x in one.dear(name)])
         for name in one.backbones
-    }
-    said = one.advice((column,))[:, 0]
-    told = np.array([level[name] for name in one.backbones])
-    centred = said - said.mean()
-    return float(centred @ told / max(centred @ centred, 1e-12))
+    ]
+    said = one.advice(columns)
+    return said - said.mean(axis=0), np.array(level) - np.mean(level)
 
 
 def main() -> None:

@@ -88,6 +88,14 @@ def test_it_is_silent_where_it_knows_nothing(history):
     assert not ONE.advise(SPACE, history, TUNES).any()
 
 
+def test_a_unit_keeps_small_differences_small():
+    column = Column(scores=("prior",), mean=1.0, deviation=1.0, unit=2.0)
+    adviser = TransferAdviser(columns=(column,))
+    history = [probed("small", prior=-3.2), probed("large", prior=-3.0)]
+    told = adviser.advise(SPACE, history, TUNES)[:, 0]
+    np.testing.assert_allclose(told, [-0.05, 0, 0.05])
+
+
 def test_it_is_silent_about_configs_without_an_option():
     told = ONE.advise(SPACE, HISTORY, [Config.of({"method": "plain"}), TUNES[2]])
     assert told[0, 0] == 0
