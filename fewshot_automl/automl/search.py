@@ -36,6 +36,7 @@ from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.completion import Completion, leading_quickly
 from fewshot_automl.oracle.folds import latest, resumable
+from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.outcome import Outcome
@@ -45,6 +46,7 @@ from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial.design import reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
+from fewshot_automl.trial.measured import foretold
 from fewshot_automl.trial.together import Together
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, mean_characters
@@ -98,7 +100,9 @@ class Search:
                 self.space,
                 together.alone,
                 oracle=Thrifty(
-                    oracle=oracle_named(self.settings.oracle, self._advisers),
+                    oracle=oracle_named(
+                        self.settings.oracle, self._advisers, self._aims
+                    ),
                     forecast=self.forecast,
                     dear_seconds=self.plan.dear_seconds,
                     seconds_left=self._seconds_left,
@@ -174,6 +178,15 @@ class Search:
     def _advisers(self) -> tuple[Adviser, ...]:
         """Return whom the oracle listens to."""
         return (self.prior,) if self.prior.studies else ()
+
+    @property
+    def _aims(self) -> Aims:
+        """Return what the oracle is after; what cards say it need not learn."""
+        return Aims(
+            goals=self.settings.goals,
+            limits=self.settings.limits,
+            exact=foretold(self.pantry.at_hand, self.workbench.problem.task.classes),
+        )
 
     @property
     def _most_members(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fewshot_automl.cli.commands import Command, ListCommand, NamesOption
-from fewshot_automl.cli.options import json_option, search_options
+from fewshot_automl.cli.options import goal_options, json_option, search_options
 from fewshot_automl.cli.session import people, print_json, session
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _executors() -> list[str]:
     metavar="NAME",
     help="What to maximise. Default: accuracy.",
 )
+@goal_options
 @click.option(
     "--members",
     type=click.IntRange(min=1),
@@ -93,6 +94,12 @@ def _executors() -> list[str]:
     help="What chooses the next trial. Default: gp.",
 )
 @click.option(
+    "--prior",
+    metavar="FILE",
+    help="Past studies that advise the oracle (see: fewshot prior); none for no "
+    "advice. Default: those that come with fewshot.",
+)
+@click.option(
     "--executor",
     cls=NamesOption,
     table=_executors,
@@ -117,12 +124,19 @@ def fit(
     budget: str,
     trials: int | None,
     metric: str | None,
+    objectives: tuple[str, ...] | None,
+    max_parameters: float | None,
+    max_flops: float | None,
+    max_latency_ms: float | None,
+    max_memory_mb: float | None,
+    min_worst_recall: float | None,
     members: int | None,
     seed: int,
     out: Path | None,
     strict: bool,
     storage: str | None,
     oracle: str,
+    prior: str | None,
     executor: str,
     workers: int,
     device: str | None,
@@ -138,6 +152,7 @@ def fit(
       fewshot fit train.csv --target label --test test.csv --budget 2min
       fewshot fit photos/ --budget 10min --out model
       fewshot fit t.jsonl --target y --backbones minilm-l6 --methods probe lora
+      fewshot fit t.jsonl --target y --max-parameters 25M --objectives latency_ms
     """
     from fewshot_automl import automl
     from fewshot_automl.study import parse_budget
@@ -153,11 +168,18 @@ def fit(
         trials=trials,
         backbones=backbones,
         methods=methods,
+        objectives=objectives or (),
+        max_parameters=max_parameters,
+        max_flops=max_flops,
+        max_latency_ms=max_latency_ms,
+        max_memory_mb=max_memory_mb,
+        min_worst_recall=min_worst_recall,
         members=members,
         seed=seed,
         is_strict=strict,
         storage=storage,
         oracle=oracle,
+        prior=prior,
         executor=executor,
         workers=workers,
         device=device,

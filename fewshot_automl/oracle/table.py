@@ -6,11 +6,15 @@ from typing import Final
 
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.oracle.part import Part
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.space import Config, Space
+
+PLAIN: Final = Aims()
+"""The score alone, without limits."""
 
 
 @dataclass(slots=True)
@@ -36,24 +40,24 @@ class WhenAsked:
         return self.made.suggest(space, history, n, seed, within)
 
 
-def _gp(advisers: tuple[Adviser, ...] = ()) -> Oracle:
+def _gp(advisers: tuple[Adviser, ...] = (), aims: Aims = PLAIN) -> Oracle:
     """Return the Gaussian process; its libraries are imported when it is asked."""
 
     def make() -> Oracle:
         from fewshot_automl.oracle.gp import GpOracle
 
-        return GpOracle(advisers=advisers)
+        return GpOracle(advisers=advisers, aims=aims)
 
     return WhenAsked(make)
 
 
-def _sobol(advisers: tuple[Adviser, ...] = ()) -> Oracle:
-    """Return the Sobol sequence, which takes no advice."""
+def _sobol(advisers: tuple[Adviser, ...] = (), aims: Aims = PLAIN) -> Oracle:
+    """Return the Sobol sequence, which takes no advice and has no aims."""
     return SobolOracle()
 
 
-def _random(advisers: tuple[Adviser, ...] = ()) -> Oracle:
-    """Return random draws, which take no advice."""
+def _random(advisers: tuple[Adviser, ...] = (), aims: Aims = PLAIN) -> Oracle:
+    """Return random draws, which take no advice and have no aims."""
     return RandomOracle()
 
 
@@ -62,15 +66,18 @@ ORACLES: Final[Mapping[str, Callable[..., Oracle]]] = {
     "sobol": _sobol,
     "random": _random,
 }
-"""Makes each oracle, given advisers or nothing."""
+"""Makes each oracle, given advisers and aims, or nothing."""
 
 
-def oracle_named(name: str, advisers: tuple[Adviser, ...] = ()) -> Oracle:
+def oracle_named(
+    name: str, advisers: tuple[Adviser, ...] = (), aims: Aims = PLAIN
+) -> Oracle:
     """Return the oracle of that name with its default settings.
 
     Args:
         name: Its row in the table.
         advisers: Whom it listens to, if it learns.
+        aims: What it is after, if it learns.
 
     Raises:
         UnknownNameError: If the table has no such name.
@@ -80,4 +87,4 @@ def oracle_named(name: str, advisers: tuple[Adviser, ...] = ()) -> Oracle:
     """
     if name not in ORACLES:
         raise unknown_name("oracle", name, ORACLES, "fewshot fit --help")
-    return ORACLES[name](advisers)
+    return ORACLES[name](advisers, aims)

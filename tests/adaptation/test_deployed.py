@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fewshot_automl.adaptation import deployed as module
 from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.deployed import (
     deployed,
@@ -81,6 +82,21 @@ def test_members_of_a_blend_add_up_for_each_has_its_own_backbone(fit, tmp_path):
         blend.predict_proba(models[0][1]),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs"), [(0.001, 16), (0.01, 7), (0.03, 4), (0.2, 2)]
+)
+def test_slow_work_is_timed_less_often(seconds, runs, monkeypatch):
+    clock = {"now": 0.0, "runs": 0}
+
+    def work():
+        clock["now"] += seconds
+        clock["runs"] += 1
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock["now"])
+    assert module.median_seconds(work) == pytest.approx(seconds)
+    assert clock["runs"] == runs
 
 
 def test_a_latency_is_that_of_one_whole_prediction(fit):
