@@ -1,17 +1,20 @@
 import io
 import math
 import time
+from dataclasses import replace
 
 from rich.console import Console
 
 from fewshot_automl.automl import Listener
 from fewshot_automl.cli.display import Display
+from fewshot_automl.oracle.goals import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
 
 PROBE = Config.of({"method": "probe", "backbone": "minilm-l6", "head": "lda"})
 LORA = Config.of({"method": "lora", "backbone": "minilm-l6", "rank": 8, "steps": 40})
+LONGER = Config.of({**LORA.to_json(), "steps": 80})
 
 
 def done(mean, standard_error=0.03):
@@ -32,7 +35,9 @@ def event(kind, number, config, outcome, history, trials_left=None):
     )
 
 
-def display(tmp_path, *, is_terminal, seconds=60.0, orient=lambda score: score):
+def display(
+    tmp_path, *, is_terminal, seconds=60.0, orient=lambda score: score, limits=()
+):
     written = io.StringIO()
     console = Console(file=written, force_terminal=is_terminal, width=100)
     shown = Display(
@@ -42,6 +47,7 @@ def display(tmp_path, *, is_terminal, seconds=60.0, orient=lambda score: score):
         metric="accuracy",
         orient=orient,
         folder=tmp_path / "runs" / "x",
+        limits=limits,
     )
     return shown, written
 
@@ -50,13 +56,13 @@ def play(shown):
     running = Outcome(status="running")
     first = [(PROBE, done(0.6))]
     second = [*first, (LORA, Outcome(status="failed", reason="NaN at step 3"))]
-    third = [*second, (LORA, done(0.75))]
+    third = [*second, (LONGER, done(0.75))]
     shown.say("Input: text.")
     shown.trial(event("started", 0, PROBE, running, [(PROBE, running)]))
     shown.trial(event("finished", 0, *first[0], first))
     shown.trial(event("started", 1, LORA, running, [*first, (LORA, running)]))
     shown.trial(event("finished", 1, *second[1], second))
-    shown.trial(event("started", 2, LORA, running, [*second, (LORA, running)], 4))
+    shown.trial(event("started", 2, LONGER, running, [*second, (LONGER, running)], 4))
     return third
 
 
@@ -90,7 +96,7 @@ def test_a_terminal_shows_budget_counts_what_is_tried_and_the_best(tmp_path):
     text = paper.file.getvalue()
     assert "0:12 of 1:00" in text
     assert "trial 3 of 7 · 1 done · 1 failed" in text
-    assert "now   lora on minilm-l6  rank 8, 40 steps" in text
+    assert "now   lora on minilm-l6  rank 8, 80 steps" in text
     assert "best  probe (lda) on minilm-l6  accuracy 0.600 ± 0.059" in text
 
 
@@ -122,3 +128,38 @@ def test_square_brackets_in_sentences_are_no_markup(tmp_path):
     shown, written = display(tmp_path, is_terminal=False)
     shown.say("Target: 'label[0]' and [bold]")
     assert "Target: 'label[0]' and [bold]" in written.getvalue()
+
+
+def test_a_look_is_no_record_and_its_rest_no_other_trial(tmp_path):
+    shown, written = display(tmp_path, is_terminal=False)
+    look = Outcome(
+        status="done", mean=0.9, scores=(0.9,), standard_error=0.1, folds_left=2
+    )
+    whole = Outcome(
+        status="done", mean=0.7, scores=(0.9, 0.6, 0.6), standard_error=0.05
+    )
+    histories = [[(PROBE, done(0.6))]]
+    for outcome in (look, whole):
+        histories.append([*histories[-1], (LORA, outcome)])
+    with shown:
+        for number, history in enumerate(histories):
+            shown.trial(event("finished", number, *history[-1], history, 7))
+    lines = written.getvalue().splitlines()[1:]
+    assert "accuracy 0.900 ± 0.196, 1 of 3 folds (0.0 s)" in lines[1]
+    assert [line.endswith("best so far") for line in lines] == [True, False, True]
+    assert shown._counts() == "trial 2 of 9 · 2 done"
+
+
+def test_what_is_over_a_limit_is_marked_and_never_the_best(tmp_path):
+    limits = (Limit("latency_ms", most=5.0),)
+    shown, written = display(tmp_path, is_terminal=False, limits=limits)
+    slow, quick = (
+        replace(done(mean), objectives={"latency_ms": latency})
+        for mean, latency in ((0.9, 9.0), (0.6, 2.0))
+    )
+    history = [(PROBE, slow)]
+    shown.trial(event("finished", 0, PROBE, slow, history))
+    shown.trial(event("finished", 1, LORA, quick, [*history, (LORA, quick)]))
+    first, second = written.getvalue().splitlines()[-2:]
+    assert first.endswith("over a limit")
+    assert second.endswith("best so far")
