@@ -233,6 +233,7 @@ class Search:
             for config, outcome in map(history.__getitem__, latest(history))
             if outcome.is_done and is_at_hand(self.workbench, config)
         ]
+        done = [pair for pair in done if self._is_allowed(pair[1])] or done
         leaders = sorted(done, key=lambda pair: -pair[1].mean)[: self._most_members]
         tested = 0 if self.posed.test is None else len(self.posed.test)
         scoring = [prices.scoring_seconds(config, tested) for config, _ in leaders]

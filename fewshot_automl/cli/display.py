@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fewshot_automl.cli.words import clock, details, duration, score, title
 from fewshot_automl.oracle.folds import latest
+from fewshot_automl.oracle.goals import Limit, measured
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
@@ -35,6 +36,7 @@ class Display:
         metric: str,
         orient: Callable[[float], float],
         folder: Path,
+        limits: Sequence[Limit] = (),
     ) -> None:
         """Prepare to show a fit; enter the object as a context to begin.
 
@@ -45,6 +47,7 @@ class Display:
             metric: Name of what is maximised.
             orient: Turns a score of the search into the metric's own direction.
             folder: Where the study is kept; told when the first trial starts.
+            limits: What a trial must keep to be the best.
         """
         self._console = console
         self._started = started
@@ -52,6 +55,7 @@ class Display:
         self._metric = metric
         self._orient = orient
         self._folder = folder
+        self._limits = limits
         self._running: dict[int, Config] = {}
         self._stage = ""
         self._last: Event | None = None
@@ -108,8 +112,10 @@ class Display:
         at = clock(time.monotonic() - self._started)
         if not outcome.is_done:
             return f"{at:>6}  {told}: {outcome.status}, {outcome.reason} ({took})"
-        is_best = _best(event) == (event.config, outcome)
+        is_best = self._best(event) == (event.config, outcome)
         mark = "  best so far" if is_best else ""
+        if not self._is_allowed(outcome):
+            mark = "  over a limit"
         return f"{at:>6}  {told}: {self._scored(outcome)} ({took}){mark}"
 
     def _scored(self, outcome: Outcome) -> str:
@@ -130,7 +136,7 @@ class Display:
             )
         if not self._running:
             rows.add_row("now", Text(self._stage or "starting"))
-        best = None if self._last is None else _best(self._last)
+        best = None if self._last is None else self._best(self._last)
         if best is not None:
             config, outcome = best
             shown = (f"  {self._scored(outcome)}", "bold green")
@@ -173,9 +179,22 @@ class Display:
             told[0] += f" of {configs + event.trials_left}"
         return " · ".join(told)
 
+    def _best(self, event: Event) -> tuple[Config, Outcome] | None:
+        """Return the best trial that keeps the limits.
 
-def _best(event: Event) -> tuple[Config, Outcome] | None:
-    """Return the best trial; one with folds left only where no other is done."""
-    done = [(c, o) for c, o in event.history if o.is_done and math.isfinite(o.mean)]
-    done = [pair for pair in done if pair[1].is_whole] or done
-    return max(done, key=lambda pair: pair[1].mean, default=None)
+        One with folds left comes only where no other is done.
+        """
+        done = [
+            (config, outcome)
+            for config, outcome in event.history
+            if outcome.is_done
+            and math.isfinite(outcome.mean)
+            and self._is_allowed(outcome)
+        ]
+        done = [pair for pair in done if pair[1].is_whole] or done
+        return max(done, key=lambda pair: pair[1].mean, default=None)
+
+    def _is_allowed(self, outcome: Outcome) -> bool:
+        return all(
+            limit.allows(measured(limit.name, outcome)) for limit in self._limits
+        )

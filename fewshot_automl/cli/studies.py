@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fewshot_automl.automl import Result
     from fewshot_automl.cli.display import Display
+    from fewshot_automl.oracle.goals import Limit
 
 RUNS: Final = Path("runs")
 """Where results go when nobody says where."""
@@ -199,6 +200,7 @@ def fit(
         seconds=seconds,
         is_json=is_json,
         folder=folder,
+        limits=settings.limits,
     )
 
 
@@ -225,6 +227,7 @@ def resume(folder: Path, budget: str | None, trials: int | None, is_json: bool) 
     """
     from fewshot_automl import automl
 
+    settings = automl.settings_of(folder)
     return show_fit(
         lambda display: automl.resume(
             folder,
@@ -233,10 +236,11 @@ def resume(folder: Path, budget: str | None, trials: int | None, is_json: bool) 
             listener=display,
             started=session().started,
         ),
-        metric=automl.settings_of(folder).metric,
+        metric=settings.metric,
         seconds=None,
         is_json=is_json,
         folder=folder,
+        limits=settings.limits,
     )
 
 
@@ -247,6 +251,7 @@ def show_fit(
     seconds: float | None,
     is_json: bool,
     folder: Path,
+    limits: "Sequence[Limit]" = (),
 ) -> int:
     """Run a fit before the user's eyes, print its result, return the exit code."""
     from fewshot_automl.cli.results import result_json, show_result
@@ -259,6 +264,7 @@ def show_fit(
         console=console,
         folder=folder,
         started=session().started,
+        limits=limits,
     )
     show_result(console, result)
     if is_json:
@@ -274,6 +280,7 @@ def watch(
     console: "Console",
     folder: Path,
     started: float,
+    limits: "Sequence[Limit]" = (),
 ) -> "Result":
     """Run a fit with a display of it."""
     from fewshot_automl.cli.display import Display
@@ -288,6 +295,7 @@ def watch(
         metric=measured.name,
         orient=measured.orient,
         folder=folder,
+        limits=limits,
     )
     try:
         with display:
