@@ -122,7 +122,13 @@ def given(trial: FrozenTrial, structure: Structure) -> dict[str, Any]:
         for name, value in json.loads("".join(parts) or "{}").items()
         if name in structure.distributions
     }
-    return {**suggested, **attributes.get(QUEUED, {}), **trial.params}
+    queued = {
+        name: value
+        for name, value in attributes.get(QUEUED, {}).items()
+        if name in structure.distributions
+        and _allows(structure.distributions[name], value)
+    }
+    return {**suggested, **queued, **trial.params}
 
 
 def is_under_way(trial: FrozenTrial) -> bool:
@@ -143,6 +149,13 @@ def as_attributes(
         ]
         for start in range(0, len(text), MOST_CHARACTERS)
     }
+
+
+def _allows(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:  # Optuna's answer to what is no number, or no category
+        return False
 
 
 def _is_suggested(name: str) -> bool:

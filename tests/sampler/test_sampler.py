@@ -198,6 +198,17 @@ def test_a_queued_trial_keeps_its_values_and_the_rest_suits_them():
     assert down.params["x"] < 0.4
 
 
+def test_a_queued_value_that_is_not_allowed_ends_its_trial_only():
+    def objective(trial):
+        trial.suggest_categorical("a", ["up", "down"])
+        return trial.suggest_float("x", 0, 1)
+
+    study = ran(objective, quick(), 5)
+    study.enqueue_trial({"a": "sideways"})
+    study.optimize(objective, n_trials=4, catch=(ValueError,))
+    assert [t.state.name for t in study.trials].count("COMPLETE") == 8
+
+
 def test_a_parameter_that_is_fixed_leaves_the_others():
     study = ran(bowl, PartialFixedSampler({"y": 1.0}, quick()), 8)
     assert {t.params["y"] for t in study.trials} == {1.0}
