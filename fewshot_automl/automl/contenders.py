@@ -27,6 +27,8 @@ from fewshot_automl.trial.measured import size_of
 from fewshot_automl.trial.predicted import WORST_RECALL
 from fewshot_automl.trial.workbench import Workbench
 
+FAR: Final = 3.0
+"""Standard errors above the raw score at which a smoothed one is not believed."""
 FIXED: Final = frozenset(name for name, row in MEASURES.items() if row.adds_up)
 """Measures without luck: counted, or timed once for all Configs that are alike."""
 TIMES: Final = 3
@@ -156,10 +158,24 @@ def weakest(
     return float(np.mean([score(WORST_RECALL, labels, row) for row in proba]))
 
 
+def believed(history: History, smoothed: Mapping[int, float]) -> dict[int, float]:
+    """Return what is shown as the score of each trial: without luck, as far as known.
+
+    A surrogate moves scores far below all others onto a fence, which is right to rank
+    by and wrong to show: `FAR` standard errors from it, the raw score stands.
+    """
+    shown = {}
+    for i, value in smoothed.items():
+        outcome = history[i][1]
+        is_far = value - outcome.mean > FAR * outcome.standard_error
+        shown[i] = outcome.mean if is_far else value
+    return shown
+
+
 def front_of(
     space: Space,
     history: History,
-    smoothed: Mapping[int, float],
+    shown: Mapping[int, float],
     goals: Sequence[Goal],
     limits: Limits,
     seed: int,
@@ -172,7 +188,7 @@ def front_of(
     Args:
         space: Where the Configs live.
         history: All trials.
-        smoothed: Of each trial that could be fitted again.
+        shown: Score of each trial that could be fitted again.
         goals: The score first.
         limits: What must hold.
         seed: Makes fits repeatable.
@@ -185,11 +201,10 @@ def front_of(
         {
             "number": i,
             "config": history[i][0].to_json(),
-            SCORE: smoothed[i],
+            SCORE: shown[i],
             **{g.name: history[i][1].objectives[g.name] for g in every[1:]},
         }
-        for i in places
-        if i in smoothed
+        for i in sorted((i for i in places if i in shown), key=lambda i: -shown[i])
     ]
 
 

@@ -14,6 +14,7 @@ from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended, partners_of, winner_of
 from fewshot_automl.automl.contenders import (
+    believed,
     contenders,
     delivered_measures,
     fitted_measures,
@@ -162,6 +163,7 @@ def finish(
     sizes = fitted_measures(parts, history, workbench)
     measures = delivered_measures(predictor, sizes, limits, workbench, proba)
     _say_limits(limits, measures, listener)
+    shown = believed(history, smoothed)
     summary = {
         **known,
         "versions": dict(predictor.versions),
@@ -185,8 +187,8 @@ def finish(
             for i, (_, outcome) in enumerate(history)
             if outcome.is_done and broken(limits, outcome.objectives)
         ],
-        "smoothed": [smoothed.get(i) for i in range(len(history))],
-        "front": front_of(space, history, smoothed, goals, limits, seed),
+        "smoothed": [shown.get(i) for i in range(len(history))],
+        "front": front_of(space, history, shown, goals, limits, seed),
         "baselines": _baselines(history, metric),
         "labels": labels.tolist(),
         "origins": list(origins),

@@ -126,6 +126,17 @@ def test_what_only_a_trial_can_measure_keeps_its_limit_too(
     assert result.summary["over"] == large
 
 
+def test_another_model_of_the_front_comes_by_a_limit_without_new_trials(
+    texts, tmp_path, home, large_is_best, timed
+):
+    first = study(texts, tmp_path, trials=6, objectives=("latency_ms",))
+    assert first.config.get("backbone", "") == LARGE
+    again = study(texts, tmp_path, trials=6, max_latency_ms=5.0)
+    assert len(again.history) == len(first.history)
+    assert again.config.get("backbone", "") == SMALL
+    assert again.is_feasible
+
+
 def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
     def lora_first(space, history, seed):
         return {
@@ -243,6 +254,17 @@ def test_a_partner_that_would_break_a_limit_is_passed_over(tmp_path, monkeypatch
         holds=lambda places: 1 not in places,
     )
     assert found == [2]
+
+
+def test_an_outlier_is_shown_by_its_raw_score():
+    outcomes = [
+        Outcome(status="done", mean=mean, standard_error=0.04) for mean in (0.17, 0.6)
+    ]
+    history = [
+        (Config.of({"method": "probe", "copy": i}), outcome)
+        for i, outcome in enumerate(outcomes)
+    ]
+    assert contenders.believed(history, {0: 0.52, 1: 0.58}) == {0: 0.17, 1: 0.58}
 
 
 LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
