@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fewshot_automl.oracle.front import incumbent_within
+from fewshot_automl.oracle.goals import Aims, Goal, Limit
 from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.random import RandomOracle
@@ -14,13 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ORACLES",
+    "Aims",
+    "Goal",
     "GpOracle",
     "History",
+    "Limit",
     "Oracle",
     "Prior",
     "RandomOracle",
     "SobolOracle",
     "incumbent",
+    "incumbent_within",
     "oracle_named",
 ]
 

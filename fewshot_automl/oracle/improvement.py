@@ -140,14 +140,16 @@ def log_h(units: Float64[np.ndarray, "*points"]) -> Float64[np.ndarray, "*points
         Ament et al., NeurIPS 2023, eq. 9: the plain form has no digits left where
         improvement is unlikely.
     """
-    near = np.maximum(units, -1.0)
-    plain = np.log(np.exp(-0.5 * near**2) / ROOT_TWO_PI + near * ndtr(near))
-    far = np.clip(units, -FARTHEST, -1.0)
+    logs = np.empty_like(units)
+    is_near = units > -1.0
+    near, rest = units[is_near], units[~is_near]
+    logs[is_near] = np.log(np.exp(-0.5 * near**2) / ROOT_TWO_PI + near * ndtr(near))
+    far = np.maximum(rest, -FARTHEST)
     mills = math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2))
     # Beyond the farthest, 1 - |u| times the Mills ratio is 1 / u^2.
-    rest = np.log1p(far * mills) - 2 * np.log(np.minimum(units, -1.0) / far)
-    stable = -0.5 * units**2 - math.log(ROOT_TWO_PI) + rest
-    return np.asarray(np.where(units > -1.0, plain, stable))
+    tail = np.log1p(far * mills) - 2 * np.log(rest / far)
+    logs[~is_near] = -0.5 * rest**2 - math.log(ROOT_TWO_PI) + tail
+    return logs
 
 
 def _contenders(seen: Points, seed: int) -> Int64[np.ndarray, " contenders"]:
