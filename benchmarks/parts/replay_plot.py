@@ -83,6 +83,7 @@ def draw(
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.25)
         axis.set_xlabel(label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8, frameon=False)
     axes[0, 0].set_ylabel(LABELLED)
     figure.suptitle(title, fontsize=10)
