@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.agreement import ranking_weights, trust
+from fewshot_automl.oracle.folds import fold_adjusted, latest
 from fewshot_automl.oracle.likeness import Sheet
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.past import Past
@@ -288,8 +289,10 @@ def _seen(
 ) -> tuple[
     list[Config], Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]
 ]:
-    """Return the Configs of done trials with their latest means and errors."""
-    done = {config: outcome for config, outcome in history if outcome.is_done}
-    table = [(outcome.mean, outcome.standard_error) for outcome in done.values()]
-    means, errors = np.array(table, dtype=np.float64).reshape(-1, 2).T
-    return list(done), means, errors
+    """Return the Configs of done trials with their means and errors.
+
+    As far as the scores of folds tell them, see `fold_adjusted`.
+    """
+    done = [i for i in latest(history) if history[i][1].is_done]
+    means, variances = fold_adjusted(history, done)
+    return [history[i][0] for i in done], means, np.sqrt(variances)

@@ -273,7 +273,8 @@ def test_any_history_gives_finite_advice_and_shares_that_are_a_trust(prior, rows
 
 def test_a_later_entry_of_a_config_supersedes_the_earlier(prior):
     seen = history(WORDS, 10, 6)
-    again = [(seen[0][0], Outcome(status="done", mean=-5.0)), *seen]
+    look = Outcome(status="done", scores=(-5.0,), mean=-5.0, folds_left=2)
+    again = [(seen[0][0], look), *seen]
     assert prior.mixture(WORDS, again).tolist() == prior.mixture(WORDS, seen).tolist()
 
 
