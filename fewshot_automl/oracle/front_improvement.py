@@ -160,11 +160,11 @@ class FrontImprovement:
         )
         on_front = nondominated(goals)
         self._fronts = [sample[on] for sample, on in zip(goals, on_front, strict=True)]
+        self._boxes = [free_boxes(front, self._reference) for front in self._fronts]
 
     def values(self, points: Prospects) -> Float64[np.ndarray, " rows"]:
         """Return the logarithm of what each candidate is expected to add."""
-        boxes = [free_boxes(front, self._reference) for front in self._fronts]
-        return self._gains(self._outlooks(points), boxes)
+        return self._gains(self._outlooks(points), self._boxes)
 
     def greedy(
         self, points: Prospects, bonus: Float64[np.ndarray, " rows"], n: int
@@ -177,8 +177,7 @@ class FrontImprovement:
             n: How many, up to `picks`.
         """
         outlooks, bonus = self._outlooks(points), bonus.copy()
-        fronts = list(self._fronts)
-        boxes = [free_boxes(front, self._reference) for front in fronts]
+        fronts, boxes = list(self._fronts), list(self._boxes)
         chosen: list[int] = []
         for place in range(min(n, len(bonus), self._pick_draws.shape[-1])):
             pick = int(np.argmax(self._gains(outlooks, boxes) + bonus))

@@ -129,6 +129,8 @@ def _free(points: list[Corner], reference: Corner) -> list[Cell]:
     """
     if len(reference) == 1:
         return [((max([reference[0], *(p[0] for p in points)]),), (math.inf,))]
+    if len(reference) == 2:
+        return _free_pairs(points, reference)
     floor = reference[-1]
     boxes: list[Cell] = []
     above: list[Corner] = []
@@ -145,6 +147,19 @@ def _free(points: list[Corner], reference: Corner) -> list[Cell]:
     for cell, top in tops.items():
         boxes += _closed(cell, floor, top)
     return boxes
+
+
+def _free_pairs(points: list[Corner], reference: Corner) -> list[Cell]:
+    """Return the boxes of a region of two objectives, as the sweep would."""
+    best, floor = reference
+    boxes: list[Cell] = []
+    top = math.inf
+    for first, second in sorted(points, key=lambda point: -point[1]):
+        if first > best:
+            if second < top:
+                boxes.append(((best, second), (math.inf, top)))
+            best, top = first, second
+    return [*boxes, ((best, floor), (math.inf, top))]
 
 
 def _closed(cell: Cell, bottom: float, top: float) -> list[Cell]:
