@@ -1,6 +1,7 @@
 """Which trials may become the model where it must keep limits, and what it then is."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -170,6 +171,49 @@ def believed(history: History, smoothed: Mapping[int, float]) -> dict[int, float
         is_far = value - outcome.mean > FAR * outcome.standard_error
         shown[i] = outcome.mean if is_far else value
     return shown
+
+
+def account(
+    space: Space,
+    history: History,
+    smoothed: Mapping[int, float],
+    goals: Sequence[Goal],
+    limits: Limits,
+    measures: Mapping[str, float],
+    seed: int,
+) -> dict[str, Any]:
+    """Return what `result.json` says of objectives and limits.
+
+    Args:
+        space: Where the Configs live.
+        history: All trials.
+        smoothed: Of each trial that could be fitted again.
+        goals: The score first.
+        limits: What must hold.
+        measures: Of the delivered model.
+        seed: Makes fits repeatable.
+    """
+    shown = believed(history, smoothed)
+    return {
+        "objectives": [goal.name for goal in goals],
+        "measures": dict(measures),
+        "limits": [
+            {
+                **asdict(limit),
+                "value": measures[limit.name],
+                "is_kept": limit.allows(measures[limit.name]),
+            }
+            for limit in limits
+        ],
+        "is_feasible": not broken(limits, measures),
+        "over": [
+            i
+            for i, (_, outcome) in enumerate(history)
+            if outcome.is_done and broken(limits, outcome.objectives)
+        ],
+        "smoothed": [shown.get(i) for i in range(len(history))],
+        "front": front_of(space, history, shown, goals, limits, seed),
+    }
 
 
 def front_of(

@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +13,14 @@ from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended, partners_of, winner_of
 from fewshot_automl.automl.contenders import (
-    believed,
+    account,
     contenders,
     delivered_measures,
-    fitted_measures,
     foreseen,
-    front_of,
 )
 from fewshot_automl.automl.delivery import deliver, scored
-from fewshot_automl.automl.limits import Limits, broken, told
+from fewshot_automl.automl.fitting import fitted_winner, is_at_hand, with_partners
+from fewshot_automl.automl.limits import Limits, broken, say_limits
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.plan import saving_seconds
 from fewshot_automl.automl.result import RESULT_FILE, Result
@@ -35,7 +33,7 @@ from fewshot_automl.automl.scoring import (
     predictions,
 )
 from fewshot_automl.data import Columns, Examples
-from fewshot_automl.errors import RunError, TrialError
+from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.oracle.folds import latest
@@ -46,7 +44,6 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import Budget, StudyEnd
-from fewshot_automl.trial.evaluate import refit
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workbench import Workbench
 from fewshot_automl.trial.workload import is_dear
@@ -54,8 +51,6 @@ from fewshot_automl.trial.workload import is_dear
 LATE_SHARE: Final = 0.05
 """Of the budget, that the final fit may go past its end before a cheap one is
 taken; as much again is left for saving."""
-MOST_FITTED: Final = 5
-"""Models fitted to all examples, at most, to find one that still keeps the limits."""
 MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
 """Out-of-fold predictions of the model, relative to the study's folder."""
 
@@ -102,7 +97,9 @@ def finish(
     deadline = None if limit is None else limit + late
     binding = limits if is_held else ()
     order = sorted(allowed, key=lambda i: (-allowed[i], -history[i][1].mean, i))
-    winner, fitted = _fitted(workbench, history, order, deadline, listener, binding)
+    winner, fitted = fitted_winner(
+        workbench, history, order, deadline, listener, binding
+    )
     equal = equal_trials(history, winner, labels, metric, folder, seed)
     equal = [i for i in equal if not limits or i in allowed or i == winner]
     usable = [i for i in equal if i in smoothed]
@@ -117,23 +114,21 @@ def finish(
             not limits or not broken(limits, foreseen(places, history, labels, folder))
         ),
     )
-    parts = {winner: fitted}
     tested = 0 if test is None else len(test)
-    promised = saving + prices.scoring_seconds(history[winner][0], tested)
-    for partner in wanted:
-        if partner == best:  # it could not be fitted as the winner
-            continue
-        scoring = prices.scoring_seconds(history[partner][0], tested)
-        seconds = promised + prices.refit_seconds(history[partner][0]) + scoring
-        if limit is None or limit - time.monotonic() > seconds:
-            try:
-                more = {**parts, partner: refit(workbench, history[partner][0], limit)}
-                _check_limits(more, history, workbench, limits)
-            except TrialError as error:
-                listener.say(f"Not averaged in: {history[partner][0]} ({error})")
-            else:
-                parts = more
-                promised += scoring
+    parts = with_partners(
+        {winner: fitted},
+        [partner for partner in wanted if partner != best],  # it could not be fitted
+        history,
+        workbench,
+        seconds=lambda place: (
+            prices.refit_seconds(history[place][0]),
+            prices.scoring_seconds(history[place][0], tested),
+        ),
+        promised=saving + prices.scoring_seconds(history[winner][0], tested),
+        deadline=limit,
+        listener=listener,
+        limits=limits,
+    )
     model, proba = _assembled(workbench, history, parts, folder)
     temperature = calibrated_temperature(labels, proba)
     assigned = problem.folds.assignment[: len(proba)]
@@ -160,10 +155,9 @@ def finish(
         facts=known,
     )
     predictor = deliver(fresh, folder / "model", workbench)
-    sizes = fitted_measures(parts, history, workbench)
+    sizes = foreseen(list(parts), history, labels, folder)
     measures = delivered_measures(predictor, sizes, limits, workbench, proba)
-    _say_limits(limits, measures, listener)
-    shown = believed(history, smoothed)
+    say_limits(limits, measures, listener)
     summary = {
         **known,
         "versions": dict(predictor.versions),
@@ -171,24 +165,7 @@ def finish(
         "winner": {"number": winner, "config": config.to_json()},
         "predictions": MODEL_PREDICTIONS,
         "indistinguishable": equal,
-        "objectives": [goal.name for goal in goals],
-        "measures": measures,
-        "limits": [
-            {
-                **asdict(one),
-                "value": measures[one.name],
-                "is_kept": one.allows(measures[one.name]),
-            }
-            for one in limits
-        ],
-        "is_feasible": not broken(limits, measures),
-        "over": [
-            i
-            for i, (_, outcome) in enumerate(history)
-            if outcome.is_done and broken(limits, outcome.objectives)
-        ],
-        "smoothed": [shown.get(i) for i in range(len(history))],
-        "front": front_of(space, history, shown, goals, limits, seed),
+        **account(space, history, smoothed, goals, limits, measures, seed),
         "baselines": _baselines(history, metric),
         "labels": labels.tolist(),
         "origins": list(origins),
@@ -210,15 +187,6 @@ def finish(
         predictor=predictor,
         summary=summary,
     )
-
-
-def is_at_hand(workbench: Workbench, config: Config) -> bool:
-    """Return whether a Config's backbone, if it has one, can be loaded.
-
-    A resumed study may have fewer backbones than it began with.
-    """
-    known = {card.id for card in workbench.cards}
-    return "backbone" not in config or config.text("backbone") in known
 
 
 def _eligible(
@@ -305,96 +273,6 @@ def _limit(budget: Budget, needed: float) -> float | None:
     if budget.end is None or budget.used_before == 0:
         return budget.end
     return max(budget.end, time.monotonic() + needed)
-
-
-def _fitted(
-    workbench: Workbench,
-    history: History,
-    order: Sequence[int],
-    deadline: float | None,
-    listener: Listener,
-    limits: Limits,
-) -> tuple[int, Fitted]:
-    """Fit the winner; if that fails or takes too long, the best cheap Config.
-
-    A model that breaks a limit once it is fitted to all examples gives way to the
-    next best, `MOST_FITTED` times; the first stays if all do.
-
-    Args:
-        workbench: Where to fit.
-        history: All trials.
-        order: Places of those that may win, the best first.
-        deadline: `time.monotonic()` at which the model must be there.
-        listener: Told of what gives way.
-        limits: What the model must keep.
-    """
-    winner = order[0]
-    beyond: list[tuple[int, Fitted]] = []
-    try:
-        for place in order[:MOST_FITTED]:
-            fitted = refit(workbench, history[place][0], deadline)
-            try:
-                _check_limits({place: fitted}, history, workbench, limits)
-            except TrialError as error:
-                listener.say(f"The next best takes its place: {error}")
-                beyond.append((place, fitted))
-            else:
-                return place, fitted
-    except TrialError as error:
-        if not beyond:
-            listener.say(
-                f"The winner could not be fitted to all examples ({error}); the best "
-                "quick model takes its place."
-            )
-    if beyond:
-        return beyond[0]
-    quick = [
-        i
-        for i, (config, outcome) in enumerate(history)
-        if outcome.is_done
-        and not is_dear(config)
-        and is_at_hand(workbench, config)
-        and i != winner
-    ]
-    for other in sorted(quick, key=lambda i: (i not in order, -history[i][1].mean)):
-        try:
-            return other, refit(workbench, history[other][0])
-        except TrialError as error:
-            listener.say(f"Neither could {history[other][0]}: {error}")
-    raise RunError("No model could be fitted to all examples. Give a larger budget.")
-
-
-def _check_limits(
-    parts: Mapping[int, Fitted], history: History, workbench: Workbench, limits: Limits
-) -> None:
-    """Refuse models that, fitted to all examples, break a limit together.
-
-    Raises:
-        TrialError: If they do.
-    """
-    if not limits:
-        return
-    values = fitted_measures(parts, history, workbench)
-    if beyond := broken(limits, values):
-        named = ", ".join(told(limit, values) for limit in beyond)
-        raise TrialError(
-            f"Fitted to all examples, {history[list(parts)[-1]][0]} must keep all "
-            f"limits, got {named}. Use a smaller model."
-        )
-
-
-def _say_limits(
-    limits: Limits, measures: Mapping[str, float], listener: Listener
-) -> None:
-    """Say what the delivered model measures beside its limits."""
-    if not limits:
-        return
-    if beyond := broken(limits, measures):
-        named = ", ".join(told(limit, measures) for limit in beyond)
-        listener.say(f"warning: The model breaks a limit: {named}.")
-    if kept := [limit for limit in limits if limit not in beyond]:
-        named = ", ".join(told(limit, measures) for limit in kept)
-        listener.say(f"The model keeps: {named}.")
 
 
 def _baselines(history: History, metric: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from fewshot_automl.automl.listener import Listener
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.oracle.goals import Limit
@@ -92,6 +93,20 @@ def allowed_space(space: Space, history: History, limits: Limits) -> Space:
     if not allowed or len(allowed) == len(dimension.options):
         return space
     return space.narrow("backbone", allowed)
+
+
+def say_limits(
+    limits: Limits, measures: Mapping[str, float], listener: Listener
+) -> None:
+    """Say what the delivered model measures beside its limits."""
+    if not limits:
+        return
+    if beyond := broken(limits, measures):
+        named = ", ".join(told(limit, measures) for limit in beyond)
+        listener.say(f"warning: The model breaks a limit: {named}.")
+    if kept := [limit for limit in limits if limit not in beyond]:
+        named = ", ".join(told(limit, measures) for limit in kept)
+        listener.say(f"The model keeps: {named}.")
 
 
 def _value(limit: Limit, values: Mapping[str, float]) -> float:

@@ -281,10 +281,10 @@ def test_a_failing_method_does_not_stop_a_study(texts, tmp_path, monkeypatch):
 def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
     texts, tmp_path, monkeypatch, notes
 ):
-    from fewshot_automl.automl import finish
+    from fewshot_automl.automl import fitting
     from fewshot_automl.errors import TrialError
 
-    real, calls = finish.refit, []
+    real, calls = fitting.refit, []
 
     def first_fails(workbench, config, deadline=None):
         calls.append(config)
@@ -292,7 +292,7 @@ def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
             raise TrialError("out of memory")
         return real(workbench, config, deadline)
 
-    monkeypatch.setattr(finish, "refit", first_fails)
+    monkeypatch.setattr(fitting, "refit", first_fails)
     result = fit(
         texts[0], labels=texts[1], trials=4, out=tmp_path / "r", listener=notes, **QUICK
     )
@@ -306,10 +306,10 @@ def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
 def test_a_partner_that_cannot_be_fitted_is_left_out(
     texts, tmp_path, monkeypatch, notes
 ):
-    from fewshot_automl.automl import finish
+    from fewshot_automl.automl import finish, fitting
     from fewshot_automl.errors import TrialError
 
-    real, calls = finish.refit, []
+    real, calls = fitting.refit, []
 
     def second_fails(workbench, config, deadline=None):
         calls.append(config)
@@ -317,7 +317,7 @@ def test_a_partner_that_cannot_be_fitted_is_left_out(
             raise TrialError("the moon is full")
         return real(workbench, config, deadline)
 
-    monkeypatch.setattr(finish, "refit", second_fails)
+    monkeypatch.setattr(fitting, "refit", second_fails)
     monkeypatch.setattr(finish, "partners_of", lambda winner, *_, **__: [1 - winner])
     result = fit(
         texts[0],

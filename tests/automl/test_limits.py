@@ -137,6 +137,26 @@ def test_another_model_of_the_front_comes_by_a_limit_without_new_trials(
     assert again.is_feasible
 
 
+def test_a_model_that_outgrows_a_limit_at_the_end_gives_way_to_the_next(
+    texts, tmp_path, home, large_is_best, monkeypatch, notes
+):
+    counted = contenders.size_of
+
+    def grown(fitted):
+        sizes = counted(fitted)
+        is_large = fitted.backbone.card.id == LARGE
+        return {**sizes, "parameters": sizes["parameters"] + 50_000 * is_large}
+
+    monkeypatch.setattr(contenders, "size_of", grown)
+    asked = {"methods": ("probe",), "trials": 4}
+    result = study(texts, tmp_path, notes, max_parameters=60_000.0, **asked)
+    assert result.config.get("backbone", "") == SMALL
+    assert result.is_feasible
+    told = [said for said in notes.sentences if "the next best takes its" in said]
+    assert told
+    assert all(LARGE in said for said in told)
+
+
 def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
     def lora_first(space, history, seed):
         return {
