@@ -1,12 +1,15 @@
 """What a study tries before the oracle is asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import numpy as np
 
 from fewshot_automl.automl.limits import Limits, allowed_space
 from fewshot_automl.automl.plan import Plan
 from fewshot_automl.automl.thrift import affordable_space, shortened
+from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
@@ -26,6 +29,10 @@ History = Sequence[tuple[Config, Outcome]]
 
 VISITS: Final = 3
 """Times that the bold trial should see each example; then the briefest form will do."""
+SPREAD: Final = 16
+"""Configs among which the next space-filling one is chosen."""
+LEAST_TRUST: Final = 0.5
+"""In past studies, from which on they choose it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,8 @@ class Opening:
     """Of the space-filling Configs."""
     limits: Limits = ()
     """What the model must keep; backbones that break them are tried no further."""
+    prior: Prior = field(default_factory=Prior)
+    """Past studies, which choose among the space-filling Configs while trusted."""
 
     def __call__(self, history: History) -> list[Config]:
         """Return what must be tried first, given the history so far.
@@ -175,13 +184,27 @@ class Opening:
             return []
         limit = self.plan.dear_seconds
         if limit is None:
-            return SobolOracle().suggest(narrowed, history, 1, self.seed)
+            spread = SobolOracle().suggest(narrowed, history, SPREAD, self.seed)
+            return self._hopeful(spread, history)[:1]
         prices = self.forecast.after(history)
         payable = affordable_space(narrowed, prices, history, limit)
         if payable is None:
             return []
         shorter = (
             shortened(self.space, config, prices, limit)
-            for config in SobolOracle().suggest(payable, history, 8, self.seed)
+            for config in self._hopeful(
+                SobolOracle().suggest(payable, history, SPREAD, self.seed), history
+            )
         )
-        return [config for config in shorter if config is not None][:1]
+        found = next((config for config in shorter if config is not None), None)
+        return [] if found is None else [found]
+
+    def _hopeful(self, configs: list[Config], history: History) -> list[Config]:
+        """Return Configs, those first that did well in trusted past studies.
+
+        Without them the order stays, which is that of an even spread.
+        """
+        if self.prior.mixture(self.space, history).sum() < LEAST_TRUST:
+            return configs
+        worth = self.prior.advise(self.space, history, configs)[:, 0]
+        return [configs[i] for i in np.argsort(-worth, kind="stable").tolist()]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl.finish import finish, is_at_hand
+from fewshot_automl.automl.finish import finish
+from fewshot_automl.automl.fitting import is_at_hand
 from fewshot_automl.automl.limits import broken
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.opening import Opening
@@ -117,6 +118,7 @@ class Search:
                     plan=self.plan,
                     seed=self.settings.seed,
                     limits=self.settings.limits,
+                    prior=self.prior,
                 ),
                 reserve=self._reserve,
                 forecast=self._least_seconds,

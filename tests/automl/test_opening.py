@@ -6,9 +6,12 @@ from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.plan import Situation, draw_plan
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.oracle.past import Past
+from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.task import Task
-from fewshot_automl.trial.design import is_dear, reference_ladder, space_for
+from fewshot_automl.trial.design import dear_space, is_dear, reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
 
@@ -162,3 +165,26 @@ def test_a_quick_trial_that_does_not_fit_keeps_nothing_from_those_behind_it():
     assert not kinds[0], "rung 0 is not over"
     assert any(kinds)
     assert kinds == sorted(kinds), "what is dear comes behind it"
+
+
+def test_trusted_past_studies_choose_among_the_space_filling_configs():
+    opening = opening_for(None)
+    seen = lived(opening, most=40, score=lambda config: rate_of(config))
+    filling = [c for c, _ in seen if is_dear(c)][-1]
+    draws = list(sobol_configs(dear_space(opening.space), 5, 64))
+    past = Past.of(
+        "past",
+        opening.space,
+        [(c, Outcome(status="done", mean=rate_of(c))) for c in draws],
+    )
+    advised = replace(opening, prior=Prior(studies=(past,)))
+    place = next(i for i, (c, _) in enumerate(seen) if c == filling)
+    (other,) = advised(seen[:place])[-1:]
+    assert rate_of(other) > rate_of(filling)
+    doubted = [(c, replace(o, mean=-o.mean)) for c, o in seen[:place]]
+    assert advised(doubted)[-1:] == opening(doubted)[-1:]
+
+
+def rate_of(config):
+    """Return a score that rises with what is trained."""
+    return 1.0 - config.get("frozen_fraction", 1.0)
