@@ -271,6 +271,8 @@ def main() -> None:
         for name in ("prior", COMBINED)
         if reached < WANTED
     ]
+    many = [one.name for one in tasks if len(one.backbones) > max(FIRST)]
+    print(f"\nThe first 3 leave somebody out in: {', '.join(many) or 'no task'}")
     figures["tasks"] = {one.name: len(one.backbones) for one in tasks}
     line = {"benchmark": "transfer", "figures": figures, "falls_short": short}
     print(json.dumps(line))

@@ -39,6 +39,15 @@ def transfer_scores(bench: Workbench, config: Config, mean: float) -> dict[str, 
 
 
 def _of_features(bench: Workbench, config: Config) -> dict[str, float]:
+    """Return scores of the last layer's features, which the trial has cached.
+
+    Means over layers were not worth a pass through two thirds of the backbone more. On
+    eight recorded tasks the order of a pair of backbones was right, weighted by what
+    it matters, by 0.82 (1 is always, 0 is by lot) with these scores and the probe's;
+    0.84 with two layers of LogME and neighbours; over thirds of the depth LogME alone
+    fell from 0.78 to 0.68 and the H-score from 0.68 to -0.14: early stages of networks
+    differ more in width than in worth.
+    """
     chosen = _chosen(bench)
     features = bench.encodings(config).take(chosen).pooled()
     labels = bench.problem.labels[chosen]
