@@ -160,8 +160,8 @@ def _plot(
         if score is not None and measure.name in history[i][1].objectives
     }
     scores = [measured.orient(score) for score, _ in shown.values()]
-    low, high = around(scores, (measured.worst, measured.best))
-    up = Axis(low=low, high=high, start=HEIGHT, end=0)
+    errors = [history[i][1].standard_error for i in shown]
+    up = _score_axis(scores, errors, measured)
     bound = bounds.get(measure.name)
     end = None if bound is None else _end(bound)
     across = _axis([value for _, value in shown.values()], end, measure)
@@ -194,6 +194,18 @@ def _plot(
         shade=None if end is None else _shade(across, end, measure),
         limit="" if bound is None else _bound(bound),
     )
+
+
+def _score_axis(
+    scores: Sequence[float], errors: Sequence[float], measured: Objective
+) -> Axis:
+    """Return an axis that is no finer than the noise: two standard errors at least."""
+    known = sorted(error for error in errors if math.isfinite(error))
+    reach = known[len(known) // 2] if known else 0.0
+    middle = (min(scores) + max(scores)) / 2 if scores else 0.5
+    held = [*scores, middle - reach, middle + reach]
+    low, high = around(held, (measured.worst, measured.best))
+    return Axis(low=low, high=high, start=HEIGHT, end=0)
 
 
 def _axis(values: Sequence[float], end: float | None, measure: Measure) -> Axis:

@@ -140,6 +140,12 @@ def test_values_of_zero_and_all_alike_can_be_drawn(make_traded):
     assert study.write()
 
 
+def test_the_score_axis_is_no_finer_than_the_noise(make_traded):
+    study = make_traded(smoothed=[0.5 + 1e-4 * number for number in range(6)])
+    (plot,) = tradeoff(study.summary, study.history).plots
+    assert plot.scores.high - plot.scores.low > 2 * 0.05
+
+
 def test_a_trial_that_did_not_measure_it_is_left_out(make_traded):
     study = make_traded()
     config, outcome = study.history[0]
