@@ -3,6 +3,8 @@ import pytest
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.thrift import Thrifty, affordable_space, shortened
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.oracle.folds import resumable
+from fewshot_automl.oracle.part import is_inside
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
@@ -160,3 +162,49 @@ def test_an_oracle_that_insists_on_the_dear_is_asked_by_method(space, forecast, 
     found = thrifty(forecast, 3.0, oracle=Stubborn()).suggest(space, probed, 1, 0)
     assert len(found) == 1
     assert found != [wanted]
+
+
+class Resuming:
+    """Goes on with what has folds left, where it may."""
+
+    def __init__(self):
+        self.parts = []
+
+    def suggest(self, space, history, n, seed, within=None):
+        self.parts.append(within)
+        return [c for c in resumable(history) if is_inside(within, c)][:n]
+
+
+def look_at(config):
+    outcome = Outcome(
+        status="done", scores=(0.5,), mean=0.5, cost_seconds=2.0, folds_left=3
+    )
+    return config, outcome
+
+
+def test_folds_that_are_left_may_be_bought(space, forecast, probed):
+    config = space.default(method="lora", backbone="minilm-l3", steps=20, batch_size=8)
+    history = [*probed, look_at(config)]
+    oracle = thrifty(forecast, 1000.0, oracle=Resuming())
+    assert oracle.suggest(space, history, 1, 0) == [config]
+    again = [*history, (config, PAID)]
+    assert oracle.suggest(space, again, 1, 0) == []
+
+
+def test_the_rest_of_what_was_begun_is_paid_for_when_nothing_new_is(
+    space, forecast, probed
+):
+    """Whole trials with so many steps are too dear by now; the rest of one is not."""
+    config = space.default(method="lora", backbone="minilm-l3")
+    history = [*probed, look_at(config)]
+    prices = forecast.after(history)
+    rest = prices.trial_seconds(config)
+    left = 1.05 * rest / 0.9
+    inner = Resuming()
+    assert thrifty(forecast, left, oracle=inner).suggest(space, history, 1, 0) == [
+        config
+    ]
+    assert thrifty(forecast, 0.5 * left, oracle=Resuming()).suggest(
+        space, history, 1, 0
+    ) in ([], [shortened(space, config, prices, 0.45 * left)])
+    assert thrifty(forecast, 0.0, oracle=Resuming()).suggest(space, history, 1, 0) == []
