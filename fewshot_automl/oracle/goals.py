@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.outcome import Outcome
@@ -155,6 +155,10 @@ class Aims:
             )
         object.__setattr__(self, "exact", MappingProxyType(dict(self.exact)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as plain values (a mapping proxy has no pickle of its own)."""
+        return _aims, (self.goals, self.limits, dict(self.exact), self.reference)
+
     @property
     def is_plain(self) -> bool:
         """Return whether the score alone counts."""
@@ -176,3 +180,12 @@ class Aims:
     def limit(self, name: str) -> Limit | None:
         """Return the limit of a quantity, None where it has none."""
         return next((one for one in self.limits if one.name == name), None)
+
+
+def _aims(
+    goals: tuple[Goal, ...],
+    limits: tuple[Limit, ...],
+    exact: Mapping[str, Callable[[Config], float]],
+    reference: tuple[float, ...] | None,
+) -> Aims:
+    return Aims(goals=goals, limits=limits, exact=exact, reference=reference)

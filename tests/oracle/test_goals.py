@@ -1,8 +1,10 @@
 import math
+import pickle
 
 import pytest
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.oracle import GpOracle
 from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit, measured
 from fewshot_automl.outcome import Outcome
 
@@ -63,3 +65,10 @@ def test_aims_know_their_names_and_costs():
 def test_what_makes_no_sense_is_said(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+def test_aims_and_an_oracle_with_them_can_be_pickled():
+    aims = Aims(limits=(Limit("flops", most=1e9),), exact={"flops": hash})
+    assert pickle.loads(pickle.dumps(aims)) == aims
+    oracle = GpOracle(aims=aims)
+    assert pickle.loads(pickle.dumps(oracle)) == oracle

@@ -209,6 +209,7 @@ def test_a_queued_value_that_is_not_allowed_ends_its_trial_only():
     assert [t.state.name for t in study.trials].count("COMPLETE") == 8
 
 
+@pytest.mark.filterwarnings("ignore:PartialFixedSampler is experimental")
 def test_a_parameter_that_is_fixed_leaves_the_others():
     study = ran(bowl, PartialFixedSampler({"y": 1.0}, quick()), 8)
     assert {t.params["y"] for t in study.trials} == {1.0}
