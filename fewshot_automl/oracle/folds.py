@@ -3,7 +3,8 @@
 All trials are scored on the same folds, some of which are harder than others. A trial
 of the first fold alone is therefore not compared as it is: the effect of that fold is
 taken off, as far as trials of all folds have shown it. What then differs from fold to
-fold is noise, and says how sure a mean of one fold is, or of all.
+fold is noise, and says how much of the standard errors counts between trials: an
+example that is hard for all of them makes none of them better.
 """
 
 import math
@@ -22,10 +23,12 @@ from fewshot_automl.space import Config
 
 HOPELESS: Final = 0.05
 """Probability of being better than the best, below which folds are not bought."""
-PRIOR_FOLDS: Final = 4.0
-"""Degrees of freedom that standard errors are worth as a guess of the noise."""
-LEAST_TRIALS: Final = 3
-"""Trials from which on their variances may differ by more than chance."""
+OWN_SHARE: Final = 0.25
+"""Of the squared standard error of a trial, what it does not share with the others, as
+a guess before folds were seen. On the recorded landscapes folds say 0.05 to 0.3 of it,
+and scores scatter by 0.15 to 0.8 of it around the truth, whose own noise is in that."""
+PRIOR_FOLDS: Final = 8.0
+"""Degrees of freedom that the guess is worth."""
 CALM: Final = 9.0
 """Times the median variance between folds, above which a trial has gone astray and
 says nothing about the folds."""
@@ -93,9 +96,11 @@ def fold_adjusted(
 
     A mean of some folds is corrected by how much trials of all folds scored above
     their own mean on these, shrunk towards no effect while they are few. Variances
-    are those of a mean over folds whose training parts overlap, without what is common
-    to all trials. Before several trials of all folds were done they are the squared
-    standard errors, and always for trials that do not tell the scores of their folds.
+    are squared standard errors, less what is common to all trials: how much is left
+    is what the residual variance of the folds' scores, after Config and fold, says
+    for all trials together, shrunk to a guess while they are few. That training parts
+    overlap is common to all, too. A trial that does not tell the scores of its folds,
+    and one in a history without any trial of all folds, keeps its standard error.
 
     Args:
         history: All trials; those that were replaced teach nothing.
@@ -107,11 +112,9 @@ def fold_adjusted(
         Means and variances; a variance is NaN where nothing is known of it.
 
     Source:
-        Nadeau and Bengio, Machine Learning 52, 2003, eq. 11, for the overlap. Smyth,
-        Statistical Applications in Genetics and Molecular Biology 3, 2004, for
-        variances that are shrunk to a common one by an inverse-gamma prior; it is
-        fitted here to the moments of the variances, which may be zero, and not to
-        those of their logarithms. Efron and Morris, JASA 1973, for the effects.
+        Efron and Morris, JASA 1973, for the effects. Nadeau and Bengio, Machine
+        Learning 52, 2003, for the correction that is not made here: it belongs to
+        statements about other training sets.
 
     >>> whole = Outcome(status="done", scores=(0.9, 0.7), mean=0.8, standard_error=0.05)
     >>> look = Outcome(status="done", scores=(0.9,), mean=0.9, folds_left=1)
@@ -155,10 +158,10 @@ class _Table:
     """Variance of such an effect."""
     noise: float
     """Variance of a score around what Config and fold make of it."""
-    trust: float
-    """Degrees of freedom that `noise` is worth beside a trial's own variance."""
-    overlap: float
-    """Of the training parts: examples held out for each that is trained on."""
+    share: float
+    """Of squared standard errors, what counts between trials; NaN if none is known."""
+    parts: int
+    """Folds of one partition."""
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], parts: int) -> "_Table":
@@ -179,23 +182,23 @@ class _Table:
         level = effects.mean()  # a score of all folds need not be the mean of theirs
         squares = (above - effects - above.mean(axis=1, keepdims=True) + level) ** 2
         freedom = (folds - 1) * (trials - 1)
-        overlap = 1 / (parts - 1)
         errors = np.array([outcome.standard_error for outcome in outcomes]) ** 2
         known = errors[np.isfinite(errors)]
-        guess, worth = 0.0, 0.0
-        if len(known):
-            guess, worth = float(np.median(known)) / (1 / folds + overlap), PRIOR_FOLDS
+        # Repeats predict the same examples, so they are no further folds.
+        usual_error = parts * float(np.median(known)) if len(known) else 0.0
+        worth = PRIOR_FOLDS if len(known) else 0.0
         noise = math.nan
         if freedom + worth > 0:
-            noise = float(worth * guess + squares.sum()) / (worth + freedom)
+            guess = worth * OWN_SHARE * usual_error
+            noise = (guess + float(squares.sum())) / (worth + freedom)
         doubt, spread = noise / trials, float(effects.var(ddof=1))
         kept = max(1 - doubt / spread, 0.0) if spread > 0 and doubt >= 0 else 0.0
         return cls(
             effects=level + kept * (effects - level),
             doubt=kept * doubt,
             noise=noise,
-            trust=_trust(squares.sum(axis=1), freedom / trials),
-            overlap=overlap,
+            share=noise / usual_error if usual_error > 0 else math.nan,
+            parts=parts,
         )
 
     def mean(self, outcome: Outcome) -> float:
@@ -206,31 +209,11 @@ class _Table:
 
     def variance(self, outcome: Outcome) -> float:
         """Return the variance of `mean`."""
-        count, noise = len(outcome.scores), self.noise
-        if math.isfinite(self.trust):
-            left = np.array(outcome.scores) - self.effects[:count]
-            squares = float(count * left.var())
-            noise = (self.trust * noise + squares) / (self.trust + count - 1)
-        doubt = 0.0 if outcome.is_whole else self.doubt / count
-        return (1 / count + self.overlap) * noise + doubt
-
-
-def _trust(squares: Float64[np.ndarray, " trials"], freedom: float) -> float:
-    """Return how many degrees of freedom a common variance is worth.
-
-    Infinite if variances differ no more than they would by chance.
-
-    Args:
-        squares: Sum of each trial's squared deviations.
-        freedom: Degrees of freedom of each sum.
-    """
-    mean = float(squares.mean())
-    if len(squares) < LEAST_TRIALS or mean == 0:
-        return math.inf
-    differ = freedom * float(squares.var(ddof=1)) / mean**2
-    if differ <= 2:
-        return math.inf
-    return (4 * differ + 2 * freedom - 4) / (differ - 2) - 2
+        count = len(outcome.scores)
+        own = self.share * outcome.standard_error**2
+        if not math.isfinite(own):
+            own = self.noise / min(count, self.parts)
+        return own + (0.0 if outcome.is_whole else self.doubt / count)
 
 
 def _is_told(outcome: Outcome) -> bool:
