@@ -32,6 +32,8 @@ PRIOR_FOLDS: Final = 8.0
 CALM: Final = 9.0
 """Times the median variance between folds, above which a trial has gone astray and
 says nothing about the folds."""
+MOST_SCORE: Final = 1e150
+"""Scores and errors beyond this have no square; folds with them are not compared."""
 
 
 def latest(history: History) -> list[int]:
@@ -141,7 +143,8 @@ def fold_adjusted(
         outcome = history[i][1]
         table = tables.get(len(outcome.scores) + outcome.folds_left)
         if table is None or not _is_told(outcome):
-            pairs.append((outcome.mean, outcome.standard_error**2))
+            error = outcome.standard_error
+            pairs.append((outcome.mean, error * error))  # ** would overflow
         else:
             pairs.append((table.mean(outcome), table.variance(outcome)))
     means, variances = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
@@ -182,8 +185,8 @@ class _Table:
         level = effects.mean()  # a score of all folds need not be the mean of theirs
         squares = (above - effects - above.mean(axis=1, keepdims=True) + level) ** 2
         freedom = (folds - 1) * (trials - 1)
-        errors = np.array([outcome.standard_error for outcome in outcomes]) ** 2
-        known = errors[np.isfinite(errors)]
+        errors = np.array([outcome.standard_error for outcome in outcomes])
+        known = errors[errors < MOST_SCORE] ** 2
         # Repeats predict the same examples, so they are no further folds.
         usual_error = parts * float(np.median(known)) if len(known) else 0.0
         worth = PRIOR_FOLDS if len(known) else 0.0
@@ -210,14 +213,14 @@ class _Table:
     def variance(self, outcome: Outcome) -> float:
         """Return the variance of `mean`."""
         count = len(outcome.scores)
-        own = self.share * outcome.standard_error**2
+        own = self.share * outcome.standard_error * outcome.standard_error
         if not math.isfinite(own):
             own = self.noise / min(count, self.parts)
         return own + (0.0 if outcome.is_whole else self.doubt / count)
 
 
 def _is_told(outcome: Outcome) -> bool:
-    """Return whether every fold that was run has a score, of more than one in all."""
+    """Return whether every fold that was run has a usable score, of several in all."""
     run = len(outcome.scores)
     is_parted = run > 0 and run + outcome.folds_left > 1
-    return is_parted and all(map(math.isfinite, outcome.scores))
+    return is_parted and all(abs(score) < MOST_SCORE for score in outcome.scores)

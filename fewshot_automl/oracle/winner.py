@@ -16,6 +16,8 @@ LEAST_FOR_SURROGATE = 6
 """Done trials below which a Gaussian process is more guess than evidence."""
 FIT_STEPS = 60
 """Most optimiser steps of the fit."""
+MOST_ERROR = 1e100
+"""Standard errors beyond this, in units of the widest score, are taken as this."""
 
 
 def incumbent(space: Space, history: History, seed: int) -> int | None:
@@ -80,11 +82,15 @@ def shrunken(
     """
     finite = errors[np.isfinite(errors)]
     missing = float(np.median(finite)) if len(finite) else 0.0
-    noise = np.where(np.isfinite(errors), errors, missing) ** 2
-    spread = max(float(means.var() - noise.mean()), 0.0) if len(means) > 1 else 0.0
-    total = spread + noise
-    kept = np.divide(spread, total, out=np.ones_like(total), where=total > 0)
-    return np.asarray(means - (1 - kept) * (means - means.mean()), dtype=np.float64)
+    away = means - means.mean()
+    # Divided by the largest first, so that squares neither overflow nor vanish.
+    size = float(np.abs(away).max()) or 1.0
+    known = np.where(np.isfinite(errors), errors, missing)
+    noise = (np.minimum(known, MOST_ERROR * size) / size) ** 2
+    spread = float((away / size).var() - noise.mean()) if len(means) > 1 else 0.0
+    total = max(spread, 0.0) + noise
+    kept = np.divide(max(spread, 0.0), total, out=np.ones_like(total), where=total > 0)
+    return np.asarray(means - (1 - kept) * away, dtype=np.float64)
 
 
 def _posterior_means(evidence: Evidence, seed: int) -> dict[int, float]:

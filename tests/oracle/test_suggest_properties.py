@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fewshot_automl.oracle import ORACLES, RandomOracle, SobolOracle
+from fewshot_automl.oracle import ORACLES, RandomOracle, SobolOracle, incumbent
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
@@ -209,7 +209,30 @@ def alternating(values, count=12):
     return list(itertools.islice(itertools.cycle(values), count))
 
 
+def of_folds(scale, count=12):
+    """Return outcomes with the scores of their folds, a third of them looks at one."""
+    outcomes = []
+    for i in range(count):
+        scores = [scale * (0.5 + 0.3 * math.sin(i) + 0.1 * math.cos(7 * i + j))
+                  for j in range(3 if i % 3 else 1)]  # fmt: skip
+        outcomes.append(
+            Outcome(
+                status="done",
+                scores=tuple(scores),
+                mean=sum(score / len(scores) for score in scores),
+                standard_error=0.05 * scale if i % 3 else NAN,
+                cost_seconds=1.0,
+                folds_left=0 if i % 3 else 2,
+            )
+        )
+    return outcomes
+
+
 HISTORIES = {
+    "of folds": of_folds(1.0),
+    "of huge folds": of_folds(1e300),
+    "of large folds": of_folds(1e149),
+    "of tiny folds": of_folds(1e-300),
     "no trial": [],
     "one trial": [done(0.5)],
     "one failure": [Outcome(status="failed", reason="out of memory")],
@@ -243,6 +266,14 @@ HISTORIES = {
 @pytest.mark.parametrize("kind", HISTORIES)
 def test_it_survives_a_history_that_is(kind, oracle):
     check(oracle, MIXED, drawn(MIXED, HISTORIES[kind]), 3)
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_a_winner_is_found_in_a_history_that_is(kind):
+    history = drawn(MIXED, HISTORIES[kind])
+    best = incumbent(MIXED, history, seed=0)
+    assert (best is None) == (not any(outcome.is_done for _, outcome in history))
+    assert best is None or history[best][1].is_done
 
 
 @pytest.mark.parametrize("kind", ["one trial", "all failed", "huge", "errors zero"])
