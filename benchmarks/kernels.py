@@ -218,7 +218,8 @@ def main() -> None:
 def table(found: list[Judged], trials: list[int]) -> dict[str, dict[str, float]]:
     """Print and return the means, and differences to ours with standard errors."""
     print(
-        f"{'kernel':12} {'log density':>12} {'rank':>6} {'top':>6}   less ours (+- 2 se)"
+        f"{'kernel':12} {'log density':>12} {'rank':>6} {'top':>6}"
+        "   less ours (+- 2 se)"
     )
     figures = {}
     ours = {(j.task, j.trials, j.seed): j for j in found if j.kernel == "product"}

@@ -58,8 +58,15 @@ def without_descriptors(space: Space) -> Space:
 
 
 def without_noise(history: History) -> History:
-    """Return a history that does not know its standard errors."""
-    return [(config, replace(o, standard_error=nan)) for config, o in history]
+    """Return a history that knows neither its standard errors nor its folds."""
+    return [
+        (config, replace(o, standard_error=nan, scores=())) for config, o in history
+    ]
+
+
+def without_folds(history: History) -> History:
+    """Return a history whose standard errors are all there is to know of noise."""
+    return [(config, replace(o, scores=())) for config, o in history]
 
 
 def without_failures(history: History) -> History:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from parts.replay_ablations import Scene
 from parts.replay_landscape import Landscape
-from parts.replay_rows import EVERYTHING, LOOKS, sampler_of, version_of
+from parts.replay_rows import EVERYTHING, LOOKS, advisers_of, sampler_of, version_of
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
@@ -104,9 +104,15 @@ def run(job: Job) -> Curve:
     with threadpool_limits(1):
         if job.row == EVERYTHING:
             return everything(part, job.trials, **about)
-        sampler = sampler_of(job.row, Scene(part, scene.others))
-        looks = job.row in LOOKS
-        return replay(part, sampler, job.trials, looks_first=looks, **about)
+        own = Scene(part, scene.others)
+        return replay(
+            part,
+            sampler_of(job.row, own),
+            job.trials,
+            looks_first=job.row in LOOKS,
+            advisers=advisers_of(job.row, own),
+            **about,
+        )
 
 
 def kept(file: Path) -> dict[tuple[str, str, int, str], Curve]:

@@ -16,6 +16,7 @@ from parts.replay_ablations import (
     prior_for,
     without_descriptors,
     without_failures,
+    without_folds,
     without_noise,
     wrong_prior_for,
 )
@@ -23,6 +24,7 @@ from parts.replay_gps import optuna_gp, stock_botorch
 from parts.replay_landscape import Landscape
 from parts.replay_samplers import Sampler, at_random, from_pool, snapped_oracle, tpe
 
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.sobol import SobolOracle
@@ -65,6 +67,7 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
         full(scene, transfer=False), space=without_descriptors
     ),
     "no known noise": lambda scene: Shown(full(scene), history=without_noise),
+    "whole errors": lambda scene: Shown(full(scene), history=without_folds),
     "no failures": lambda scene: Shown(full(scene), history=without_failures),
     "first looks": full,
     "per second": lambda scene: full(scene, cost_exponent=1.0),
@@ -100,6 +103,14 @@ def sampler_of(row: str, scene: Scene) -> Sampler:
     if row == SNAPPED:
         return snapped_oracle(scene.landscape, OURS[FULL](scene))
     return from_pool(scene.landscape, OURS[row](scene))
+
+
+def advisers_of(row: str, scene: Scene) -> tuple[Adviser, ...]:
+    """Return who has a say in which model a row returns."""
+    oracle = OURS[FULL if row == SNAPPED else row](scene) if row not in STOCK else None
+    if isinstance(oracle, Shown):
+        oracle = oracle.oracle
+    return oracle.advisers if isinstance(oracle, GpOracle) else ()
 
 
 def version_of(row: str, scene: Scene, share: float) -> str:

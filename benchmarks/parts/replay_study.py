@@ -10,6 +10,7 @@ import numpy as np
 from parts.replay_landscape import Landscape
 from parts.replay_samplers import Sampler
 
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.winner import smoothed_scores
 from fewshot_automl.outcome import Outcome
@@ -64,6 +65,7 @@ def replay(
     name: str = "",
     version: str = "",
     looks_first: bool = False,
+    advisers: tuple[Adviser, ...] = (),
 ) -> Curve:
     """Replay a study of up to so many dear trials.
 
@@ -76,10 +78,11 @@ def replay(
         version: Of all that the curve depends on.
         looks_first: Whether what is picked runs on its first fold, and on the others
             only when it is picked again. Folds count as their share of a trial.
+        advisers: Those of the sampler, who have a say in which model is returned.
     """
     paid = {trial.stem for trial in landscape.quick}
     history = [(t.config, landscape.outcome(t, set())) for t in landscape.quick]
-    states = [State.of(landscape, history, seed, spent=0.0, seconds=0.0)]
+    states = [State.of(landscape, history, seed, advisers, spent=0.0, seconds=0.0)]
     left, begun, asked = [trial.config for trial in landscape.dear], set[Config](), 0.0
     while left and states[-1].spent < trials:
         start = time.process_time()
@@ -102,6 +105,7 @@ def replay(
                 landscape,
                 history,
                 seed,
+                advisers,
                 spent=last.spent + share,
                 seconds=last.seconds + outcome.cost_seconds,
             )
@@ -128,6 +132,7 @@ class State:
         landscape: Landscape,
         history: History,
         seed: int,
+        advisers: tuple[Adviser, ...],
         *,
         spent: float,
         seconds: float,
@@ -137,7 +142,7 @@ class State:
         return cls(
             spent=spent,
             seconds=seconds,
-            winners=winners(landscape, history, seed),
+            winners=winners(landscape, history, seed, advisers),
             best=min(map(landscape.regret, whole)),
         )
 
@@ -191,13 +196,15 @@ def first_look(outcome: Outcome) -> Outcome:
     )
 
 
-def winners(landscape: Landscape, history: History, seed: int) -> dict[str, Config]:
+def winners(
+    landscape: Landscape,
+    history: History,
+    seed: int,
+    advisers: tuple[Adviser, ...] = (),
+) -> dict[str, Config]:
     """Return the Config that each rule would choose, of those with all folds."""
-    smooth = {
-        i: score
-        for i, score in smoothed_scores(landscape.space, history, seed).items()
-        if history[i][1].is_whole
-    }
+    scores = smoothed_scores(landscape.space, history, seed, advisers)
+    smooth = {i: score for i, score in scores.items() if history[i][1].is_whole}
     best = max(smooth, key=lambda i: (smooth[i], history[i][1].mean, -i))
     return {"smooth": history[best][0], "raw": luckiest(history)}
 

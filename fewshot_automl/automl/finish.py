@@ -36,6 +36,7 @@ from fewshot_automl.data import Columns, Examples
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.goals import Goal
 from fewshot_automl.oracle.winner import smoothed_scores
@@ -70,6 +71,7 @@ def finish(
     most_members: int,
     goals: Sequence[Goal],
     limits: Limits,
+    advisers: tuple[Adviser, ...],
     facts: dict[str, Any],
 ) -> Result:
     """Turn a study's history into a saved, scored, reported model.
@@ -84,7 +86,7 @@ def finish(
     problem, seed = workbench.problem, workbench.seed
     labels, metric = problem.labels, problem.task.metric
     smoothed = _eligible(
-        workbench, history, smoothed_scores(space, history, seed), listener
+        workbench, history, smoothed_scores(space, history, seed, advisers), listener
     )
     allowed, is_held = contenders(space, history, smoothed, limits, seed, listener)
     best = winner_of(history, allowed)

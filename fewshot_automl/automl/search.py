@@ -40,6 +40,7 @@ from fewshot_automl.oracle.folds import latest, resumable
 from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.table import oracle_named
+from fewshot_automl.oracle.transfer import TransferAdviser
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.places import cache_folder
 from fewshot_automl.space import Choice, Config, Space
@@ -145,6 +146,7 @@ class Search:
             most_members=self._most_members,
             goals=self.settings.goals,
             limits=self.settings.limits,
+            advisers=self._advisers,
             facts=self._facts(),
         )
 
@@ -157,7 +159,7 @@ class Search:
         rest = run(
             self.space,
             together.alone,
-            oracle=Completion(is_allowed=self._is_allowed),
+            oracle=Completion(is_allowed=self._is_allowed, advisers=self._advisers),
             ledger=self.ledger,
             executor=executor,
             budget=replace(self.budget, trials=enough),
@@ -179,7 +181,8 @@ class Search:
     @property
     def _advisers(self) -> tuple[Adviser, ...]:
         """Return whom the oracle listens to."""
-        return (self.prior,) if self.prior.studies else ()
+        past = (self.prior,) if self.prior.studies else ()
+        return (TransferAdviser(), *past)
 
     @property
     def _aims(self) -> Aims:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.folds import fold_adjusted, latest, resumable
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.part import Part, is_inside
@@ -25,6 +26,8 @@ class Completion:
 
     is_allowed: Callable[[Outcome], bool] = _any
     """Whether a done trial may win."""
+    advisers: tuple[Adviser, ...] = ()
+    """Those of the search."""
 
     def suggest(
         self,
@@ -40,7 +43,8 @@ class Completion:
             known = {config for config in known if is_inside(within, config)}
         if not known:
             return []
-        ahead = leading(history, smoothed_scores(space, history, seed), self.is_allowed)
+        scores = smoothed_scores(space, history, seed, self.advisers)
+        ahead = leading(history, scores, self.is_allowed)
         return [config for config in ahead if config in known][:n]
 
 

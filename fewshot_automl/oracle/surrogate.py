@@ -28,6 +28,8 @@ TOLERANCE = 1e-6
 """Relative gain a step below which a fit is done; no suggestion needs more digits."""
 MOST_NOISE = 100.0
 """Largest standard error, in units of the standard deviation of the scores."""
+MOST_ERROR = 1e100
+"""The same, in units of the widest score, before it is divided by anything."""
 LEAST_SECONDS = 1e-3
 """Costs below this are taken as this."""
 FENCE = 3.0
@@ -73,15 +75,20 @@ def standardised(
         distances.
     """
     # Divided by the largest first, so that squares neither overflow nor vanish.
-    middle = float(numbers.mean())
-    size = float(np.abs(numbers - middle).max())
-    values = (numbers - middle) / size
+    whole = float(np.abs(numbers).max()) or 1.0
+    middle = float((numbers / whole).mean())
+    shares = numbers / whole - middle
+    reach = float(np.abs(shares).max())
+    values, middle, size = shares / reach, middle * whole, reach * whole
     lower, upper = np.quantile(values, [0.25, 0.75])
     if upper > lower:
         values = np.maximum(values, lower - FENCE * (upper - lower))
     centre, deviation = float(values.mean()), float(values.std())
-    errors = standard_errors / size / deviation
-    known = np.isfinite(errors)
+    known = np.isfinite(standard_errors)
+    errors = np.full(len(numbers), MOST_ERROR)
+    is_fair = known & (standard_errors / MOST_ERROR < size)
+    np.divide(standard_errors, size, out=errors, where=is_fair)
+    errors /= deviation
     variances = None
     if known.any():
         usual = float(np.median(errors[known]))

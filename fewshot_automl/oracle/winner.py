@@ -5,6 +5,7 @@ import logging
 import numpy as np
 from jaxtyping import Float64
 
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.folds import fold_adjusted, latest
 from fewshot_automl.oracle.oracle import History
@@ -14,13 +15,20 @@ logger = logging.getLogger(__name__)
 
 LEAST_FOR_SURROGATE = 6
 """Done trials below which a Gaussian process is more guess than evidence."""
+MOST_LUCK = 2.0
+"""Standard errors that a score may have been below its Config's worth."""
 FIT_STEPS = 60
 """Most optimiser steps of the fit."""
 MOST_ERROR = 1e100
 """Standard errors beyond this, in units of the widest score, are taken as this."""
 
 
-def incumbent(space: Space, history: History, seed: int) -> int | None:
+def incumbent(
+    space: Space,
+    history: History,
+    seed: int,
+    advisers: tuple[Adviser, ...] = (),
+) -> int | None:
     """Return where in the history the best done trial stands, None without any.
 
     The best has the highest of `smoothed_scores`. Ties go to the higher raw score,
@@ -30,12 +38,18 @@ def incumbent(space: Space, history: History, seed: int) -> int | None:
         space: Where the Configs live.
         history: Trials so far; only done ones count.
         seed: Makes the fit repeatable; not negative.
+        advisers: Those of the search.
     """
-    smooth = smoothed_scores(space, history, seed)
+    smooth = smoothed_scores(space, history, seed, advisers)
     return max(smooth, key=lambda i: (smooth[i], history[i][1].mean, -i), default=None)
 
 
-def smoothed_scores(space: Space, history: History, seed: int) -> dict[int, float]:
+def smoothed_scores(
+    space: Space,
+    history: History,
+    seed: int,
+    advisers: tuple[Adviser, ...] = (),
+) -> dict[int, float]:
     """Return for each done trial, by its place in the history, its score without luck.
 
     A trial that a later one of its Config has replaced is left out. One that has folds
@@ -51,6 +65,7 @@ def smoothed_scores(space: Space, history: History, seed: int) -> dict[int, floa
         space: Where the Configs live.
         history: Trials so far; only done ones count.
         seed: Makes the fit repeatable; not negative.
+        advisers: Those of the search; what they know counts here too.
 
     Source:
         Efron and Morris, JASA 1973, for the shrinkage.
@@ -60,12 +75,30 @@ def smoothed_scores(space: Space, history: History, seed: int) -> dict[int, floa
         return {}
     means, variances = fold_adjusted(history, done)
     shrunk = shrunken(means, np.sqrt(variances)).tolist()
+    errors = np.sqrt(variances)
     smooth = dict(zip(done, shrunk, strict=True))
-    evidence = Evidence.of(space, history)
+    evidence = Evidence.of(space, history, advisers)
     if evidence.teaches(LEAST_FOR_SURROGATE):
         known = _posterior_means(evidence, seed)
         smooth |= {i: known[i] for i in known if i in smooth}
-    return smooth
+    highest = dict(zip(done, (means + _most_luck(errors)).tolist(), strict=True))
+    return {i: min(score, highest[i]) for i, score in smooth.items()}
+
+
+def _most_luck(
+    errors: Float64[np.ndarray, " trials"],
+) -> Float64[np.ndarray, " trials"]:
+    """Return how far a score may be raised by those of similar Configs.
+
+    A trial that went wrong in some folds has a large standard error, and would be taken
+    for one that says nothing.
+    """
+    known = errors[np.isfinite(errors)]
+    if not len(known):
+        return np.full(len(errors), np.inf)
+    usual = float(np.median(known))
+    own = np.where(np.isfinite(errors), errors, usual)
+    return np.asarray(MOST_LUCK * np.maximum(own, usual))
 
 
 def shrunken(
@@ -102,8 +135,9 @@ def _posterior_means(evidence: Evidence, seed: int) -> dict[int, float]:
     try:
         with single_threaded():
             surrogate = fit_scores(evidence, steps=FIT_STEPS, seed=seed)
-            means = surrogate.means(evidence.rows("done")).tolist()
-            return dict(zip(evidence.indices("done"), means, strict=True))
+            known = surrogate.evidence
+            means = surrogate.means(known.rows("done")).tolist()
+            return dict(zip(known.indices("done"), means, strict=True))
     except SurrogateError as error:
         logger.warning("Shrunken means instead of posterior means: %s", error)
         return {}

@@ -108,3 +108,18 @@ def test_a_fit_is_no_worse_than_its_start_and_at_rest():
     end, slope = likelihood.loss(logs)
     assert end < start
     assert abs(slope).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("numbers", "errors"),
+    [
+        ([1e-300, 2e-300, 3e-300], [1e9, 1e300, 0.1]),
+        ([-1.7e308, 1.7e308, 0.0], [1e300, np.nan, 1.0]),
+        ([5e-324, 0.0, 1e-323], [0.0, 0.0, 0.0]),
+    ],
+)
+def test_numbers_of_any_size_are_standardised(numbers, errors):
+    scores = standardised(np.array(numbers), np.array(errors))
+    assert np.isfinite(scores.values).all()
+    assert scores.values.std() == pytest.approx(1.0)
+    assert np.isfinite(scores.variances).all()

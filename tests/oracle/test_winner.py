@@ -1,7 +1,7 @@
 import numpy as np
 
 from fewshot_automl.oracle import RandomOracle, incumbent
-from fewshot_automl.oracle.winner import shrunken
+from fewshot_automl.oracle.winner import shrunken, smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space
 
@@ -81,3 +81,26 @@ def test_shrinkage_keeps_what_noise_does_not_explain():
     np.testing.assert_allclose(shrunken(means, np.array([0.0, 0.0])), means)
     np.testing.assert_allclose(shrunken(means, np.array([9.0, 9.0])), [0.5, 0.5])
     np.testing.assert_allclose(shrunken(means, np.array([np.nan, 0.0])), means)
+
+
+def test_a_trial_that_went_wrong_does_not_win_by_its_neighbours():
+    """Its standard error is large, but it is no trial that says nothing."""
+    space = Space((Float(name="x", low=0.0, high=1.0),))
+    history = [
+        (
+            Config.of({"x": x}),
+            Outcome(
+                status="done",
+                scores=(0.9 + x / 50, 0.91 + x / 50, 0.89 + x / 50, 0.9 + x / 50),
+                mean=0.9 + x / 50,
+                standard_error=0.01,
+            ),
+        )
+        for x in np.linspace(0.0, 0.9, 12).tolist()
+    ]
+    wrong = Outcome(
+        status="done", scores=(0.1, 0.1, 0.1, 0.9), mean=0.3, standard_error=0.2
+    )
+    history.append((Config.of({"x": 0.95}), wrong))
+    assert incumbent(space, history, seed=0) != len(history) - 1
+    assert smoothed_scores(space, history, seed=0)[len(history) - 1] < 0.8
