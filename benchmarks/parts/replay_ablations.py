@@ -1,17 +1,26 @@
 """Our oracle with one thing taken away."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from math import nan
 
+import numpy as np
+from landscape import FOLDS
 from parts.replay_landscape import Landscape
 
 from fewshot_automl.oracle.oracle import History, Oracle
 from fewshot_automl.oracle.part import Part
 from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Space
+
+USUAL_TRIALS = 20
+"""Of a study whose budget is seconds."""
+SHRUNK = 4.0
+"""Degrees of freedom that the variance between folds of all trials is worth."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,12 @@ class Scene:
     space, and `price`."""
     others: tuple[Landscape, ...]
     """Of all other tasks of its modality: past studies."""
+
+    @property
+    def usual_seconds(self) -> float:
+        """Return what so many trials of the usual cost take."""
+        seconds = [trial.outcome.cost_seconds for trial in self.landscape.dear]
+        return USUAL_TRIALS * float(np.mean(seconds))
 
 
 @dataclass(frozen=True)
@@ -64,9 +79,29 @@ def without_noise(history: History) -> History:
     ]
 
 
-def without_folds(history: History) -> History:
-    """Return a history whose standard errors are all there is to know of noise."""
-    return [(config, replace(o, scores=())) for config, o in history]
+def fold_errors(history: History) -> History:
+    """Return a history whose standard errors are those of the means of folds.
+
+    The variance between a trial's folds, shrunk to that of all trials, since there are
+    few folds; corrected for the overlap of training parts (Nadeau and Bengio, 2003).
+    """
+    parted = [o for _, o in history if o.is_done and len(o.scores) > 1]
+    if not parted:
+        return history
+    usual = float(np.mean([np.var(o.scores, ddof=1) for o in parted]))
+
+    def told(outcome: Outcome) -> Outcome:
+        count = len(outcome.scores)
+        if not outcome.is_done or count < 2:
+            return outcome
+        own = (count - 1) * float(np.var(outcome.scores, ddof=1))
+        variance = (own + SHRUNK * usual) / (count - 1 + SHRUNK)
+        overlap = 1 / (FOLDS - 1)
+        return replace(
+            outcome, standard_error=math.sqrt(variance * (1 / count + overlap))
+        )
+
+    return [(config, told(outcome)) for config, outcome in history]
 
 
 def without_failures(history: History) -> History:

@@ -6,6 +6,7 @@ To add an ablation, add a line to `OURS`; nothing else knows the rows.
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 
@@ -13,10 +14,10 @@ from machine import ROOT
 from parts.replay_ablations import (
     Scene,
     Shown,
+    fold_errors,
     prior_for,
     without_descriptors,
     without_failures,
-    without_folds,
     without_noise,
     wrong_prior_for,
 )
@@ -67,10 +68,13 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
         full(scene, transfer=False), space=without_descriptors
     ),
     "no known noise": lambda scene: Shown(full(scene), history=without_noise),
-    "whole errors": lambda scene: Shown(full(scene), history=without_folds),
+    "fold errors": lambda scene: Shown(full(scene), history=fold_errors),
     "no failures": lambda scene: Shown(full(scene), history=without_failures),
     "first looks": full,
     "per second": lambda scene: full(scene, cost_exponent=1.0),
+    "per second, cooled": lambda scene: replace(
+        full(scene, cost_exponent=1.0), budget_seconds=scene.usual_seconds
+    ),
     "sobol": lambda scene: SobolOracle(),
 }
 """Our oracle, which chooses within the pool, and ablations of it."""

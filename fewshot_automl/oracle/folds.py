@@ -2,9 +2,7 @@
 
 All trials are scored on the same folds, some of which are harder than others. A trial
 of the first fold alone is therefore not compared as it is: the effect of that fold is
-taken off, as far as trials of all folds have shown it. What then differs from fold to
-fold is noise, and says how much of the standard errors counts between trials: an
-example that is hard for all of them makes none of them better.
+taken off, as far as trials of all folds have shown it.
 """
 
 import math
@@ -23,12 +21,8 @@ from fewshot_automl.space import Config
 
 HOPELESS: Final = 0.05
 """Probability of being better than the best, below which folds are not bought."""
-OWN_SHARE: Final = 0.25
-"""Of the squared standard error of a trial, what it does not share with the others, as
-a guess before folds were seen. On the recorded landscapes folds say 0.05 to 0.3 of it,
-and scores scatter by 0.15 to 0.8 of it around the truth, whose own noise is in that."""
-PRIOR_FOLDS: Final = 8.0
-"""Degrees of freedom that the guess is worth."""
+PRIOR_FOLDS: Final = 4.0
+"""Degrees of freedom that standard errors are worth as a guess of the folds' noise."""
 CALM: Final = 9.0
 """Times the median variance between folds, above which a trial has gone astray and
 says nothing about the folds."""
@@ -92,31 +86,25 @@ def is_hopeless(
 
 
 def fold_adjusted(
-    history: History, indices: Sequence[int], folds: int | None = None
+    history: History, indices: Sequence[int]
 ) -> tuple[Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]]:
     """Return the mean scores of trials, as if all folds were run, and their variances.
 
     A mean of some folds is corrected by how much trials of all folds scored above
     their own mean on these, shrunk towards no effect while they are few. Variances
-    are squared standard errors, less what is common to all trials: how much is left
-    is what the residual variance of the folds' scores, after Config and fold, says
-    for all trials together, shrunk to a guess while they are few. That training parts
-    overlap is common to all, too. A trial that does not tell the scores of its folds,
-    and one in a history without any trial of all folds, keeps its standard error.
+    are squared standard errors, and what is not known of the folds' effects. A trial
+    that does not tell the scores of its folds, and one in a history without any trial
+    of all folds, stands as it is.
 
     Args:
         history: All trials; those that were replaced teach nothing.
         indices: Where the trials that are wanted stand in it; they are done.
-        folds: Into how many folds one partition splits the examples; None for the
-            largest number that divides those of all trials.
 
     Returns:
         Means and variances; a variance is NaN where nothing is known of it.
 
     Source:
-        Efron and Morris, JASA 1973, for the effects. Nadeau and Bengio, Machine
-        Learning 52, 2003, for the correction that is not made here: it belongs to
-        statements about other training sets.
+        Efron and Morris, JASA 1973, for the shrinkage.
 
     >>> whole = Outcome(status="done", scores=(0.9, 0.7), mean=0.8, standard_error=0.05)
     >>> look = Outcome(status="done", scores=(0.9,), mean=0.9, folds_left=1)
@@ -125,28 +113,25 @@ def fold_adjusted(
     >>> history = list(zip(configs, (whole, whole, look)))
     >>> means, _ = fold_adjusted(history, (0, 1, 2))
     >>> means.round(2).tolist()
-    [0.8, 0.8, 0.8]
+    [0.8, 0.8, 0.81]
     """
     groups: dict[int, list[Outcome]] = defaultdict(list)
     for i in latest(history):
         outcome = history[i][1]
         if outcome.is_whole and _is_told(outcome):
             groups[len(outcome.scores)].append(outcome)
-    parts = folds or math.gcd(*groups)
-    tables = {
-        every: _Table.of(outcomes, parts)
-        for every, outcomes in groups.items()
-        if parts > 1
-    }
+    tables = {every: _Table.of(outcomes) for every, outcomes in groups.items()}
     pairs = []
     for i in indices:
         outcome = history[i][1]
         table = tables.get(len(outcome.scores) + outcome.folds_left)
-        if table is None or not _is_told(outcome):
-            error = outcome.standard_error
-            pairs.append((outcome.mean, error * error))  # ** would overflow
-        else:
-            pairs.append((table.mean(outcome), table.variance(outcome)))
+        mean, error = outcome.mean, outcome.standard_error
+        variance = error * error  # ** would overflow
+        if table is not None and outcome.folds_left and _is_told(outcome):
+            run = len(outcome.scores)
+            mean -= float(table.effects[:run].mean())
+            variance += table.doubt / run
+        pairs.append((mean, variance))
     means, variances = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return means, variances
 
@@ -159,21 +144,10 @@ class _Table:
     """How much more is scored on each than on all."""
     doubt: float
     """Variance of such an effect."""
-    noise: float
-    """Variance of a score around what Config and fold make of it."""
-    share: float
-    """Of squared standard errors, what counts between trials; NaN if none is known."""
-    parts: int
-    """Folds of one partition."""
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], parts: int) -> "_Table":
-        """Return what some outcomes show.
-
-        Args:
-            outcomes: Whole ones that tell the scores of the same folds.
-            parts: Folds of one partition.
-        """
+    def of(cls, outcomes: Sequence[Outcome]) -> "_Table":
+        """Return what whole ones show that tell the scores of the same folds."""
         scores = np.array([outcome.scores for outcome in outcomes], dtype=np.float64)
         means = np.array([outcome.mean for outcome in outcomes], dtype=np.float64)
         spreads = scores.var(axis=1)
@@ -187,36 +161,13 @@ class _Table:
         freedom = (folds - 1) * (trials - 1)
         errors = np.array([outcome.standard_error for outcome in outcomes])
         known = errors[errors < MOST_SCORE] ** 2
-        # Repeats predict the same examples, so they are no further folds.
-        usual_error = parts * float(np.median(known)) if len(known) else 0.0
-        worth = PRIOR_FOLDS if len(known) else 0.0
-        noise = math.nan
+        noise, worth = 0.0, PRIOR_FOLDS if len(known) else 0.0
         if freedom + worth > 0:
-            guess = worth * OWN_SHARE * usual_error
+            guess = worth * folds * float(np.median(known)) if len(known) else 0.0
             noise = (guess + float(squares.sum())) / (worth + freedom)
         doubt, spread = noise / trials, float(effects.var(ddof=1))
-        kept = max(1 - doubt / spread, 0.0) if spread > 0 and doubt >= 0 else 0.0
-        return cls(
-            effects=level + kept * (effects - level),
-            doubt=kept * doubt,
-            noise=noise,
-            share=noise / usual_error if usual_error > 0 else math.nan,
-            parts=parts,
-        )
-
-    def mean(self, outcome: Outcome) -> float:
-        """Return the mean score of a trial as if it had run all folds."""
-        if outcome.is_whole:
-            return outcome.mean
-        return outcome.mean - float(self.effects[: len(outcome.scores)].mean())
-
-    def variance(self, outcome: Outcome) -> float:
-        """Return the variance of `mean`."""
-        count = len(outcome.scores)
-        own = self.share * outcome.standard_error * outcome.standard_error
-        if not math.isfinite(own):
-            own = self.noise / min(count, self.parts)
-        return own + (0.0 if outcome.is_whole else self.doubt / count)
+        kept = max(1 - doubt / spread, 0.0) if spread > 0 else 0.0
+        return cls(effects=level + kept * (effects - level), doubt=kept * doubt)
 
 
 def _is_told(outcome: Outcome) -> bool:
