@@ -65,8 +65,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "oracle.jsonl"
 ASIDE = Path(tempfile.gettempdir())
 READ_AT = (10, 20, 40)
 MOST_REGRET, MOST_REGRET_AT = 0.05, 20
-FEW_SEEDS = 5
-"""Seeds of BoTorch's row unless asked for: a study of it takes minutes."""
+FEW_SEEDS = 8
+"""Seeds of BoTorch's row, a study of which takes minutes, and of the ablations."""
 QUICK = {"seeds": 2, "tasks": 3, "trials": 10}
 SECONDS = np.arange(0.0, 1200.0, 2.0)
 """Where regret over seconds is read."""
@@ -213,8 +213,9 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
-        "--botorch-seeds", type=int, default=None, help=f"default {FEW_SEEDS} at most"
-    )
+        "--few-seeds", type=int, default=None,
+        help=f"of BoTorch's row and the ablations; default {FEW_SEEDS} at most",
+    )  # fmt: skip
     parser.add_argument("--tasks", nargs="+", default=None, help="default: all")
     parser.add_argument("--trials", type=int, default=40, help="dear ones, of a study")
     parser.add_argument(
@@ -252,8 +253,9 @@ def main() -> None:
         seeds, trials = QUICK["seeds"], QUICK["trials"]
     out = given.out or (RESULTS if is_whole else ASIDE / RESULTS.name)
     plot = given.plot or out.with_suffix(".png")
-    few = given.botorch_seeds or (1 if given.quick else min(seeds, FEW_SEEDS))
-    counts = {row: few if row == "botorch" else seeds for row in given.samplers}
+    few = given.few_seeds or (1 if given.quick else min(seeds, FEW_SEEDS))
+    many = {FULL, *STOCK, EVERYTHING} - {"botorch"}
+    counts = {row: seeds if row in many else few for row in given.samplers}
     jobs = jobs_for(files, tasks, counts, trials=trials, share=given.share)
     for name in tasks:
         one = landscapes[name]

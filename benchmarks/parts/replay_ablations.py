@@ -104,14 +104,6 @@ def fold_errors(history: History) -> History:
     return [(config, told(outcome)) for config, outcome in history]
 
 
-def without_failures(history: History) -> History:
-    """Return a history whose failed trials say nothing, and are not tried again."""
-    return [
-        (config, replace(o, status="running") if o.status == "failed" else o)
-        for config, o in history
-    ]
-
-
 def prior_for(scene: Scene) -> Prior:
     """Return the prior of all other tasks' recorded trials."""
     return Prior(studies=tuple(past_of(one) for one in scene.others))

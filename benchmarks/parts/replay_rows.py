@@ -17,7 +17,6 @@ from parts.replay_ablations import (
     fold_errors,
     prior_for,
     without_descriptors,
-    without_failures,
     without_noise,
     wrong_prior_for,
 )
@@ -69,7 +68,6 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
     ),
     "no known noise": lambda scene: Shown(full(scene), history=without_noise),
     "fold errors": lambda scene: Shown(full(scene), history=fold_errors),
-    "no failures": lambda scene: Shown(full(scene), history=without_failures),
     "first looks": full,
     "per second": lambda scene: full(scene, cost_exponent=1.0),
     "per second, cooled": lambda scene: replace(
