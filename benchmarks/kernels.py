@@ -16,6 +16,7 @@ they see of a Config:
 Examples:
     python benchmarks/kernels.py --quick
     python benchmarks/kernels.py --seeds 10 --trials 10 20 40
+    python benchmarks/kernels.py --advised
 """
 
 import argparse
@@ -27,14 +28,17 @@ from pathlib import Path
 
 import numpy as np
 from machine import ROOT, stamp
+from parts.replay_ablations import Scene, prior_for
 from parts.replay_landscape import Landscape
 from scipy.stats import norm, spearmanr
 
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.encoding import Encoding, Layout
 from fewshot_automl.oracle.kernel import kernel_priors
 from fewshot_automl.oracle.likelihood import Likelihood, Pairs
 from fewshot_automl.oracle.linear import single_threaded
 from fewshot_automl.oracle.surrogate import standardised, tuned
+from fewshot_automl.oracle.transfer import TransferAdviser
 from fewshot_automl.space import Choice, Config, Space
 
 LANDSCAPES = ROOT / "benchmarks" / "landscapes"
@@ -137,7 +141,13 @@ class Judged:
     """Unseen-row accuracy of the Config predicted best, less the mean of all."""
 
 
-def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
+def judged(
+    name: str,
+    landscape: Landscape,
+    trials: int,
+    seed: int,
+    advisers: tuple[Adviser, ...] = (),
+) -> Judged:
     """Tell a kernel some trials and let it predict the others."""
     rng = np.random.default_rng([seed, trials])
     order = rng.permutation(len(landscape.dear))
@@ -146,6 +156,14 @@ def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
     left = [t for t in dear[trials:] if t.outcome.is_done]
     rows, layout = VIEWS[name](landscape.space, [t.config for t in (*told, *left)])
     count = len(told)
+    configs, history = (
+        [t.config for t in (*told, *left)],
+        [(t.config, t.outcome) for t in told],
+    )
+    said = [one.advise(landscape.space, history, configs) for one in advisers]
+    rows = np.hstack([rows, *said])
+    weights = tuple(pair for one in advisers for pair in one.weights)
+    layout = replace(layout, advice=weights)
     scores = standardised(
         np.array([t.outcome.mean for t in told]),
         np.array([t.outcome.standard_error for t in told]),
@@ -187,6 +205,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 20, 40])
+    parser.add_argument(
+        "--advised", action="store_true", help="beside the advice that a study has"
+    )
     parser.add_argument("--quick", action="store_true", help="3 tasks, 2 seeds")
     given = parser.parse_args()
     files = sorted(given.folder.glob("*.jsonl"))
@@ -197,17 +218,30 @@ def main() -> None:
     found: list[Judged] = []
     with single_threaded():
         for landscape in landscapes:
+            others = tuple(
+                one
+                for one in landscapes
+                if one is not landscape
+                and one.facts.modality == landscape.facts.modality
+            )
+            advisers: tuple[Adviser, ...] = ()
+            if given.advised:
+                advisers = (TransferAdviser(), prior_for(Scene(landscape, others)))
             for trials in given.trials:
                 if trials + 10 > len(landscape.dear):
                     continue
                 for name in VIEWS:
-                    found += [judged(name, landscape, trials, s) for s in range(seeds)]
+                    found += [
+                        judged(name, landscape, trials, seed, advisers)
+                        for seed in range(seeds)
+                    ]
             print(f"{landscape.name} done", flush=True)
     figures = table(found, given.trials)
     RESULTS.parent.mkdir(exist_ok=True)
     if not given.quick:
         with RESULTS.open("a") as file:
-            file.write(json.dumps({**stamp(), "figures": figures}) + "\n")
+            line = {**stamp(), "advised": given.advised, "figures": figures}
+            file.write(json.dumps(line) + "\n")
     best = max(figures, key=lambda name: figures[name]["log_density"])
     short = [] if best == "product" else [f"{best} predicts better than product"]
     print(
