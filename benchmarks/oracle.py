@@ -27,6 +27,7 @@ Examples:
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,6 +44,7 @@ from parts.replay_figures import (
     cost_to_reach,
     difference,
     interval,
+    trials_behind,
     trials_to_match,
     trials_to_reach,
     wide_interval,
@@ -65,6 +67,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "oracle.jsonl"
 ASIDE = Path(tempfile.gettempdir())
 READ_AT = (10, 20, 40)
 MOST_REGRET, MOST_REGRET_AT = 0.05, 20
+WRONG, UNADVISED = "wrong prior", "no prior"
+MOST_BEHIND, BEHIND_AT = 2, (5, 10, 15, 20, 25, 30)
 FEW_SEEDS = 8
 """Seeds of BoTorch's row, a study of which takes minutes, and of the ablations."""
 QUICK = {"seeds": 2, "tasks": 3, "trials": 10}
@@ -122,6 +126,10 @@ def figures_of(
                 t: rounded(gap[1]) for t, gap in gaps.items()
             }
             about["ours matches its end after"] = trials_to_match(rows[FULL], own)
+        if row == WRONG and UNADVISED in rows:
+            about["trials behind no prior"] = trials_behind(
+                own, rows[UNADVISED], [t for t in BEHIND_AT if t < trials]
+            )
         found[row] = about
     return found
 
@@ -178,6 +186,9 @@ def falls_short(figures: Mapping[str, Any], trials: int) -> list[str]:
     if FULL not in figures:
         return [f"not replayed: {FULL}"]
     short = []
+    behind = figures.get(WRONG, {}).get("trials behind no prior", math.inf)
+    if behind is None or behind > MOST_BEHIND:
+        short.append(f"trials a wrong prior costs: {behind}, wanted {MOST_BEHIND}")
     at = figures[FULL]["regret"].get(MOST_REGRET_AT)
     if at is None or at[0] > MOST_REGRET:
         value = "not replayed" if at is None else f"{at[0]:.3f}"

@@ -141,6 +141,23 @@ def trials_to_match(ours: Regrets, other: Regrets) -> int | None:
     return trials_to_reach(left, float(right.values[:, -1].mean()))
 
 
+def trials_behind(one: Regrets, other: Regrets, places: Sequence[int]) -> int | None:
+    """Return by how many trials one is behind another, at most, at some places.
+
+    That is how many more it needs until its mean regret is at most the lowest that the
+    other had so far; None if it never is.
+    """
+    left, right = one.shared_with(other), other.shared_with(one)
+    own, goals = left.values.mean(axis=0), right.values.mean(axis=0)
+    most = 0
+    for place in places:
+        reached = np.flatnonzero(own <= goals[: place + 1].min() + 1e-9)
+        if not len(reached):
+            return None
+        most = max(most, int(reached[0]) - place)
+    return most
+
+
 def cost_to_reach(
     one: Regrets, goal: float, unit: Mapping[str, float], costs: np.ndarray = COSTS
 ) -> float | None:
