@@ -5,6 +5,7 @@ shapes and no numbers, so nothing is downloaded and nothing is multiplied: param
 are counted, width and depth are the network's own, and FLOPs are those of one example
 at the card's `flops_at` (two a multiply-add, attention taken apart).
 
+Examples:
     python benchmarks/card_facts.py            # every card, about a minute
     python benchmarks/card_facts.py --quick    # one card a group of architectures
     python benchmarks/card_facts.py dinov2-small minilm-l12
@@ -194,7 +195,9 @@ def _chosen(ids: list[str], is_quick: bool) -> list[Card]:
 
 def main(arguments: list[str]) -> int:
     """Print a table and the JSON line; return 1 if a card falls short."""
-    parser = argparse.ArgumentParser(description="Measure the facts of cards again.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("ids", nargs="*", help="cards to measure; none: all of them")
     parser.add_argument(
         "--quick", action="store_true", help="the cheapest card of each group only"

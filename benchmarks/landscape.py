@@ -16,7 +16,7 @@ Examples:
     python benchmarks/landscape.py record --quick
     python benchmarks/landscape.py record --tasks trec6 flowers5 --configs 200
     python benchmarks/landscape.py transfer --tasks trec6
-    python benchmarks/landscape.py show
+    python benchmarks/landscape.py show --quick  # as without it: it reads what is there
 """
 
 import argparse
@@ -406,7 +406,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("record", "transfer", "show"))
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("record", "transfer", "show"),
+        default="show",
+        help="default: show",
+    )
     parser.add_argument("--tasks", nargs="+", choices=list(SHOTS), default=list(SHOTS))
     parser.add_argument("--configs", type=int, default=200, help="drawn, for a task")
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
@@ -415,7 +421,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     tasks, configs, folder = given.tasks, given.configs, given.folder
-    if given.quick:
+    if given.quick and given.action != "show":
         tasks, configs = list(QUICK["tasks"]), int(QUICK["configs"])
         folder = Path(tempfile.mkdtemp())
     if given.action == "record":

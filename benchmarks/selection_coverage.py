@@ -3,7 +3,12 @@
 Draws a few labelled examples from scikit-learn's digits, cross-validates nine plain
 models on them, picks the best, trains it on all examples and scores it on the digits
 that were not drawn. Prints one JSON object a task, and writes them with `--out`.
-`evaluation.selection.VARIANCE_INFLATION` comes from this experiment.
+`evaluation.selection.VARIANCE_INFLATION` comes from this experiment. The last line
+is one JSON object: ``{"benchmark", "figures", "falls_short"}``.
+
+Examples:
+    python benchmarks/selection_coverage.py --quick
+    python benchmarks/selection_coverage.py --out /tmp/coverage.jsonl
 """
 
 import argparse
@@ -31,6 +36,8 @@ TASKS = {
     "over_four": lambda digits: digits // 5,
     "thirds": lambda digits: digits % 3,
 }
+WANTED = 0.95
+"""Share of intervals that should hold the test accuracy, over all tasks."""
 MODELS: Sequence[Any] = [
     *(LogisticRegression(C=strength, max_iter=100) for strength in (0.01, 0.1, 10)),
     *(KNeighborsClassifier(neighbours) for neighbours in (1, 3)),
@@ -75,11 +82,14 @@ def study(task: str, shots: int, seed: int) -> dict[str, float]:
 
 def main() -> None:
     """Run every task and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few draws, one size")
     parser.add_argument("--out", type=Path, help="JSON Lines file to append to")
     options = parser.parse_args()
     draws, sizes = (5, (8,)) if options.quick else (60, (4, 8, 32))
+    figures = {}
     for task in TASKS:
         for shots in sizes:
             runs = [study(task, shots, seed) for seed in range(draws)]
@@ -89,9 +99,18 @@ def main() -> None:
             }
             line = json.dumps({"task": task, "shots": shots, "draws": draws, **means})
             print(line, flush=True)
+            figures[f"{task}, {shots} a class"] = means
             if options.out is not None:
                 with options.out.open("a") as file:
                     file.write(line + "\n")
+    held = float(np.mean([means["covered"] for means in figures.values()]))
+    short = [f"intervals that held: {held:.1%}, wanted {WANTED:.0%}"]
+    report = {
+        "benchmark": "selection_coverage",
+        "figures": figures,
+        "falls_short": short if held < WANTED else [],
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

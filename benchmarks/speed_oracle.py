@@ -4,6 +4,9 @@ The space is the real one of a text task with the embedded backbones; histories 
 Configs drawn from it with seeded made-up scores, standard errors and seconds. CPU
 seconds of the process are counted, with one thread; the median of a few calls is
 shown. Achieved FLOP/s would say nothing here: few of these seconds multiply matrices.
+"Advised" is our oracle as a study has it: past studies (those that come with fewshot)
+and transfer scores (made up too) have a say, and a process without them is fitted
+beside the one with them. The overhead of a study is that of the advised oracle.
 
 BoTorch's stock route is `MixedSingleTaskGP`, fitted anew, with
 `qLogNoisyExpectedImprovement` scored on 4,096 random candidates. It needs inactive
@@ -34,10 +37,12 @@ from threadpoolctl import threadpool_limits
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
-from fewshot_automl.oracle import RandomOracle, incumbent
+from fewshot_automl.oracle import Prior, RandomOracle, incumbent
+from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.oracle import History, Oracle
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.oracle.transfer import COLUMNS, TransferAdviser
+from fewshot_automl.outcome import ADVICE_PREFIX, Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
@@ -48,6 +53,14 @@ START = 12
 MOST_SECONDS, MOST_TRIALS = 1.0, 200
 MOST_SHARE = 0.05
 BOTORCH, TPE = "BoTorch stock mixed", "Optuna TPE"
+OURS = (
+    "GpOracle",
+    "GpOracle, advised",
+    "GpOracle with costs",
+    "incumbent",
+    "incumbent, advised",
+)
+"""Routes that must be quick enough."""
 CANDIDATES, CHUNK = 4096, 512
 RESULTS = ROOT / "benchmarks" / "results" / "speed_oracle.jsonl"
 
@@ -81,7 +94,22 @@ def made_up(space: Space, config: Config, number: int, seed: int) -> Outcome:
         mean=float(mean + error * generator.normal()),
         standard_error=error,
         cost_seconds=float(np.exp(generator.normal(scale=0.3) + 2 * place[0])),
+        objectives=made_up_transfer(config, seed),
     )
+
+
+def made_up_transfer(config: Config, seed: int) -> dict[str, float]:
+    """Return transfer scores of the Config's backbone, if it has one."""
+    if "backbone" not in config:
+        return {}
+    generator = np.random.default_rng([seed, *config.text("backbone").encode()])
+    names = [name for column in COLUMNS for name in column.scores]
+    return {f"{ADVICE_PREFIX}{name}": float(generator.normal()) for name in names}
+
+
+def usual_advisers() -> tuple[Adviser, ...]:
+    """Return the advisers of a study of texts without settings of its own."""
+    return TransferAdviser(), Prior.default().about("text")
 
 
 def made_up_history(
@@ -195,11 +223,15 @@ def routes(
 ) -> dict[str, Callable[[], object]]:
     """Return one call for each way to choose the next Config."""
     ours, with_cost = GpOracle(), GpOracle(cost_exponent=1.0)
+    advisers = usual_advisers()
+    advised = GpOracle(advisers=advisers)
     return {
         "GpOracle": lambda: ours.suggest(space, history, 1, seed),
         "GpOracle, 4 at once": lambda: ours.suggest(space, history, 4, seed),
+        "GpOracle, advised": lambda: advised.suggest(space, history, 1, seed),
         "GpOracle with costs": lambda: with_cost.suggest(space, history, 1, seed),
         "incumbent": lambda: incumbent(space, history, seed),
+        "incumbent, advised": lambda: incumbent(space, history, seed, advisers),
         BOTORCH: lambda: stock_botorch(space, history, seed),
         TPE: tpe(space, history, seed),
     }
@@ -238,9 +270,7 @@ def falls_short(timings: Sequence[Timing], share: float) -> list[str]:
     short = [
         f"{t.route}: {t.seconds:.2f} s at {t.trials} trials, wanted < {MOST_SECONDS} s"
         for t in timings
-        if t.route in ("GpOracle", "GpOracle with costs", "incumbent")
-        and t.trials <= MOST_TRIALS
-        and t.seconds >= MOST_SECONDS
+        if t.route in OURS and t.trials <= MOST_TRIALS and t.seconds >= MOST_SECONDS
     ]
     if share >= MOST_SHARE:
         short.append(f"overhead {share:.1%} of a study, wanted < {MOST_SHARE:.0%}")
@@ -266,7 +296,8 @@ def main() -> None:
     counts = [10, 50] if arguments.quick else sorted(arguments.trials)
     with threadpool_limits(1):
         timings = measured(counts, arguments.repeats, arguments.seed)
-        each = overhead(text_space(), GpOracle(), arguments.suggestions, arguments.seed)
+        oracle = GpOracle(advisers=usual_advisers())
+        each = overhead(text_space(), oracle, arguments.suggestions, arguments.seed)
     share = each * arguments.suggestions / BUDGET_SECONDS
     print(
         f"{arguments.suggestions} suggestions from {START} trials on: {each:.3f} s "

@@ -156,7 +156,7 @@ def _shrinkage(features: Features, values: Float64[np.ndarray, " values"]) -> fl
     noise = (fourth / count - squared) / count
     if distance <= 1e-12 * squared:  # it is a sphere already
         return 0.0
-    return min(noise, distance) / distance
+    return float(min(noise, distance) / distance)
 
 
 def knn_score(features: Features, labels: Labels, k: int = 3) -> float:
