@@ -40,8 +40,10 @@ class Measure:
     def told(self, value: float) -> str:
         """Return a value as people read it.
 
-        >>> MEASURES["parameters"].told(22_713_216), MEASURES["latency_ms"].told(0.0312)
-        ('22.7M', '0.0312 ms')
+        >>> MEASURES["parameters"].told(22_713_216.0)
+        '22.7M'
+        >>> MEASURES["latency_ms"].told(0.0312)
+        '0.0312 ms'
         >>> MEASURES["worst_recall"].told(0.75)
         '0.75'
         """

@@ -71,8 +71,9 @@ def test_test_data_are_encoded_once_for_each_backbone_and_cut(
     assert len(result.summary["members"]) == 3
     kept = [pair for pair in computed if "again" not in pair[0]]
     again = {pair for pair in kept if kept.count(pair) > 1}
-    # the check of the saved model encodes some labelled examples a second time
-    assert len({key for _, key in again}) <= 8
+    # the check of the saved model encodes some labelled examples a second time, and
+    # the latency of a model is measured on one
+    assert len({key for _, key in again}) <= 9
     assert result.test_scores["n"] == len(test)
 
 

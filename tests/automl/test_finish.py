@@ -23,7 +23,7 @@ def two_backbones(tmp_path, tiny_cards, random_weights, monkeypatch):
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home))
 
 
-def by_age(space, history, seed):
+def by_age(space, history, seed, advisers=()):
     """Return scores by which the first trial done is the best."""
     return {i: -float(i) for i, (_, o) in enumerate(history) if o.is_done}
 

@@ -81,13 +81,13 @@ def folds_of(result):
     return [(len(o.scores), o.folds_left) for _, o in result.history]
 
 
-def whole_ahead(space, history, seed):
+def whole_ahead(space, history, seed, advisers=()):
     """Return scores by which whole trials lead."""
     places = [i for i in latest(history) if history[i][1].is_done]
     return {i: 1.0 - history[i][1].folds_left for i in places}
 
 
-def last_ahead(space, history, seed):
+def last_ahead(space, history, seed, advisers=()):
     """Return scores by which the last Config that was tried leads."""
     places = [i for i in latest(history) if history[i][1].is_done]
     return {i: float(tuple(dict(history)).index(history[i][0])) for i in places}

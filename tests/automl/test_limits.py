@@ -42,7 +42,7 @@ def home(tmp_path, tiny_cards, random_weights, monkeypatch):
 def large_is_best(monkeypatch):
     """Score trials by their backbone alone: the large one is the best."""
 
-    def by_size(space, history, seed):
+    def by_size(space, history, seed, advisers=()):
         return {
             i: float(config.get("backbone", "") == LARGE) + 0.1 * ("backbone" in config)
             for i, (config, outcome) in enumerate(history)
@@ -158,7 +158,7 @@ def test_a_model_that_outgrows_a_limit_at_the_end_gives_way_to_the_next(
 
 
 def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
-    def lora_first(space, history, seed):
+    def lora_first(space, history, seed, advisers=()):
         return {
             i: float(config.text("method") == "lora")
             for i, (config, outcome) in enumerate(history)
@@ -179,7 +179,7 @@ def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
 
 
 def test_the_weakest_class_keeps_its_limit(tmp_path, home, monkeypatch):
-    def majority_first(space, history, seed):
+    def majority_first(space, history, seed, advisers=()):
         return {
             i: float(config.text("method") == "majority")
             for i, (config, outcome) in enumerate(history)
