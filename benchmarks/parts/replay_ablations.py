@@ -62,6 +62,27 @@ class Shown:
         )
 
 
+@dataclass(frozen=True)
+class Tireless:
+    """An oracle that goes on where all that is left of a pool is hopeless."""
+
+    oracle: Oracle
+
+    def suggest(
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        within: Part | None = None,
+    ) -> list[Config]:
+        """Suggest what the oracle does, or else what comes first in the pool."""
+        found = self.oracle.suggest(space, history, n, seed, within)
+        if found or within is None or isinstance(within, Space):
+            return found
+        return list(within)[:n]
+
+
 def without_descriptors(space: Space) -> Space:
     """Return a space whose options have names only."""
     return Space(

@@ -14,6 +14,7 @@ from machine import ROOT
 from parts.replay_ablations import (
     Scene,
     Shown,
+    Tireless,
     fold_errors,
     prior_for,
     without_descriptors,
@@ -104,7 +105,7 @@ def sampler_of(row: str, scene: Scene) -> Sampler:
         return STOCK[row](scene.landscape)
     if row == SNAPPED:
         return snapped_oracle(scene.landscape, OURS[FULL](scene))
-    return from_pool(scene.landscape, OURS[row](scene))
+    return from_pool(scene.landscape, Tireless(OURS[row](scene)))
 
 
 def advisers_of(row: str, scene: Scene) -> tuple[Adviser, ...]:

@@ -240,7 +240,7 @@ def front_of(
     every = [*goals, *_limited(limits, {goal.name for goal in goals})]
     if len(every) == 1:
         return []
-    places = front(space, history, every, limits, seed, FIXED)
+    places = front(space, history, every, limits, seed, FIXED, shown)
     return [
         {
             "number": i,

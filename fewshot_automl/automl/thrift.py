@@ -1,5 +1,6 @@
 """An oracle that is asked only for what the time left can pay."""
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,8 +74,10 @@ class Thrifty:
         # one method after the other is asked for, on the backbones it can be paid on,
         # and at last the rest of what was begun when there was more time.
         methods = _by_method(inside, prices, limit)
-        parts: tuple[Part, ...] = (inside, inside, *methods, resumed)
+        parts: Iterator[Part] = itertools.chain((inside, inside), methods, (resumed,))
         for attempt, part in enumerate(parts):
+            if attempt and self.seconds_left(history) <= 0:
+                break
             missing = n - len(found)
             asked = self.oracle.suggest(space, shown, missing, seed + attempt, part)
             for config in asked:

@@ -1,7 +1,7 @@
 """Which trials of a history are the best ones, by several goals and within limits."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ def front(
     limits: Sequence[Limit],
     seed: int,
     fixed: Collection[str] = FIXED,
+    scores: Mapping[int, float] | None = None,
 ) -> list[int]:
     """Return where in the history the trials of the Pareto front stand.
 
@@ -40,14 +41,20 @@ def front(
         limits: None, one or more.
         seed: Makes fits repeatable; not negative.
         fixed: Names of quantities that a Config fixes, so that there is no luck.
+        scores: Scores without luck, by place, where they are known; None to work
+            them out.
 
     Returns:
         Indices, the best by the first goal first.
     """
     aims = Aims(goals=tuple(goals), limits=tuple(limits))
     values = {
-        name: smoothed(name, space, history, aims, seed, fixed) for name in aims.names
+        name: smoothed(name, space, history, aims, seed, fixed)
+        for name in aims.names
+        if name != SCORE or scores is None
     }
+    if scores is not None and SCORE in aims.names:
+        values[SCORE] = dict(scores)
     known = [
         i
         for i in _within(history, limits, values)

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 from jaxtyping import Float64
+from numpy.linalg import LinAlgError
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
@@ -74,8 +75,8 @@ def smoothed_scores(
     if not done:
         return {}
     means, variances = fold_adjusted(history, done)
-    shrunk = shrunken(means, np.sqrt(variances)).tolist()
     errors = np.sqrt(variances)
+    shrunk = shrunken(means, errors).tolist()
     smooth = dict(zip(done, shrunk, strict=True))
     evidence = Evidence.of(space, history, advisers)
     if evidence.teaches(LEAST_FOR_SURROGATE):
@@ -138,6 +139,6 @@ def _posterior_means(evidence: Evidence, seed: int) -> dict[int, float]:
             known = surrogate.evidence
             means = surrogate.means(known.rows("done")).tolist()
             return dict(zip(known.indices("done"), means, strict=True))
-    except SurrogateError as error:
+    except (SurrogateError, LinAlgError) as error:
         logger.warning("Shrunken means instead of posterior means: %s", error)
         return {}
