@@ -34,10 +34,9 @@ from scipy.stats import norm, spearmanr
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.encoding import Encoding, Layout
-from fewshot_automl.oracle.kernel import kernel_priors
-from fewshot_automl.oracle.likelihood import Likelihood, Pairs
+from fewshot_automl.oracle.likelihood import Pairs
 from fewshot_automl.oracle.linear import single_threaded
-from fewshot_automl.oracle.surrogate import standardised, tuned
+from fewshot_automl.oracle.surrogate import likelihood_of, standardised, tuned
 from fewshot_automl.oracle.transfer import TransferAdviser
 from fewshot_automl.space import Choice, Config, Space
 
@@ -169,18 +168,13 @@ def judged(
         np.array([t.outcome.standard_error for t in told]),
     )
     pairs = Pairs(layout, rows[:count])
-    assert scores.variances is not None
-    likelihood = Likelihood(
-        pairs=pairs,
-        values=scores.values,
-        variances=np.maximum(scores.variances, FLOOR),
-        priors=kernel_priors(layout),
-    )
+    likelihood = likelihood_of(pairs, scores, FLOOR)
     logs = tuned(likelihood, likelihood.priors.log_modes, 60)
     points = likelihood.process(rows[:count], logs).look_up(rows[count:])
     truth = np.array([t.outcome.mean for t in left])
     errors = np.array([t.outcome.standard_error for t in left]) / scores.unit
-    deviations = np.sqrt(np.maximum(points.variances(), 0) + errors**2)
+    noise = math.exp(logs[-1]) * errors**2
+    deviations = np.sqrt(np.maximum(points.variances(), 0) + noise)
     unseen = np.array([t.unseen for t in left])
     return Judged(
         name,

@@ -56,7 +56,6 @@ BOTORCH, TPE = "BoTorch stock mixed", "Optuna TPE"
 OURS = (
     "GpOracle",
     "GpOracle, advised",
-    "GpOracle with costs",
     "incumbent",
     "incumbent, advised",
 )
@@ -222,14 +221,12 @@ def routes(
     space: Space, history: History, seed: int
 ) -> dict[str, Callable[[], object]]:
     """Return one call for each way to choose the next Config."""
-    ours, with_cost = GpOracle(), GpOracle(cost_exponent=1.0)
-    advisers = usual_advisers()
+    ours, advisers = GpOracle(), usual_advisers()
     advised = GpOracle(advisers=advisers)
     return {
         "GpOracle": lambda: ours.suggest(space, history, 1, seed),
         "GpOracle, 4 at once": lambda: ours.suggest(space, history, 4, seed),
         "GpOracle, advised": lambda: advised.suggest(space, history, 1, seed),
-        "GpOracle with costs": lambda: with_cost.suggest(space, history, 1, seed),
         "incumbent": lambda: incumbent(space, history, seed),
         "incumbent, advised": lambda: incumbent(space, history, seed, advisers),
         BOTORCH: lambda: stock_botorch(space, history, seed),

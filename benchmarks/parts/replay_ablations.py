@@ -17,8 +17,6 @@ from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Space
 
-USUAL_TRIALS = 20
-"""Of a study whose budget is seconds."""
 SHRUNK = 4.0
 """Degrees of freedom that the variance between folds of all trials is worth."""
 
@@ -28,16 +26,9 @@ class Scene:
     """What the oracle of one replay may be made from."""
 
     landscape: Landscape
-    """Of the task itself. Only what a study knows beforehand may be used of it: the
-    space, and `price`."""
+    """Of the task itself, of which only the space may be used."""
     others: tuple[Landscape, ...]
     """Of all other tasks of its modality: past studies."""
-
-    @property
-    def usual_seconds(self) -> float:
-        """Return what so many trials of the usual cost take."""
-        seconds = [trial.outcome.cost_seconds for trial in self.landscape.dear]
-        return USUAL_TRIALS * float(np.mean(seconds))
 
 
 @dataclass(frozen=True)
@@ -97,6 +88,18 @@ def without_noise(history: History) -> History:
     """Return a history that knows neither its standard errors nor its folds."""
     return [
         (config, replace(o, standard_error=nan, scores=())) for config, o in history
+    ]
+
+
+def doubted(history: History) -> History:
+    """Return a history whose standard errors are larger by the root of 5.
+
+    The share of their squares that the surrogate expects to be noise between Configs,
+    0.2, is then all of what they were.
+    """
+    return [
+        (config, replace(o, standard_error=o.standard_error * math.sqrt(5)))
+        for config, o in history
     ]
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from landscape import BATCH_SIZE, RATE, STEPS
+from landscape import BATCH_SIZE, STEPS
 from parts.replay_facts import Facts, known
 
 from fewshot_automl.adaptation.method import Profile
@@ -21,8 +21,7 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
-from fewshot_automl.trial.forecast import Forecast, Prices
-from fewshot_automl.trial.workload import Workload, activations, is_dear
+from fewshot_automl.trial.workload import activations, is_dear
 
 Stem = tuple[object, ...]
 """Names the activations that a Config reads."""
@@ -120,33 +119,6 @@ class Landscape:
     def encoding(self) -> Encoding:
         """Return what turns Configs into rows of numbers."""
         return Encoding(self.space)
-
-    @cached_property
-    def forecast(self) -> Forecast:
-        """Return what predicts a trial's seconds, as in a study."""
-        quick, dear = self.facts.folds
-        return Forecast(
-            workload=Workload(
-                cards=self.cards,
-                examples=sum(self.facts.counts),
-                characters=self.facts.characters,
-                rate=RATE,
-                quick_fits=quick,
-                dear_fits=dear,
-            )
-        )
-
-    def price(self, config: Config, history: Sequence[tuple[Config, Outcome]]) -> float:
-        """Return the seconds that a trial is expected to take after a history."""
-        asked = id(history), len(history)
-        if self._prices.get("asked") != asked:  # once for all Configs of a pick
-            self._prices.update(asked=asked, prices=self.forecast.after(history))
-        prices: Prices = self._prices["prices"]
-        return prices.trial_seconds(config)
-
-    @cached_property
-    def _prices(self) -> dict[str, Any]:
-        return {}
 
     def outcome(self, trial: Trial, paid: set[Stem], share: float = 1.0) -> Outcome:
         """Return what a study is told; activations cost once, and are then paid.

@@ -6,7 +6,6 @@ To add an ablation, add a line to `OURS`; nothing else knows the rows.
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 
@@ -15,6 +14,7 @@ from parts.replay_ablations import (
     Scene,
     Shown,
     Tireless,
+    doubted,
     fold_errors,
     prior_for,
     without_descriptors,
@@ -37,24 +37,18 @@ def full(
     *,
     transfer: bool = True,
     prior: bool = True,
-    cost_exponent: float = 0.0,
 ) -> GpOracle:
     """Return our oracle as a study has it, or less of it."""
     advisers = (
         *([TransferAdviser()] if transfer else []),
         *([prior_for(scene)] if prior and scene.others else []),
     )
-    return GpOracle(
-        advisers=advisers, price=scene.landscape.price, cost_exponent=cost_exponent
-    )
+    return GpOracle(advisers=advisers)
 
 
 def wrongly_advised(scene: Scene) -> GpOracle:
     """Return our oracle with a prior that says the opposite."""
-    return GpOracle(
-        advisers=(TransferAdviser(), wrong_prior_for(scene)),
-        price=scene.landscape.price,
-    )
+    return GpOracle(advisers=(TransferAdviser(), wrong_prior_for(scene)))
 
 
 FULL = "ours"
@@ -68,12 +62,9 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
         full(scene, transfer=False), space=without_descriptors
     ),
     "no known noise": lambda scene: Shown(full(scene), history=without_noise),
+    "errors in full": lambda scene: Shown(full(scene), history=doubted),
     "fold errors": lambda scene: Shown(full(scene), history=fold_errors),
     "first looks": full,
-    "per second": lambda scene: full(scene, cost_exponent=1.0),
-    "per second, cooled": lambda scene: replace(
-        full(scene, cost_exponent=1.0), budget_seconds=scene.usual_seconds
-    ),
     "sobol": lambda scene: SobolOracle(),
 }
 """Our oracle, which chooses within the pool, and ablations of it."""

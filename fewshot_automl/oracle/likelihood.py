@@ -168,10 +168,10 @@ class Likelihood:
     """Differences between the rows of the trials."""
     values: Float64[np.ndarray, " trials"]
     """One score for each."""
-    variances: Float64[np.ndarray, " trials"] | None
-    """Their noise; None makes one common noise the last parameter."""
+    variances: Float64[np.ndarray, " trials"]
+    """Of their noise, up to a factor."""
     priors: Priors
-    """Of all parameters."""
+    """Of all parameters: those of the kernel, then the factor."""
 
     def process(
         self,
@@ -185,15 +185,8 @@ class Likelihood:
         """
         parameters = np.exp(logs)
         kernel = Kernel.of(self.pairs.layout, parameters)
-        return Process.given(kernel, rows, self.values, self._noise(parameters))
-
-    def _noise(
-        self, parameters: Float64[np.ndarray, " parameters"]
-    ) -> Float64[np.ndarray, " trials"]:
-        """Return the noise variance of each trial."""
-        if self.variances is None:
-            return np.full(self.pairs.count, parameters[-1])
-        return self.variances
+        noise = parameters[-1] * self.variances
+        return Process.given(kernel, rows, self.values, noise)
 
     def loss(
         self, logs: Float64[np.ndarray, " parameters"]
@@ -201,8 +194,7 @@ class Likelihood:
         """Return the negative log posterior density a trial, and its gradient.
 
         Args:
-            logs: Logarithms of the parameters of the kernel and, where it is not
-                known, of the noise variance.
+            logs: Logarithms of the parameters of the kernel and of the noise's factor.
 
         Raises:
             LinAlgError: If the covariance is not positive definite.
@@ -211,7 +203,8 @@ class Likelihood:
             Rasmussen and Williams, 2006, eqs. 5.8 and 5.9.
         """
         pairs, parameters = self.pairs, np.exp(logs)
-        kernel, noise = Kernel.of(pairs.layout, parameters), self._noise(parameters)
+        kernel = Kernel.of(pairs.layout, parameters)
+        noise = parameters[-1] * self.variances
         shared, slopes = pairs.covariances(kernel)
         root = cholesky(
             pairs.matrix(shared, kernel.scale + noise)
@@ -225,8 +218,7 @@ class Likelihood:
         own = 0.5 * (np.diag(inverted) - weights**2)
         slope = pairs.gradient(kernel, slopes, off * shared)
         slope[-1] += kernel.scale * own.sum()
-        if self.variances is None:
-            slope = np.append(slope, own @ noise)
+        slope = np.append(slope, own @ noise)
         penalty, steer = self.priors.penalty(logs)
         constant = 0.5 * math.log(2 * math.pi)
         value = (float(fit) + penalty) / pairs.count + constant

@@ -1,6 +1,7 @@
 """A Gaussian process on encoded Configs: what it is fitted to, and how."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,12 @@ the priors tuning starts, in their deviations, and whether parameters are tuned:
 first what is best, then what is safe."""
 NOISE_PRIOR = (-4.0, 1.0)
 """Of the logarithm of a common noise variance, as in BoTorch."""
+SHARE_PRIOR = (math.log(0.2) + 0.8**2, 0.8)
+"""Of the logarithm of the share of the squared standard errors that is noise between
+Configs: most likely 0.2, and hardly below 0.05 or above 0.8. All Configs are scored on
+the same examples, so that luck with these is common to them and ranks nothing."""
+LEAST_SHARE = 0.02
+"""Lowest such share."""
 MOST_LOG = 12.0
 """Largest logarithm of a parameter; the priors never want that much."""
 TOLERANCE = 1e-6
@@ -30,8 +37,6 @@ MOST_NOISE = 100.0
 """Largest standard error, in units of the standard deviation of the scores."""
 MOST_ERROR = 1e100
 """The same, in units of the widest score, before it is divided by anything."""
-LEAST_SECONDS = 1e-3
-"""Costs below this are taken as this."""
 FENCE = 3.0
 """Quartile distances below the lower quartile at which a score is far out."""
 
@@ -46,8 +51,10 @@ class Scores:
 
     values: Float64[np.ndarray, " trials"]
     """Standardised numbers."""
-    variances: Float64[np.ndarray, " trials"] | None
-    """Known noise variances on the same scale; None where none is known."""
+    variances: Float64[np.ndarray, " trials"]
+    """Of the noise on the same scale, up to a factor that is to be learnt."""
+    has_errors: bool
+    """Whether these are squared standard errors; else they are all 1."""
     centre: float
     """What 0 stands for."""
     unit: float
@@ -89,13 +96,14 @@ def standardised(
     is_fair = known & (standard_errors / MOST_ERROR < size)
     np.divide(standard_errors, size, out=errors, where=is_fair)
     errors /= deviation
-    variances = None
+    variances = np.ones(len(numbers))
     if known.any():
         usual = float(np.median(errors[known]))
         variances = np.clip(np.where(known, errors, usual), usual / 3, MOST_NOISE) ** 2
     return Scores(
         values=(values - centre) / deviation,
         variances=variances,
+        has_errors=bool(known.any()),
         centre=middle + size * centre,
         unit=size * deviation,
     )
@@ -111,6 +119,8 @@ class Surrogate:
     """What it was fitted to."""
     evidence: Evidence
     """Encodes Configs as the process knows them."""
+    factor: float
+    """What the scores' variances were multiplied with."""
     loss: float
     """Negative log posterior density a trial of its parameters."""
 
@@ -140,23 +150,6 @@ def fit_scores(evidence: Evidence, *, steps: int, seed: int) -> Surrogate:
     return fitted
 
 
-def fit_log_cost(evidence: Evidence, *, steps: int, seed: int) -> Surrogate | None:
-    """Return a Gaussian process for the logarithm of the seconds of a done trial.
-
-    Returns:
-        None where all trials took the same time, so that cost decides nothing.
-
-    Raises:
-        SurrogateError: If the fit fails in every way that `fit` knows.
-    """
-    seconds = [evidence.history[i][1].cost_seconds for i in evidence.indices("done")]
-    logs = np.log(np.maximum(np.array(seconds, dtype=np.float64), LEAST_SECONDS))
-    if np.ptp(logs) < 1e-6:
-        return None
-    unknown = np.full(len(logs), np.nan)
-    return fit(evidence.plain, standardised(logs, unknown), steps=steps, seed=seed)
-
-
 def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surrogate:
     """Return a Gaussian process fitted to the done trials by marginal likelihood.
 
@@ -166,8 +159,7 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
 
     Args:
         evidence: The trials.
-        scores: One number for each done trial; without variances one common noise
-            is inferred.
+        scores: One number for each done trial.
         steps: Most steps of L-BFGS-B.
         seed: For the second start after a failed one.
 
@@ -178,7 +170,7 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
     pairs = Pairs(evidence.layout, rows)
     for floor, away, is_tuned in ATTEMPTS:
         try:
-            likelihood = _likelihood(pairs, scores, floor)
+            likelihood = likelihood_of(pairs, scores, floor)
             logs = likelihood.priors.log_modes
             if is_tuned:
                 draw = np.random.default_rng(seed).standard_normal(len(logs))
@@ -195,21 +187,29 @@ def fit(evidence: Evidence, scores: Scores, *, steps: int, seed: int) -> Surroga
                 error,
             )
         else:
-            return Surrogate(process, scores, evidence, loss)
+            return Surrogate(process, scores, evidence, float(np.exp(logs[-1])), loss)
     raise SurrogateError(
         "The covariance of the Gaussian process must be positive definite, got none "
         f"that is on {len(rows)} trials. Report the history to the developers."
     )
 
 
-def _likelihood(pairs: Pairs, scores: Scores, floor: float) -> Likelihood:
-    priors, variances = kernel_priors(pairs.layout), scores.variances
-    if variances is None:
-        priors = priors.and_one(*NOISE_PRIOR, floor)
-    else:
-        variances = np.maximum(variances, floor)
+def likelihood_of(pairs: Pairs, scores: Scores, floor: float) -> Likelihood:
+    """Return what judges the parameters of a fit.
+
+    Args:
+        pairs: Differences between the trials.
+        scores: Their scores.
+        floor: Least noise variance.
+    """
+    prior, least = (
+        (SHARE_PRIOR, LEAST_SHARE) if scores.has_errors else (NOISE_PRIOR, floor)
+    )
     return Likelihood(
-        pairs=pairs, values=scores.values, variances=variances, priors=priors
+        pairs=pairs,
+        values=scores.values,
+        variances=np.maximum(scores.variances, floor / least),
+        priors=kernel_priors(pairs.layout).and_one(*prior, least),
     )
 
 

@@ -7,9 +7,8 @@ import pytest
 
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.kernel import kernel_priors
-from fewshot_automl.oracle.likelihood import Likelihood, Pairs
-from fewshot_automl.oracle.surrogate import fit_scores, standardised
+from fewshot_automl.oracle.likelihood import Pairs
+from fewshot_automl.oracle.surrogate import fit_scores, likelihood_of, standardised
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space
 
@@ -83,12 +82,7 @@ def test_the_gradient_is_that_of_the_loss_with_advice():
     evidence = Evidence.of(SPACE, history(*"abcdef", "b"), (Says(1.0),))
     scores = standardised(*evidence.scores().T)
     pairs = Pairs(evidence.layout, evidence.rows("done"))
-    likelihood = Likelihood(
-        pairs=pairs,
-        values=scores.values,
-        variances=scores.variances,
-        priors=kernel_priors(pairs.layout),
-    )
+    likelihood = likelihood_of(pairs, scores, 1e-4)
     logs = likelihood.priors.log_modes + 0.1
     _, slope = likelihood.loss(logs)
     for place in range(len(logs)):

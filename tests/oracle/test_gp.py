@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle import RandomOracle, SobolOracle, gp, incumbent
+from fewshot_automl.oracle import RandomOracle, SobolOracle, incumbent, search
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.surrogate import SurrogateError
 from fewshot_automl.outcome import Outcome
@@ -18,8 +18,8 @@ SMALL = GpOracle(candidates=32, samples=16, fit_steps=5)
 """Quick settings for properties that no setting may break."""
 
 
-def done(mean, error=0.01, seconds=1.0):
-    return Outcome(status="done", mean=mean, standard_error=error, cost_seconds=seconds)
+def done(mean, error=0.01):
+    return Outcome(status="done", mean=mean, standard_error=error)
 
 
 def at(x):
@@ -159,23 +159,6 @@ def test_a_failed_region_is_avoided():
     assert [config["m"] for config in batch] == ["good"]
 
 
-def test_cost_draws_towards_what_is_cheap_only_when_asked():
-    space = Space((Choice(name="size", options=("s", "l")), *LINE.dimensions))
-
-    def of(size, x):
-        return Config.of({"size": size, "x": float(x)})
-
-    history = [
-        (of(size, x), done(0.5 + bonus + 0.1 * np.sin(9 * x), 0.03, seconds))
-        for size, bonus, seconds in (("s", 0.0, 1.0), ("l", 0.02, 400.0))
-        for x in np.linspace(0.05, 0.95, 5)
-    ]
-    dear = GpOracle().suggest(space, history, 1, seed=0)
-    cheap = GpOracle(cost_exponent=1.0).suggest(space, history, 1, seed=0)
-    assert [config["size"] for config in dear] == ["l"]
-    assert [config["size"] for config in cheap] == ["s"]
-
-
 def test_numbers_outside_a_narrowed_range_still_teach():
     history = [(at(x), done(x)) for x in (1.2, 1.5, 1.9, 2.5, 3.0)]
     (config,) = GpOracle().suggest(LINE, history, 1, seed=0)
@@ -186,7 +169,7 @@ def test_a_surrogate_that_fails_is_said_and_replaced(monkeypatch, caplog):
     def fail(*_, **__):
         raise SurrogateError("no covariance")
 
-    monkeypatch.setattr(gp, "fit_scores", fail)
+    monkeypatch.setattr(search, "fit_scores", fail)
     history = [(at(x), done(x)) for x in np.linspace(0, 1, 6)]
     with caplog.at_level(logging.WARNING):
         configs = GpOracle().suggest(LINE, history, 2, seed=0)
@@ -205,8 +188,7 @@ def test_random_state_outside_is_left_alone():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("cost_exponent", -1.0), ("cost_exponent", float("nan")), ("initial_trials", 1),
-     ("candidates", 0), ("samples", 0), ("fit_steps", 0)],
+    [("initial_trials", 1), ("candidates", 0), ("samples", 0), ("fit_steps", 0)],
 )  # fmt: skip
 def test_settings_are_checked(field, value):
     with pytest.raises(UserError, match=field):

@@ -210,3 +210,19 @@ def test_a_study_ends_with_a_front_of_all_sizes():
     sizes = [history[i][0].text("size") for i in chosen]
     assert sizes == sorted(sizes, key="lms".index)
     assert len(set(sizes)) >= 2
+
+
+def test_the_first_points_keep_the_limits_that_configs_fix():
+    size = {"a": 1.0, "b": 2.0, "c": 3.0}
+    space = Space(
+        (
+            Choice(name="size", options=tuple(size)),
+            Float(name="x", low=0.0, high=1.0),
+        )
+    )
+    exact = {"parameters": lambda config: size[config.text("size")]}
+    for most, allowed in ((2.0, {"a", "b"}), (1.0, {"a"}), (0.5, set(size))):
+        aims = Aims(limits=(Limit("parameters", most=most),), exact=exact)
+        picks = GpOracle(aims=aims).suggest(space, [], 6, 0)
+        assert len(picks) == 6
+        assert {pick["size"] for pick in picks} == allowed

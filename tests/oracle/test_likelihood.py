@@ -25,13 +25,12 @@ PAIRS = Pairs(LAYOUT, np.vstack([ROWS, ROWS[:2]]))  # two trials stand twice
 VALUES = np.random.default_rng(1).standard_normal(22)
 
 
-def likelihood(is_noise_known):
-    priors = kernel_priors(LAYOUT)
+def likelihood():
     return Likelihood(
         pairs=PAIRS,
         values=VALUES,
-        variances=np.linspace(0.01, 0.3, 22) if is_noise_known else None,
-        priors=priors if is_noise_known else priors.and_one(-4.0, 1.0, 1e-4),
+        variances=np.linspace(0.01, 0.3, 22),
+        priors=kernel_priors(LAYOUT).and_one(-1.0, 1.0, 1e-4),
     )
 
 
@@ -51,9 +50,8 @@ def test_pairs_agree_with_the_kernel():
     )
 
 
-@pytest.mark.parametrize("is_noise_known", [True, False])
-def test_the_gradient_is_that_of_finite_differences(is_noise_known):
-    judge = likelihood(is_noise_known)
+def test_the_gradient_is_that_of_finite_differences():
+    judge = likelihood()
     logs = somewhere(judge.priors, 3)
     steps = 1e-5 * np.eye(len(logs))
     ahead, behind = (
@@ -66,7 +64,7 @@ def test_the_gradient_is_that_of_finite_differences(is_noise_known):
 
 
 def test_the_loss_is_a_normal_density_and_the_priors():
-    judge = likelihood(True)
+    judge = likelihood()
     logs = somewhere(judge.priors, 4)
     process = judge.process(np.vstack([ROWS, ROWS[:2]]), logs)
     covariance = process.root @ process.root.T
@@ -83,7 +81,7 @@ def test_no_covariance_is_said():
         pairs=PAIRS,
         values=VALUES,
         variances=np.full(22, -1.0),
-        priors=Priors.of([(0.0, 1.0, 1e-3)] * len(kernel_priors(LAYOUT).least)),
+        priors=Priors.of([(0.0, 1.0, 1e-3)] * (len(kernel_priors(LAYOUT).least) + 1)),
     )
     with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
         judge.loss(judge.priors.log_modes)

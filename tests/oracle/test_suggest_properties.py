@@ -19,7 +19,6 @@ MADE = MappingProxyType(
         "random": RandomOracle(),
         "sobol": SobolOracle(),
         "gp": GpOracle(**SMALL),
-        "gp, cost": GpOracle(**SMALL, cost_exponent=1.0),
         "gp, early": GpOracle(initial_trials=2, candidates=8, samples=1, fit_steps=1),
     }
 )

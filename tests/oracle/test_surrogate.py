@@ -6,9 +6,13 @@ from numpy.linalg import LinAlgError
 
 from fewshot_automl.oracle import RandomOracle, surrogate
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.kernel import kernel_priors
-from fewshot_automl.oracle.likelihood import Likelihood, Pairs
-from fewshot_automl.oracle.surrogate import SurrogateError, fit_scores, standardised
+from fewshot_automl.oracle.likelihood import Pairs
+from fewshot_automl.oracle.surrogate import (
+    SurrogateError,
+    fit_scores,
+    likelihood_of,
+    standardised,
+)
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Float, Space
 
@@ -40,7 +44,6 @@ def test_scores_of_any_size_become_standard(scale):
     assert scores.values.mean() == pytest.approx(0)
     assert scores.values.std() == pytest.approx(1)
     np.testing.assert_allclose(scores.centre + scores.unit * scores.values, numbers)
-    assert scores.variances is not None
     np.testing.assert_allclose(
         np.sqrt(scores.variances) * scores.unit, 0.1 * scale, rtol=1e-9
     )
@@ -55,12 +58,45 @@ def test_a_diverged_score_does_not_flatten_the_others():
 
 def test_folds_that_agree_by_chance_are_not_free_of_noise():
     scores = standardised(np.arange(4.0), np.array([0.0, 0.3, 0.3, 0.3]))
-    assert scores.variances is not None
     assert scores.variances[0] == pytest.approx(scores.variances[1] / 9)
 
 
 def test_unknown_noise_is_inferred():
-    assert standardised(np.arange(3.0), np.full(3, np.nan)).variances is None
+    scores = standardised(np.arange(3.0), np.full(3, np.nan))
+    assert not scores.has_errors
+    assert scores.variances.tolist() == [1.0, 1.0, 1.0]
+
+
+def wavy(noise, error):
+    """Return trials of a wave, their noise and what they say of it."""
+    rng = np.random.default_rng(0)
+    configs = RandomOracle().suggest(LINE, [], 40, 0)
+    return Evidence.of(
+        LINE,
+        [
+            (
+                config,
+                Outcome(
+                    status="done",
+                    mean=np.sin(5 * config["x"]) + noise * rng.standard_normal(),
+                    standard_error=error,
+                ),
+            )
+            for config in configs
+        ],
+    )
+
+
+def test_luck_that_is_common_to_all_trials_is_told_from_noise():
+    """Errors of 0.3 each, of which only 0.1 differs from trial to trial."""
+    own, shared = (fit_scores(wavy(x, 0.3), steps=60, seed=0) for x in (0.3, 0.1))
+    assert 0.4 < own.factor < 2
+    assert shared.factor < 0.25
+
+
+def test_noise_may_not_vanish_where_errors_are_known():
+    fitted = fit_scores(wavy(0.0, 0.1), steps=200, seed=0)
+    assert fitted.factor >= surrogate.LEAST_SHARE
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
@@ -85,25 +121,20 @@ def test_when_nothing_helps_it_says_so(monkeypatch, caplog):
     def fail(*_):
         raise LinAlgError("no luck")
 
-    monkeypatch.setattr(surrogate, "_likelihood", fail)
+    monkeypatch.setattr(surrogate, "likelihood_of", fail)
     with pytest.raises(SurrogateError, match="12 trials"):
         fit_scores(evidence(), steps=10, seed=0)
     assert caplog.text.count("no luck") == 3
 
 
 def test_a_fit_is_no_worse_than_its_start_and_at_rest():
-    seen = evidence(30, error=0.1)
+    seen = wavy(0.1, 0.1)
     fitted = fit_scores(seen, steps=200, seed=0)
     scores = standardised(*seen.scores().T)
     layout = seen.encoding.layout
-    likelihood = Likelihood(
-        pairs=Pairs(layout, seen.rows("done")),
-        values=scores.values,
-        variances=scores.variances,
-        priors=kernel_priors(layout),
-    )
+    likelihood = likelihood_of(Pairs(layout, seen.rows("done")), scores, 1e-4)
     kernel = fitted.process.kernel
-    logs = np.log([*kernel.lengthscales, *kernel.branches, kernel.scale])
+    logs = np.log([*kernel.lengthscales, *kernel.branches, kernel.scale, fitted.factor])
     start, _ = likelihood.loss(likelihood.priors.log_modes)
     end, slope = likelihood.loss(logs)
     assert end < start
