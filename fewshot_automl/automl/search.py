@@ -83,6 +83,8 @@ class Search:
     plan: Plan
     workbench: Workbench
     forecast: Forecast
+    looks_first: bool
+    """Whether dear Configs run on their first folds before on all."""
     prior: Prior
     ledger: Ledger
     budget: Budget
@@ -125,7 +127,7 @@ class Search:
                 forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
-                first_look=together.first_look if self._looks_first else None,
+                first_look=together.first_look if self.looks_first else None,
                 cohorts=together,
             )
             if resumable(end.history) and not end.interrupted:
@@ -170,10 +172,6 @@ class Search:
         )
         ending = rest.ending if rest.interrupted else end.ending
         return StudyEnd(history=rest.history, ending=ending)
-
-    @property
-    def _looks_first(self) -> bool:
-        return self.forecast.workload.first_fits is not None
 
     def _is_allowed(self, outcome: Outcome) -> bool:
         return not broken(self.settings.limits, outcome.objectives)
@@ -346,7 +344,6 @@ def prepare(
         dear_repeats=min(plan.splits.dear_repeats, len(folds.repeats)),
     )
     dear_fits = problem.dear_repeats * len(folds.first)
-    looks_first = pays_to_look_first(plan, dear_fits, placement.device)
     return Search(
         posed=posed,
         settings=settings,
@@ -368,9 +365,9 @@ def prepare(
                 cards=pantry.at_hand,  # also those of trials before it was narrowed
                 quick_fits=len(folds),
                 dear_fits=dear_fits,
-                first_fits=problem.first_folds if looks_first else None,
             )
         ),
+        looks_first=pays_to_look_first(plan, dear_fits, placement.device),
         prior=prior,
         ledger=ledger,
         budget=budget,

@@ -118,16 +118,6 @@ class Prices:
         """Return the expected seconds of a trial with all folds that are left."""
         return float(self._parts(config, self._left(config)).sum())
 
-    def next_seconds(self, config: Config) -> float:
-        """Return the expected seconds of what a suggestion buys next.
-
-        That is a first look at a Config, or all folds that are left after one.
-        """
-        fits, first = self._left(config), self.workload.first_fits
-        if first is not None and is_dear(config) and config not in self.made:
-            fits = min(fits, first)
-        return float(self._parts(config, fits).sum())
-
     def refit_seconds(self, config: Config) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
         return float(self._parts(config, 1)[PARTS.index("train") :].sum())

@@ -53,8 +53,6 @@ class Workload:
     """Fits in a trial of a quick method: folds times repeats."""
     dear_fits: int = 1
     """Fits in a trial of a method that trains by steps."""
-    first_fits: int | None = None
-    """Fits in a first look at such a trial; None where all its folds run at once."""
 
     @property
     def tokens(self) -> float:

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -263,46 +261,31 @@ def look(seconds, fits=1, every=4):
     )
 
 
-@pytest.fixture
-def looking(workload):
-    return Forecast(workload=dataclasses.replace(workload, first_fits=1))
-
-
-def test_a_look_and_the_rest_are_priced_by_their_fits(looking):
+def test_the_rest_of_a_begun_config_is_priced_by_its_fits(forecast):
     config = tuned()
     paid = [(config, Outcome(status="running"))]
-    prices = looking.after(paid)
+    prices = forecast.after(paid)
     fit = prices.refit_seconds(config)
     assert prices.trial_seconds(config) == pytest.approx(4 * fit)
-    assert prices.next_seconds(config) == pytest.approx(fit)
-    assert prices.next_seconds(probe()) == prices.trial_seconds(probe())
-    begun = looking.after([*paid, (config, look(fit))])
-    assert begun.trial_seconds(config) == begun.next_seconds(config)
+    begun = forecast.after([*paid, (config, look(fit))])
     assert begun.trial_seconds(config) == pytest.approx(3 * fit, rel=0.01)
     assert begun.refit_seconds(config) == pytest.approx(fit, rel=0.01)
-    other = tuned(steps=50)
-    assert begun.trial_seconds(other) == pytest.approx(4 * begun.next_seconds(other))
 
 
-def test_without_looks_what_is_next_is_the_whole_trial(forecast):
-    prices = forecast.after([])
-    assert prices.next_seconds(tuned()) == prices.trial_seconds(tuned())
-
-
-def test_both_parts_of_a_trial_teach_what_the_whole_would(looking):
+def test_both_parts_of_a_trial_teach_what_the_whole_would(forecast):
     """On a machine three times slower than arithmetic; activations are paid once."""
     config, next_one = tuned(), tuned(steps=60)
     paid = [(tuned(steps=20), Outcome(status="running"))]
-    fit = 3 * looking.after(paid).refit_seconds(config)
-    one = looking.after([*paid, (config, ended(4 * fit))])
-    two = looking.after([*paid, (config, look(fit)), (config, ended(3 * fit))])
+    fit = 3 * forecast.after(paid).refit_seconds(config)
+    one = forecast.after([*paid, (config, ended(4 * fit))])
+    two = forecast.after([*paid, (config, look(fit)), (config, ended(3 * fit))])
     assert two.trial_seconds(next_one) == pytest.approx(
         one.trial_seconds(next_one), rel=0.1
     )
     assert two.trial_seconds(config) == pytest.approx(4 * fit, rel=0.1)
 
 
-def test_a_trial_run_again_in_whole_is_not_taken_for_its_rest(looking):
+def test_a_trial_run_again_in_whole_is_not_taken_for_its_rest(forecast):
     config = tuned()
     history = [(config, ended(4.0)), (config, ended(4.0))]
-    assert looking.after(history).trial_seconds(config) == pytest.approx(4.0, rel=0.2)
+    assert forecast.after(history).trial_seconds(config) == pytest.approx(4.0, rel=0.2)
