@@ -25,7 +25,12 @@ from fewshot_automl.trial.evaluate import (
     job_of,
     predicted,
 )
-from fewshot_automl.trial.predicted import no_predictions, outcome_of, repeats_of
+from fewshot_automl.trial.predicted import (
+    is_run,
+    outcome_of,
+    predicted_before,
+    repeats_of,
+)
 from fewshot_automl.trial.workbench import Workbench
 from fewshot_automl.trial.workload import first_trained
 
@@ -102,14 +107,15 @@ class Together:
     def __call__(
         self, configs: tuple[Config, ...], deadline: float | None
     ) -> tuple[Outcome, ...]:
-        """Cross-validate Configs together.
+        """Cross-validate Configs together, each from where a first look has stopped.
 
         Args:
             configs: Of one method, backbone and cut.
             deadline: `time.monotonic()` at which it must be over.
 
         Returns:
-            An Outcome of each. Each is said to have cost the same share of the time.
+            An Outcome of each. It is said to have cost its share of the time, by the
+            folds that were run here.
 
         Raises:
             OutOfTime: If the deadline passes first.
@@ -117,11 +123,13 @@ class Together:
         start = time.monotonic()
         bench = self.workbench
         encodings = bench.encodings(configs[0], deadline)
+        probas = [predicted_before(bench, config) for config in configs]
         folds = [
             (at, repeat, fold)
             for at, config in enumerate(configs)
             for repeat, row in enumerate(repeats_of(bench, config))
             for fold in row
+            if not is_run(probas[at][repeat], fold)
         ]
         slots = max(1, self._slots(configs[0]))
         models: list[Fitted | TrialError] = []
@@ -133,7 +141,6 @@ class Together:
                 [fold for _, _, fold in part],
                 deadline,
             )
-        probas = [no_predictions(bench, config) for config in configs]
         reasons: dict[int, str] = {}
         last: dict[int, Fitted] = {}
         for (at, repeat, fold), model in zip(folds, models, strict=True):
@@ -147,12 +154,15 @@ class Together:
                 raise
             except TrialError as error:
                 reasons.setdefault(at, f"{type(error).__name__}: {error}")
-        cost = (time.monotonic() - start) / len(configs)
+        each = (time.monotonic() - start) / len(folds)
+        costs = [
+            each * sum(own == at for own, _, _ in folds) for at in range(len(configs))
+        ]
         return tuple(
             Outcome(status="failed", reason=reasons[at], cost_seconds=cost)
             if at in reasons
             else outcome_of(bench, config, last[at], probas[at], cost)
-            for at, config in enumerate(configs)
+            for at, (config, cost) in enumerate(zip(configs, costs, strict=True))
         )
 
     def _fitted(

@@ -62,21 +62,44 @@ def test_the_time_of_a_job_is_shared(together, space):
     assert outcomes[0].cost_seconds == outcomes[1].cost_seconds
 
 
-def test_no_more_folds_train_at_once_than_there_are_slots(
-    workbench, space, monkeypatch
-):
-    sizes = []
+@pytest.fixture
+def sizes(monkeypatch):
+    """Return the list of how many trainings ran side by side, as it grows."""
+    seen = []
     row = module.method("lora")
     real = type(row).fit_together
 
     def spy(self, encodings, labels, chosen, jobs):
-        sizes.append(len(jobs))
+        seen.append(len(jobs))
         return real(self, encodings, labels, chosen, jobs)
 
     monkeypatch.setattr(type(row), "fit_together", spy)
+    return seen
+
+
+def test_no_more_folds_train_at_once_than_there_are_slots(workbench, space, sizes):
     few = Together(workbench=workbench, whole=space, slots=3)
     assert few.alone(lora(space), None).is_done
     assert sizes == [3, 1]
+
+
+def test_a_begun_config_runs_only_the_folds_that_are_left(
+    together, workbench, space, sizes
+):
+    """A study that looked first on a CPU may be resumed on a GPU."""
+    begun, other = lora(space), lora(space, rank=2)
+    look = Evaluate(workbench=workbench).first_look(begun, None)
+    first = proba_of(workbench, look)[0]
+    held = np.isfinite(first[:, 0])
+    rest, whole = together((begun, other), None)
+    assert sizes == [3 + 4]
+    assert rest.is_whole
+    assert len(rest.scores) == 4
+    assert rest.scores[0] == look.scores[0]
+    np.testing.assert_array_equal(proba_of(workbench, rest)[0][held], first[held])
+    assert rest.cost_seconds == pytest.approx(whole.cost_seconds * 3 / 4)
+    assert together.alone(begun, None).is_whole
+    assert sizes == [3 + 4, 4]  # that trial was over
 
 
 def test_what_cannot_be_measured_trains_alone(together, space, monkeypatch):
