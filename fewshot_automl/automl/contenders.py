@@ -15,7 +15,7 @@ from fewshot_automl.adaptation.deployed import (
 )
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended
-from fewshot_automl.automl.limits import Limits, broken, excess, told
+from fewshot_automl.automl.limits import Limits, broken, broken_by, excess, told
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.scoring import History, predictions
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, added_up
@@ -209,7 +209,7 @@ def account(
         "over": [
             i
             for i, (_, outcome) in enumerate(history)
-            if outcome.is_done and broken(limits, outcome.objectives)
+            if outcome.is_done and broken_by(limits, outcome)
         ],
         "smoothed": [shown.get(i) for i in range(len(history))],
         "front": front_of(space, history, shown, goals, limits, seed),

@@ -9,7 +9,8 @@ from typing import Any, Final
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.finish import finish
 from fewshot_automl.automl.fitting import is_at_hand
-from fewshot_automl.automl.limits import broken
+from fewshot_automl.automl.leaders import foremost, unstopped
+from fewshot_automl.automl.limits import broken_by
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.pantry import Pantry, stock
@@ -36,7 +37,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.completion import Completion, leading_quickly
-from fewshot_automl.oracle.folds import latest, resumable
+from fewshot_automl.oracle.folds import resumable
 from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.table import oracle_named
@@ -130,7 +131,7 @@ class Search:
                 first_look=together.first_look if self.looks_first else None,
                 cohorts=together,
             )
-            if resumable(end.history) and not end.interrupted:
+            if resumable(unstopped(end.history)) and not end.interrupted:
                 end = self._completed(end, executor, together)
         finally:
             executor.shutdown()
@@ -174,7 +175,7 @@ class Search:
         return StudyEnd(history=rest.history, ending=ending)
 
     def _is_allowed(self, outcome: Outcome) -> bool:
-        return not broken(self.settings.limits, outcome.objectives)
+        return not broken_by(self.settings.limits, outcome)
 
     @property
     def _advisers(self) -> tuple[Adviser, ...]:
@@ -214,7 +215,7 @@ class Search:
         leads: without them it cannot become the model.
         """
         seconds = self._final_seconds(history)
-        begun = {c for c in resumable(history) if is_at_hand(self.workbench, c)}
+        begun = {c for c in resumable(history) if self.space.contains(c)}
         if begun and self.budget.seconds is not None:
             ahead = leading_quickly(history, self._is_allowed)
             prices = self.forecast.after(history)
@@ -231,15 +232,12 @@ class Search:
         if budget is None:
             return 0.0
         prices = self.forecast.after(history)
-        done = [
-            (config, outcome)
-            for config, outcome in map(history.__getitem__, latest(history))
-            if outcome.is_done and is_at_hand(self.workbench, config)
-        ]
-        done = [pair for pair in done if self._is_allowed(pair[1])] or done
-        leaders = sorted(done, key=lambda pair: -pair[1].mean)[: self._most_members]
+        leaders = foremost(
+            [pair for pair in history if is_at_hand(self.workbench, pair[0])],
+            self._is_allowed,
+        )[: self._most_members]
         tested = 0 if self.posed.test is None else len(self.posed.test)
-        scoring = [prices.scoring_seconds(config, tested) for config, _ in leaders]
+        scoring = [prices.scoring_seconds(config, tested) for config in leaders]
         most = SCORING_SHARE * budget
         if scoring and scoring[0] > most and "late" not in self._said:
             self._said.add("late")
@@ -250,7 +248,7 @@ class Search:
             )
         costs = [
             prices.refit_seconds(config) + min(seconds, most / SLACK)
-            for (config, _), seconds in zip(leaders, scoring, strict=True)
+            for config, seconds in zip(leaders, scoring, strict=True)
         ]
         fitting = max([*costs, 0.0])
         fitting = max(fitting, min(sum(costs), MOST_FINAL_SHARE * budget))

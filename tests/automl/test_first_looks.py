@@ -126,6 +126,15 @@ def test_a_look_that_leads_is_seen_through_and_may_win(study, monkeypatch, notes
     assert "1 of 3" in (result.folder / "report.html").read_text("utf-8")
 
 
+def test_a_leader_of_no_recall_yet_is_seen_through(study, monkeypatch):
+    """Of a few examples a class may be missed that all folds find; here none does."""
+    monkeypatch.setattr(finish, "smoothed_scores", last_ahead)
+    monkeypatch.setattr("fewshot_automl.oracle.completion.smoothed_scores", last_ahead)
+    result = study(min_worst_recall=0.999)
+    assert folds_of(result)[1:] == [(1, 2)] * 3 + [(3, 0)] * 3
+    assert not {1, 2, 3} & set(result.summary["over"])
+
+
 def test_a_leader_whose_folds_do_not_fit_the_time_is_told_of(study, monkeypatch, notes):
     monkeypatch.setattr(finish, "smoothed_scores", last_ahead)
     monkeypatch.setattr(module.Search, "_completed", lambda self, end, *_: end)

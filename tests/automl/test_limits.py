@@ -7,7 +7,13 @@ import pytest
 
 from fewshot_automl.automl import Settings, contenders, finish, fit
 from fewshot_automl.automl.choice import partners_of
-from fewshot_automl.automl.limits import allowed_space, broken, excess, told
+from fewshot_automl.automl.limits import (
+    allowed_space,
+    broken,
+    broken_by,
+    excess,
+    told,
+)
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.evaluation.objectives import score
@@ -315,8 +321,23 @@ def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much():
         outcome = Outcome(status="done", mean=0.5, objectives=objectives)
         return Config.of({"backbone": name}), outcome
 
+    unmeasured = Config.of({"backbone": "a"}), Outcome(status="done", mean=0.5)
+    assert allowed_space(space, [unmeasured], LIMITS) is space
     mixed = [trial("a", 9.0), trial("a", 2.0), trial("b", 9.0)]
     assert allowed_space(space, mixed, LIMITS)["backbone"].options == ("a", "c")
     assert allowed_space(space, mixed, ()) is space
     slow = [trial(name, 9.0) for name in "abc"]
     assert allowed_space(space, slow, LIMITS) is space
+
+
+@pytest.mark.parametrize(
+    ("values", "folds_left", "expected"),
+    [
+        ({"latency_ms": 2.0, "worst_recall": 0.0}, 2, []),
+        ({"latency_ms": 2.0, "worst_recall": 0.0}, 0, ["worst_recall"]),
+        ({"latency_ms": 9.0, "worst_recall": 0.0}, 2, ["latency_ms"]),
+    ],
+)
+def test_a_recall_of_some_folds_shuts_nothing_out(values, folds_left, expected):
+    outcome = Outcome(status="done", mean=0.5, folds_left=folds_left, objectives=values)
+    assert [limit.name for limit in broken_by(LIMITS, outcome)] == expected
