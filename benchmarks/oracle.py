@@ -230,7 +230,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=None, help="default: all")
     parser.add_argument("--trials", type=int, default=40, help="dear ones, of a study")
     parser.add_argument(
-        "--share", type=float, default=0.8, help="of the dear Configs, for each seed"
+        "--share", type=float, default=0.6, help="of the dear Configs, for each seed"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)

@@ -14,10 +14,19 @@ from pathlib import Path
 import torch
 from parts.replay_ablations import Scene
 from parts.replay_landscape import Landscape
-from parts.replay_rows import EVERYTHING, LOOKS, advisers_of, sampler_of, version_of
+from parts.replay_rows import (
+    EVERYTHING,
+    LOOKS,
+    STOCK,
+    advisers_of,
+    sampler_of,
+    version_of,
+)
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
+SMOOTH_EVERY = 5
+"""Trials between choices by posterior mean, in rows that choose by score."""
 LEAST_DEAR = 5
 """Recorded dear trials below which a landscape is not replayed."""
 
@@ -110,6 +119,7 @@ def run(job: Job) -> Curve:
             sampler_of(job.row, own),
             job.trials,
             looks_first=job.row in LOOKS,
+            smooth_every=SMOOTH_EVERY if job.row in STOCK else 1,
             advisers=advisers_of(job.row, own),
             **about,
         )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -66,6 +66,7 @@ def replay(
     version: str = "",
     looks_first: bool = False,
     advisers: tuple[Adviser, ...] = (),
+    smooth_every: int = 1,
 ) -> Curve:
     """Replay a study of up to so many dear trials.
 
@@ -79,10 +80,12 @@ def replay(
         looks_first: Whether what is picked runs on its first fold, and on the others
             only when it is picked again. Folds count as their share of a trial.
         advisers: Those of the sampler, who have a say in which model is returned.
+        smooth_every: After how many trials the posterior mean chooses anew; it stands
+            by its choice in between.
     """
     paid = {trial.stem for trial in landscape.quick}
     history = [(t.config, landscape.outcome(t, set())) for t in landscape.quick]
-    states = [State.of(landscape, history, seed, advisers, spent=0.0, seconds=0.0)]
+    states = [State.of(landscape, history, spent=0.0, seconds=0.0)]
     left, begun, asked = [trial.config for trial in landscape.dear], set[Config](), 0.0
     while left and states[-1].spent < trials:
         start = time.process_time()
@@ -104,13 +107,31 @@ def replay(
             State.of(
                 landscape,
                 history,
-                seed,
-                advisers,
                 spent=last.spent + share,
                 seconds=last.seconds + outcome.cost_seconds,
             )
         )
-    return _curve(landscape, states, trials, name, seed, version, asked)
+    chosen = after_each_trial(states, trials)
+    smooth: list[Config] = []
+    for count, state in enumerate(chosen):
+        smooth.append(
+            smoothest(landscape, history[: state.told], seed, advisers)
+            if count % smooth_every == 0
+            else smooth[-1]
+        )
+    raw = [luckiest(history[: state.told]) for state in chosen]
+    winners = {"smooth": smooth, "raw": raw}
+    return Curve(
+        task=landscape.name,
+        sampler=name,
+        seed=seed,
+        version=version,
+        unseen=regrets(landscape, winners, recorded=False),
+        recorded=regrets(landscape, winners, recorded=True),
+        seconds=[round(state.seconds, 2) for state in chosen],
+        best_seen=[round(state.best, 5) for state in chosen],
+        ask_seconds=round(asked, 3),
+    )
 
 
 @dataclass(frozen=True)
@@ -121,67 +142,37 @@ class State:
     """Dear trials so far; some of their folds count as much of one."""
     seconds: float
     """Of the dear trials so far."""
-    winners: dict[str, Config]
-    """What each rule would return."""
+    told: int
+    """Entries of the history so far."""
     best: float
     """Regret of the best Config tried with all folds."""
 
     @classmethod
     def of(
-        cls,
-        landscape: Landscape,
-        history: History,
-        seed: int,
-        advisers: tuple[Adviser, ...],
-        *,
-        spent: float,
-        seconds: float,
+        cls, landscape: Landscape, history: History, *, spent: float, seconds: float
     ) -> "State":
         """Return the state after a history."""
         whole = (config for config, outcome in history if outcome.is_whole)
-        return cls(
-            spent=spent,
-            seconds=seconds,
-            winners=winners(landscape, history, seed, advisers),
-            best=min(map(landscape.regret, whole)),
-        )
+        best = min(map(landscape.regret, whole))
+        return cls(spent=spent, seconds=seconds, told=len(history), best=best)
 
 
-def _curve(
-    landscape: Landscape,
-    states: Sequence[State],
-    trials: int,
-    name: str,
-    seed: int,
-    version: str,
-    asked: float,
-) -> Curve:
-    """Return a curve with one point for each whole trial that was spent."""
+def after_each_trial(states: Sequence[State], trials: int) -> list[State]:
+    """Return the first state, and the last one of each whole trial that was spent."""
     spent = np.array([state.spent for state in states])
     counts = np.arange(min(trials, math.floor(spent[-1] + SLACK)) + 1)
     places = np.searchsorted(spent, counts + SLACK, side="right") - 1
-    chosen = [states[place] for place in places.tolist()]
+    return [states[place] for place in places.tolist()]
 
-    def regrets(*, recorded: bool) -> dict[str, list[float]]:
-        return {
-            rule: [
-                round(landscape.regret(state.winners[rule], recorded=recorded), 5)
-                for state in chosen
-            ]
-            for rule in RULES
-        }
 
-    return Curve(
-        task=landscape.name,
-        sampler=name,
-        seed=seed,
-        version=version,
-        unseen=regrets(recorded=False),
-        recorded=regrets(recorded=True),
-        seconds=[round(state.seconds, 2) for state in chosen],
-        best_seen=[round(state.best, 5) for state in chosen],
-        ask_seconds=round(asked, 3),
-    )
+def regrets(
+    landscape: Landscape, winners: Mapping[str, Sequence[Config]], *, recorded: bool
+) -> dict[str, list[float]]:
+    """Return by rule what is lost with each of its choices."""
+    return {
+        rule: [round(landscape.regret(c, recorded=recorded), 5) for c in configs]
+        for rule, configs in winners.items()
+    }
 
 
 def first_look(outcome: Outcome) -> Outcome:
@@ -196,17 +187,17 @@ def first_look(outcome: Outcome) -> Outcome:
     )
 
 
-def winners(
+def smoothest(
     landscape: Landscape,
     history: History,
     seed: int,
     advisers: tuple[Adviser, ...] = (),
-) -> dict[str, Config]:
-    """Return the Config that each rule would choose, of those with all folds."""
+) -> Config:
+    """Return the Config of the best posterior mean, of those with all folds."""
     scores = smoothed_scores(landscape.space, history, seed, advisers)
     smooth = {i: score for i, score in scores.items() if history[i][1].is_whole}
     best = max(smooth, key=lambda i: (smooth[i], history[i][1].mean, -i))
-    return {"smooth": history[best][0], "raw": luckiest(history)}
+    return history[best][0]
 
 
 def luckiest(history: Sequence[tuple[Config, Outcome]]) -> Config:
@@ -224,21 +215,17 @@ def everything(
     another one.
     """
     history = [(t.config, t.outcome) for t in landscape.trials.values()]
-    found = winners(landscape, history, seed)
-
-    def flat(*, recorded: bool) -> dict[str, list[float]]:
-        return {
-            rule: [round(landscape.regret(config, recorded=recorded), 5)] * (trials + 1)
-            for rule, config in found.items()
-        }
-
+    winners = {
+        "smooth": [smoothest(landscape, history, seed)] * (trials + 1),
+        "raw": [luckiest(history)] * (trials + 1),
+    }
     return Curve(
         task=landscape.name,
         sampler=name,
         seed=seed,
         version=version,
-        unseen=flat(recorded=False),
-        recorded=flat(recorded=True),
+        unseen=regrets(landscape, winners, recorded=False),
+        recorded=regrets(landscape, winners, recorded=True),
         seconds=[0.0] * (trials + 1),
         best_seen=[0.0] * (trials + 1),
         ask_seconds=0.0,
