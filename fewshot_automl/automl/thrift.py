@@ -53,28 +53,62 @@ class Thrifty:
         seed: int,
         within: Part | None = None,
     ) -> list[Config]:
-        """Return up to `n` Configs that can be paid for."""
+        """Return up to `n` Configs that can be paid for.
+
+        A Config that has looked at some folds is judged by the seconds of those that
+        are left, whatever a whole trial of its length would cost: it stands beside
+        what is new, and the oracle chooses between them. Of a list that is given as
+        `within` nothing is shortened; what cannot be paid for is left out.
+        """
         prices = self.forecast.after(history)
         limit = USED_SHARE * self.seconds_left(history)
         if self.dear_seconds is not None:
             limit = min(limit, max(self.dear_seconds, QUICK_SECONDS))
         if within is not None and not isinstance(within, Space):
-            payable = [c for c in within if prices.trial_seconds(c) <= limit]
-            return self.oracle.suggest(space, history, n, seed, payable)
+            allowed = allowed_space(space, history, self.limits)
+            pool = [c for c in within if allowed.contains(c)] or within
+            pool = [c for c in pool if prices.trial_seconds(c) <= limit]
+            return self.oracle.suggest(space, history, n, seed, pool) if pool else []
         allowed = allowed_space(within or space, history, self.limits)
         inside = affordable_space(allowed, prices, history, limit)
-        resumed = [c for c in resumable(history) if allowed.contains(c)]
-        resumed = [c for c in resumed if prices.trial_seconds(c) <= limit]
-        if inside is None:  # then only the rest of what was begun can be paid
-            return self.oracle.suggest(space, history, n, seed, resumed)
-        seen = tried(history).difference(resumed)
+        begun = [c for c in resumable(history) if allowed.contains(c)]
+        begun = [c for c in begun if prices.trial_seconds(c) <= limit]
+        found: list[Config] = []
+        if inside is not None:
+            seen = tried(history).difference(begun)
+            found = self._found(space, history, n, seed, inside, seen, limit)
+        hidden = [c for c in begun if inside is None or not inside.contains(c)]
+        if not hidden:
+            return found
+        # The oracle has not seen those. It chooses between them and what it found;
+        # trials of all folds are there for comparison.
+        pool = [*found, *hidden]
+        whole = [c for c, o in history if o.is_whole and allowed.contains(c)]
+        part = list(dict.fromkeys([*pool, *whole]))
+        chosen = self.oracle.suggest(space, history, n, seed, part)
+        chosen = [c for c in chosen if c in pool]
+        return list(dict.fromkeys([*chosen, *found]))[:n]
+
+    def _found(
+        self,
+        space: Space,
+        history: History,
+        n: int,
+        seed: int,
+        inside: Space,
+        seen: set[Config],
+        limit: float,
+    ) -> list[Config]:
+        """Return up to `n` Configs of a space, shortened where need be.
+
+        What cannot be paid in any form is shown as running, lest it come again. Then
+        one method after the other is asked for, on the backbones it can be paid on.
+        """
+        prices = self.forecast.after(history)
         found: dict[Config, None] = {}
         shown = list(history)
-        # What cannot be paid in any form is shown as running, lest it come again. Then
-        # one method after the other is asked for, on the backbones it can be paid on,
-        # and at last the rest of what was begun when there was more time.
         methods = _by_method(inside, prices, limit)
-        parts: Iterator[Part] = itertools.chain((inside, inside), methods, (resumed,))
+        parts: Iterator[Space] = itertools.chain((inside, inside), methods)
         for attempt, part in enumerate(parts):
             if attempt and self.seconds_left(history) <= 0:
                 break
