@@ -49,7 +49,7 @@ from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial.design import reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
-from fewshot_automl.trial.measured import foretold
+from fewshot_automl.trial.foretold import foretold
 from fewshot_automl.trial.together import Together
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, mean_characters
@@ -185,12 +185,15 @@ class Search:
 
     @property
     def _aims(self) -> Aims:
-        """Return what the oracle is after; what cards say it need not learn."""
-        return Aims(
-            goals=self.settings.goals,
-            limits=self.settings.limits,
-            exact=foretold(self.pantry.at_hand, self.workbench.problem.task.classes),
+        """Return what the oracle is after; what Configs fix it need not learn."""
+        aims = Aims(goals=self.settings.goals, limits=self.settings.limits)
+        exact = foretold(
+            self.pantry.at_hand,
+            self.workbench.problem,
+            frozenset(aims.names),
+            has_lora="rank" in self.space,
         )
+        return replace(aims, exact=exact)
 
     @property
     def _most_members(self) -> int:

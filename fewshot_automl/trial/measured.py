@@ -1,6 +1,5 @@
 """What a trial measures of its model besides the score: its size and its speed."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from fewshot_automl.adaptation.deployed import (
@@ -54,44 +53,6 @@ def card_measures(card: Card) -> dict[str, float]:
         "flops": float(card.flops),
         "memory_mb": BYTES * card.parameters / MEGABYTE,
     }
-
-
-def foretold(
-    cards: tuple[Card, ...], classes: int
-) -> Mapping[str, Callable[[Config], float]]:
-    """Return what works out measures of Configs that were not tried, by name.
-
-    Args:
-        cards: Of the backbones searched.
-        classes: Of the task; a linear head is counted for each.
-    """
-    by_name = {card.id: card for card in cards}
-
-    def card(config: Config) -> Card | None:
-        return by_name.get(str(config.get("backbone", "")))
-
-    def parameters(config: Config) -> float:
-        found = card(config)
-        return 0.0 if found is None else float(_parameters(found, config, classes))
-
-    return {
-        "parameters": parameters,
-        "memory_mb": lambda config: BYTES * parameters(config) / MEGABYTE,
-        "flops": lambda config: 0.0 if (c := card(config)) is None else float(c.flops),
-    }
-
-
-def _parameters(card: Card, config: Config, classes: int) -> int:
-    """Return the parameters of a card's backbone with LoRA layers and linear head.
-
-    Layers that LoRA adapts are taken to be square: most are.
-    """
-    head = 2 * card.width + classes * (card.width + 1)
-    if "rank" not in config:
-        return card.parameters + head
-    cut = min(round(config.number("frozen_fraction") * card.depth), card.depth - 1)
-    layers = (card.depth - cut) * len(card.lora_targets)
-    return card.parameters + head + layers * 2 * int(config["rank"]) * card.width
 
 
 def _flops(bench: Workbench, config: Config) -> float:
