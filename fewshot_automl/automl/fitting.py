@@ -80,6 +80,7 @@ def fitted_winner(
             continue
         if place not in order or not _over({place: fitted}, history, workbench, limits):
             return place, fitted
+        beyond.append((place, fitted))
     if beyond:
         return beyond[0]
     raise RunError("No model could be fitted to all examples. Give a larger budget.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fewshot_automl.automl.record import read_record
+from fewshot_automl.automl.record import read_record, settings_of
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
 from fewshot_automl.ledger import Ledger
@@ -39,8 +39,8 @@ def chosen_prior(asked: str | None, folder: Path | None) -> Prior:
 
     Args:
         asked: Path of a file, `none`, or None for the one that comes with the package.
-        folder: The study's, whose copy is read where the file is gone; None if it has
-            none yet.
+        folder: The study's, whose copy is read where the file that it was given is
+            gone; None if it has none yet.
 
     Raises:
         UserError: If the file cannot be read.
@@ -50,8 +50,16 @@ def chosen_prior(asked: str | None, folder: Path | None) -> Prior:
     if asked == NO_PRIOR:
         return Prior()
     path = Path(asked)
-    copy = path if folder is None else folder / PRIOR_FILE
-    return Prior.read(path if path.exists() or not copy.exists() else copy)
+    if folder is not None and not path.exists() and _was_given(folder, asked):
+        return Prior.read(folder / PRIOR_FILE)
+    return Prior.read(path)
+
+
+def _was_given(folder: Path, asked: str) -> bool:
+    """Return whether a study has kept a copy of this very prior."""
+    if not (folder / PRIOR_FILE).exists():
+        return False
+    return settings_of(folder).prior == asked
 
 
 def settled_prior(asked: str | None, folder: Path) -> Prior:

@@ -63,14 +63,16 @@ def test_nothing_asked_is_the_shipped_prior_and_none_is_none(tmp_path):
 
 def test_a_prior_of_the_users_own_stays_with_the_study(own, tmp_path):
     file, folder = tmp_path / "own.json", tmp_path / "study"
-    folder.mkdir()
     own.write(file)
+    write_record(folder, Settings(prior=str(file)), ["a text"], None, "mark")
     assert settled_prior(str(file), folder) == own
     assert told(str(file), own) == f"own.json, 1 past studies, key {own.key}"
     file.unlink()
     assert settled_prior(str(file), folder) == own
     with pytest.raises(UserError, match="must be a file"):
         chosen_prior(str(file), None)
+    with pytest.raises(UserError, match="must be a file"):
+        chosen_prior(str(tmp_path / "misspelt.json"), folder)
     own.about("image").write(file)
     assert settled_prior(str(file), folder).studies == ()
 
