@@ -20,6 +20,7 @@ from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.scoring import History, predictions
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, added_up
 from fewshot_automl.evaluation.objectives import score
+from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.front import front, within
 from fewshot_automl.oracle.goals import Goal
 from fewshot_automl.predictor import Predictor
@@ -67,9 +68,9 @@ def contenders(
     kept = [i for i in kept if i in sure] or kept
     if kept:
         return {i: smoothed[i] for i in kept}, True
-    beyond = {i: excess(limits, history[i][1].objectives) for i in smoothed}
-    least = min(beyond.values())
-    closest = [i for i in smoothed if beyond[i] <= least]
+    shares = {i: excess(limits, history[i][1].objectives) for i in smoothed}
+    least = min(shares.values())
+    closest = [i for i in smoothed if shares[i] <= least]
     config, outcome = history[max(closest, key=lambda i: smoothed[i])]
     named = ", ".join(
         told(limit, outcome.objectives) for limit in broken(limits, outcome.objectives)
@@ -173,6 +174,15 @@ def believed(history: History, smoothed: Mapping[int, float]) -> dict[int, float
     return shown
 
 
+def beyond(history: History, limits: Limits) -> list[int]:
+    """Return the places of the done trials that are known to break a limit.
+
+    A trial that a later one of its Config has replaced counts no more.
+    """
+    done = [i for i in latest(history) if history[i][1].is_done]
+    return [i for i in done if broken_by(limits, history[i][1])]
+
+
 def account(
     space: Space,
     history: History,
@@ -206,11 +216,7 @@ def account(
             for limit in limits
         ],
         "is_feasible": not broken(limits, measures),
-        "over": [
-            i
-            for i, (_, outcome) in enumerate(history)
-            if outcome.is_done and broken_by(limits, outcome)
-        ],
+        "over": beyond(history, limits),
         "smoothed": [shown.get(i) for i in range(len(history))],
         "front": front_of(space, history, shown, goals, limits, seed),
     }

@@ -341,3 +341,18 @@ def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much():
 def test_a_recall_of_some_folds_shuts_nothing_out(values, folds_left, expected):
     outcome = Outcome(status="done", mean=0.5, folds_left=folds_left, objectives=values)
     assert [limit.name for limit in broken_by(LIMITS, outcome)] == expected
+
+
+def test_a_trial_that_was_replaced_is_not_counted_as_over_a_limit():
+    config = Config.of({"method": "lora"})
+    look, whole = (
+        Outcome(
+            status="done",
+            mean=0.5,
+            folds_left=left,
+            objectives={"latency_ms": 9.0, "worst_recall": 0.9},
+        )
+        for left in (2, 0)
+    )
+    assert contenders.beyond([(config, look)], LIMITS) == [0]
+    assert contenders.beyond([(config, look), (config, whole)], LIMITS) == [1]
