@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
+BENCH ?= $(basename $(notdir $(wildcard benchmarks/*.py)))
 
 .PHONY: setup demo check fix test test-slow test-gpu bench
 setup: $(VENV)/.ready
@@ -34,5 +35,5 @@ test-slow: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 
-bench: setup  ## every benchmark in its --quick form
-	set -e; for f in benchmarks/*.py; do $(BIN)/python $$f --quick; done
+bench: setup  ## every benchmark in its --quick form; some: make bench BENCH="oracle kernels transfer prior landscape"
+	set -e; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py --quick; done
