@@ -183,6 +183,12 @@ def beyond(history: History, limits: Limits) -> list[int]:
     return [i for i in done if broken_by(limits, history[i][1])]
 
 
+def keeping(history: History, limits: Limits) -> int:
+    """Return how many trials of all folds keep all limits."""
+    whole = (outcome for _, outcome in history if outcome.is_whole)
+    return sum(not broken_by(limits, outcome) for outcome in whole)
+
+
 def account(
     space: Space,
     history: History,
@@ -217,6 +223,7 @@ def account(
         ],
         "is_feasible": not broken(limits, measures),
         "over": beyond(history, limits),
+        "keeping": keeping(history, limits),
         "smoothed": [shown.get(i) for i in range(len(history))],
         "front": front_of(space, history, shown, goals, limits, seed),
     }

@@ -1,6 +1,6 @@
 """What a study tries before the oracle is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -49,6 +49,8 @@ class Opening:
     """Of the space-filling Configs."""
     limits: Limits = ()
     """What the model must keep; backbones that break them are tried no further."""
+    keeps: Callable[[Config], bool] = lambda config: True
+    """Whether what a Config fixes keeps them; dear ones that do not are left out."""
     prior: Prior = field(default_factory=Prior)
     """Past studies, which choose among the space-filling Configs while trusted."""
 
@@ -137,7 +139,9 @@ class Opening:
         payable = [
             config
             for config in ladder
-            if is_shorter(config, ladder) and prices.trial_seconds(config) <= limit
+            if is_shorter(config, ladder)
+            and prices.trial_seconds(config) <= limit
+            and self.keeps(config)
         ]
         brief = [
             config
@@ -158,21 +162,26 @@ class Opening:
         whole = [name for name in ranked if self._is_payable(name, history)]
         chosen = undominated(whole or ranked, self.space, history)
         chosen = chosen[: self.plan.dear_backbones]
-        return [
-            [config for config in ladder if not whole or is_shorter(config, ladder)]
+        ladders = (
+            [
+                config
+                for config in ladder
+                if self.keeps(config) and (not whole or is_shorter(config, ladder))
+            ]
             for ladder in dear_defaults(self.space, chosen, examples)
-        ]
+        )
+        return [ladder for ladder in ladders if ladder]
 
     def _is_payable(self, backbone: str, history: History) -> bool:
-        """Return whether some dear default that is only shorter keeps to the plan."""
+        """Return whether a dear default, if only shorter, keeps to plan and limits."""
         limit = self.plan.dear_seconds
         prices = self.forecast.after(history)
         examples = self.forecast.workload.examples
-        return limit is None or any(
-            prices.trial_seconds(config) <= limit
+        return any(
+            limit is None or prices.trial_seconds(config) <= limit
             for ladder in dear_defaults(self.space, [backbone], examples)
             for config in ladder
-            if is_shorter(config, ladder)
+            if is_shorter(config, ladder) and self.keeps(config)
         )
 
     def _sobol(self, history: History) -> list[Config]:
@@ -200,10 +209,11 @@ class Opening:
         return [] if found is None else [found]
 
     def _hopeful(self, configs: list[Config], history: History) -> list[Config]:
-        """Return Configs, those first that did well in trusted past studies.
+        """Return what keeps the limits, first what did well in trusted past studies.
 
         Without them the order stays, which is that of an even spread.
         """
+        configs = [config for config in configs if self.keeps(config)]
         if self.prior.mixture(self.space, history).sum() < LEAST_TRUST:
             return configs
         worth = self.prior.advise(self.space, history, configs)[:, 0]

@@ -100,14 +100,13 @@ class Search:
             gpus=shared_gpus(self.settings.device),
         )
         together = Together(workbench=self.workbench, whole=self.space)
+        aims = self._aims()
         try:
             end = run(
                 self.space,
                 together.alone,
                 oracle=Thrifty(
-                    oracle=oracle_named(
-                        self.settings.oracle, self._advisers, self._aims
-                    ),
+                    oracle=oracle_named(self.settings.oracle, self._advisers, aims),
                     forecast=self.forecast,
                     dear_seconds=self.plan.dear_seconds,
                     seconds_left=self._seconds_left,
@@ -122,6 +121,7 @@ class Search:
                     plan=self.plan,
                     seed=self.settings.seed,
                     limits=self.settings.limits,
+                    keeps=aims.keeps,
                     prior=self.prior,
                 ),
                 reserve=self._reserve,
@@ -183,7 +183,6 @@ class Search:
         past = (self.prior,) if self.prior.studies else ()
         return (TransferAdviser(), *past)
 
-    @property
     def _aims(self) -> Aims:
         """Return what the oracle is after; what Configs fix it need not learn."""
         aims = Aims(goals=self.settings.goals, limits=self.settings.limits)

@@ -89,7 +89,7 @@ def show_limits(console: Console, summary: Mapping[str, Any]) -> None:
     console.print()
     if not summary["is_feasible"]:
         warning = "The model breaks a limit that was asked for."
-        if len(summary["over"]) == summary["trials"]["done"]:
+        if not summary["keeping"]:
             warning = "No trial keeps all limits; this model comes closest."
         console.print(Text(warning, style="bold red"))
     grid = Table.grid(padding=(0, 2, 0, 0))

@@ -181,6 +181,22 @@ class Aims:
         """Return the limit of a quantity, None where it has none."""
         return next((one for one in self.limits if one.name == name), None)
 
+    def keeps(self, config: Config) -> bool:
+        """Return whether all that a Config fixes keeps the limits.
+
+        >>> aims = Aims(
+        ...     limits=(Limit("flops", most=1e9), Limit("latency_ms", most=5.0)),
+        ...     exact={"flops": lambda config: 1e8 * int(config["depth"])},
+        ... )
+        >>> [aims.keeps(Config.of({"depth": depth})) for depth in (10, 11)]
+        [True, False]
+        """
+        return all(
+            limit.allows(self.exact[limit.name](config))
+            for limit in self.limits
+            if limit.name in self.exact
+        )
+
 
 def _aims(
     goals: tuple[Goal, ...],

@@ -105,13 +105,8 @@ class GpOracle:
 
         If that is a part of it, as a pool of many; if it is nothing, the whole part.
         """
-        limits = [limit for limit in self.aims.limits if limit.name in self.aims.exact]
-        if not limits:
+        if self.aims.exact.keys().isdisjoint(limit.name for limit in self.aims.limits):
             return part
-        known = self.aims.exact
-        pool = [
-            config
-            for config in dict.fromkeys(evenly(part, seed, POOL))
-            if all(limit.allows(known[limit.name](config)) for limit in limits)
-        ]
+        spread = dict.fromkeys(evenly(part, seed, POOL))
+        pool = [config for config in spread if self.aims.keeps(config)]
         return pool or part

@@ -164,7 +164,7 @@ class Quantity:
         Raises:
             SurrogateError: If no process can be fitted.
         """
-        evidence = evidence_of(name, space, history)
+        evidence = evidence_of(name, space, history, aims)
         done = evidence.indices("done")
         values = np.array([measured(name, evidence.history[i][1]) for i in done])
         if not len(values):
@@ -182,9 +182,18 @@ class Quantity:
         )
 
 
-def evidence_of(name: str, space: Space, history: History) -> Evidence:
-    """Return the trials that measured a quantity, the last one of each Config."""
-    last = {c: o for c, o in history if np.isfinite(measured(name, o))}
+def evidence_of(name: str, space: Space, history: History, aims: Aims) -> Evidence:
+    """Return the trials that measured a quantity, the last one of each Config.
+
+    What a Config costs, its first folds tell as well as all. A quality of few folds
+    is another one than that of all, and teaches nothing.
+    """
+    is_cost = aims.is_cost(name)
+    last = {
+        config: outcome
+        for config, outcome in history
+        if np.isfinite(measured(name, outcome)) and (is_cost or not outcome.folds_left)
+    }
     return Evidence.of(space, list(last.items()))
 
 

@@ -108,6 +108,8 @@ class Tradeoff:
     limits: tuple[Kept, ...]
     is_feasible: bool
     """Whether the model keeps all of them."""
+    keeping: int
+    """Trials of all folds that do."""
 
     @property
     def broken(self) -> tuple[Kept, ...]:
@@ -142,6 +144,7 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
         measures=measures,
         limits=tuple(_kept(limit) for limit in limits),
         is_feasible=bool(summary.get("is_feasible", True)),
+        keeping=int(summary.get("keeping") or 0),
     )
 
 

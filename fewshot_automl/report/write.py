@@ -30,7 +30,7 @@ STUDY_FILE: Final = "study.json"
 OPTIONAL: Final = (
     *("data", "date", "labelled", "unlabelled", "class_counts", "inferred", "findings"),
     *("skipped", "placement", "plan", "folds", "seconds", "budget_seconds", "ending"),
-    *("baselines", "limits", "front", "over", "measures"),
+    *("baselines", "limits", "front", "over", "keeping", "measures"),
 )
 """Keys of a summary without which a report is still written."""
 

@@ -130,6 +130,8 @@ def test_what_only_a_trial_can_measure_keeps_its_limit_too(
     assert any("latency 2 ms (at most 5 ms)" in said for said in notes.sentences)
     large = [row for row, (c, _) in enumerate(result.history) if c in on_large]
     assert result.summary["over"] == large
+    whole = [outcome for _, outcome in result.history if outcome.is_whole]
+    assert result.summary["keeping"] == len(whole) - len(large)
 
 
 def test_another_model_of_the_front_comes_by_a_limit_without_new_trials(

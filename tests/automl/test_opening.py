@@ -188,3 +188,19 @@ def test_trusted_past_studies_choose_among_the_space_filling_configs():
 def rate_of(config):
     """Return a score that rises with what is trained."""
     return 1.0 - config.get("frozen_fraction", 1.0)
+
+
+def test_what_cannot_keep_a_limit_is_not_begun():
+    """LoRA layers make a model larger than the same backbone trained in place."""
+    opening = replace(opening_for(300.0), keeps=lambda config: "rank" not in config)
+    dear = [config for config, _ in lived(opening) if is_dear(config)]
+    assert dear
+    assert not any("rank" in config for config in dear)
+    assert any("rank" in config for config, _ in lived(opening_for(300.0)))
+
+
+def test_the_opening_ends_where_nothing_dear_keeps_the_limits():
+    opening = replace(opening_for(300.0), keeps=lambda config: not is_dear(config))
+    history = lived(opening)
+    assert history
+    assert not any(is_dear(config) for config, _ in history)
