@@ -116,8 +116,8 @@ def _none_fits(cards: Sequence[Card], limits: Limits) -> UserError:
     smallest = min(cards, key=lambda card: excess_of_card(card, limits))
     return UserError(
         f"Limits must leave at least one backbone, got none; nearest is "
-        f"{smallest.id!r} with {told_of_card(smallest, limits)}. Raise the limit, name "
-        "smaller backbones (fewshot zoo), or search --methods without a backbone."
+        f"{smallest.id!r} with {told_of_card(smallest, limits)}. Loosen the limit, "
+        "name smaller backbones (fewshot zoo), or search --methods without a backbone."
     )
 
 

@@ -103,7 +103,7 @@ class Calibration:
     @property
     def verdict(self) -> str:
         """Return what the numbers support saying: one sentence."""
-        if self.error <= self.chance[1]:
+        if round(self.error, 3) <= round(self.chance[1], 3):  # as they are printed
             return (
                 "That is no more than chance would show if every probability were "
                 f"exactly right ({self.chance[0]:.3f} to {self.chance[1]:.3f} on so "

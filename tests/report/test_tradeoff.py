@@ -126,6 +126,42 @@ def test_a_broken_limit_stands_at_the_top(make_traded):
     assert "This model breaks a limit that was asked for:" in page
     assert "latency 41 ms (at most 5 ms)" in page
     assert "The front</h3>" not in page
+    assert "</svg>on the front" not in page  # nor explained
+    assert "Loosen the limit" in page
+
+
+def test_a_model_that_only_comes_closest_claims_no_more(make_traded):
+    broken = (limit("latency_ms", 0.01, most=0.001),)
+    asked = {"objectives": ("score",), "front": [], "over": list(range(6))}
+    study = make_traded(limits=broken, **asked)
+    study.summary["indistinguishable"] = []
+    page = study.write()
+    assert "No other trial comes closer to the limits." in page
+    assert "those that come closest to them could" in page
+    assert "did better than every other trial" not in page
+    assert "that keep" not in page.split("The winner</b> is trial")[1]
+
+
+@pytest.mark.parametrize(
+    ("keeping", "said"),
+    [
+        (0, "of all that was tried, that comes closest to the limits. Looser limits"),
+        (1, "Of what keeps the limits, nothing did better than always answering"),
+    ],
+)
+def test_a_constant_answer_that_limits_left_is_not_blamed_on_the_trials(
+    make_traded, keeping, said
+):
+    bounds = (limit("latency_ms", 0.01, most=0.1 if keeping else 0.001),)
+    over = list(range(keeping, 6))
+    study = make_traded(
+        objectives=("score",), limits=bounds, over=over, keeping=keeping
+    )
+    config = study.history[0][0].to_json()
+    study.summary |= {"winner": {"number": 0, "config": config}, "front": []}
+    page = study.write()
+    assert said in page
+    assert "Nothing that was tried did better" not in page
 
 
 def test_values_of_zero_and_all_alike_can_be_drawn(make_traded):
