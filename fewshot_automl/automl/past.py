@@ -79,7 +79,9 @@ def told(asked: str | None, prior: Prior) -> str:
     if asked == NO_PRIOR:
         return NO_PRIOR
     name = "the shipped one" if asked is None else Path(asked).name
-    return f"{name}, {len(prior.studies)} past studies, key {prior.key}"
+    count = len(prior.studies)
+    studies = "study" if count == 1 else "studies"
+    return f"{name}, {count} past {studies}, key {prior.key}"
 
 
 def note_space(ledger: Ledger, kind: str, space: Space) -> None:
@@ -91,7 +93,8 @@ def past_study(folder: Path | str) -> PastStudy:
     """Return what was tried in the output folder of a fit.
 
     Raises:
-        UserError: If the folder holds no study, or one that did not note its space.
+        UserError: If the folder holds no study, one without trials, or one that did
+            not note its space.
         LedgerError: If its ledger cannot be read.
     """
     folder = Path(folder)
@@ -100,6 +103,12 @@ def past_study(folder: Path | str) -> PastStudy:
     name = str(record["name"])
     location = settings.storage or folder
     ledger = Ledger.open(location, study=name, space=Space(()))
+    history = ledger.history()
+    if not history:
+        raise UserError(
+            f"The study in {folder} must have tried something, got no trial. "
+            f"Leave it out, or begin it: fewshot resume {folder}"
+        )
     noted = ledger.notes().get(SPACE_NOTE)
     if not isinstance(noted, dict):
         raise UserError(
@@ -111,5 +120,5 @@ def past_study(folder: Path | str) -> PastStudy:
         name=name,
         kind=str(noted["kind"]),
         space=Space.from_json(noted["dimensions"]),
-        history=ledger.history(),
+        history=history,
     )

@@ -51,7 +51,8 @@ def prior() -> None:
 def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
     """Distil finished studies into a prior for the next ones.
 
-    STUDY is the --out folder of a fit. Studies with too few done trials are left out.
+    STUDY is the --out folder of a fit. What is no study, or one with too few done
+    trials, is left out.
 
     Example:
       fewshot prior build runs/* --out ours.json
@@ -68,8 +69,8 @@ def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
     kept: dict[str, Past] = {}
     skipped: dict[str, str] = {}
     for folder in studies:
-        study = past_study(folder)
         try:
+            study = past_study(folder)
             kept[study.name] = Past.of(
                 study.name, study.space, study.history, kind=study.kind
             )

@@ -46,9 +46,17 @@ def test_a_study_is_read_from_its_folder(tmp_path):
     assert [config for config, _ in study.history] == [c for c, _ in history(6)]
 
 
-def test_a_study_that_noted_no_space_is_refused(tmp_path):
+def test_a_study_that_never_began_is_not_taken_for_an_old_one(tmp_path):
     folder = tmp_path / "study"
     write_record(folder, Settings(), ["a text"], None, "mark")
+    with pytest.raises(UserError, match="must have tried something, got no trial"):
+        past_study(folder)
+
+
+def test_a_study_that_noted_no_space_is_refused(tmp_path):
+    folder = tmp_path / "study"
+    name = write_record(folder, Settings(), ["a text"], None, "mark")
+    Ledger.open(folder, study=name, space=SPACE).start(history(1)[0][0])
     with pytest.raises(UserError, match=r"fewshot resume .* --budget 1min"):
         past_study(folder)
 
@@ -66,7 +74,7 @@ def test_a_prior_of_the_users_own_stays_with_the_study(own, tmp_path):
     own.write(file)
     write_record(folder, Settings(prior=str(file)), ["a text"], None, "mark")
     assert settled_prior(str(file), folder) == own
-    assert told(str(file), own) == f"own.json, 1 past studies, key {own.key}"
+    assert told(str(file), own) == f"own.json, 1 past study, key {own.key}"
     file.unlink()
     assert settled_prior(str(file), folder) == own
     with pytest.raises(UserError, match="must be a file"):

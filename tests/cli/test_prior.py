@@ -92,10 +92,19 @@ def test_a_prior_is_built_shown_and_used(studies, capsys, home):
     words = f"{FIT} --trials 1 --methods tfidf --out next --prior ours.json"
     assert run(words.split()) == 0
     result = json.loads((home / "next" / "result.json").read_text())
-    assert result["prior"] == f"ours.json, 1 past studies, key {built['key']}"
+    assert result["prior"] == f"ours.json, 1 past study, key {built['key']}"
     assert Prior.read(home / "next" / "prior.json").key == built["key"]
     assert settings_of(home / "next").prior == str(home / "ours.json")
     assert past_study(home / "next").kind == "text"
+
+
+def test_what_is_no_study_is_left_out_and_said(studies, capsys, home):
+    words = ["prior", "build", "zoo", "long", "--out", "rest.json", "--json"]
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    assert len(last_json(out)["studies"]) == 1
+    assert "must hold a study" in last_json(out)["skipped"]["zoo"]
+    assert "Skipped zoo: " in err
 
 
 def test_the_shipped_prior_is_shown_without_a_file(capsys):
