@@ -101,17 +101,18 @@ class Search:
         )
         together = Together(workbench=self.workbench, whole=self.space)
         aims = self._aims()
+        thrifty = Thrifty(
+            oracle=oracle_named(self.settings.oracle, self._advisers, aims),
+            forecast=self.forecast,
+            dear_seconds=self.plan.dear_seconds,
+            seconds_left=self._seconds_left,
+            limits=self.settings.limits,
+        )
         try:
             end = run(
                 self.space,
                 together.alone,
-                oracle=Thrifty(
-                    oracle=oracle_named(self.settings.oracle, self._advisers, aims),
-                    forecast=self.forecast,
-                    dear_seconds=self.plan.dear_seconds,
-                    seconds_left=self._seconds_left,
-                    limits=self.settings.limits,
-                ),
+                oracle=thrifty,
                 ledger=self.ledger,
                 executor=executor,
                 budget=self.budget,
@@ -131,6 +132,10 @@ class Search:
                 first_look=together.first_look if self.looks_first else None,
                 cohorts=together,
             )
+            if end.ending == "exhausted" and thrifty.leaves_out(
+                self.space, unstopped(end.history)
+            ):
+                end = replace(end, ending="seconds")
             if resumable(unstopped(end.history)) and not end.interrupted:
                 end = self._completed(end, executor, together)
         finally:

@@ -61,9 +61,7 @@ class Thrifty:
         `within` nothing is shortened; what cannot be paid for is left out.
         """
         prices = self.forecast.after(history)
-        limit = USED_SHARE * self.seconds_left(history)
-        if self.dear_seconds is not None:
-            limit = min(limit, max(self.dear_seconds, QUICK_SECONDS))
+        limit = self._limit(history)
         if within is not None and not isinstance(within, Space):
             allowed = allowed_space(space, history, self.limits)
             pool = [c for c in within if allowed.contains(c)] or within
@@ -88,6 +86,25 @@ class Thrifty:
         chosen = self.oracle.suggest(space, history, n, seed, part)
         chosen = [c for c in chosen if c in pool]
         return list(dict.fromkeys([*chosen, *found]))[:n]
+
+    def leaves_out(self, space: Space, history: History) -> bool:
+        """Return whether there is more in a space than can be paid for now.
+
+        Then a search that has nothing left to suggest ended for want of time.
+        """
+        allowed = allowed_space(space, history, self.limits)
+        prices, limit = self.forecast.after(history), self._limit(history)
+        begun = [config for config in resumable(history) if allowed.contains(config)]
+        if any(prices.trial_seconds(config) > limit for config in begun):
+            return True
+        return affordable_space(allowed, prices, history, limit) != allowed
+
+    def _limit(self, history: History) -> float:
+        """Return the most that a trial may be expected to take."""
+        limit = USED_SHARE * self.seconds_left(history)
+        if self.dear_seconds is None:
+            return limit
+        return min(limit, max(self.dear_seconds, QUICK_SECONDS))
 
     def _found(
         self,

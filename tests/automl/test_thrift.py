@@ -89,6 +89,17 @@ def test_without_time_nothing_is_suggested(space, forecast, probed):
     assert thrifty(forecast, -1.0).suggest(space, probed, 3, 0) == []
 
 
+def test_what_is_left_out_for_want_of_time_is_not_exhausted(space, forecast, probed):
+    assert thrifty(forecast, -1.0).leaves_out(space, probed)
+    assert thrifty(forecast, 0.9).leaves_out(space, probed)
+    assert not thrifty(forecast, float("inf")).leaves_out(space, probed)
+    quick = space.narrow("method", ["probe"])
+    assert not thrifty(forecast, 100.0).leaves_out(quick, probed)
+    begun = [look_at(probed[0][0])]
+    assert not thrifty(forecast, 100.0).leaves_out(quick, begun)
+    assert thrifty(forecast, 1.0).leaves_out(quick, begun)
+
+
 def test_no_trial_may_take_more_than_planned(space, forecast, probed):
     found = thrifty(forecast, 1000.0, dear_seconds=8.0).suggest(space, probed, 20, 0)
     prices = forecast.after(probed)
