@@ -142,7 +142,9 @@ class Plan:
         if self.dear_seconds is None and self.dear_trials is None:
             parts.append(f"dear trials of any length on the best {self.dear_backbones}")
         elif self.dear_seconds is not None and self.dear_trials == 0:
-            parts.append("no time for dear trials")
+            most = round(self.dear_seconds)
+            room = f"hardly time for dear trials (at most {most} s)"
+            parts.append(room if most else "no time for dear trials")
         elif self.dear_seconds is not None:
             parts.append(
                 f"about {self.dear_trials} dear trials of at most "

@@ -163,6 +163,11 @@ def test_many_examples_on_a_slow_machine_get_one_backbone_and_no_illusions():
     assert "no time for dear trials" in str(plan)
 
 
+def test_a_dear_trial_that_may_still_be_begun_is_not_denied():
+    plan = Plan(budget_seconds=60.0, dear_seconds=22.4, dear_trials=0)
+    assert "hardly time for dear trials (at most 22 s)" in str(plan)
+
+
 def test_the_cheapest_backbone_comes_first_and_the_default_is_among_few():
     plan = draw_plan(situation("image", seconds=30.0))
     assert plan.backbones[0] == "mobilenetv2-100"
@@ -227,6 +232,7 @@ def test_without_backbones_there_is_a_plan():
 def test_time_that_is_gone_is_not_planned():
     plan = draw_plan(situation(seconds=10.0, spent=50.0))
     assert plan.dear_seconds == 0
+    assert "no time for dear trials" in str(plan)
     assert math.isfinite(plan.final_seconds)
 
 
