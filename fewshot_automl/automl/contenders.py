@@ -19,7 +19,7 @@ from fewshot_automl.automl.limits import Limits, broken, broken_by, excess, told
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.scoring import History, predictions
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, added_up
-from fewshot_automl.evaluation.objectives import score
+from fewshot_automl.evaluation.objectives import objective, score
 from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.front import front, within
 from fewshot_automl.oracle.goals import Goal
@@ -77,7 +77,7 @@ def contenders(
     )
     listener.say(
         f"warning: No trial keeps all limits. The model is the one that comes closest, "
-        f"{config}: {named}. Raise the limit, or search on with a larger budget."
+        f"{config}: {named}. Loosen the limit, or search on with a larger budget."
     )
     return {i: smoothed[i] for i in closest}, False
 
@@ -174,6 +174,19 @@ def believed(history: History, smoothed: Mapping[int, float]) -> dict[int, float
     return shown
 
 
+def possible(score: float, metric: str) -> float:
+    """Return a score as it is shown: a surrogate knows no bounds, a metric has some.
+
+    Beyond them trials are still ranked, so this is for the eye only.
+
+    >>> possible(1.004, "accuracy"), possible(0.02, "log_loss")
+    (1.0, 0.0)
+    """
+    measured = objective(metric)
+    worst, best = measured.orient(measured.worst), measured.orient(measured.best)
+    return min(max(score, worst), best)
+
+
 def beyond(history: History, limits: Limits) -> list[int]:
     """Return the places of the done trials that are known to break a limit.
 
@@ -196,6 +209,7 @@ def account(
     goals: Sequence[Goal],
     limits: Limits,
     measures: Mapping[str, float],
+    metric: str,
     seed: int,
 ) -> dict[str, Any]:
     """Return what `result.json` says of objectives and limits.
@@ -207,9 +221,12 @@ def account(
         goals: The score first.
         limits: What must hold.
         measures: Of the delivered model.
+        metric: What a score is.
         seed: Makes fits repeatable.
     """
     shown = believed(history, smoothed)
+    bounded = {i: possible(value, metric) for i, value in shown.items()}
+    rows = front_of(space, history, shown, goals, limits, seed)
     return {
         "objectives": [goal.name for goal in goals],
         "measures": dict(measures),
@@ -224,8 +241,8 @@ def account(
         "is_feasible": not broken(limits, measures),
         "over": beyond(history, limits),
         "keeping": keeping(history, limits),
-        "smoothed": [shown.get(i) for i in range(len(history))],
-        "front": front_of(space, history, shown, goals, limits, seed),
+        "smoothed": [bounded.get(i) for i in range(len(history))],
+        "front": [{**row, SCORE: bounded[row["number"]]} for row in rows],
     }
 
 

@@ -167,7 +167,7 @@ def finish(
         "winner": {"number": winner, "config": config.to_json()},
         "predictions": MODEL_PREDICTIONS,
         "indistinguishable": equal,
-        **account(space, history, smoothed, goals, limits, measures, seed),
+        **account(space, history, smoothed, goals, limits, measures, metric, seed),
         "baselines": _baselines(history, metric),
         "labels": labels.tolist(),
         "origins": list(origins),

@@ -231,6 +231,7 @@ def test_where_no_trial_keeps_the_limits_the_closest_comes_and_is_marked(
     warned = [said for said in notes.sentences if said.startswith("warning: No trial")]
     assert len(warned) == 1
     assert "latency 2 ms (at most 1 ms)" in warned[0]
+    assert "Loosen the limit" in warned[0]  # it may be a least as well as a most
     assert result.predictor.predict(["good film"])
     assert "breaks a limit" in result.report().read_text("utf-8")
 
@@ -261,6 +262,20 @@ def test_two_objectives_give_a_front(texts, tmp_path, home, timed):
     assert times == sorted(times, reverse=True)
     for row in result.front:
         assert Config.of(row["config"]) == result.history[row["number"]][0]
+
+
+def test_no_score_is_shown_that_its_metric_cannot_reach(
+    texts, tmp_path, home, timed, monkeypatch
+):
+    def high(space, history, seed, advisers=()):
+        return {i: 1 + i / 100 for i, (_, outcome) in enumerate(history)}
+
+    monkeypatch.setattr(finish, "smoothed_scores", high)
+    monkeypatch.setattr(contenders, "FAR", np.inf)
+    result = study(texts, tmp_path, objectives=("latency_ms",))
+    assert set(result.summary["smoothed"]) == {1.0}
+    assert {row["score"] for row in result.front} == {1.0}
+    assert result.front[0]["number"] == result.summary["winner"]["number"]
 
 
 def test_a_partner_that_would_break_a_limit_is_passed_over(tmp_path, monkeypatch):
