@@ -177,7 +177,7 @@ def believed(history: History, smoothed: Mapping[int, float]) -> dict[int, float
 def possible(score: float, metric: str) -> float:
     """Return a score as it is shown: a surrogate knows no bounds, a metric has some.
 
-    Beyond them trials are still ranked, so this is for the eye only.
+    Beyond them the winner is still sought; the front is that of what is shown.
 
     >>> possible(1.004, "accuracy"), possible(0.02, "log_loss")
     (1.0, 0.0)
@@ -224,9 +224,8 @@ def account(
         metric: What a score is.
         seed: Makes fits repeatable.
     """
-    shown = believed(history, smoothed)
-    bounded = {i: possible(value, metric) for i, value in shown.items()}
-    rows = front_of(space, history, shown, goals, limits, seed)
+    believable = believed(history, smoothed)
+    shown = {i: possible(value, metric) for i, value in believable.items()}
     return {
         "objectives": [goal.name for goal in goals],
         "measures": dict(measures),
@@ -241,8 +240,8 @@ def account(
         "is_feasible": not broken(limits, measures),
         "over": beyond(history, limits),
         "keeping": keeping(history, limits),
-        "smoothed": [bounded.get(i) for i in range(len(history))],
-        "front": [{**row, SCORE: bounded[row["number"]]} for row in rows],
+        "smoothed": [shown.get(i) for i in range(len(history))],
+        "front": front_of(space, history, shown, goals, limits, seed),
     }
 
 
