@@ -157,12 +157,16 @@ def winner(name: str, history: History) -> float:
 
 def main() -> None:
     """Search by our oracle and at random, with the same trials and seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=2, help="searches to compare")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--history", type=Path, help="keep and go on with trials here")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds must be 1 or more, got {arguments.seeds}")
 
     oracles: dict[str, Oracle] = {"our oracle": GpOracle(), "random": RandomOracle()}
     accuracies: dict[str, list[float]] = {name: [] for name in oracles}
