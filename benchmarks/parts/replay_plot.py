@@ -39,6 +39,8 @@ def draw(
 ) -> None:
     """Draw means with 95 % bands; rows that are not there are left out.
 
+    Of the ablations only ours has a band: a dozen of them hide each other.
+
     Args:
         rows: The regrets by row.
         main: Rows of the first two panels, ours first.
@@ -74,7 +76,8 @@ def draw(
     for axis, (label, places, names, read) in zip(axes[0], shown, strict=False):
         present = [row for row in names if row in rows]
         for row, colour in zip(present, COLOURS, strict=False):
-            _line(axis, places, read(rows[row]), row, colour)
+            is_banded = names is main or row == present[0]
+            _line(axis, places, read(rows[row]), row, colour, is_banded=is_banded)
         axis.axhline(GOAL, color="0.6", linewidth=0.8, linestyle=":")
         if floor is not None:
             style = {"color": "0.4", "linewidth": 0.8, "linestyle": "--"}
@@ -91,8 +94,17 @@ def draw(
     plt.close(figure)
 
 
-def _line(axis: Any, places: np.ndarray, values: np.ndarray, row: str, c: str) -> None:
+def _line(
+    axis: Any,
+    places: np.ndarray,
+    values: np.ndarray,
+    row: str,
+    c: str,
+    *,
+    is_banded: bool,
+) -> None:
     mean, low, high = band(values)
     is_first = not axis.lines
     axis.plot(places, mean, label=row, color=c, linewidth=2.4 if is_first else 1.3)
-    axis.fill_between(places, low, high, color=c, alpha=0.10, linewidth=0)
+    if is_banded:
+        axis.fill_between(places, low, high, color=c, alpha=0.10, linewidth=0)

@@ -25,6 +25,8 @@ DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
 """Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
 WEIGHT: Final = (1.0, 0.5)
 """Of the column, beforehand: mean and standard deviation."""
+LEAST_TRUST: Final = 0.05
+"""Below it nothing is said: what is left of wrong advice would still break ties."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,9 @@ class Prior:
             said = self.predict(space, configs)[heard]
             before = np.array([self.studies[i].weight for i in heard])
             shares = ranking_weights(said, means, errors, before)
-            weights[heard] = trust(shares @ said, means, errors) * shares
+            belief = trust(shares @ said, means, errors)
+            if belief >= LEAST_TRUST:
+                weights[heard] = belief * shares
         return weights
 
     def first(self, space: Space, configs: Sequence[Config], n: int) -> list[Config]:
