@@ -91,11 +91,15 @@ def flat_values(space: Space, config: Config) -> dict[str, Value]:
     }
 
 
-def stock_botorch(landscape: Landscape) -> Sampler:
+def stock_botorch(landscape: Landscape, *, is_told: bool = True) -> Sampler:
     """Return BoTorch's mixed Gaussian process with its noisy expected improvement.
 
-    Fitted anew for each pick, with the squared standard errors as known noise;
-    inactive dimensions are filled in as in `optuna_gp`.
+    Fitted anew for each pick; inactive dimensions are filled in as in `optuna_gp`.
+
+    Args:
+        landscape: What was recorded.
+        is_told: Whether the squared standard errors are its known noise; else it
+            infers a common one, as by default, and takes several times as long.
     """
     space = landscape.space
     options = [i for i, d in enumerate(space.dimensions) if isinstance(d, Choice)]
@@ -113,7 +117,10 @@ def stock_botorch(landscape: Landscape) -> Sampler:
         means, errors = torch.tensor(told, dtype=torch.float64).split(1, dim=1)
         deviation = means.std()
         model = MixedSingleTaskGP(
-            rows, (means - means.mean()) / deviation, options, (errors / deviation) ** 2
+            rows,
+            (means - means.mean()) / deviation,
+            options,
+            (errors / deviation) ** 2 if is_told else None,
         )
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         acquisition = qLogNoisyExpectedImprovement(model, rows, prune_baseline=True)
