@@ -97,16 +97,16 @@ class GpOracle:
                 logger.warning("Sobol points instead of the surrogate's: %s", error)
             else:
                 return fill(inside, chosen, tried(history), n, seed)
-        allowed = self._allowed(inside, seed)
+        allowed = self._allowed(inside, tried(history), n, seed)
         return SobolOracle().suggest(space, history, n, seed, allowed)
 
-    def _allowed(self, part: Part, seed: int) -> Part:
+    def _allowed(self, part: Part, seen: set[Config], n: int, seed: int) -> Part:
         """Return what of a part keeps the limits on quantities that Configs fix.
 
-        If that is a part of it, as a pool of many; if it is nothing, the whole part.
+        That is a pool of untried Configs; where it has fewer than `n`, the whole part.
         """
         if self.aims.exact.keys().isdisjoint(limit.name for limit in self.aims.limits):
             return part
         spread = dict.fromkeys(evenly(part, seed, POOL))
-        pool = [config for config in spread if self.aims.keeps(config)]
-        return pool or part
+        pool = [c for c in spread if c not in seen and self.aims.keeps(c)]
+        return pool if len(pool) >= n else part

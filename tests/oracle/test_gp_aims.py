@@ -226,3 +226,16 @@ def test_the_first_points_keep_the_limits_that_configs_fix():
         picks = GpOracle(aims=aims).suggest(space, [], 6, 0)
         assert len(picks) == 6
         assert {pick["size"] for pick in picks} == allowed
+
+
+def test_where_few_first_points_keep_the_limits_the_others_follow():
+    sizes = ("a", "b", "c")
+    space = Space((Choice(name="size", options=sizes),))
+    exact = {"parameters": lambda config: float(sizes.index(config.text("size")))}
+    aims = Aims(limits=(Limit("parameters", most=0.0),), exact=exact)
+    history = []
+    while picks := GpOracle(aims=aims).suggest(space, history, 1, 0):
+        history.append((picks[0], Outcome(status="done", mean=0.5)))
+    found = [config.text("size") for config, _ in history]
+    assert found[0] == "a"
+    assert sorted(found) == list(sizes)
