@@ -1,7 +1,6 @@
 """Fits in which dear Configs run on their first folds before on all."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -159,8 +158,7 @@ def test_time_is_kept_for_the_folds_of_a_leader(study, monkeypatch):
         return seconds
 
     monkeypatch.setattr(module.Search, "_reserve", spy)
-    began = time.monotonic()
     study()
-    assert time.monotonic() - began < 1000
+    assert kept
     for extra, expected in kept:
         assert extra == pytest.approx(expected, abs=1e-6)

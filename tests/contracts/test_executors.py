@@ -58,10 +58,8 @@ def test_outcomes_are_the_same_in_the_order_of_submission(executor):
 
 
 def test_nothing_submitted_is_nothing_to_wait_for(executor):
-    began = time.monotonic()
     assert executor.wait() == []
-    assert executor.wait(5.0) == []
-    assert time.monotonic() - began < 1
+    assert executor.wait(1e6) == []
 
 
 def test_every_call_is_returned_once(executor):

@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,9 +63,7 @@ def test_a_lock_file_of_a_dead_writer_does_not_block(journal):
     lock_file = journal.with_name("study.journal.lock")
     lock_file.symlink_to(journal)  # as Optuna's own backend leaves it
     lock = JournalLock(journal, patience_seconds=0.1)
-    began = time.monotonic()
     assert lock.acquire()
-    assert time.monotonic() - began < 2
     lock.release()
     assert not lock_file.exists()
 
@@ -74,11 +71,13 @@ def test_a_lock_file_of_a_dead_writer_does_not_block(journal):
 def test_a_foreign_writer_that_lives_is_waited_for(journal):
     lock_file = journal.with_name("study.journal.lock")
     lock_file.symlink_to(journal)
-    threading.Timer(0.2, lock_file.unlink).start()
-    began = time.monotonic()
-    lock = JournalLock(journal, patience_seconds=30.0)
+    gone = []
+    threading.Timer(
+        0.2, lambda: (gone.append(os.path.lexists(lock_file)), lock_file.unlink())
+    ).start()
+    lock = JournalLock(journal, patience_seconds=300.0)
     lock.acquire()
-    assert 0.1 < time.monotonic() - began < 5
+    assert gone == [True]  # it was not broken; and the test ends before the patience
     lock.release()
 
 
@@ -92,7 +91,7 @@ def test_optunas_own_lock_keeps_out_while_ours_is_held(journal):
     thread.start()
     assert not got.wait(0.2)
     ours.release()
-    assert got.wait(5)
+    assert got.wait(60)
     thread.join()
     theirs.release()
 
@@ -112,7 +111,5 @@ def test_a_killed_holder_frees_the_lock_at_once(journal):
         holder.kill()
     assert os.path.lexists(f"{journal}.lock")
     lock = JournalLock(journal, patience_seconds=0.2)
-    began = time.monotonic()
-    lock.acquire()
-    assert time.monotonic() - began < 2
+    assert lock.acquire()
     lock.release()

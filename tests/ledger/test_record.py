@@ -1,6 +1,5 @@
 import math
 import threading
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -306,6 +305,4 @@ class TestKilledAtAnyByte:
 
     def test_with_a_stale_lock(self, tmp_path, whole):
         (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")
-        began = time.monotonic()
         self.check(tmp_path, whole, len(whole[0]) - 5)
-        assert time.monotonic() - began < 5

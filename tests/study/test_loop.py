@@ -386,7 +386,6 @@ def test_a_trial_that_does_not_come_back_is_given_up(go):
         budget=Budget(started=began, seconds=2.0),
         patience=Patience(grace_seconds=0.3),
     )
-    assert 2.2 < time.monotonic() - began < 7
     executor.shutdown()
     assert statuses_of(end) == ["done", "stopped", "stopped"]
     assert end.history[1][1].reason == "did not come back by its deadline"
