@@ -39,6 +39,7 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, choose_folds
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
@@ -272,6 +273,9 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         "prepared": round(prepared, 3),
         "unseen": round(float(np.mean(unseen)), 5),
         "unseen_worst_recall": round(float(np.mean(recalls)), 5),
+        "refinement_loss": round(
+            float(np.mean([refinement_loss(row, labels) for row in proba])), 5
+        ),
         "worst_recall": round(
             float(
                 np.mean(

@@ -15,6 +15,10 @@ ADVICE_PREFIX: Final = "transfer_"
 """Begins the names of objectives that advise the search. They estimate nothing that a
 person would want to know, so nothing shows them."""
 
+REFINEMENT: Final = "refinement_loss"
+"""Name of the objective that says with less luck than a score what a trial is worth:
+the log loss of its out-of-fold predictions, their confidence put right."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -15,6 +15,7 @@ import torch
 from parts.replay_ablations import Scene
 from parts.replay_landscape import Landscape
 from parts.replay_rows import (
+    BLIND,
     EVERYTHING,
     LOOKS,
     STOCK,
@@ -24,6 +25,8 @@ from parts.replay_rows import (
 )
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
+
+from fewshot_automl.outcome import REFINEMENT
 
 SMOOTH_EVERY = 5
 """Trials between choices by posterior mean, in rows that choose by score."""
@@ -50,6 +53,12 @@ def load(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
     """Return the landscapes by task."""
     found = [Landscape.load(file, lines) for file, lines in files]
     return {one.name: one for one in found}
+
+
+@cache
+def blind(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
+    """Return the landscapes as if no trial had told its refinement."""
+    return {name: one.without(REFINEMENT) for name, one in load(files).items()}
 
 
 def files_in(folder: Path) -> tuple[tuple[Path, int], ...]:
@@ -107,7 +116,8 @@ def jobs_for(
 def run(job: Job) -> Curve:
     """Make one curve, on one thread."""
     warnings.simplefilter("ignore")
-    scene = scene_of(load(job.files), job.task)
+    landscapes = blind(job.files) if job.row in BLIND else load(job.files)
+    scene = scene_of(landscapes, job.task)
     part = scene.landscape.part(job.share, job.seed)
     about = {"seed": job.seed, "name": job.row, "version": job.version}
     with threadpool_limits(1):

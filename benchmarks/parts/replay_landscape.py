@@ -17,7 +17,7 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import REFINEMENT, Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
@@ -103,6 +103,19 @@ class Landscape:
         count = round(share * len(self.dear))
         order = np.random.default_rng([seed, 7]).permutation(len(self.dear))
         return replace(self, dear=tuple(self.dear[i] for i in sorted(order[:count])))
+
+    def without(self, objective: str) -> "Landscape":
+        """Return the landscape as if no trial had measured an objective."""
+
+        def bare(trial: Trial) -> Trial:
+            kept = {k: v for k, v in trial.outcome.objectives.items() if k != objective}
+            return replace(trial, outcome=replace(trial.outcome, objectives=kept))
+
+        return replace(
+            self,
+            quick=tuple(map(bare, self.quick)),
+            dear=tuple(map(bare, self.dear)),
+        )
 
     @cached_property
     def trials(self) -> dict[Config, Trial]:
@@ -191,7 +204,7 @@ def trial_of(
             status="failed", reason=row["reason"], cost_seconds=row["price"] / 3
         )
         return Trial(config, outcome, float("nan"), stem_of(config, depths))
-    objectives = {"worst_recall": row["worst_recall"]}
+    objectives = {name: row[name] for name in ("worst_recall", REFINEMENT)}
     if "backbone" in config and not is_dear(config):
         objectives |= transfer.get(config.text("backbone"), {})
     outcome = Outcome(

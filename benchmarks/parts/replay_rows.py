@@ -58,6 +58,7 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
     "no prior": lambda scene: full(scene, prior=False),
     "no advice": lambda scene: full(scene, transfer=False, prior=False),
     "wrong prior": wrongly_advised,
+    "scores alone": full,
     "no descriptors": lambda scene: Shown(
         full(scene, transfer=False), space=without_descriptors
     ),
@@ -70,6 +71,8 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
 """Our oracle, which chooses within the pool, and ablations of it."""
 LOOKS = ("first looks",)
 """Rows whose trials run one fold, and the others if they are picked again."""
+BLIND = ("scores alone",)
+"""Rows whose trials have a score and no refinement beside it."""
 SNAPPED = "ours, snapped"
 """The full oracle, which asks for what it likes and gets what is nearest."""
 LUCKIEST = "raw incumbent"

@@ -4,6 +4,7 @@ from fewshot_automl.evaluation.calibration import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
+    refinement_loss,
     reliability,
 )
 from fewshot_automl.evaluation.ensembles import (
@@ -56,6 +57,7 @@ __all__ = [
     "mean_over_repeats",
     "objective",
     "pooled_score",
+    "refinement_loss",
     "reliability",
     "save_predictions",
     "score",

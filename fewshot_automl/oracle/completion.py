@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fewshot_automl.oracle.advice import Adviser
-from fewshot_automl.oracle.folds import fold_adjusted, latest, resumable
+from fewshot_automl.oracle.folds import latest, resumable
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.part import Part, is_inside
+from fewshot_automl.oracle.steadied import comparable_scores
 from fewshot_automl.oracle.winner import smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
@@ -73,10 +74,10 @@ def leading(
 def leading_quickly(
     history: History, is_allowed: Callable[[Outcome], bool] = _any
 ) -> list[Config]:
-    """Return what `leading` does by scores as they are, the effects of folds taken off.
+    """Return what `leading` does, but by `comparable_scores` alone.
 
     It takes a moment where the surrogate takes long, and sees more of them ahead.
     """
     done = [i for i in latest(history) if history[i][1].is_done]
-    means, _ = fold_adjusted(history, done)
+    means, _ = comparable_scores(history, done)
     return leading(history, dict(zip(done, means.tolist(), strict=True)), is_allowed)

@@ -8,8 +8,9 @@ from jaxtyping import Float64
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.encoding import Encoding, Layout
-from fewshot_automl.oracle.folds import fold_adjusted, latest
+from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.oracle import History
+from fewshot_automl.oracle.steadied import comparable_scores
 from fewshot_automl.outcome import Status
 from fewshot_automl.space import Config, Space
 
@@ -70,9 +71,9 @@ class Evidence:
     def scores(self) -> Float64[np.ndarray, "trials 2"]:
         """Return mean and standard error (NaN if unknown) of each done trial.
 
-        As far as the scores of folds tell them, see `fold_adjusted`.
+        See `comparable_scores`.
         """
-        means, variances = fold_adjusted(self.history, self.indices("done"))
+        means, variances = comparable_scores(self.history, self.indices("done"))
         return np.stack([means, np.sqrt(variances)], axis=1)
 
     def teaches(self, least: int) -> bool:

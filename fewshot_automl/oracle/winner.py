@@ -8,8 +8,9 @@ from numpy.linalg import LinAlgError
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.folds import fold_adjusted, latest
+from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.oracle import History
+from fewshot_automl.oracle.steadied import comparable_scores
 from fewshot_automl.space import Space
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def smoothed_scores(
     done = [i for i in latest(history) if history[i][1].is_done]
     if not done:
         return {}
-    means, variances = fold_adjusted(history, done)
+    means, variances = comparable_scores(history, done)
     errors = np.sqrt(variances)
     shrunk = shrunken(means, errors).tolist()
     smooth = dict(zip(done, shrunk, strict=True))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import LedgerError
+from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.objectives import objective, score
@@ -19,7 +20,7 @@ from fewshot_automl.evaluation.predictions import (
     save_predictions,
 )
 from fewshot_automl.evaluation.resampling import is_predicted, pooled_score
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import REFINEMENT, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial.measured import measures_of
 from fewshot_automl.trial.transfer import transfer_scores
@@ -174,4 +175,14 @@ def _reported(
         name: objective(name).orient(_mean_score(bench, proba, name))
         for name in REPORTED
     }
-    return {**found, "worst_recall": _mean_score(bench, proba, WORST_RECALL)}
+    labels, seen = bench.problem.labels, is_predicted(proba)
+    losses = [
+        refinement_loss(row[i], labels[i])
+        for i, row in zip(seen, proba, strict=True)
+        if i.any()
+    ]
+    return {
+        **found,
+        "worst_recall": _mean_score(bench, proba, WORST_RECALL),
+        REFINEMENT: float(np.mean(losses)),
+    }

@@ -11,6 +11,7 @@ from fewshot_automl.evaluation.calibration import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
+    refinement_loss,
     reliability,
 )
 from fewshot_automl.evaluation.objectives import score
@@ -90,3 +91,25 @@ def test_what_does_not_fit_is_refused():
         reliability(np.ones((1, 1)), np.array([0]), bins=0)
     with pytest.raises(ShapeError, match="greater than 0"):
         apply_temperature(np.ones((2, 1)), 0.0)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 999), sharpness=st.floats(0.3, 3.0), classes=st.integers(2, 6)
+)
+def test_refinement_does_not_depend_on_confidence(seed, sharpness, classes):
+    plain = refinement_loss(*sample(seed, 60, classes))
+    other = refinement_loss(*sample(seed, 60, classes, sharpness))
+    assert other == pytest.approx(plain, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_refinement_is_at_most_the_log_loss_and_zero_where_all_is_clear(seed):
+    proba, labels = sample(seed, 60, sharpness=2.0)
+    assert 0 < refinement_loss(proba, labels) <= -score("log_loss", labels, proba)
+    assert refinement_loss(np.eye(4)[labels], labels) == pytest.approx(0, abs=1e-6)
+
+
+def test_refinement_of_nothing_is_refused():
+    with pytest.raises(ShapeError, match="same number of examples"):
+        refinement_loss(np.full((2, 2), 0.5), np.array([0]))
