@@ -12,6 +12,9 @@ TEMPERATURES: Final = (0.05, 20.0)
 """Range in which a temperature is looked for."""
 TEMPERATURE_PRIOR: Final = 1.0
 """Standard deviation of the log temperature around 0 that is assumed beforehand."""
+LEAST: Final = 1e-6
+"""Probability below which one counts as this in `refinement_loss`: a model that rules
+out what is true has gone wrong, and by how much says nothing of the other examples."""
 _TINY: Final = float(np.finfo(np.float64).tiny)
 
 
@@ -189,7 +192,7 @@ def refinement_loss(
             "proba and labels must have the same number of examples, at least 1, "
             f"got {len(proba)} and {len(labels)}."
         )
-    return _likeliest(proba, labels, 0.0)[1] / len(labels)
+    return _likeliest(np.maximum(proba, LEAST), labels, 0.0)[1] / len(labels)
 
 
 def _likeliest(
