@@ -17,7 +17,7 @@ from fewshot_automl.oracle.folds import fold_adjusted
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.outcome import REFINEMENT
 
-WEIGHT: Final = 0.5
+WEIGHT: Final = 0.7
 """How far a score is moved towards the expected one."""
 LEAST_PAIRS: Final = 6
 """Trials with a refinement, below which they do not tell what score to expect."""
