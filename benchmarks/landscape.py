@@ -45,7 +45,7 @@ from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.inputs import content_hashes
 from fewshot_automl.oracle.sampling import sobol_configs
-from fewshot_automl.outcome import ADVICE_PREFIX
+from fewshot_automl.outcome import ADVICE_PREFIX, FIRST_REFINEMENT, REFINEMENT
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import choose_placement
@@ -263,7 +263,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
             recalls.append(
                 min(float((far[truth == c] == c).mean()) for c in np.unique(truth))
             )
-    chosen = proba.argmax(2)
+    chosen, first = proba.argmax(2), one.folds[0][0].validation
     return {
         "status": "done",
         "scores": [round(x, 4) for x in scores],
@@ -273,9 +273,10 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         "prepared": round(prepared, 3),
         "unseen": round(float(np.mean(unseen)), 5),
         "unseen_worst_recall": round(float(np.mean(recalls)), 5),
-        "refinement_loss": round(
+        REFINEMENT: round(
             float(np.mean([refinement_loss(row, labels) for row in proba])), 5
         ),
+        FIRST_REFINEMENT: round(refinement_loss(proba[0][first], labels[first]), 5),
         "worst_recall": round(
             float(
                 np.mean(

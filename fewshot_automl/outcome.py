@@ -18,6 +18,9 @@ person would want to know, so nothing shows them."""
 REFINEMENT: Final = "refinement_loss"
 """Name of the objective that says with less luck than a score what a trial is worth:
 the log loss of its out-of-fold predictions, their confidence put right."""
+FIRST_REFINEMENT: Final = "refinement_loss_first"
+"""The same of the folds alone that a first look runs: what a trial that has looked, and
+one of all folds, can be compared by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from parts.replay_rows import (
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
-from fewshot_automl.outcome import REFINEMENT
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
 
 SMOOTH_EVERY = 5
 """Trials between choices by posterior mean, in rows that choose by score."""
@@ -58,7 +58,8 @@ def load(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
 @cache
 def blind(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
     """Return the landscapes as if no trial had told its refinement."""
-    return {name: one.without(REFINEMENT) for name, one in load(files).items()}
+    names = (REFINEMENT, FIRST_REFINEMENT)
+    return {name: one.without(*names) for name, one in load(files).items()}
 
 
 def files_in(folder: Path) -> tuple[tuple[Path, int], ...]:

@@ -17,12 +17,14 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.outcome import REFINEMENT, Outcome
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workload import activations, is_dear
 
+MEASURED = ("worst_recall", REFINEMENT, FIRST_REFINEMENT)
+"""What is recorded of every trial beside its score."""
 Stem = tuple[object, ...]
 """Names the activations that a Config reads."""
 
@@ -104,11 +106,12 @@ class Landscape:
         order = np.random.default_rng([seed, 7]).permutation(len(self.dear))
         return replace(self, dear=tuple(self.dear[i] for i in sorted(order[:count])))
 
-    def without(self, objective: str) -> "Landscape":
-        """Return the landscape as if no trial had measured an objective."""
+    def without(self, *names: str) -> "Landscape":
+        """Return the landscape as if no trial had measured some objectives."""
 
         def bare(trial: Trial) -> Trial:
-            kept = {k: v for k, v in trial.outcome.objectives.items() if k != objective}
+            every = trial.outcome.objectives
+            kept = {name: every[name] for name in every if name not in names}
             return replace(trial, outcome=replace(trial.outcome, objectives=kept))
 
         return replace(
@@ -204,7 +207,7 @@ def trial_of(
             status="failed", reason=row["reason"], cost_seconds=row["price"] / 3
         )
         return Trial(config, outcome, float("nan"), stem_of(config, depths))
-    objectives = {name: row[name] for name in ("worst_recall", REFINEMENT)}
+    objectives = {name: row[name] for name in MEASURED}
     if "backbone" in config and not is_dear(config):
         objectives |= transfer.get(config.text("backbone"), {})
     outcome = Outcome(

@@ -13,7 +13,7 @@ from parts.replay_samplers import Sampler
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.winner import smoothed_scores
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
 from fewshot_automl.space import Config
 
 RULES = ("smooth", "raw")
@@ -177,12 +177,15 @@ def regrets(
 
 def first_look(outcome: Outcome) -> Outcome:
     """Return what is told of a done trial after its first fold, paid already."""
-    folds = len(outcome.scores)
+    folds, objectives = len(outcome.scores), dict(outcome.objectives)
+    if FIRST_REFINEMENT in objectives:
+        objectives[REFINEMENT] = objectives[FIRST_REFINEMENT]
     return replace(
         outcome,
         scores=outcome.scores[:1],
         mean=outcome.scores[0],
         standard_error=outcome.standard_error * math.sqrt(folds),
+        objectives=objectives,
         folds_left=folds - 1,
     )
 

@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from fewshot_automl.oracle.folds import fold_adjusted
 from fewshot_automl.oracle.oracle import History
-from fewshot_automl.outcome import REFINEMENT
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
 
 WEIGHT: Final = 0.7
 """How far a score is moved towards the expected one."""
@@ -28,8 +28,8 @@ def comparable_scores(
 ) -> tuple[Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]]:
     """Return the scores of trials as if all folds were run, steadied, and variances.
 
-    Trials that have only looked at their first folds stand as `fold_adjusted` has
-    them: refinements of some examples do not compare with those of all.
+    A trial that has only looked at its first folds is set beside whole ones by what
+    both lose on these folds: the score to expect is that of all folds.
 
     Args:
         history: All trials.
@@ -39,40 +39,54 @@ def comparable_scores(
         Scores, and squared standard errors of what they were before they were moved;
         NaN where nothing is known of them.
     """
-    means, variances = fold_adjusted(history, indices)
-    losses = np.full(len(means), math.nan)
-    for place, i in enumerate(indices):
-        if history[i][1].is_whole:
-            losses[place] = history[i][1].objectives.get(REFINEMENT, math.nan)
-    return steadied(means, losses), variances
+    scores, variances = fold_adjusted(history, indices)
+    outcomes = [history[i][1] for i in indices]
+    is_whole = np.array([outcome.is_whole for outcome in outcomes], dtype=bool)
+    losses, first = (
+        np.array([o.objectives.get(name, math.nan) for o in outcomes])
+        for name in (REFINEMENT, FIRST_REFINEMENT)
+    )
+    whole = scores[is_whole]
+    scores[is_whole] = steadied(whole, losses[is_whole], whole, losses[is_whole])
+    if not is_whole.all():
+        scores[~is_whole] = steadied(
+            scores[~is_whole], first[~is_whole], scores[is_whole], first[is_whole]
+        )
+    return scores, variances
 
 
 def steadied(
-    scores: Float64[np.ndarray, " trials"], losses: Float64[np.ndarray, " trials"]
+    scores: Float64[np.ndarray, " trials"],
+    losses: Float64[np.ndarray, " trials"],
+    known_scores: Float64[np.ndarray, " others"],
+    known_losses: Float64[np.ndarray, " others"],
 ) -> Float64[np.ndarray, " trials"]:
     """Return scores, each moved towards what its loss lets expect.
 
-    The expected score is that of the least-squares line through scores and losses. If
-    that would rise with the loss, or if few losses are known, nothing is moved.
+    The expected score is that of the least-squares line through the known scores and
+    losses. If that would rise with the loss, or if few losses are known, nothing is
+    moved.
 
     Args:
         scores: Greater is better.
         losses: Less is better; NaN where unknown.
+        known_scores: Those that the line is drawn through.
+        known_losses: Theirs; NaN where unknown.
 
     >>> losses = np.array([0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
-    >>> steadied(np.array([0.8, 0.9, 0.7, 0.5, 0.4, 0.3]), losses).round(2).tolist()
+    >>> scores = np.array([0.8, 0.9, 0.7, 0.5, 0.4, 0.3])
+    >>> steadied(scores, losses, scores, losses).round(2).tolist()
     [0.87, 0.82, 0.67, 0.53, 0.41, 0.3]
     """
-    known = np.isfinite(losses)
-    if known.sum() < LEAST_PAIRS:
+    told = np.isfinite(known_losses)
+    if told.sum() < LEAST_PAIRS:
         return scores
-    own, away = scores[known], losses[known] - losses[known].mean()
+    own, middle = known_scores[told], known_losses[told].mean()
+    away = known_losses[told] - middle
     size = float(np.abs(own).max()) or 1.0  # lest products overflow
     spread = float(away @ away)
     slope = float(away @ (own / size)) / spread if spread > 0 else 0.0
     if not slope < 0:
         return scores
-    expected = own.mean() + size * slope * away
-    found = scores.copy()
-    found[known] = own + WEIGHT * (expected - own)
-    return found
+    expected = own.mean() + size * slope * (losses - middle)
+    return np.where(np.isfinite(losses), scores + WEIGHT * (expected - scores), scores)

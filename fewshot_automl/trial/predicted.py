@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import LedgerError
 from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold
@@ -20,11 +19,12 @@ from fewshot_automl.evaluation.predictions import (
     save_predictions,
 )
 from fewshot_automl.evaluation.resampling import is_predicted, pooled_score
-from fewshot_automl.outcome import REFINEMENT, Outcome
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial.measured import measures_of
 from fewshot_automl.trial.transfer import transfer_scores
 from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.trial.workload import is_dear
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ ROUNDING: Final = 1e-3
 
 def repeats_of(bench: Workbench, config: Config) -> tuple[tuple[Fold, ...], ...]:
     """Return the folds of a trial, repeat by repeat; dear methods have fewer."""
-    is_dear = method(config.text("method")).is_dear
-    most = bench.problem.dear_repeats if is_dear else None
+    most = bench.problem.dear_repeats if is_dear(config) else None
     return bench.problem.folds.repeats[:most]
 
 
@@ -135,6 +134,7 @@ def outcome_of(
         cost_seconds=seconds,
         objectives={
             **_reported(bench, proba),
+            **_refinement(bench, proba),
             **({} if fitted is None else measures_of(bench, config, fitted)),
             **transfer_scores(bench, config, mean),
         },
@@ -175,14 +175,32 @@ def _reported(
         name: objective(name).orient(_mean_score(bench, proba, name))
         for name in REPORTED
     }
-    labels, seen = bench.problem.labels, is_predicted(proba)
+    return {**found, "worst_recall": _mean_score(bench, proba, WORST_RECALL)}
+
+
+def _refinement(
+    bench: Workbench, proba: Float[np.ndarray, "repeats examples classes"]
+) -> dict[str, float]:
+    """Return what the search weighs scores with."""
+    problem = bench.problem
+    seen = is_predicted(proba)
+    looked = np.zeros_like(seen)
+    for fold in problem.folds.first[: problem.first_folds]:
+        looked[0, fold.validation] = True
+    return {
+        REFINEMENT: _mean_refinement(proba, seen, problem.labels),
+        FIRST_REFINEMENT: _mean_refinement(proba, looked, problem.labels),
+    }
+
+
+def _mean_refinement(
+    proba: Float[np.ndarray, "repeats examples classes"],
+    wanted: Bool[np.ndarray, "repeats examples"],
+    labels: Int[np.ndarray, " examples"],
+) -> float:
     losses = [
         refinement_loss(row[i], labels[i])
-        for i, row in zip(seen, proba, strict=True)
+        for i, row in zip(wanted, proba, strict=True)
         if i.any()
     ]
-    return {
-        **found,
-        "worst_recall": _mean_score(bench, proba, WORST_RECALL),
-        REFINEMENT: float(np.mean(losses)),
-    }
+    return float(np.mean(losses))

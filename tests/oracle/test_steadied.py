@@ -8,17 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_automl.oracle.folds import fold_adjusted
-from fewshot_automl.oracle.steadied import LEAST_PAIRS, comparable_scores, steadied
+from fewshot_automl.oracle.steadied import (
+    LEAST_PAIRS,
+    WEIGHT,
+    comparable_scores,
+    steadied,
+)
 from fewshot_automl.oracle.winner import incumbent
-from fewshot_automl.outcome import REFINEMENT, Outcome
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
 from fewshot_automl.space import Config, Float, Space
 
 SPACE = Space((Float(name="x", low=0.0, high=1.0),))
 FINITE = st.floats(-1e150, 1e150, allow_nan=False)
 
 
-def trial(x, score, loss=None, left=0):
-    told = {} if loss is None else {REFINEMENT: loss}
+def trial(x, score, loss, left=0, first=None):
+    told = (
+        {REFINEMENT: loss}
+        if first is None
+        else {REFINEMENT: loss, FIRST_REFINEMENT: first}
+    )
     scores = (score,) * (3 - left)
     return Config.of({"x": x}), Outcome(
         status="done",
@@ -30,6 +39,10 @@ def trial(x, score, loss=None, left=0):
     )
 
 
+def moved(scores, losses):
+    return steadied(scores, losses, scores, losses)
+
+
 def simulated(count, seed=0):
     """Return trials of 48 examples: true accuracy, score, and refinement loss."""
     luck = np.random.default_rng(seed)
@@ -39,12 +52,12 @@ def simulated(count, seed=0):
 
 
 def test_it_comes_nearer_to_the_truth():
-    raw, moved = [], []
+    plain, better = [], []
     for seed in range(50):
         truth, score, loss = simulated(15, seed)
-        raw.append(truth.max() - truth[score.argmax()])
-        moved.append(truth.max() - truth[steadied(score, loss).argmax()])
-    assert np.mean(moved) < 0.7 * np.mean(raw)
+        plain.append(truth.max() - truth[score.argmax()])
+        better.append(truth.max() - truth[moved(score, loss).argmax()])
+    assert np.mean(better) < 0.7 * np.mean(plain)
 
 
 @pytest.mark.parametrize("better", [3, 9])
@@ -61,7 +74,7 @@ def test_of_equal_scores_the_one_that_refines_better_wins(better):
 @given(st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=20))
 def test_any_numbers_give_finite_scores_with_the_same_mean(pairs):
     scores, losses = np.array(pairs).T
-    found = steadied(scores, losses)
+    found = moved(scores, losses)
     assert np.isfinite(found).all()
     size = np.abs(scores).max()
     assert found.mean() == pytest.approx(scores.mean(), abs=1e-6 * size)
@@ -69,34 +82,60 @@ def test_any_numbers_give_finite_scores_with_the_same_mean(pairs):
 
 def test_a_loss_that_says_the_opposite_moves_nothing():
     scores = np.linspace(0, 1, 10)
-    np.testing.assert_array_equal(steadied(scores, scores), scores)
-    np.testing.assert_array_equal(steadied(scores, np.ones(10)), scores)
+    np.testing.assert_array_equal(moved(scores, scores), scores)
+    np.testing.assert_array_equal(moved(scores, np.ones(10)), scores)
 
 
 @pytest.mark.parametrize("known", [0, LEAST_PAIRS - 1])
 def test_few_losses_move_nothing(known):
     _, scores, losses = simulated(10)
     losses[known:] = math.nan
-    np.testing.assert_array_equal(steadied(scores, losses), scores)
+    np.testing.assert_array_equal(moved(scores, losses), scores)
 
 
 def test_scores_without_a_loss_stay():
     _, scores, losses = simulated(10)
     losses[7:] = math.nan
-    found = steadied(scores, losses)
+    found = moved(scores, losses)
     np.testing.assert_array_equal(found[7:], scores[7:])
-    np.testing.assert_array_equal(found[:7], steadied(scores[:7], losses[:7]))
+    np.testing.assert_array_equal(found[:7], moved(scores[:7], losses[:7]))
 
 
-def test_first_looks_and_variances_are_those_of_adjusted_folds():
-    _, scores, losses = simulated(8)
+def looked(count, losses_of_looks):
+    """Return whole trials, then trials of one fold that all scored alike."""
+    _, scores, losses = simulated(count)
     history = [
-        trial(x / 9, s, c)
+        trial(x / 20, s, c, first=c + 0.2)
         for x, (s, c) in enumerate(zip(scores.tolist(), losses.tolist(), strict=True))
     ]
-    history.append(trial(1.0, 0.9, 0.1, left=2))
-    means, variances = comparable_scores(history, range(9))
-    adjusted = fold_adjusted(history, range(9))
-    assert means[8] == adjusted[0][8]
-    assert (means[:8] != adjusted[0][:8]).all()
-    np.testing.assert_array_equal(variances, adjusted[1])
+    looks = [
+        trial(0.9 + x / 100, 0.6, c, left=2, first=c)
+        for x, c in enumerate(losses_of_looks)
+    ]
+    return [*history, *looks]
+
+
+def test_first_looks_are_set_beside_whole_trials_by_the_same_folds():
+    history = looked(10, (0.8, 1.0, 1.2))
+    scores, _ = comparable_scores(history, range(13))
+    adjusted, _ = fold_adjusted(history, range(13))
+    assert scores[10] > scores[11] > scores[12]
+    whole = scores[:10]
+    losses = np.array([o.objectives[FIRST_REFINEMENT] for _, o in history])
+    expected = np.polyval(np.polyfit(losses[:10], whole, 1), losses[10:])
+    found = (scores[10:] - adjusted[10:]) / (expected - adjusted[10:])
+    np.testing.assert_allclose(found, WEIGHT)
+
+
+def test_first_looks_do_not_move_whole_trials_nor_any_variance():
+    history = looked(10, (0.8, 1.2))
+    scores, variances = comparable_scores(history, range(12))
+    alone, _ = comparable_scores(history[:10], range(10))
+    np.testing.assert_array_equal(scores[:10], alone)
+    np.testing.assert_array_equal(variances, fold_adjusted(history, range(12))[1])
+
+
+def test_looks_alone_stand_as_they_are():
+    history = looked(0, (0.8, 1.2))
+    scores, _ = comparable_scores(history, range(2))
+    np.testing.assert_array_equal(scores, [0.6, 0.6])
