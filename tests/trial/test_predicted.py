@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, Folds, choose_folds
 from fewshot_automl.evaluation.predictions import (
     Predictions,
     load_predictions,
     save_predictions,
 )
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
 from fewshot_automl.trial import evaluate as module
 from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.predicted import predicted_before
@@ -104,6 +105,11 @@ def test_two_steps_give_what_one_gives(evaluate, workbench, dear, fits, dear_rep
     for name in ("scores", "mean", "standard_error", "objectives"):
         assert getattr(twice, name) == getattr(once, name)
     assert twice.scores[:dear_repeats] == look.scores
+    first = look.objectives[FIRST_REFINEMENT]
+    assert first == twice.objectives[FIRST_REFINEMENT]
+    assert first == look.objectives[REFINEMENT] != twice.objectives[REFINEMENT]
+    losses = [refinement_loss(row, workbench.problem.labels) for row in in_one.proba]
+    assert twice.objectives[REFINEMENT] == pytest.approx(np.mean(losses))
 
 
 def test_quick_configs_run_whole_at_first(evaluate, space, fits):
