@@ -60,8 +60,9 @@ HOPEFUL_SHARE: Final = 0.8
 """Of a forecast; a trial with less time than that is not started."""
 LEAST_DEAR: Final = 6
 """Expected dear trials from which on some may be dropped after a fold or two."""
-LEAST_FITS: Final = 3
-"""Folds of a dear trial from which on a first look saves much of it."""
+LEAST_FITS: Final = 4
+"""Folds of a dear trial from which on a first look saves much of it. Of three folds it
+was no gain in replays of recorded studies (docs/decisions/0016-first-looks.md)."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
 BATCH: Final = 32

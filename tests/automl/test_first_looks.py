@@ -18,10 +18,10 @@ TIMED = Plan(budget_seconds=60.0, dear_trials=6)
 @pytest.mark.parametrize(
     ("plan", "dear_fits", "device", "expected"),
     [
-        (TIMED, 3, "cpu", True),
-        (TIMED, 3, "mps", True),
-        (TIMED, 3, "cuda:0", False),
-        (TIMED, 2, "cpu", False),
+        (TIMED, 4, "cpu", True),
+        (TIMED, 4, "mps", True),
+        (TIMED, 4, "cuda:0", False),
+        (TIMED, 3, "cpu", False),
         (replace(TIMED, dear_trials=5), 4, "cpu", False),
         (replace(TIMED, dear_trials=None), 4, "cpu", False),
         (Plan(budget_seconds=None, dear_trials=None), 4, "cpu", False),
@@ -55,6 +55,7 @@ def study(texts, tmp_path, monkeypatch, notes):
         return replace(draw(*parts), splits=Splits(folds=3, repeats=1))
 
     monkeypatch.setattr(module, "settled_plan", three_folds)
+    monkeypatch.setattr(module, "LEAST_FITS", 3)
     monkeypatch.setattr(module, "oracle_named", lambda *_, **__: Looking())
     monkeypatch.setattr(
         module.Opening,
