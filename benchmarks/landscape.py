@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 from shared_data import draw, read_split
 
 from fewshot_automl.adaptation.encodings import Encodings
@@ -45,6 +46,7 @@ from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.inputs import content_hashes
 from fewshot_automl.oracle.sampling import sobol_configs
+from fewshot_automl.oracle.steadied import steadied
 from fewshot_automl.outcome import ADVICE_PREFIX, FIRST_REFINEMENT, REFINEMENT
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Modality, Task
@@ -385,8 +387,16 @@ def recorded(file: Path) -> set[str]:
 
 
 def show(folder: Path) -> dict[str, dict[str, float]]:
-    """Print and return what each recorded task looks like."""
-    print(f"{'task':14} configs dear failed  best unseen  by score  hours")
+    """Print and return what each recorded task looks like.
+
+    The last columns are rank correlations, over its dear Configs, of accuracy on the
+    unseen rows with the score, with the refinement loss (its sign turned), and with the
+    score that is moved towards what the loss lets expect.
+    """
+    print(
+        f"{'task':14} configs dear failed  best unseen  by score  hours"
+        "   rank corr.: score  refinement  steadied"
+    )
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
         lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -394,15 +404,32 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
         dear = [x for x in done if is_dear(Config.from_json(x["config"]))]
         if not dear:
             continue
-        best = max(x["unseen"] for x in dear)
-        picked = max(dear, key=lambda x: x["mean"])["unseen"]
-        hours = sum(sum(x["seconds"]) + x["prepared"] for x in done) / 3600
-        failed = len(lines) - len(done)
-        found[file.stem] = {"configs": len(lines), "best": best, "picked": picked}
-        print(
-            f"{file.stem:14} {len(lines):7} {len(dear):4} {failed:6} {best:12.3f} "
-            f"{picked:9.3f} {hours:6.2f}"
+        scores, losses, unseen = (
+            np.array([line[name] for line in dear])
+            for name in ("mean", REFINEMENT, "unseen")
         )
+        hours = sum(sum(x["seconds"]) + x["prepared"] for x in done) / 3600
+        ranked = {
+            name: round(float(spearmanr(values, unseen).statistic), 3)
+            for name, values in (
+                ("score", scores),
+                ("refinement", -losses),
+                ("steadied", steadied(scores, losses, scores, losses)),
+            )
+        }
+        best, picked = float(unseen.max()), float(unseen[scores.argmax()])
+        about = {"configs": len(lines), "best": best, "picked": picked}
+        found[file.stem] = {**about, **ranked}
+        print(
+            f"{file.stem:14} {len(lines):7} {len(dear):4} {len(lines) - len(done):6} "
+            f"{best:12.3f} {picked:9.3f} {hours:6.2f}"
+            f"{ranked['score']:20.2f}{ranked['refinement']:12.2f}"
+            f"{ranked['steadied']:10.2f}"
+        )
+    for name in ("score", "refinement", "steadied"):
+        if found:
+            mean = np.mean([one[name] for one in found.values()])
+            print(f"mean rank correlation of {name}: {mean:.3f}")
     return found
 
 
