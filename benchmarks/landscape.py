@@ -265,7 +265,9 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
             recalls.append(
                 min(float((far[truth == c] == c).mean()) for c in np.unique(truth))
             )
-    chosen, first = proba.argmax(2), one.folds[0][0].validation
+    chosen = proba.argmax(2)
+    looked = one.folds[0][: problem.first_folds]
+    first = np.concatenate([fold.validation for fold in looked])
     return {
         "status": "done",
         "scores": [round(x, 4) for x in scores],

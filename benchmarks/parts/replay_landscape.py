@@ -74,6 +74,11 @@ class Landscape:
         """
         lines = file.read_text("utf-8").splitlines()[:most]
         rows = [json.loads(line) for line in lines]
+        if any(r["status"] == "done" and not set(MEASURED) <= set(r) for r in rows):
+            raise SystemExit(
+                f"Done trials of {file} must tell {', '.join(MEASURED)}; some do not. "
+                "Record it anew: benchmarks/landscape.py"
+            )
         beside = file.with_suffix(".transfer.json")
         transfer = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
         facts = known()[file.stem]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from fewshot_automl.oracle.completion import leading_quickly
 from fewshot_automl.oracle.folds import latest
+from fewshot_automl.oracle.steadied import comparable_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
@@ -28,15 +29,17 @@ def foremost(history: History, is_allowed: Callable[[Outcome], bool]) -> list[Co
     >>> [config.text("method") for config in foremost(history, lambda outcome: True)]
     ['full', 'probe']
     """
-    done = [history[i] for i in latest(history) if history[i][1].is_done]
-    if not any(is_allowed(outcome) for _, outcome in done):
+    done = [i for i in latest(history) if history[i][1].is_done]
+    if not any(is_allowed(history[i][1]) for i in done):
         is_allowed = _any
-    allowed = [pair for pair in done if is_allowed(pair[1])]
-    whole = [pair for pair in allowed if pair[1].is_whole]
-    ranked = sorted(whole, key=lambda pair: -pair[1].mean)
-    begun = {config for config, outcome in allowed if outcome.folds_left}
+    means, _ = comparable_scores(history, done)
+    scores = dict(zip(done, means.tolist(), strict=True))
+    allowed = [i for i in done if is_allowed(history[i][1])]
+    ranked = sorted(allowed, key=lambda i: -scores[i])
+    begun = {history[i][0] for i in allowed if history[i][1].folds_left}
     ahead = [c for c in leading_quickly(history, is_allowed) if c in begun]
-    return [*ahead[:1], *(config for config, _ in ranked)]
+    whole = [history[i][0] for i in ranked if history[i][1].is_whole]
+    return [*ahead[:1], *whole]
 
 
 def _any(outcome: Outcome) -> bool:

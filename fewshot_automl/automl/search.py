@@ -61,7 +61,7 @@ HOPEFUL_SHARE: Final = 0.8
 LEAST_DEAR: Final = 6
 """Expected dear trials from which on some may be dropped after a fold or two."""
 LEAST_FITS: Final = 4
-"""Folds of a dear trial from which on a first look saves much of it. Of three folds it
+"""Folds of a dear trial, in all repeats, from which on a first look pays. Of three it
 was no gain in replays of recorded studies (docs/decisions/0016-first-looks.md)."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""

@@ -215,7 +215,7 @@ def refinement_loss(
         scaled = _log_softmax(inverse * logits)
         slope = float(((np.exp(scaled) * logits).sum(axis=1) - own).sum())
         low, high = (low, inverse) if slope > 0 else (inverse, high)
-    return float(-scaled[np.arange(len(labels)), labels].mean())
+    return max(float(-scaled[np.arange(len(labels)), labels].mean()), 0.0)
 
 
 def _binned(

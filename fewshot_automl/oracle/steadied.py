@@ -13,14 +13,17 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from fewshot_automl.oracle.folds import fold_adjusted
+from fewshot_automl.oracle.folds import fold_adjusted, latest
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
 
 WEIGHT: Final = 0.7
 """How far a score is moved towards the expected one."""
 LEAST_PAIRS: Final = 6
-"""Trials with a refinement, below which they do not tell what score to expect."""
+"""Whole trials below which they do not tell what score to expect."""
+FENCE: Final = 3.0
+"""Quartile distances below the lower quartile at which a score is far out, and would
+take over the line; as in `surrogate.standardised`."""
 
 
 def comparable_scores(
@@ -28,8 +31,10 @@ def comparable_scores(
 ) -> tuple[Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]]:
     """Return the scores of trials as if all folds were run, steadied, and variances.
 
-    A trial that has only looked at its first folds is set beside whole ones by what
-    both lose on these folds: the score to expect is that of all folds.
+    What score to expect is learnt from all whole trials of the history. One that has
+    only looked at its first folds is set beside them by what all lose on these folds.
+    If a whole trial does not tell its refinement, as in a history of an earlier
+    version, nothing is moved: the luckiest of those left alone would lead.
 
     Args:
         history: All trials.
@@ -40,19 +45,28 @@ def comparable_scores(
         NaN where nothing is known of them.
     """
     scores, variances = fold_adjusted(history, indices)
-    outcomes = [history[i][1] for i in indices]
-    is_whole = np.array([outcome.is_whole for outcome in outcomes], dtype=bool)
-    losses, first = (
-        np.array([o.objectives.get(name, math.nan) for o in outcomes])
-        for name in (REFINEMENT, FIRST_REFINEMENT)
-    )
-    whole = scores[is_whole]
-    scores[is_whole] = steadied(whole, losses[is_whole], whole, losses[is_whole])
-    if not is_whole.all():
-        scores[~is_whole] = steadied(
-            scores[~is_whole], first[~is_whole], scores[is_whole], first[is_whole]
+    whole = [i for i in latest(history) if history[i][1].is_whole]
+    losses = _told(history, whole, REFINEMENT)
+    if np.isfinite(losses).all():
+        own, _ = fold_adjusted(history, whole)
+        moved = dict(zip(whole, steadied(own, losses, own, losses), strict=True))
+        looks = [place for place, i in enumerate(indices) if i not in moved]
+        places = [place for place, i in enumerate(indices) if i in moved]
+        scores[places] = [moved[indices[place]] for place in places]
+        scores[looks] = steadied(
+            scores[looks],
+            _told(history, [indices[place] for place in looks], FIRST_REFINEMENT),
+            np.array([moved[i] for i in whole]),
+            _told(history, whole, FIRST_REFINEMENT),
         )
     return scores, variances
+
+
+def _told(
+    history: History, indices: Sequence[int], name: str
+) -> Float64[np.ndarray, " trials"]:
+    values = [history[i][1].objectives.get(name, math.nan) for i in indices]
+    return np.array(values, dtype=np.float64)
 
 
 def steadied(
@@ -64,8 +78,9 @@ def steadied(
     """Return scores, each moved towards what its loss lets expect.
 
     The expected score is that of the least-squares line through the known scores and
-    losses. If that would rise with the loss, or if few losses are known, nothing is
-    moved.
+    losses; no loss counts for more than the greatest known one, or for less than the
+    least. If the line would rise with the loss, or if few losses are known, nothing is
+    moved, and no score is that is far below all others.
 
     Args:
         scores: Greater is better.
@@ -81,12 +96,16 @@ def steadied(
     told = np.isfinite(known_losses)
     if told.sum() < LEAST_PAIRS:
         return scores
-    own, middle = known_scores[told], known_losses[told].mean()
-    away = known_losses[told] - middle
+    lower, upper = np.quantile(known_scores[told], [0.25, 0.75])
+    least = lower - FENCE * (upper - lower) if upper > lower else -np.inf
+    own, known = np.maximum(known_scores[told], least), known_losses[told]
+    away = known - known.mean()
     size = float(np.abs(own).max()) or 1.0  # lest products overflow
     spread = float(away @ away)
     slope = float(away @ (own / size)) / spread if spread > 0 else 0.0
     if not slope < 0:
         return scores
-    expected = own.mean() + size * slope * (losses - middle)
-    return np.where(np.isfinite(losses), scores + WEIGHT * (expected - scores), scores)
+    within = np.clip(losses, known.min(), known.max()) - known.mean()
+    expected = own.mean() + size * slope * within
+    is_moved = np.isfinite(losses) & (scores >= least)
+    return np.where(is_moved, scores + WEIGHT * (expected - scores), scores)

@@ -8,7 +8,7 @@ from numpy.linalg import LinAlgError
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.folds import latest
+from fewshot_automl.oracle.folds import fold_adjusted, latest
 from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.steadied import comparable_scores
 from fewshot_automl.space import Space
@@ -21,6 +21,9 @@ MOST_LUCK = 2.0
 """Standard errors that a score may have been below its Config's worth."""
 FIT_STEPS = 60
 """Most optimiser steps of the fit."""
+LEAST_KEPT = 1e-3
+"""Share of a score's distance from the mean that is kept where all of it may be luck:
+the better score is still the better guess."""
 MOST_ERROR = 1e100
 """Standard errors beyond this, in units of the widest score, are taken as this."""
 
@@ -76,6 +79,7 @@ def smoothed_scores(
     if not done:
         return {}
     means, variances = comparable_scores(history, done)
+    own, _ = fold_adjusted(history, done)
     errors = np.sqrt(variances)
     shrunk = shrunken(means, errors).tolist()
     smooth = dict(zip(done, shrunk, strict=True))
@@ -83,7 +87,7 @@ def smoothed_scores(
     if evidence.teaches(LEAST_FOR_SURROGATE):
         known = _posterior_means(evidence, seed)
         smooth |= {i: known[i] for i in known if i in smooth}
-    highest = dict(zip(done, (means + _most_luck(errors)).tolist(), strict=True))
+    highest = dict(zip(done, (own + _most_luck(errors)).tolist(), strict=True))
     return {i: min(score, highest[i]) for i, score in smooth.items()}
 
 
@@ -125,6 +129,7 @@ def shrunken(
     spread = float((away / size).var() - noise.mean()) if len(means) > 1 else 0.0
     total = max(spread, 0.0) + noise
     kept = np.divide(max(spread, 0.0), total, out=np.ones_like(total), where=total > 0)
+    kept = np.maximum(kept, LEAST_KEPT)
     return np.asarray(means - (1 - kept) * away, dtype=np.float64)
 
 

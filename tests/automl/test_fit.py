@@ -194,7 +194,7 @@ def test_resume_of_nothing_is_a_user_error(tmp_path):
         resume(tmp_path)
 
 
-def test_a_tiny_budget_gives_the_best_quick_model_in_time(texts, tmp_path):
+def test_a_tiny_budget_ends_the_search_with_the_best_quick_model(texts, tmp_path):
     result = fit(texts[0], labels=texts[1], budget=6.0, out=tmp_path / "run", **TEXT)
     assert result.summary["ending"] == "seconds"
     done = [(c, o) for c, o in result.history if o.is_done]

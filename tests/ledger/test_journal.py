@@ -75,9 +75,9 @@ def test_a_foreign_writer_that_lives_is_waited_for(journal):
     threading.Timer(
         0.2, lambda: (gone.append(os.path.lexists(lock_file)), lock_file.unlink())
     ).start()
-    lock = JournalLock(journal, patience_seconds=300.0)
-    lock.acquire()
-    assert gone == [True]  # it was not broken; and the test ends before the patience
+    lock = JournalLock(journal, patience_seconds=9000.0)  # pytest has less
+    assert lock.acquire()
+    assert gone == [True]  # it was not broken
     lock.release()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.sampling import sobol_configs
+from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
 from fewshot_automl.trial.design import dear_space
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -42,8 +43,8 @@ def _row(config, number, *, seconds):
         "prepared": 0.25,
         "unseen": round(score + 0.02 * np.cos(number), 4),
         "worst_recall": 0.1,
-        "refinement_loss": 1.0 - score,
-        "refinement_loss_first": 1.1 - score,
+        "refinement_loss": round(1.0 - score + 0.1 * np.cos(3 * number), 4),
+        "refinement_loss_first": round(1.1 - score + 0.1 * np.sin(number), 4),
     }
 
 
@@ -144,6 +145,33 @@ def test_first_looks_cost_a_third_and_only_whole_trials_win(landscape):
     assert curve.unseen["raw"][-1] == whole.unseen["raw"][-1]
 
 
+def test_a_first_look_tells_what_its_fold_loses(landscape):
+    from parts.replay_study import first_look
+
+    whole = landscape.dear[0].outcome
+    look = first_look(whole)
+    assert look.objectives[REFINEMENT] == whole.objectives[FIRST_REFINEMENT]
+    assert look.objectives[REFINEMENT] != whole.objectives[REFINEMENT]
+
+
+def test_a_row_of_scores_alone_is_told_no_loss(folder):
+    from parts.replay_jobs import blind, files_in
+
+    for one in blind(files_in(folder)).values():
+        for trial in (*one.quick, *one.dear):
+            told = {"worst_recall"} if trial.outcome.is_done else set()
+            assert set(trial.outcome.objectives) == told
+
+
+def test_a_landscape_without_losses_is_refused(folder, tmp_path):
+    from parts.replay_landscape import Landscape
+
+    text = (folder / "trec6.jsonl").read_text()
+    (tmp_path / "trec6.jsonl").write_text(text.replace("refinement_loss", "old", 1))
+    with pytest.raises(SystemExit, match="Record it anew"):
+        Landscape.load(tmp_path / "trec6.jsonl")
+
+
 def test_a_share_is_the_same_for_a_seed(landscape):
     kept = landscape.part(0.5, 1).dear
     assert len(kept) == 7
@@ -166,6 +194,7 @@ def test_the_nearest_of_a_pool_is_itself_or_much_like_it(landscape):
     "row",
     [
         "ours",
+        "scores alone",
         "no descriptors",
         "random",
         "tpe",
