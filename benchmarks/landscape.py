@@ -22,6 +22,7 @@ Examples:
 import argparse
 import itertools
 import json
+import math
 import os
 import tempfile
 import time
@@ -89,6 +90,8 @@ STEPS, BATCH_SIZE = (10, 40), (8, 32)
 """Ends of these dimensions in the recorded space: what short studies can pay."""
 DRAWN = 4096
 """Length of the Sobol sequence."""
+MEASURED = ("worst_recall", REFINEMENT, FIRST_REFINEMENT)
+"""What is recorded of every trial beside its score."""
 SEED = 0
 QUICK = {"tasks": ("clickbait", "hymenoptera"), "configs": 4}
 
@@ -388,6 +391,22 @@ def recorded(file: Path) -> set[str]:
     return {Config.from_json(line["config"]).key for line in lines}
 
 
+def rows_of(file: Path, most: int | None = None) -> list[dict[str, Any]]:
+    """Return the recorded lines of a file, or the first `most` of them.
+
+    Raises:
+        SystemExit: If an earlier version recorded them, which measured less.
+    """
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()[:most]]
+    if any(row["status"] == "done" and not set(MEASURED) <= set(row) for row in rows):
+        raise SystemExit(
+            f"Done trials of {file} must tell {', '.join(MEASURED)}; some do not. "
+            "Delete the file, then record it anew: "
+            f"python benchmarks/landscape.py record --tasks {file.stem}"
+        )
+    return rows
+
+
 def show(folder: Path) -> dict[str, dict[str, float]]:
     """Print and return what each recorded task looks like.
 
@@ -401,7 +420,7 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
     )
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = rows_of(file)
         done = [line for line in lines if line["status"] == "done"]
         dear = [x for x in done if is_dear(Config.from_json(x["config"]))]
         if not dear:
@@ -412,7 +431,7 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
         )
         hours = sum(sum(x["seconds"]) + x["prepared"] for x in done) / 3600
         ranked = {
-            name: round(float(spearmanr(values, unseen).statistic), 3)
+            name: rank_correlation(values, unseen)
             for name, values in (
                 ("score", scores),
                 ("refinement", -losses),
@@ -421,7 +440,7 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
         }
         best, picked = float(unseen.max()), float(unseen[scores.argmax()])
         about = {"configs": len(lines), "best": best, "picked": picked}
-        found[file.stem] = {**about, **ranked}
+        found[file.stem] = about | {k: x for k, x in ranked.items() if x == x}
         print(
             f"{file.stem:14} {len(lines):7} {len(dear):4} {len(lines) - len(done):6} "
             f"{best:12.3f} {picked:9.3f} {hours:6.2f}"
@@ -430,9 +449,17 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
         )
     for name in ("score", "refinement", "steadied"):
         if found:
-            mean = np.mean([one[name] for one in found.values()])
+            known = [one[name] for one in found.values() if name in one]
+            mean = np.mean(known) if known else math.nan
             print(f"mean rank correlation of {name}: {mean:.3f}")
     return found
+
+
+def rank_correlation(left: np.ndarray, right: np.ndarray) -> float:
+    """Return Spearman's; NaN where one side does not vary."""
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return math.nan
+    return round(float(spearmanr(left, right).statistic), 3)
 
 
 def main() -> None:

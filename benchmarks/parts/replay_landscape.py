@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from landscape import BATCH_SIZE, STEPS
+from landscape import BATCH_SIZE, MEASURED, STEPS, rows_of
 from parts.replay_facts import Facts, known
 
 from fewshot_automl.adaptation.method import Profile
@@ -17,14 +17,12 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workload import activations, is_dear
 
-MEASURED = ("worst_recall", REFINEMENT, FIRST_REFINEMENT)
-"""What is recorded of every trial beside its score."""
 Stem = tuple[object, ...]
 """Names the activations that a Config reads."""
 
@@ -73,12 +71,7 @@ class Landscape:
             SystemExit: If the file does not fit the space that this code makes.
         """
         lines = file.read_text("utf-8").splitlines()[:most]
-        rows = [json.loads(line) for line in lines]
-        if any(r["status"] == "done" and not set(MEASURED) <= set(r) for r in rows):
-            raise SystemExit(
-                f"Done trials of {file} must tell {', '.join(MEASURED)}; some do not. "
-                "Record it anew: benchmarks/landscape.py"
-            )
+        rows = rows_of(file, most)
         beside = file.with_suffix(".transfer.json")
         transfer = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
         facts = known()[file.stem]
