@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.scoring import History, calibrated_temperature, predictions
-from fewshot_automl.evaluation.calibration import apply_temperature
 from fewshot_automl.space import Config
+from fewshot_automl.tasks.calibration import apply_temperature
 
 
 def winner_of(history: History, smoothed: Mapping[int, float]) -> int:

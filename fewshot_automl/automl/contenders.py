@@ -19,12 +19,12 @@ from fewshot_automl.automl.limits import Limits, broken, broken_by, excess, told
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.scoring import History, predictions
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, added_up
-from fewshot_automl.evaluation.objectives import objective, score
 from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.front import front, within
 from fewshot_automl.oracle.goals import Goal
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Space
+from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial.measured import size_of
 from fewshot_automl.trial.predicted import WORST_RECALL
 from fewshot_automl.trial.workbench import Workbench
@@ -157,7 +157,9 @@ def weakest(
     proba: Float[np.ndarray, "repeats examples classes"],
 ) -> float:
     """Return the recall of the class that is found least, averaged over repeats."""
-    return float(np.mean([score(WORST_RECALL, labels, row) for row in proba]))
+    return float(
+        np.mean([metric_named(WORST_RECALL).score(labels, row) for row in proba])
+    )
 
 
 def believed(history: History, smoothed: Mapping[int, float]) -> dict[int, float]:
@@ -182,7 +184,7 @@ def possible(score: float, metric: str) -> float:
     >>> possible(1.004, "accuracy"), possible(0.02, "log_loss")
     (1.0, 0.0)
     """
-    measured = objective(metric)
+    measured = metric_named(metric)
     worst, best = measured.orient(measured.worst), measured.orient(measured.best)
     return min(max(score, worst), best)
 

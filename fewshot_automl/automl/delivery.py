@@ -13,11 +13,11 @@ from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.data import Examples
 from fewshot_automl.errors import ExportError
-from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.features.store import FeatureStore, StoreSettings
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import apply_temperature
 from fewshot_automl.trial.workbench import Workbench
 
 CHECKED: Final = 8
@@ -122,5 +122,5 @@ def score_predictions(
     labels: np.ndarray, proba: Float[np.ndarray, "examples classes"]
 ) -> dict[str, float]:
     """Return accuracy, macro-F1, log loss and n."""
-    values = {name: objective(name).function(labels, proba) for name in TEST_METRICS}
+    values = {name: metric_named(name).value(labels, proba) for name in TEST_METRICS}
     return {**values, "n": float(len(labels))}

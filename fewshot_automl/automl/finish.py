@@ -34,7 +34,6 @@ from fewshot_automl.automl.scoring import (
 )
 from fewshot_automl.data import Columns, Examples
 from fewshot_automl.errors import RunError
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.folds import latest
@@ -45,6 +44,7 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import Budget, StudyEnd
+from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workbench import Workbench
 from fewshot_automl.trial.workload import is_dear
@@ -289,7 +289,7 @@ def _baselines(history: History, metric: str) -> list[dict[str, Any]]:
         {
             "method": name,
             "config": config.to_json(),
-            "score": objective(metric).orient(outcome.mean),
+            "score": metric_named(metric).orient(outcome.mean),
             "standard_error": outcome.standard_error,
         }
         for name, (config, outcome) in best.items()

@@ -19,11 +19,11 @@ from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError, unknown_name
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.executors.table import EXECUTORS
 from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.places import cache_folder
 from fewshot_automl.study import parse_budget
+from fewshot_automl.tasks import metric_named
 from fewshot_automl.training.placement import choose_placement
 
 NO_LIMIT: Final = "none"
@@ -69,7 +69,7 @@ def fit(
         budget: Wall time of everything, as ``"5min"`` or seconds; ``"none"`` for no
             limit. None takes that of `settings`, which is 5 minutes.
         trials: Most trials; None for no limit.
-        metric: Objective to maximise; the target kind's default if None.
+        metric: Metric to maximise; the target kind's default if None.
         backbones: Backbones to search; all at hand if None.
         methods: Methods to search; all that fit if None.
         objectives: What to improve beside ``"score"``: ``"parameters"``, ``"flops"``,
@@ -123,14 +123,13 @@ def fit(
     dataset = read(
         data,
         target=asked.target,
-        text=asked.text,
-        image=asked.image,
+        inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
         metric=asked.metric,
         labels=labels,  # type: ignore[arg-type]
     )
-    objective(dataset.task.metric)
+    metric_named(dataset.task.metric)
     posed = pose(dataset, data, test, asked, teller)
     folder = _new_folder() if out is None else Path(out)
     name = write_record(folder, asked, data, test, posed.mark(asked.seed))

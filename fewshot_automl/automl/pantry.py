@@ -10,7 +10,6 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.sources import kind_of
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, OutOfTime, UserError
-from fewshot_automl.task import Modality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +25,7 @@ class Pantry:
 
 
 def stock(
-    modality: Modality,
+    modality: str,
     names: Sequence[str] | None,
     listener: Listener,
     deadline: float | None,
@@ -85,7 +84,7 @@ def stock(
     return Pantry(at_hand=tuple(at_hand), missing=missing, over=over)
 
 
-def named_cards(zoo: Zoo, names: Sequence[str], modality: Modality) -> tuple[Card, ...]:
+def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ...]:
     """Return the cards of these names, each once.
 
     Raises:

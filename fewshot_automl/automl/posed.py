@@ -13,7 +13,7 @@ from fewshot_automl.automl.record import fingerprint
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
-from fewshot_automl.inputs import content_hashes
+from fewshot_automl.modalities import content_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

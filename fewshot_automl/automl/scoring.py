@@ -8,8 +8,6 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from fewshot_automl.evaluation.calibration import apply_temperature, fit_temperature
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import load_predictions
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.evaluation.selection import (
@@ -18,6 +16,8 @@ from fewshot_automl.evaluation.selection import (
 )
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import apply_temperature, fit_temperature
 
 History = Sequence[tuple[Config, Outcome]]
 
@@ -74,7 +74,7 @@ def honest_score(
             `smoothed_scores`; all of them ran all their folds.
         model: Out-of-fold predictions of the model, calibrated.
         labels: Class indices of the labelled examples.
-        metric: Objective the search maximised.
+        metric: Metric the search maximised.
         folder: Where the predictions lie.
         seed: Of the bootstrap.
     """
@@ -83,7 +83,7 @@ def honest_score(
     raw = np.array([pooled_score(metric, labels, proba) for proba in probas])
     bonus = _bonus(raw, np.array([max(smoothed.values()), *smoothed.values()]))
     corrected = correct_for_selection(labels, probas, metric, bonus=bonus, seed=seed)
-    measured = objective(metric)
+    measured = metric_named(metric)
     low, high = sorted(map(measured.orient, (corrected.low, corrected.high)))
     return Score(
         metric=metric,

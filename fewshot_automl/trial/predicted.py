@@ -9,10 +9,8 @@ from jaxtyping import Bool, Float, Int
 
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.errors import LedgerError
-from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.evaluation.intervals import standard_error
-from fewshot_automl.evaluation.objectives import objective, score
 from fewshot_automl.evaluation.predictions import (
     Predictions,
     load_predictions,
@@ -21,6 +19,8 @@ from fewshot_automl.evaluation.predictions import (
 from fewshot_automl.evaluation.resampling import is_predicted, pooled_score
 from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import refinement_loss
 from fewshot_automl.trial.measured import measures_of
 from fewshot_automl.trial.transfer import transfer_scores
 from fewshot_automl.trial.workbench import Workbench
@@ -152,8 +152,8 @@ def _fold_score(
 ) -> float:
     """Return the score on one fold; pooled metrics may be undefined on so few."""
     labels = bench.problem.labels[fold.validation]
-    measured = objective(bench.problem.task.metric)
-    value = measured.function(labels, proba[fold.validation])
+    measured = metric_named(bench.problem.task.metric)
+    value = measured.value(labels, proba[fold.validation])
     return measured.orient(value)
 
 
@@ -164,7 +164,13 @@ def _mean_score(
     labels = bench.problem.labels
     seen = zip(is_predicted(proba), proba, strict=True)
     return float(
-        np.mean([score(metric, labels[i], row[i]) for i, row in seen if i.any()])
+        np.mean(
+            [
+                metric_named(metric).score(labels[i], row[i])
+                for i, row in seen
+                if i.any()
+            ]
+        )
     )
 
 
@@ -172,7 +178,7 @@ def _reported(
     bench: Workbench, proba: Float[np.ndarray, "repeats examples classes"]
 ) -> dict[str, float]:
     found = {
-        name: objective(name).orient(_mean_score(bench, proba, name))
+        name: metric_named(name).orient(_mean_score(bench, proba, name))
         for name in REPORTED
     }
     return {**found, "worst_recall": _mean_score(bench, proba, WORST_RECALL)}

@@ -17,9 +17,9 @@ from fewshot_automl.backbones.load import load
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.evaluation.folds import Folds
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import Input, content_hashes
+from fewshot_automl.modalities import Input, content_hashes
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import Placement
 
 MAX_LOADED: Final = 4
