@@ -111,13 +111,11 @@ class ImageModality:
     ) -> list[Finding]:
         """Return a warning that names the images too small to show anything."""
         tiny = [at for at, look in zip(origins, looks, strict=True) if look.is_tiny]
-        if not tiny:
-            return []
         message = (
             f"{counted(len(tiny), 'image')} with a side under {TINY} pixels: there is "
             "next to nothing to see."
         )
-        return [Finding.at("tiny image", "warning", message, tiny)]
+        return Finding.any_at("tiny image", "warning", message, tiny)
 
 
 def open_image(image: Path | bytes | np.ndarray) -> Image.Image:

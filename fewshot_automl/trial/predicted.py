@@ -22,7 +22,6 @@ from fewshot_automl.space import Config
 from fewshot_automl.tasks import metric_named
 from fewshot_automl.tasks.calibration import refinement_loss
 from fewshot_automl.trial.measured import measures_of
-from fewshot_automl.trial.transfer import transfer_scores
 from fewshot_automl.trial.workbench import Workbench
 from fewshot_automl.trial.workload import is_dear
 
@@ -136,7 +135,6 @@ def outcome_of(
             **_reported(bench, proba),
             **_refinement(bench, proba),
             **({} if fitted is None else measures_of(bench, config, fitted)),
-            **transfer_scores(bench, config, mean),
         },
         predictions=file.as_posix(),
         folds_left=sum(map(len, repeats)) - len(scores),

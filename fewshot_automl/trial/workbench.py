@@ -87,8 +87,6 @@ class Workbench:
     """The study's folder; out-of-fold predictions go into `predictions/` in it."""
     seed: int = 0
     """Of everything random."""
-    transfer: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What `trial.transfer` found of each backbone; another process finds its own."""
     latencies: dict[tuple[object, bool], float] = field(default_factory=dict)
     """Seconds of predicting one example, by backbone and whether it has LoRA layers;
     another process measures its own."""
