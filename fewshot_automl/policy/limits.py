@@ -8,7 +8,8 @@ from typing import Final
 from fewshot_automl.oracle import Aims, Limit
 from fewshot_automl.outcome import History
 from fewshot_automl.policy.costs import CostModel
-from fewshot_automl.space import Config
+from fewshot_automl.policy.defaults import options
+from fewshot_automl.space import Config, Space
 
 Predicate = Callable[[Config], bool]
 
@@ -49,6 +50,8 @@ def excess(limits: Sequence[Limit], measures: Mapping[str, float]) -> float:
 class Allowed:
     """Says which Configs may be tried, given a history."""
 
+    space: Space
+    """The study's."""
     costs: CostModel
     """What trials take."""
     aims: Aims
@@ -82,7 +85,7 @@ class Allowed:
                 is_kept = not broken(known, outcome.measures)
                 holds[name] = holds.get(name, False) or is_kept
         over = {name for name, is_kept in holds.items() if not is_kept}
-        if over.issuperset(self.costs.arithmetic.backbones):
+        if over.issuperset(options(self.space, "backbone")):
             over = set()  # none would be left
         return lambda config: (
             str(config.get("backbone", "")) not in over and self.aims.keeps(config)
