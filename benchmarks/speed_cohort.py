@@ -33,7 +33,7 @@ from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.load import load
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 
@@ -79,8 +79,7 @@ def problem(
     card = Zoo.shipped()[backbone]
     task = Task(
         modality=card.modality,
-        target="binary" if len(names) == 2 else "multiclass",
-        class_names=names,
+        names=names,
     )
     encoder = Encoder(
         backbone=load(card, weights.locate(card)).to(device),

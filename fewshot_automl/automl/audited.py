@@ -13,7 +13,7 @@ from fewshot_automl.automl.record import fingerprint
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
-from fewshot_automl.inputs import content_hashes
+from fewshot_automl.modalities import content_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,6 @@ def audited(
         listener.say(line)
     findings.raise_if_fatal()
     labelled = findings.examples.labelled()
-    counts = np.bincount(labelled.labels, minlength=dataset.task.classes)
-    names = dataset.task.class_names
     return Audited(
         dataset=dataset,
         labelled=labelled,
@@ -77,7 +75,7 @@ def audited(
             "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
             "labelled": len(labelled),
             "unlabelled": len(findings.examples) - len(labelled),
-            "class_counts": dict(zip(names, counts.tolist(), strict=True)),
+            **dataset.task.facts(labelled.labels),
             "inferred": list(dataset.inferred),
             "findings": findings.lines(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,7 +10,6 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.sources import kind_of
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, OutOfTime, UserError
-from fewshot_automl.task import Modality
 
 NAMED: int = 4
 """Backbones that a sentence names; of more it tells the number."""
@@ -27,7 +26,7 @@ class Available:
 
 
 def available_backbones(
-    modality: Modality,
+    modality: str,
     names: Sequence[str] | None,
     listener: Listener,
     deadline: float | None,
@@ -90,7 +89,7 @@ def available_backbones(
     return Available(at_hand=tuple(at_hand), missing=missing)
 
 
-def named_cards(zoo: Zoo, names: Sequence[str], modality: Modality) -> tuple[Card, ...]:
+def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ...]:
     """Return the cards of these names, each once.
 
     Raises:

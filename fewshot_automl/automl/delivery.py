@@ -16,12 +16,12 @@ from fewshot_automl.automl.limits import Limits
 from fewshot_automl.automl.tried import Outputs, Tried
 from fewshot_automl.data import Examples
 from fewshot_automl.errors import ExportError
-from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.features.store import FeatureStore, StoreSettings
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import apply_temperature
 from fewshot_automl.trial import TrialContext, size_of
 
 CHECKED: Final = 8
@@ -128,7 +128,7 @@ def score_predictions(
     labels: np.ndarray, proba: Float[np.ndarray, "examples classes"]
 ) -> dict[str, float]:
     """Return accuracy, macro-F1, log loss and n."""
-    values = {name: objective(name).function(labels, proba) for name in TEST_METRICS}
+    values = {name: metric_named(name).value(labels, proba) for name in TEST_METRICS}
     return {**values, "n": float(len(labels))}
 
 
@@ -156,5 +156,5 @@ def delivered_measures(
         **size_of(model.fitted),
         "flops": tried.measures(numbers).get("flops", 0.0),
         "latency_ms": min(times),
-        "worst_recall": tried.worst_recall(outputs),
+        **tried.measured(outputs),
     }

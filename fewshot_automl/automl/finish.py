@@ -17,15 +17,9 @@ from fewshot_automl.automl.limits import beside_limit, say_limits
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import equal_trials, honest_score, partners_of
-from fewshot_automl.automl.tried import (
-    Outputs,
-    Tried,
-    cross_calibrated,
-    temperature_of,
-)
+from fewshot_automl.automl.tried import Outputs, Tried, cross_calibrated
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle import Aims, Objective, pareto_front
@@ -34,6 +28,7 @@ from fewshot_automl.policy import CostModel, Leader, Ranking, broken, saving_sec
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.study import Budget, StudyEnd
+from fewshot_automl.tasks import Metric
 from fewshot_automl.trial import TrialContext
 
 LATE_SHARE: Final = 0.05
@@ -88,7 +83,7 @@ class Finish:
         self._check(history, ranking)
         best = ranking.order[0]
         self.listener.say(
-            f"Fitting the winner to all {len(problem.labels)} labelled examples."
+            f"Fitting the winner to all {len(problem.targets)} labelled examples."
         )
         costs = self.costs.after(history)
         saving = saving_seconds(costs, self.budget.seconds or math.inf)
@@ -134,11 +129,11 @@ class Finish:
         numbers = list(parts)
         model, outputs = self._model(tried, parts)
         assigned = problem.folds.assignment[: len(outputs)]
-        calibrated = cross_calibrated(problem.labels, outputs, assigned)
+        calibrated = cross_calibrated(problem, outputs, assigned)
         allowed = {i: ranking.scores[i] for i in ranking.order}
         score = honest_score(tried, allowed, calibrated, seed)
         config = tried.config(winner)
-        temperature = temperature_of(problem.labels, outputs)
+        calibration = problem.task.fit_calibration(problem.targets, outputs)
         known = {
             **self.facts,
             **self._license(tried, numbers),
@@ -148,14 +143,14 @@ class Finish:
                 for number in numbers
             ],
             "seed": seed,
-            "temperature": temperature,
+            **calibration,
         }
         fresh = Predictor(
             task=problem.task,
             config=config,
             fitted=model,
             columns=self.audited.dataset.columns,
-            temperature=temperature,
+            temperature=calibration["temperature"],
             facts=known,
         )
         predictor = deliver(fresh, self.folder / "model", self.context)
@@ -171,7 +166,7 @@ class Finish:
             "indistinguishable": equal,
             **self._account(history, ranking, measures),
             "baselines": _baselines(tried),
-            "labels": problem.labels.tolist(),
+            "labels": problem.targets.tolist(),
             "origins": list(self.audited.labelled.origins),
             "folds": [len(problem.folds.first), len(problem.folds.repeats)],
             "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
@@ -237,7 +232,7 @@ class Finish:
                 members=tuple(
                     Member(
                         fitted=fitted,
-                        temperature=tried.temperature(number),
+                        temperature=tried.calibration(number)["temperature"],
                         encoder=self.context.encodings(tried.config(number)).encoder,
                     )
                     for number, fitted in parts.items()
@@ -270,7 +265,7 @@ class Finish:
         self, history: History, ranking: Ranking, measures: Mapping[str, float]
     ) -> dict[str, Any]:
         """Return what `result.json` says of objectives and limits."""
-        limits, metric = self.aims.limits, self.context.problem.task.metric
+        limits, metric = self.aims.limits, self.context.problem.task.measured
         shown = {
             i: _shown(history, i, score, metric) for i, score in ranking.scores.items()
         }
@@ -326,22 +321,22 @@ class Finish:
         ]
 
 
-def _shown(history: History, number: int, score: float, metric: str) -> float:
+def _shown(history: History, number: int, score: float, metric: Metric) -> float:
     """Return a posterior mean as it is shown: a surrogate knows no bounds.
 
     Scores far below all others are moved by it onto a fence, which is right to rank by
     and wrong to show: `FAR` standard errors from it, the raw score stands.
     """
-    outcome, measured = history[number][1], objective(metric)
+    outcome = history[number][1]
     if score - outcome.mean > FAR * outcome.standard_error:
         score = outcome.mean
-    worst, best = measured.orient(measured.worst), measured.orient(measured.best)
-    return min(max(score, worst), best)
+    least, greatest = metric.limits
+    return min(max(score, least), greatest)
 
 
 def _baselines(tried: Tried) -> list[dict[str, Any]]:
     """Return the best trial of each cheap method, in the metric's own direction."""
-    measured = objective(tried.problem.task.metric)
+    metric = tried.problem.task.measured
     best: dict[str, int] = {}
     for i in tried.done:
         name = tried.config(i).text("method")
@@ -353,7 +348,7 @@ def _baselines(tried: Tried) -> list[dict[str, Any]]:
         {
             "method": name,
             "config": tried.config(i).to_json(),
-            "score": measured.orient(tried.outcome(i).mean),
+            "score": metric.orient(tried.outcome(i).mean),
             "standard_error": tried.outcome(i).standard_error,
         }
         for name, i in best.items()

@@ -111,8 +111,7 @@ def fit(
     dataset = read(
         data,
         target=asked.target,
-        text=asked.text,
-        image=asked.image,
+        inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
         metric=asked.metric,

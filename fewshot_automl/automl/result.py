@@ -9,7 +9,7 @@ from fewshot_automl.automl.scoring import Score
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd

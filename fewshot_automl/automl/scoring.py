@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.tried import Outputs, Tried
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.evaluation.selection import (
     correct_for_selection,
@@ -64,21 +63,20 @@ def honest_score(
         model: Out-of-fold outputs of the model, calibrated.
         seed: Of the bootstrap.
     """
-    labels, metric = tried.problem.labels, tried.problem.task.metric
+    targets, metric = tried.problem.targets, tried.problem.task.measured
     every = [model, *map(tried.outputs, scores)]
     # Scored as the correction scores them; a mean over repeats may differ from it.
-    raw = np.array([pooled_score(metric, labels, outputs) for outputs in every])
+    raw = np.array([pooled_score(metric, targets, outputs) for outputs in every])
     bonus = _bonus(raw, np.array([max(scores.values()), *scores.values()]))
-    corrected = correct_for_selection(labels, every, metric, bonus=bonus, seed=seed)
-    measured = objective(metric)
-    low, high = sorted(map(measured.orient, (corrected.low, corrected.high)))
+    corrected = correct_for_selection(targets, every, metric, bonus=bonus, seed=seed)
+    low, high = sorted(map(metric.orient, (corrected.low, corrected.high)))
     return Score(
-        metric=metric,
-        raw=measured.orient(float(raw[0])),
-        corrected=measured.orient(corrected.score),
+        metric=metric.name,
+        raw=metric.orient(float(raw[0])),
+        corrected=metric.orient(corrected.score),
         low=low,
         high=high,
-        examples=len(labels),
+        examples=len(targets),
     )
 
 
@@ -86,9 +84,9 @@ def equal_trials(tried: Tried, winner: int, seed: int) -> list[int]:
     """Return the numbers of the trials that cannot be told apart from the winner."""
     problem, done = tried.problem, tried.done
     equal = indistinguishable(
-        problem.labels,
+        problem.targets,
         list(map(tried.outputs, done)),
-        problem.task.metric,
+        problem.task.measured,
         winner=done.index(winner),
         seed=seed,
     )
@@ -121,7 +119,7 @@ def partners_of(
             is not is passed over.
     """
     losses = {
-        i: tried.loss(i)
+        i: tried.refinement(i)
         for i in equal
         if METHODS[tried.config(i).text("method")].needs_backbone
     }

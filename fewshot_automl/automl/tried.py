@@ -1,17 +1,16 @@
 """What a study has tried, with the out-of-fold outputs of every trial."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.evaluation.calibration import apply_temperature, fit_temperature
-from fewshot_automl.evaluation.measures import added_up
-from fewshot_automl.evaluation.objectives import score
+from fewshot_automl.evaluation.measures import MEASURES, added_up
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.outcome import History, Outcome
+from fewshot_automl.outcome import REFINEMENT, History, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial import Problem
 
@@ -53,9 +52,10 @@ class Tried:
             self._outputs[number] = self.ledger.outputs(self.config(number))
         return self._outputs[number]
 
-    def temperature(self, number: int) -> float:
-        """Return the temperature that a trial's out-of-fold outputs ask for."""
-        return temperature_of(self.problem.labels, self.outputs(number))
+    def calibration(self, number: int) -> dict[str, float]:
+        """Return what puts the confidence of a trial's outputs right."""
+        problem = self.problem
+        return problem.task.fit_calibration(problem.targets, self.outputs(number))
 
     def together(self, numbers: Sequence[int]) -> Outputs:
         """Return out-of-fold outputs of one trial, or of an ensemble of several.
@@ -65,64 +65,47 @@ class Tried:
         if len(numbers) == 1:
             return self.outputs(numbers[0])
         repeats = min(len(self.outputs(number)) for number in numbers)
-        calibrated = [
-            np.stack(
-                [
-                    apply_temperature(row, self.temperature(number))
-                    for row in self.outputs(number)[:repeats]
-                ]
-            )
-            for number in numbers
-        ]
-        mean: np.ndarray = np.mean(calibrated, axis=0)
+        members = [self._calibrated(number)[:repeats] for number in numbers]
+        mean: np.ndarray = np.mean(members, axis=0)
         return mean
 
     def measures(self, numbers: Sequence[int]) -> dict[str, float]:
         """Return the expected measures of a model of one trial, or of several.
 
-        Sizes and times add up; the weakest class is that of the averaged outputs.
+        Sizes and times add up; others are those of the averaged outputs.
         """
         values = added_up([self.outcome(number).measures for number in numbers])
-        return {**values, "worst_recall": self.worst_recall(self.together(numbers))}
+        return {**values, **self.measured(self.together(numbers))}
 
-    def worst_recall(self, outputs: Outputs) -> float:
-        """Return the recall of the class found least, averaged over repeats."""
-        labels = self.problem.labels
-        return float(np.mean([score("worst_class_recall", labels, x) for x in outputs]))
+    def measured(self, outputs: Outputs) -> dict[str, float]:
+        """Return the measures of outputs that have limits, averaged over repeats."""
+        problem = self.problem
+        rows = [problem.task.rules.measures(problem.targets, x) for x in outputs]
+        names = MEASURES.keys() & rows[0].keys()
+        return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
-    def loss(self, number: int) -> float:
-        """Return the log loss of a trial's outputs at their own best temperature."""
-        labels, temperature = self.problem.labels, self.temperature(number)
-        truth = np.arange(len(labels)), labels
-        likelihoods = [
-            apply_temperature(row, temperature)[truth] for row in self.outputs(number)
-        ]
-        return float(-np.log(np.maximum(likelihoods, 1e-12)).mean())
+    def refinement(self, number: int) -> float:
+        """Return the loss of a trial's outputs once their confidence is right."""
+        return self.outcome(number).measures.get(REFINEMENT, math.inf)
 
-
-def temperature_of(
-    labels: Int[np.ndarray, " examples"], outputs: Outputs
-) -> float:
-    """Return the temperature that out-of-fold outputs ask for."""
-    rows = outputs.reshape(-1, outputs.shape[-1])
-    return fit_temperature(rows, np.tile(labels, len(outputs)))
+    def _calibrated(self, number: int) -> Outputs:
+        task = self.problem.task
+        return task.calibrate(self.outputs(number), self.calibration(number))
 
 
 def cross_calibrated(
-    labels: Int[np.ndarray, " examples"],
-    outputs: Outputs,
-    folds: Int[np.ndarray, "repeats examples"],
+    problem: Problem, outputs: Outputs, folds: Int[np.ndarray, "repeats examples"]
 ) -> Outputs:
     """Return out-of-fold outputs, calibrated as the model's will be.
 
-    Each fold's temperature is fitted on the other folds, so that a score of
+    What calibrates a fold is fitted on the other folds, so that a score of
     probabilities (log loss, Brier) is that of a calibrated model, unflattered.
     """
+    task, targets = problem.task, problem.targets
     calibrated = np.empty(outputs.shape, dtype=np.float64)
     for row, (predicted, assigned) in enumerate(zip(outputs, folds, strict=True)):
         for fold in np.unique(assigned):
             held = assigned == fold
-            temperature = fit_temperature(predicted[~held], labels[~held])
-            calibrated[row, held] = apply_temperature(predicted[held], temperature)
+            found = task.fit_calibration(targets[~held], predicted[None, ~held])
+            calibrated[row, held] = task.calibrate(predicted[held], found)
     return calibrated
-

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.oracle.folds import latest
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, title
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, metric_named
 
 History = Sequence[tuple[Config, Outcome]]
 
@@ -40,7 +40,7 @@ class Row:
 class Promise:
     """Holds the score to expect, and everything it is compared with."""
 
-    measured: Objective
+    measured: Metric
     """The metric."""
     raw: float
     """Cross-validated score of the winner."""
@@ -115,7 +115,7 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
         history: All trials.
     """
     score = summary["score"]
-    measured = objective(score["metric"])
+    measured = metric_named(score["metric"])
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
     test = tests.get(measured.name)
@@ -166,7 +166,7 @@ def _winner(summary: Mapping[str, Any], history: History) -> Row:
 
 
 def _baselines(
-    summary: Mapping[str, Any], history: History, measured: Objective
+    summary: Mapping[str, Any], history: History, measured: Metric
 ) -> list[Row]:
     """Return a row for each baseline, the best first."""
     places = {config: number for number, (config, _) in enumerate(history)}
@@ -209,7 +209,7 @@ def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
 
 
 def _interval(
-    measured: Objective, score: float, error: float | None
+    measured: Metric, score: float, error: float | None
 ) -> tuple[float, float]:
     """Return the 95 % interval of a score that was not picked, within its limits."""
     if error is None or not math.isfinite(error):
@@ -219,7 +219,7 @@ def _interval(
     return max(score - reach, least), min(score + reach, most)
 
 
-def _test(measured: Objective, test: float, size: int) -> Row:
+def _test(measured: Metric, test: float, size: int) -> Row:
     low, high = test, test
     if measured.name in SHARES and size:
         low, high = wilson_interval(test, size)

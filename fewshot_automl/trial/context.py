@@ -16,9 +16,9 @@ from fewshot_automl.backbones.load import load
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.evaluation.folds import Fold, Folds
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import Input, content_hashes
+from fewshot_automl.modalities import Input, content_hashes
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import Placement
 
 MAX_LOADED: Final = 4
@@ -33,7 +33,7 @@ class Problem:
     """What is to be learnt."""
     inputs: tuple[Input, ...]
     """Labelled examples."""
-    labels: np.ndarray
+    targets: np.ndarray
     """Their targets."""
     folds: Folds
     """How they are split."""
@@ -50,7 +50,7 @@ class Problem:
     @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
-        counts = np.bincount(self.labels, minlength=self.task.classes)
+        counts = np.bincount(self.targets, minlength=self.task.classes)
         return Profile(task=self.task, class_counts=tuple(counts.tolist()))
 
     def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:

@@ -12,19 +12,13 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import OutOfTime, TrialError
-from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.evaluation.intervals import standard_error
-from fewshot_automl.evaluation.objectives import objective, score
-from fewshot_automl.outcome import REFINEMENT, Outcome
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial.context import Problem, TrialContext
 from fewshot_automl.trial.measures import measures_of
 
-REPORTED: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
-"""Measured for every trial, whatever the metric searched."""
-WORST_RECALL: Final = "worst_class_recall"
-"""The metric that is the measure `worst_recall`."""
 SURE: Final = 0.8
 """Share of the seconds that the folds left should take; less is hope."""
 
@@ -49,7 +43,7 @@ def evaluate(
     encodings = context.encodings(config, deadline)
     repeats = problem.repeats(config)
     outputs = np.empty(
-        (len(repeats), len(problem.labels), problem.task.classes), dtype=np.float32
+        (len(repeats), len(problem.targets), problem.task.width), dtype=np.float32
     )
     planned = [(row, fold) for row, folds in enumerate(repeats) for fold in folds]
     times: list[float] = []
@@ -58,12 +52,12 @@ def evaluate(
         times.append(time.monotonic())
         fitted = _fit(context, encodings, config, fold.train, deadline)
         outputs[row, fold.validation] = _predicted(fitted, encodings, fold)
-    metric = problem.task.metric
+    task = problem.task
     return Outcome(
         status="done",
         scores=tuple(_fold_score(problem, outputs[row], fold) for row, fold in planned),
-        mean=_mean_score(problem, outputs, metric),
-        standard_error=standard_error(metric, problem.labels, outputs),
+        mean=float(np.mean([task.measured.score(problem.targets, x) for x in outputs])),
+        standard_error=standard_error(task.measured, problem.targets, outputs),
         cost_seconds=time.monotonic() - start,
         measures={
             **_scored(problem, outputs),
@@ -87,7 +81,7 @@ def refit(
         TrialError: If it cannot be fitted.
         OutOfTime: If it was not over in time.
     """
-    everything = np.arange(len(context.problem.labels))
+    everything = np.arange(len(context.problem.targets))
     encodings = context.encodings(config, deadline)
     return _fit(context, encodings, config, everything, deadline)
 
@@ -110,7 +104,7 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
         fitted = method(config.text("method")).fit(
-            encodings.take(chosen), context.problem.labels[chosen], job
+            encodings.take(chosen), context.problem.targets[chosen], job
         )
     if not fitted.is_finite:
         raise TrialError(
@@ -131,33 +125,25 @@ def _predicted(
 def _fold_score(
     problem: Problem, outputs: Float[np.ndarray, "examples width"], fold: Fold
 ) -> float:
-    """Return the score on one fold; pooled metrics may be undefined on so few."""
-    measured = objective(problem.task.metric)
-    labels = problem.labels[fold.validation]
-    return measured.orient(measured.function(labels, outputs[fold.validation]))
-
-
-def _mean_score(
-    problem: Problem, outputs: Float[np.ndarray, "repeats examples width"], metric: str
-) -> float:
-    """Return the metric of the out-of-fold outputs, averaged over repeats."""
-    return float(np.mean([score(metric, problem.labels, row) for row in outputs]))
+    """Return the score on one fold; some metrics may be undefined on so few."""
+    metric, held = problem.task.measured, fold.validation
+    return metric.orient(metric.value(problem.targets[held], outputs[held]))
 
 
 def _scored(
     problem: Problem, outputs: Float[np.ndarray, "repeats examples width"]
 ) -> dict[str, float]:
-    """Return what out-of-fold outputs say besides the score."""
-    reported = {
-        name: objective(name).orient(_mean_score(problem, outputs, name))
-        for name in REPORTED
-    }
-    losses = [refinement_loss(row, problem.labels) for row in outputs]
-    return {
-        **reported,
-        "worst_recall": _mean_score(problem, outputs, WORST_RECALL),
-        REFINEMENT: float(np.mean(losses)),
-    }
+    """Return what out-of-fold outputs say besides the score, averaged over repeats."""
+    rules = problem.task.rules
+    metrics = {name: rules.metrics[name] for name in rules.reported}
+    rows = [
+        {
+            **{name: one.value(problem.targets, x) for name, one in metrics.items()},
+            **rules.measures(problem.targets, x),
+        }
+        for x in outputs
+    ]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _check_time(times: Sequence[float], planned: int, deadline: float | None) -> None:

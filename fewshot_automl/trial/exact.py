@@ -114,7 +114,7 @@ def _rank_one(layer: torch.nn.Module) -> int:
 
 def _head(config: Config, width: int, problem: Problem) -> Numbers:
     """Return the numbers of a head, in the order of its `arrays`."""
-    classes, examples = problem.task.classes, len(problem.labels)
+    classes, examples = problem.task.classes, len(problem.targets)
     scaling = [(1, 1), (2 * width, BYTES)]
     if "rule" in config:
         points = examples if config["rule"] == "knn" else classes

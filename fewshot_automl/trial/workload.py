@@ -12,11 +12,10 @@ from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.adaptation.tuned import VIEWS
 from fewshot_automl.backbones.card import Card, TextInput
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config
-from fewshot_automl.task import Modality
 
-EFFICIENCY: Final[dict[Modality, float]] = {"text": 0.75, "image": 0.25}
+EFFICIENCY: Final[dict[str, float]] = {"text": 0.75, "image": 0.25}
 """Share of the matrix-product rate that an encoder reaches, before any trial; the
 depthwise convolutions of small image encoders are far from matrix products."""
 LOAD_SECONDS: Final = 0.4

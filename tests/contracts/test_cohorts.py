@@ -12,7 +12,7 @@ from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import Placement
 from fewshot_automl.trial.design import space_for
 
@@ -58,7 +58,7 @@ def setting(tiny_backbone, tiny_cards):
         modality = tiny_cards[card].modality
         inputs, labels = examples(modality)
         encoder = Encoder(backbone=tiny_backbone(card), store=FeatureStore(None))
-        task = Task(modality=modality, target="multiclass", class_names=("a", "b", "c"))
+        task = Task(modality=modality, names=("a", "b", "c"))
         profile = Profile(task=task, class_counts=(4, 4, 4))
         space = space_for(profile, [tiny_cards[card]], [name])
         jobs = [

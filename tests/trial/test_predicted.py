@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, Folds, choose_folds
 from fewshot_automl.evaluation.predictions import (
     Predictions,
@@ -13,6 +12,7 @@ from fewshot_automl.evaluation.predictions import (
     save_predictions,
 )
 from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
+from fewshot_automl.tasks.calibration import refinement_loss
 from fewshot_automl.trial import evaluate as module
 from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.predicted import predicted_before

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fewshot_automl.evaluation.ranking import average_precision, roc_auc
+from fewshot_automl.tasks.ranking import average_precision, roc_auc
 
 
 @pytest.mark.parametrize("seed", range(6))

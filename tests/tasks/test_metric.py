@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from fewshot_automl.errors import DataError, ShapeError, UnknownNameError, UserError
-from fewshot_automl.evaluation import objectives
-from fewshot_automl.evaluation.objectives import OBJECTIVES, objective, score
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+from fewshot_automl.tasks.metric import metric_table
+
+
+def score_of(name, labels, proba):
+    return metric_named(name).score(labels, proba)
 
 
 def random_case(seed, classes, n, decimals=2):
@@ -62,9 +67,9 @@ def test_objectives_agree_with_sklearn(name, classes):
     for seed in range(8):
         labels, proba = random_case(seed, classes, classes + 5 + 10 * seed)
         expected = REFERENCE[name](labels, proba)
-        assert objective(name).function(labels, proba) == pytest.approx(expected)
-        assert score(name, labels, proba) == pytest.approx(
-            expected if objective(name).direction == "maximize" else -expected
+        assert metric_named(name).value(labels, proba) == pytest.approx(expected)
+        assert score_of(name, labels, proba) == pytest.approx(
+            expected if metric_named(name).direction == "maximize" else -expected
         )
 
 
@@ -76,16 +81,16 @@ def test_absent_classes_agree_with_sklearn(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = REFERENCE[name](labels[keep], proba[keep])
-        assert score(name, labels[keep], proba[keep]) == pytest.approx(expected)
+        assert score_of(name, labels[keep], proba[keep]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_perfect_predictions_are_best(name):
     labels = np.array([0, 1, 2, 2, 1, 0])
-    wanted = OBJECTIVES[name]
-    assert wanted.function(labels, np.eye(3)[labels]) == pytest.approx(wanted.best)
+    wanted = CLASS_METRICS[name]
+    assert wanted.value(labels, np.eye(3)[labels]) == pytest.approx(wanted.best)
     low, high = wanted.limits
-    assert low < high == pytest.approx(score(name, labels, np.eye(3)[labels]))
+    assert low < high == pytest.approx(score_of(name, labels, np.eye(3)[labels]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,32 +99,32 @@ def test_scores_are_finite_and_inside_their_limits_or_clear_errors(seed, n, clas
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
     proba = rng.dirichlet(np.full(classes, 0.1), n)
-    for name, wanted in OBJECTIVES.items():
+    for name, wanted in CLASS_METRICS.items():
         low, high = wanted.limits
         try:
-            assert low - 1e-12 <= score(name, labels, proba) <= high + 1e-12
+            assert low - 1e-12 <= score_of(name, labels, proba) <= high + 1e-12
         except DataError as error:
-            assert "at least 2 classes" in str(error)  # noqa: PT017
+            assert "targets that differ" in str(error)  # noqa: PT017
             assert len(np.unique(labels)) == 1
             assert wanted.name in ("roc_auc", "average_precision")
 
 
 def test_one_class_only_is_an_error_for_rankings():
-    with pytest.raises(DataError, match="roc_auc must have examples of at least 2"):
-        score("roc_auc", np.array([0, 0]), np.array([[0.2, 0.8], [0.3, 0.7]]))
+    with pytest.raises(DataError, match="roc_auc must have targets that differ"):
+        score_of("roc_auc", np.array([0, 0]), np.array([[0.2, 0.8], [0.3, 0.7]]))
 
 
 def test_float32_probabilities_are_fine():
     labels, proba = random_case(0, 3, 20)
-    for name in OBJECTIVES:
-        narrow = score(name, labels, proba.astype(np.float32))
-        assert narrow == pytest.approx(score(name, labels, proba), abs=1e-5)
+    for name in CLASS_METRICS:
+        narrow = score_of(name, labels, proba.astype(np.float32))
+        assert narrow == pytest.approx(score_of(name, labels, proba), abs=1e-5)
 
 
 @pytest.mark.parametrize(
     ("labels", "proba", "message"),
     [
-        ([0, 1], [[1.0, 0.0]], "one row for each label"),
+        ([0, 1], [[1.0, 0.0]], "one row for each target"),
         ([0, 2], [[1.0, 0.0], [0.0, 1.0]], "0 .. 1, got 0 .. 2"),
         ([0, -1], [[1.0, 0.0], [0.0, 1.0]], "unlabelled"),
         ([0, 1], [[1.0, 0.5], [0.0, 1.0]], "sum to 1"),
@@ -129,13 +134,13 @@ def test_float32_probabilities_are_fine():
 )
 def test_predictions_that_do_not_fit_are_refused(labels, proba, message):
     with pytest.raises(ShapeError, match=message):
-        score("accuracy", np.array(labels), np.array(proba))
+        metric_named("accuracy").score(np.array(labels), np.array(proba))
 
 
 def test_names_are_looked_up():
     with pytest.raises(UnknownNameError, match="Closest: 'accuracy'"):
-        objective("acuracy")
-    mine = OBJECTIVES["brier"]
-    assert objective(mine) is mine
+        metric_named("acuracy")
+    mine = CLASS_METRICS["brier"]
+    assert metric_named(mine) is mine
     with pytest.raises(UserError, match="distinct"):
-        objectives._table([mine, mine])
+        metric_table([mine, mine])

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.calibration import (
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import (
     TEMPERATURES,
     apply_temperature,
     expected_calibration_error,
@@ -14,7 +15,9 @@ from fewshot_automl.evaluation.calibration import (
     refinement_loss,
     reliability,
 )
-from fewshot_automl.evaluation.objectives import score
+
+log_loss = metric_named("log_loss").score
+accuracy = metric_named("accuracy").score
 
 
 def sample(seed, n, classes=4, sharpness=1.0):
@@ -63,8 +66,8 @@ def test_the_temperature_of_many_examples_is_found(sharpness):
 def test_the_temperature_lowers_the_loss_of_boastful_predictions():
     proba, labels = sample(3, 300, sharpness=4.0)
     mended = apply_temperature(proba, fit_temperature(proba, labels))
-    assert score("log_loss", labels, mended) > score("log_loss", labels, proba)
-    assert score("accuracy", labels, mended) == score("accuracy", labels, proba)
+    assert log_loss(labels, mended) > metric_named("log_loss").score(labels, proba)
+    assert accuracy(labels, mended) == metric_named("accuracy").score(labels, proba)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 8, 16])
@@ -108,7 +111,7 @@ def test_refinement_does_not_depend_on_confidence(seed, sharpness, classes):
 @pytest.mark.parametrize("seed", range(5))
 def test_refinement_is_at_most_the_log_loss_and_zero_where_all_is_clear(seed):
     proba, labels = sample(seed, 60, sharpness=2.0)
-    assert 0 < refinement_loss(proba, labels) <= -score("log_loss", labels, proba)
+    assert 0 < refinement_loss(proba, labels) <= -log_loss(labels, proba)
     assert refinement_loss(np.eye(4)[labels], labels) == pytest.approx(0, abs=1e-6)
 
 

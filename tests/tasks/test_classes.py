@@ -1,7 +1,7 @@
 import pytest
 
 from fewshot_automl.data import read
-from fewshot_automl.errors import DataError, TaskError
+from fewshot_automl.errors import DataError, TaskError, UnknownNameError
 
 
 def texts(count):
@@ -12,7 +12,7 @@ def test_names_are_sorted_naturally():
     names = [str(i) for i in range(11)] * 2
     dataset = read(texts(22), labels=names)
     assert dataset.task.class_names == tuple(str(i) for i in range(11))
-    assert dataset.task.target == "multiclass"
+    assert dataset.task.kind == "classes"
 
 
 def test_labels_in_files_survive_as_written(tmp_path):
@@ -33,7 +33,7 @@ def test_labels_in_files_survive_as_written(tmp_path):
 def test_measures_are_not_classes(labels):
     with pytest.raises(TaskError, match="Predicting numbers is not supported yet"):
         read(texts(len(labels)), labels=labels)
-    kept = read(texts(len(labels)), labels=labels, target_kind="multiclass")
+    kept = read(texts(len(labels)), labels=labels, target_kind="classes")
     assert kept.task.classes == len({str(label) for label in labels})
 
 
@@ -49,7 +49,7 @@ def test_joined_labels_are_noticed_with_their_row():
     labels = ["anger", "joy", "anger|joy", "joy", "anger"]
     with pytest.raises(TaskError, match=r"got 'anger\|joy' in row 2"):
         read(texts(5), labels=labels)
-    kept = read(texts(5), labels=labels, target_kind="multiclass")
+    kept = read(texts(5), labels=labels, target_kind="classes")
     assert kept.task.class_names == ("anger", "anger|joy", "joy")
 
 
@@ -73,9 +73,9 @@ def test_one_class_is_none(labels, says):
         read(texts(2), labels=labels)
 
 
-def test_the_kind_must_fit_the_classes():
-    with pytest.raises(TaskError, match="'binary' does not fit 3 classes"):
-        read(texts(3), labels=["a", "b", "c"], target_kind="binary")
+def test_an_unknown_kind_is_named():
+    with pytest.raises(UnknownNameError, match="No target kind named 'class'"):
+        read(texts(3), labels=["a", "b", "c"], target_kind="class")
 
 
 def test_a_metric_can_be_chosen():

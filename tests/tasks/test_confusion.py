@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fewshot_automl.evaluation.confusion import (
+from fewshot_automl.tasks.confusion import (
     balanced_accuracy,
     confusion,
     kappa,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_automl.data.images import look_at
+from fewshot_automl.modalities import MODALITIES
 
 
 def encoded(picture, kind, **options):
@@ -22,26 +22,28 @@ def noise(width, height, mode="RGB"):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
 def test_half_a_file_is_a_fault_in_every_format(kind):
     whole = encoded(noise(40, 30), kind)
-    good, bad = look_at([whole, whole[: len(whole) // 2]])
+    good, bad = MODALITIES["image"].look([whole, whole[: len(whole) // 2]])
     assert good.fault == ""
     assert bad.fault
 
 
 def test_a_large_jpeg_cut_short_is_found_though_decoded_small():
     whole = encoded(noise(1800, 1200), "JPEG")
-    good, bad = look_at([whole, whole[:-2000]])
+    good, bad = MODALITIES["image"].look([whole, whole[:-2000]])
     assert (good.fault, "truncated" in bad.fault) == ("", True)
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
 def test_a_bomb_is_refused_by_its_header(side):
     bomb = encoded(Image.new("1", (side, side)), "PNG")
-    (look,) = look_at([bomb])
+    (look,) = MODALITIES["image"].look([bomb])
     assert "pixels" in look.fault
 
 
 def test_tiny_and_missing_images(tmp_path):
-    tiny, gone, folder = look_at([noise_array(4, 60), tmp_path / "x.png", tmp_path])
+    tiny, gone, folder = MODALITIES["image"].look(
+        [noise_array(4, 60), tmp_path / "x.png", tmp_path]
+    )
     assert tiny.is_tiny
     assert gone.fault == "there is no such file"
     assert folder.fault
@@ -56,8 +58,10 @@ def test_sixteen_bit_images_that_differ_have_different_digests():
         Image.fromarray(np.full((9, 9), value, dtype=np.uint16))
         for value in (1000, 2000)
     ]
-    first, second = look_at([encoded(picture, "PNG") for picture in pictures])
-    assert first.digest != second.digest
+    first, second = MODALITIES["image"].look(
+        [encoded(picture, "PNG") for picture in pictures]
+    )
+    assert first.key != second.key
 
 
 def test_palettes_are_compared_by_colour():
@@ -65,10 +69,12 @@ def test_palettes_are_compared_by_colour():
     red.putpalette([255, 0, 0])
     blue = Image.new("P", (9, 9))
     blue.putpalette([0, 0, 255])
-    first, second = look_at([encoded(red, "PNG"), encoded(blue, "PNG")])
-    assert first.digest != second.digest
+    first, second = MODALITIES["image"].look(
+        [encoded(red, "PNG"), encoded(blue, "PNG")]
+    )
+    assert first.key != second.key
 
 
 def test_arrays_without_pixels_are_faults():
-    (look,) = look_at([np.zeros((0, 5), dtype=np.uint8)])
+    (look,) = MODALITIES["image"].look([np.zeros((0, 5), dtype=np.uint8)])
     assert look.fault == "it has no pixels"
