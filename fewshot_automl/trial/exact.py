@@ -15,13 +15,13 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
 from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config
-from fewshot_automl.trial.measured import BYTES, MEGABYTE
-from fewshot_automl.trial.workbench import Problem
+from fewshot_automl.trial.context import Problem
+from fewshot_automl.trial.measures import BYTES, MEGABYTE
 from fewshot_automl.trial.workload import first_trained
 
 logger = logging.getLogger(__name__)
 
-Known = Mapping[str, Callable[[Config], float]]
+Exact = Mapping[str, Callable[[Config], float]]
 """Works out measures of Configs, by name."""
 Numbers = list[tuple[int, int]]
 """Counts of numbers that a model holds, each with the bytes that one of them takes."""
@@ -30,31 +30,29 @@ SIZES: Final = frozenset({"parameters", "memory_mb"})
 """Measures that follow from the numbers a model holds."""
 
 
-def foretold(
+def exact_measures(
     cards: Sequence[Card], problem: Problem, names: Set[str], *, has_lora: bool
-) -> Known:
+) -> Exact:
     """Return what works out measures of Configs that were not tried, by name.
 
-    They are those of models fitted to all examples. Operations are those of the card,
-    as in `measures_of`. Sizes are left out, to be learnt from trials, where the layers
-    that LoRA adapts are not known of every backbone.
+    They are those of models fitted to all examples. Sizes are left out, to be learnt
+    from trials, where the layers that LoRA adapts are not known of every backbone.
 
     Args:
         cards: Of the backbones searched.
-        problem: Heads and terms grow with its classes and examples.
+        problem: Heads and terms grow with its width and examples.
         names: The measures that matter; sizes take a moment, and come only if asked.
         has_lora: Whether a Config may have LoRA layers.
     """
     by_name = {card.id: card for card in cards}
 
     def flops(config: Config) -> float:
-        card = by_name[config.text("backbone")] if "backbone" in config else None
-        return 0.0 if card is None else float(card.flops)
+        if "backbone" not in config:
+            return 0.0
+        return float(by_name[config.text("backbone")].flops)
 
-    if names.isdisjoint(SIZES):
-        return {"flops": flops}
-    updates = update_numbers(cards) if has_lora else {}
-    if updates is None:
+    updates = lora_numbers(cards) if has_lora and not names.isdisjoint(SIZES) else {}
+    if names.isdisjoint(SIZES) or updates is None:
         return {"flops": flops}
 
     @cache
@@ -62,11 +60,12 @@ def foretold(
         if "backbone" not in config:
             return _without_backbone(config, problem)
         card = by_name[config.text("backbone")]
-        return [
-            (card.parameters, BYTES),
-            *_head(config, card.width, problem),
-            (_update(config, card, updates), BYTES),
-        ]
+        rank = int(config.get("rank", 0))
+        update = 0
+        if rank:
+            update = rank * updates[card.id][first_trained(config, card.depth)]
+        head = _head(config, card.width, problem)
+        return [(card.parameters, BYTES), *head, (update, BYTES)]
 
     def parameters(config: Config) -> float:
         return float(sum(count for count, _ in numbers(config)))
@@ -77,7 +76,7 @@ def foretold(
     return {"flops": flops, "parameters": parameters, "memory_mb": memory_mb}
 
 
-def update_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
+def lora_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
     """Return the numbers of LoRA layers of rank 1, by backbone and first adapted block.
 
     Networks are built without their weights, which takes a moment.
@@ -86,13 +85,13 @@ def update_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
         None if one cannot be built; its trials will say why.
     """
     try:
-        return {card.id: _updates_of(card) for card in cards}
+        return {card.id: _lora_numbers(card) for card in cards}
     except Exception:  # whatever it is, the trial will say it where it is recorded
         logger.debug("Sizes of LoRA layers are not known", exc_info=True)
         return None
 
 
-def _updates_of(card: Card) -> tuple[int, ...]:
+def _lora_numbers(card: Card) -> tuple[int, ...]:
     is_bare = card.modality == "text" and not card.config
     folder = weights.locate(card).folder if is_bare else None
     with torch.device("meta"), WithoutDrawing():
@@ -113,15 +112,9 @@ def _rank_one(layer: torch.nn.Module) -> int:
     return sum(p.numel() for update in updates for p in update.parameters())
 
 
-def _update(config: Config, card: Card, known: Mapping[str, tuple[int, ...]]) -> int:
-    if "rank" not in config:
-        return 0
-    return int(config["rank"]) * known[card.id][first_trained(config, card.depth)]
-
-
 def _head(config: Config, width: int, problem: Problem) -> Numbers:
     """Return the numbers of a head, in the order of its `arrays`."""
-    classes, examples = problem.task.classes, len(problem.labels)
+    classes, examples = problem.task.classes, len(problem.targets)
     scaling = [(1, 1), (2 * width, BYTES)]
     if "rule" in config:
         points = examples if config["rule"] == "knn" else classes

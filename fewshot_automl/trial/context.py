@@ -2,20 +2,19 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Int
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import load
 from fewshot_automl.errors import unknown_name
-from fewshot_automl.evaluation.folds import Folds
+from fewshot_automl.evaluation.folds import Fold, Folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.modalities import Input, content_hashes
 from fewshot_automl.space import Config
@@ -34,13 +33,13 @@ class Problem:
     """What is to be learnt."""
     inputs: tuple[Input, ...]
     """Labelled examples."""
-    labels: Int[np.ndarray, " examples"]
-    """Their class indices."""
+    targets: np.ndarray
+    """Their targets."""
     folds: Folds
     """How they are split."""
     keys: tuple[str, ...] = ()
     """Content hashes; made from `inputs` when left out."""
-    dear_repeats: int = 1
+    training_repeats: int = 1
     """Partitions on which methods that train by steps are scored."""
 
     def __post_init__(self) -> None:
@@ -49,27 +48,19 @@ class Problem:
             object.__setattr__(self, "keys", content_hashes(self.inputs))
 
     @property
-    def first_folds(self) -> int:
-        """Return how many folds a first look at a dear Config runs.
-
-        One of three or four; two where there are more or the folds are repeated,
-        for then they are small or cheap. Two in all are too few to part.
-        """
-        folds = len(self.folds.first)
-        every = folds * min(self.dear_repeats, len(self.folds.repeats))
-        return 1 if every == folds and folds in (3, 4) else min(2, every)
-
-    @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
-        counts = np.bincount(self.labels, minlength=self.task.classes)
-        return Profile(
-            task=self.task, class_counts=tuple(int(count) for count in counts)
-        )
+        counts = np.bincount(self.targets, minlength=self.task.classes)
+        return Profile(task=self.task, class_counts=tuple(counts.tolist()))
+
+    def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
+        """Return the folds of a trial, repeat by repeat; trained methods have fewer."""
+        most = self.training_repeats if method(config.text("method")).is_dear else None
+        return self.folds.repeats[:most]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Workbench:
+class TrialContext:
     """Holds problem, cards, store and placement; loads each backbone once.
 
     Pickles without the backbones: another process loads what its trials need.
@@ -83,8 +74,6 @@ class Workbench:
     """Frozen activations."""
     placement: Placement
     """Where trainings run."""
-    folder: Path
-    """The study's folder; out-of-fold predictions go into `predictions/` in it."""
     seed: int = 0
     """Of everything random."""
     latencies: dict[tuple[object, bool], float] = field(default_factory=dict)
@@ -94,14 +83,8 @@ class Workbench:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the loaded backbones and what was timed on them."""
-        return _workbench, (
-            self.problem,
-            self.cards,
-            self.store,
-            self.placement,
-            self.folder,
-            self.seed,
-        )
+        parts = self.problem, self.cards, self.store, self.placement, self.seed
+        return _context, parts
 
     def card(self, name: str) -> Card:
         """Return the card of a backbone of this study.
@@ -114,6 +97,14 @@ class Workbench:
                 return card
         known = [card.id for card in self.cards]
         raise unknown_name("backbone", name, known, "fewshot zoo")
+
+    def is_at_hand(self, config: Config) -> bool:
+        """Return whether a Config's backbone, if it has one, can be loaded.
+
+        A resumed study may have fewer backbones than it began with.
+        """
+        known = {card.id for card in self.cards}
+        return "backbone" not in config or config.text("backbone") in known
 
     def backbone(self, name: str) -> Backbone:
         """Return a backbone, frozen and on the study's device, loading it if needed."""
@@ -145,19 +136,13 @@ class Workbench:
         return Encodings(inputs=problem.inputs, encoder=encoder, keys=problem.keys)
 
 
-def _workbench(
+def _context(
     problem: Problem,
     cards: tuple[Card, ...],
     store: FeatureStore,
     placement: Placement,
-    folder: Path,
     seed: int,
-) -> Workbench:
-    return Workbench(
-        problem=problem,
-        cards=cards,
-        store=store,
-        placement=placement,
-        folder=folder,
-        seed=seed,
+) -> TrialContext:
+    return TrialContext(
+        problem=problem, cards=cards, store=store, placement=placement, seed=seed
     )

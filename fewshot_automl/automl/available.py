@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewshot_automl.automl.limits import Limits, excess_of_card, fits, told_of_card
+from fewshot_automl.automl.limits import Limits, broken_by_card, excess_of_card
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import Card
@@ -11,27 +11,28 @@ from fewshot_automl.backbones.sources import kind_of
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, OutOfTime, UserError
 
+NAMED: int = 4
+"""Backbones that a sentence names; of more it tells the number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pantry:
+class Available:
     """Backbones of one modality, sorted by whether their weights are here."""
 
     at_hand: tuple[Card, ...]
     """Those a study may search."""
     missing: tuple[Card, ...] = ()
     """Those it skips, because their weights are not here."""
-    over: tuple[Card, ...] = ()
-    """Those it leaves out, because by their card they break a limit."""
 
 
-def stock(
+def available_backbones(
     modality: str,
     names: Sequence[str] | None,
     listener: Listener,
     deadline: float | None,
     limits: Limits = (),
     is_needed: bool = True,
-) -> Pantry:
+) -> Available:
     """Return the backbones to search, fetching named ones and the default.
 
     What breaks a limit by its card is left out before anything is fetched. If that is
@@ -54,15 +55,15 @@ def stock(
     """
     zoo = Zoo.known()
     every = zoo.cards(modality) if names is None else named_cards(zoo, names, modality)
-    cards = tuple(card for card in every if fits(card, limits))
-    over = tuple(card for card in every if card not in cards)
+    cards = tuple(card for card in every if not excess_of_card(card, limits))
+    over = [card for card in every if card not in cards]
     if is_needed and over and not cards:
         raise _none_fits(over, limits)
     if names is not None:
         _say_over(over, limits, listener)
         for card in cards:
             _fetch(zoo, card, listener, deadline)
-        return Pantry(at_hand=cards, over=over)
+        return Available(at_hand=cards)
     at_hand = [card for card in cards if zoo.is_at_hand(card)]
     _say_over([card for card in over if zoo.is_at_hand(card)], limits, listener)
     for card in _wanted(cards, at_hand):
@@ -76,12 +77,16 @@ def stock(
             else:
                 at_hand.append(card)
     missing = tuple(card for card in cards if card not in at_hand)
-    _say_missing(missing, listener)
+    if missing:
+        listener.say(
+            f"Skipped, weights not at hand: {_few([card.id for card in missing])}. "
+            "Get them with: fewshot zoo get ID"
+        )
     if is_needed and over and not at_hand:
         raise _none_fits(
             [card for card in over if zoo.is_at_hand(card)] or over, limits
         )
-    return Pantry(at_hand=tuple(at_hand), missing=missing, over=over)
+    return Available(at_hand=tuple(at_hand), missing=missing)
 
 
 def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ...]:
@@ -115,18 +120,15 @@ def _none_fits(cards: Sequence[Card], limits: Limits) -> UserError:
     smallest = min(cards, key=lambda card: excess_of_card(card, limits))
     return UserError(
         f"Limits must leave at least one backbone, got none; nearest is "
-        f"{smallest.id!r} with {told_of_card(smallest, limits)}. Loosen the limit, "
+        f"{smallest.id!r} with {broken_by_card(smallest, limits)}. Loosen the limit, "
         "name smaller backbones (fewshot zoo), or search --methods without a backbone."
     )
 
 
 def _say_over(cards: Sequence[Card], limits: Limits, listener: Listener) -> None:
     if cards:
-        named = "; ".join(
-            f"{card.id}, {told_of_card(card, limits)}" for card in cards[:4]
-        )
-        more = f"; and {len(cards) - 4} more" if len(cards) > 4 else ""
-        listener.say(f"Left out, over a limit: {named}{more}.")
+        named = [f"{card.id}, {broken_by_card(card, limits)}" for card in cards]
+        listener.say(f"Left out, over a limit: {_few(named, '; ')}.")
 
 
 def _fetch(zoo: Zoo, card: Card, listener: Listener, deadline: float | None) -> None:
@@ -139,11 +141,6 @@ def _fetch(zoo: Zoo, card: Card, listener: Listener, deadline: float | None) -> 
         )
 
 
-def _say_missing(missing: Sequence[Card], listener: Listener) -> None:
-    if missing:
-        named = ", ".join(card.id for card in missing[:4])
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        listener.say(
-            f"Skipped, weights not at hand: {named}{more}. "
-            "Get them with: fewshot zoo get ID"
-        )
+def _few(names: Sequence[str], separator: str = ", ") -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return separator.join(names[:NAMED]) + more

@@ -1,4 +1,4 @@
-"""The problem a fit is given, read and checked before anything is spent on it."""
+"""The examples that a fit is given, read and checked before anything is spent on them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from fewshot_automl.modalities import content_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Posed:
+class Audited:
     """Examples and a task that passed the audit."""
 
     dataset: Dataset
@@ -38,19 +38,19 @@ class Posed:
         counts = np.bincount(self.labelled.labels, minlength=task.classes)
         return Profile(task=task, class_counts=tuple(counts.tolist()))
 
-    def mark(self, seed: int) -> str:
-        """Return the fingerprint of a study of it."""
+    def fingerprint(self, seed: int) -> str:
+        """Return a hash of all that the scores of a study of it rest on."""
         return fingerprint(self.keys, self.labelled.labels, self.dataset.task, seed)
 
 
-def pose(
+def audited(
     dataset: Dataset,
     data: Source,
     test: Source | None,
     settings: Settings,
     listener: Listener,
-) -> Posed:
-    """Return the problem that a dataset poses; the listener hears what is odd.
+) -> Audited:
+    """Return the labelled examples of a dataset; the listener hears what is odd.
 
     Raises:
         DataError: If nothing can be learnt from the data.
@@ -61,14 +61,12 @@ def pose(
     if test is not None:
         columns = dataset.columns
         tested = read_like(test, dataset.task, columns, columns.target)
-    audited = audit(dataset, test=tested, strict=settings.is_strict)
-    for line in audited.lines():
+    findings = audit(dataset, test=tested, strict=settings.is_strict)
+    for line in findings.lines():
         listener.say(line)
-    audited.raise_if_fatal()
-    labelled = audited.examples.labelled()
-    counts = np.bincount(labelled.labels, minlength=dataset.task.classes)
-    names = dataset.task.class_names
-    return Posed(
+    findings.raise_if_fatal()
+    labelled = findings.examples.labelled()
+    return Audited(
         dataset=dataset,
         labelled=labelled,
         keys=content_hashes(labelled.inputs),
@@ -76,10 +74,10 @@ def pose(
         facts={
             "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
             "labelled": len(labelled),
-            "unlabelled": len(audited.examples) - len(labelled),
-            "class_counts": dict(zip(names, counts.tolist(), strict=True)),
+            "unlabelled": len(findings.examples) - len(labelled),
+            **dataset.task.facts(labelled.labels),
             "inferred": list(dataset.inferred),
-            "findings": audited.lines(),
+            "findings": findings.lines(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )

@@ -11,14 +11,16 @@ from fewshot_automl.adaptation.deployed import (
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.space import Config
-from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.trial.context import TrialContext
 
 MEGABYTE: Final = 1e6
 BYTES: Final = 4
 """Of a number; weights are float32."""
 
 
-def measures_of(bench: Workbench, config: Config, fitted: Fitted) -> dict[str, float]:
+def measures_of(
+    context: TrialContext, config: Config, fitted: Fitted
+) -> dict[str, float]:
     """Return the size and speed of a trial's model, in natural units.
 
     Parameters and bytes are counted. Operations are those of the card: a head is
@@ -27,14 +29,20 @@ def measures_of(bench: Workbench, config: Config, fitted: Fitted) -> dict[str, f
     which differ in nothing that takes time do not differ by noise.
 
     Args:
-        bench: Where it was fitted.
+        context: Where it was fitted.
         config: As what.
         fitted: To a part of the examples: heads that keep examples will keep more.
     """
+    form = config.get("backbone", config["method"]), "rank" in config
+    if form not in context.latencies:
+        example = middling(context.problem.inputs)
+        device = context.placement.device
+        context.latencies[form] = latency_seconds(fitted, example, device)
+    card = context.card(config.text("backbone")) if "backbone" in config else None
     return {
         **size_of(fitted),
-        "flops": _flops(bench, config),
-        "latency_ms": 1000 * _latency(bench, config, fitted),
+        "flops": 0.0 if card is None else float(card.flops),
+        "latency_ms": 1000 * context.latencies[form],
     }
 
 
@@ -53,18 +61,3 @@ def card_measures(card: Card) -> dict[str, float]:
         "flops": float(card.flops),
         "memory_mb": BYTES * card.parameters / MEGABYTE,
     }
-
-
-def _flops(bench: Workbench, config: Config) -> float:
-    if "backbone" not in config:
-        return 0.0
-    return float(bench.card(config.text("backbone")).flops)
-
-
-def _latency(bench: Workbench, config: Config, fitted: Fitted) -> float:
-    form = config.get("backbone", config["method"]), "rank" in config
-    if form not in bench.latencies:
-        example = middling(bench.problem.inputs)
-        device = bench.placement.device
-        bench.latencies[form] = latency_seconds(fitted, example, device)
-    return bench.latencies[form]
