@@ -87,7 +87,7 @@ class Workload:
 
     def trains(self, config: Config) -> bool:
         """Return whether a Config trains by gradient steps."""
-        return METHODS[config.text("method")].is_dear
+        return METHODS[config.text("method")].trains
 
     def shared(self, config: Config) -> tuple[Hashable, ...]:
         """Return names of the backbone and of the activations that a trial reads.
@@ -165,7 +165,7 @@ def first_trained(config: Config, depth: int) -> int:
     >>> first_trained(Config.of({"method": "lora", "frozen_fraction": 0.7}), 6)
     4
     """
-    if not METHODS[config.text("method")].is_dear:
+    if not METHODS[config.text("method")].trains:
         return depth
     if "frozen_fraction" not in config:
         return -1
