@@ -19,7 +19,6 @@ ADVICE_PREFIX: Final = "transfer_"
 """Begins the names of measures that advise the search. They estimate nothing that a
 person would want to know, so nothing shows them."""
 
-FIRST_REFINEMENT = "x"  # dev
 REFINEMENT: Final = "refinement_loss"
 """Name of the measure that says with less luck than a score what a trial is worth:
 the log loss of its out-of-fold predictions, their confidence put right."""

@@ -1,19 +1,16 @@
 """What to expect of the model, and how that compares with simpler ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
 from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.oracle.folds import latest
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, title
 from fewshot_automl.space import Config
-
-History = Sequence[tuple[Config, Outcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +143,7 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
 
 def _done(history: History) -> int:
     """Return how many Configs have a score."""
-    return sum(history[i][1].is_done for i in latest(history))
+    return sum(outcome.is_done for _, outcome in history)
 
 
 def _winner(summary: Mapping[str, Any], history: History) -> Row:

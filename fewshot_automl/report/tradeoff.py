@@ -7,13 +7,11 @@ from typing import Any, Final
 
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
 from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.search import HEIGHT, WIDTH
 from fewshot_automl.report.words import settings, title
 from fewshot_automl.space import Config
-
-History = Sequence[tuple[Config, Outcome]]
 
 WIDE: Final = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
@@ -158,9 +156,9 @@ def _plot(
 ) -> Plot:
     smoothed = summary.get("smoothed") or []
     shown = {
-        i: (score, float(history[i][1].objectives[measure.name]))
+        i: (score, float(history[i][1].measures[measure.name]))
         for i, score in enumerate(smoothed)
-        if score is not None and measure.name in history[i][1].objectives
+        if score is not None and measure.name in history[i][1].measures
     }
     scores = [measured.orient(score) for score, _ in shown.values()]
     errors = [history[i][1].standard_error for i in shown]
