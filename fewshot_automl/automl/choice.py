@@ -90,4 +90,4 @@ def calibrated_loss(
 
 def _kind(config: Config) -> tuple[str, bool]:
     method = METHODS[config.text("method")]
-    return str(config.get("backbone", "")), method.is_dear
+    return str(config.get("backbone", "")), method.trains

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended, partners_of, winner_of
 from fewshot_automl.automl.contenders import (
@@ -242,7 +242,7 @@ def _assembled(
     proba = probas[0]
     if len(parts) > 1:
         proba = blended(labels, probas)
-        model = Blend(
+        model = Ensemble(
             members=tuple(
                 Member(
                     fitted=fitted,

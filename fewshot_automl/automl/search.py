@@ -50,7 +50,7 @@ from fewshot_automl.training.placement import Placement, choose_placement, share
 from fewshot_automl.trial.design import reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
 from fewshot_automl.trial.foretold import foretold
-from fewshot_automl.trial.together import Together
+from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, mean_characters
 
@@ -100,7 +100,7 @@ class Search:
             self.settings.workers,
             gpus=shared_gpus(self.settings.device),
         )
-        together = Together(workbench=self.workbench, whole=self.space)
+        evaluate = Evaluate(workbench=self.workbench)
         aims = self._aims()
         thrifty = Thrifty(
             oracle=oracle_named(self.settings.oracle, self._advisers, aims),
@@ -112,7 +112,7 @@ class Search:
         try:
             end = run(
                 self.space,
-                together.alone,
+                evaluate,
                 oracle=thrifty,
                 ledger=self.ledger,
                 executor=executor,
@@ -130,15 +130,14 @@ class Search:
                 forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
-                first_look=together.first_look if self.looks_first else None,
-                cohorts=together,
+                first_look=evaluate.first_look if self.looks_first else None,
             )
             if end.ending == "exhausted" and thrifty.leaves_out(
                 self.space, unstopped(end.history)
             ):
                 end = replace(end, ending="seconds")
             if resumable(unstopped(end.history)) and not end.interrupted:
-                end = self._completed(end, executor, together)
+                end = self._completed(end, executor, evaluate)
         finally:
             executor.shutdown()
         return finish(
@@ -160,14 +159,14 @@ class Search:
         )
 
     def _completed(
-        self, end: StudyEnd, executor: Executor, together: Together
+        self, end: StudyEnd, executor: Executor, evaluate: Evaluate
     ) -> StudyEnd:
         """Run the folds that are left of Configs that lead, if they fit the time."""
         is_timed = self.budget.seconds is not None
         enough = None if is_timed else len(end.history) + 1  # none of them is new
         rest = run(
             self.space,
-            together.alone,
+            evaluate,
             oracle=Completion(is_allowed=self._is_allowed, advisers=self._advisers),
             ledger=self.ledger,
             executor=executor,

@@ -1,7 +1,7 @@
 """Which Configs there are, and which are tried first."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -10,14 +10,11 @@ from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import SpaceError
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.space import Choice, Config, Dimension, Space, When
+from fewshot_automl.space import Choice, Config, Dimension, Space, Value, When
 from fewshot_automl.trial.workload import is_dear
 
 History = Sequence[tuple[Config, Outcome]]
 
-DEAR_ORDER: Final[tuple[str, ...]] = ("contrastive", "partial_freeze")
-"""Dear methods that come first: both losses on whole blocks. LoRA costs as much and
-trains less; where two trials are all that fits, these differ most."""
 RUNG: Final = ("frozen_fraction", "steps", "batch_size")
 PRIOR: Final = -1
 """Place of the zoo's prior among a card's descriptors."""
@@ -43,8 +40,6 @@ SHORTER_RUNGS: Final = 4
 """Rungs, from the first on, that train as much of the backbone."""
 VISITS: Final = 10
 """Times that a training should see each example; more was no better."""
-FIRST_HEADS: Final = ("logistic", "lda")
-LAST_HEAD: Final = "rbf"
 PRIOR_WEIGHT: Final = 0.02
 """Score that a backbone e times as high in the zoo's ranking is worth beforehand."""
 
@@ -69,7 +64,7 @@ def space_for(
     unusable = [
         row.name
         for row in rows
-        if modality not in row.modalities or (row.needs_backbone and not fitting)
+        if not row.suits(profile.task) or (row.needs_backbone and not fitting)
     ]
     rows = [row for row in rows if row.name not in unusable]
     if not rows or (methods and unusable):
@@ -130,26 +125,35 @@ def rung_zero(space: Space, backbones: Sequence[str], history: History) -> list[
         backbones: Those whose features can be afforded, cheapest first.
         history: Trials so far.
     """
-    methods, heads = _options(space, "method"), _options(space, "head")
+    rows = [METHODS[name] for name in _options(space, "method")]
+    rows = [row for row in rows if not row.trains]
     configs = [
-        space.default(method=name)
-        for name in methods
-        if not METHODS[name].needs_backbone
-    ]
-    probes = [
-        {"method": "probe", "head": head} for head in FIRST_HEADS if head in heads
+        config
+        for row in rows
+        if not row.needs_backbone
+        for config in _variants(space, row, row.variants)
     ]
     for backbone in backbones:
-        configs.extend(
-            space.default(**values, backbone=backbone)
-            for values in (*probes, {"method": "prototype"})
-            if values["method"] in methods
-        )
+        for row in rows:
+            if row.needs_backbone:
+                configs += _variants(space, row, row.variants, backbone=backbone)
     tried = {config for config, _ in history}
-    if backbones and LAST_HEAD in heads and tried.issuperset(configs):
+    if backbones and tried.issuperset(configs):
         best = probed_backbones(space, history)[0]
-        configs.append(space.default(method="probe", head=LAST_HEAD, backbone=best))
+        for row in rows:
+            configs += _variants(space, row, row.late_variants, backbone=best)
     return configs
+
+
+def _variants(
+    space: Space, row: Method, variants: Sequence[Mapping[str, Value]], **more: Value
+) -> list[Config]:
+    """Return a method's variants, those without values that this space lacks."""
+    return [
+        space.default(method=row.name, **values, **more)
+        for values in variants
+        if all(name in space and space[name].contains(v) for name, v in values.items())
+    ]
 
 
 def dear_defaults(
@@ -188,9 +192,7 @@ def reference_ladder(space: Space, examples: int) -> list[Config]:
 
 def _dear_names(space: Space) -> list[str]:
     options = _options(space, "method")
-    names = [name for name, row in METHODS.items() if row.is_dear and name in options]
-    first = [name for name in DEAR_ORDER if name in names]
-    return first + [name for name in names if name not in first]
+    return [name for name, row in METHODS.items() if row.trains and name in options]
 
 
 def is_shorter(config: Config, ladder: Sequence[Config]) -> bool:
@@ -222,7 +224,7 @@ def _ladder(space: Space, method: str, backbone: str, examples: int) -> list[Con
 
 def dear_space(space: Space) -> Space | None:
     """Return the space of the methods that train by steps; None if there is none."""
-    names = [name for name in _options(space, "method") if METHODS[name].is_dear]
+    names = [name for name in _options(space, "method") if METHODS[name].trains]
     return space.narrow("method", names) if names else None
 
 

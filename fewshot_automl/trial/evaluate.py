@@ -61,7 +61,7 @@ class Evaluate:
             TrialError: If it cannot be fitted.
             OutOfTime: If it would not be over in time.
         """
-        is_dear = method(config.text("method")).is_dear
+        is_dear = method(config.text("method")).trains
         most = self.workbench.problem.first_folds if is_dear else None
         nothing = no_predictions(self.workbench, config)
         return self._tried(config, deadline, nothing, most)
@@ -165,7 +165,7 @@ def predicted(
     Raises:
         TrialError: If they are not finite.
     """
-    proba = fitted.predict_proba(encodings.take(fold.validation)).astype(np.float64)
+    proba = fitted.outputs(encodings.take(fold.validation)).astype(np.float64)
     if not np.isfinite(proba).all():
         raise TrialError("Predictions are NaN. Use a lower learning rate.")
     return proba

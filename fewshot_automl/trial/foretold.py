@@ -7,13 +7,13 @@ from typing import Final
 
 import torch
 
-from fewshot_automl.adaptation.lora_layers import LoraLayer
-from fewshot_automl.adaptation.terms import SPLITTERS, Terms
+from fewshot_automl.adaptation.kinds import Numbers
+from fewshot_automl.adaptation.lora import update_numbers as numbers_of
+from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.assembly import WithoutDrawing
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
-from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config
 from fewshot_automl.trial.measured import BYTES, MEGABYTE
 from fewshot_automl.trial.workbench import Problem
@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 Known = Mapping[str, Callable[[Config], float]]
 """Works out measures of Configs, by name."""
-Numbers = list[tuple[int, int]]
-"""Counts of numbers that a model holds, each with the bytes that one of them takes."""
+
+Sizes = tuple[tuple[int, int], ...]
+"""For each first adapted block, the numbers of updates a rank, and DoRA's besides."""
 
 SIZES: Final = frozenset({"parameters", "memory_mb"})
 """Measures that follow from the numbers a model holds."""
@@ -59,12 +60,13 @@ def foretold(
 
     @cache
     def numbers(config: Config) -> Numbers:
+        row = method(config.text("method"))
         if "backbone" not in config:
-            return _without_backbone(config, problem)
+            return row.numbers(config, 0, problem.task, problem.inputs)
         card = by_name[config.text("backbone")]
         return [
             (card.parameters, BYTES),
-            *_head(config, card.width, problem),
+            *row.numbers(config, card.width, problem.task, problem.inputs),
             (_update(config, card, updates), BYTES),
         ]
 
@@ -77,8 +79,8 @@ def foretold(
     return {"flops": flops, "parameters": parameters, "memory_mb": memory_mb}
 
 
-def update_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
-    """Return the numbers of LoRA layers of rank 1, by backbone and first adapted block.
+def update_numbers(cards: Sequence[Card]) -> dict[str, Sizes] | None:
+    """Return the numbers of LoRA layers, by backbone and first adapted block.
 
     Networks are built without their weights, which takes a moment.
 
@@ -92,54 +94,25 @@ def update_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
         return None
 
 
-def _updates_of(card: Card) -> tuple[int, ...]:
+def _updates_of(card: Card) -> Sizes:
     is_bare = card.modality == "text" and not card.config
     folder = weights.locate(card).folder if is_bare else None
     with torch.device("meta"), WithoutDrawing():
         module, anatomy = build(card, folder)
-        return tuple(
-            sum(
-                _rank_one(module.get_submodule(name))
+        layers = [
+            [
+                numbers_of(module.get_submodule(name))
                 for name in anatomy.modules_named(module, card.lora_targets, cut)
-            )
+            ]
             for cut in range(anatomy.depth)
-        )
+        ]
+    return tuple((sum(n for n, _ in each), sum(n for _, n in each)) for each in layers)
 
 
-def _rank_one(layer: torch.nn.Module) -> int:
-    """Return the numbers of an update of rank 1: inputs and outputs of a layer."""
-    wrapped = LoraLayer(layer, 1, 1.0)
-    updates = (wrapped.lora_A, wrapped.lora_B)
-    return sum(p.numel() for update in updates for p in update.parameters())
-
-
-def _update(config: Config, card: Card, known: Mapping[str, tuple[int, ...]]) -> int:
+def _update(config: Config, card: Card, known: Mapping[str, Sizes]) -> int:
     if "rank" not in config:
         return 0
-    return int(config["rank"]) * known[card.id][first_trained(config, card.depth)]
+    a_rank, lengths = known[card.id][first_trained(config, card.depth)]
+    is_dora = config.get("lora_variant", "lora") == "dora"
+    return int(config["rank"]) * a_rank + (lengths if is_dora else 0)
 
-
-def _head(config: Config, width: int, problem: Problem) -> Numbers:
-    """Return the numbers of a head, in the order of its `arrays`."""
-    classes, examples = problem.task.classes, len(problem.labels)
-    scaling = [(1, 1), (2 * width, BYTES)]
-    if "rule" in config:
-        points = examples if config["rule"] == "knn" else classes
-        return [*scaling, (points * (width + classes), BYTES), (2, 8)]
-    if config.get("head", "") == "rbf":
-        support = examples * (width + classes)
-        return [*scaling, (support + classes, BYTES), (1, 8)]
-    return [*scaling, (classes * (width + 1), BYTES)]
-
-
-def _without_backbone(config: Config, problem: Problem) -> Numbers:
-    """Return the numbers of a baseline."""
-    if config["method"] != "tfidf":
-        return [(problem.task.classes, 8)]
-    texts = [str(text) for text in problem.inputs]
-    try:
-        every = [Terms.counted(texts, kind) for kind in SPLITTERS]
-    except TrialError:  # it says so where it is recorded
-        return []
-    terms = sum(len(each.terms) for each in every)
-    return [*_head(config, terms, problem), (terms, 8)]

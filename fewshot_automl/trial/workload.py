@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.adaptation.tuned import VIEWS
+from fewshot_automl.adaptation.trained import views_of
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.inputs import Input
@@ -31,10 +31,6 @@ STEP_SECONDS: Final = 0.005
 HEAD_SECONDS: Final = 0.01
 """Of fitting one head."""
 TOKENS_PER_CHARACTER: Final = 0.25
-BLOCK_PASSES: Final = 3.0
-"""Forward passes that a training step of plain blocks is worth: backward is twice."""
-LORA_PASSES: Final = 2.3
-"""The same under LoRA, where frozen weights need no gradient of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +103,14 @@ class Workload:
     def _encode_seconds(self, config: Config) -> float:
         """Return the seconds for what is frozen of a backbone, all views together."""
         name = config.text("backbone")
-        views = VIEWS if config.get("augmentation", "none") == "light" else 1
         frozen = 1.0 - trained_share(config, self.card(name).depth)
-        return views * frozen * self.examples * self.pass_seconds(name)
+        return views_of(config) * frozen * self.examples * self.pass_seconds(name)
 
     def _train_seconds(self, config: Config) -> float:
         """Return the seconds of one training and of what it makes of all examples."""
         name = config.text("backbone")
         share = trained_share(config, self.card(name).depth)
-        passes = LORA_PASSES if "rank" in config else BLOCK_PASSES
+        passes = METHODS[config.text("method")].passes
         steps, batch = int(config["steps"]), int(config["batch_size"])
         examples = passes * steps * batch + self.examples
         return steps * STEP_SECONDS + examples * share * self.pass_seconds(name)
@@ -144,11 +139,7 @@ def first_trained(config: Config, depth: int) -> int:
     >>> first_trained(Config.of({"method": "lora", "frozen_fraction": 0.7}), 6)
     4
     """
-    if not is_dear(config):
-        return depth
-    if "frozen_fraction" not in config:
-        return -1
-    return min(round(config.number("frozen_fraction") * depth), depth - 1)
+    return METHODS[config.text("method")].first_trained(config, depth)
 
 
 def trained_share(config: Config, depth: int) -> float:
@@ -168,4 +159,4 @@ def activations(config: Config, depth: int) -> tuple[object, ...]:
 
 def is_dear(config: Config) -> bool:
     """Return whether a Config trains by steps."""
-    return METHODS[config.text("method")].is_dear
+    return METHODS[config.text("method")].trains
