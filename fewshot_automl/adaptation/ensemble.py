@@ -10,7 +10,7 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.leaves import load_leaf, own_encoder, save_leaf
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.evaluation.calibration import apply_temperature
+from fewshot_automl.tasks.calibration import apply_temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Member:
 class Ensemble:
     """Averages the calibrated probabilities of its members, all with equal say.
 
-    Equal weights are not a lack of ambition: an ensemble is made where the labels cannot
-    tell the members apart, and weights learnt from them would be noise.
+    Equal weights are not a lack of ambition: an ensemble is made where the labels
+    cannot tell the members apart, and weights learnt from them would be noise.
 
     Source:
         Clemen, Int. J. Forecasting 1989 (equal weights are hard to beat).

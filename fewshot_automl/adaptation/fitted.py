@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fewshot_automl.adaptation.encodings import Encodings, on_device
-from fewshot_automl.adaptation.heads import Head, head_from_state
+from fewshot_automl.adaptation.heads import Head
+from fewshot_automl.adaptation.kinds import head_from_state
 from fewshot_automl.adaptation.lora import Adapter, load_adapter, save_adapter
 from fewshot_automl.backbones.backbone import Backbone, Tensors
 from fewshot_automl.backbones.load import load_saved

@@ -1,12 +1,10 @@
 """Fitted heads: from feature vectors to outputs, in plain numpy."""
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
-
-from fewshot_automl.errors import ExportError
 
 Arrays = dict[str, np.ndarray]
 
@@ -16,7 +14,7 @@ class Head(Protocol):
     """A fitted head."""
 
     kind: ClassVar[str]
-    """Its name in `HEAD_CLASSES`."""
+    """Its name in saved models."""
 
     def outputs(
         self, features: Float[np.ndarray, "examples width"]
@@ -227,23 +225,3 @@ def unit_rows(
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: np.ndarray = wide / np.maximum(norms, 1e-12)
     return unit
-
-
-HEAD_CLASSES: Final[dict[str, type[Head]]] = {
-    each.kind: each for each in (LinearHead, KernelHead, NeighbourHead)
-}
-"""What a saved head may be."""
-
-
-def head_from_state(kind: str, arrays: Arrays) -> Head:
-    """Return a head from its kind and arrays.
-
-    Raises:
-        ExportError: If the kind is not one of `HEAD_CLASSES`.
-    """
-    if kind not in HEAD_CLASSES:
-        raise ExportError(
-            f"Head must be one of {', '.join(HEAD_CLASSES)}, got {kind!r}. The model "
-            "was written by a newer version; update fewshot_automl."
-        )
-    return HEAD_CLASSES[kind].from_arrays(arrays)

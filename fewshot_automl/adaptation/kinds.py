@@ -1,8 +1,8 @@
 """What methods need to know of a kind of target: one row in each table a kind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -10,11 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fewshot_automl.adaptation.class_heads import class_weights, fit_class_head
-from fewshot_automl.adaptation.heads import Head
+from fewshot_automl.adaptation.heads import (
+    Arrays,
+    Head,
+    KernelHead,
+    LinearHead,
+    NeighbourHead,
+)
+from fewshot_automl.errors import ExportError
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
-from fewshot_automl.training.losses import cross_entropy
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.loop import Loss
+from fewshot_automl.training.losses import cross_entropy
 
 Numbers = list[tuple[int, int]]
 """Counts of numbers that a model holds, each with the bytes that one of them takes."""
@@ -52,6 +59,8 @@ class HeadRow:
     from."""
     fit: FitsHead
     """Fits one of them."""
+    classes: tuple[type[Head], ...]
+    """Those that a saved model may have."""
     numbers: Callable[[str, int, Task, int], Numbers]
     """Takes a head's name, the width of the features, the task and the number of
     examples; returns the numbers that the head holds besides its scaling."""
@@ -70,7 +79,7 @@ def _fit_class_head(
     return fit_class_head(
         features,
         targets,
-        task.classes,
+        task.width,
         kind=head,
         scaling=scaling,
         weighting=weighting,
@@ -80,14 +89,14 @@ def _fit_class_head(
 
 def _class_head_numbers(head: str, width: int, task: Task, examples: int) -> Numbers:
     if head == "rbf":
-        support = examples * (width + task.classes)
-        return [(support + task.classes, FLOAT), (1, WIDE)]
-    return [(task.classes * (width + 1), FLOAT)]
+        support = examples * (width + task.width)
+        return [(support + task.width, FLOAT), (1, WIDE)]
+    return [(task.width * (width + 1), FLOAT)]
 
 
 def _class_loss(targets: np.ndarray, task: Task, config: Config) -> Loss:
     rule = str(config.get("class_weights", "none"))
-    weights = torch.from_numpy(class_weights(targets, task.classes, rule))
+    weights = torch.from_numpy(class_weights(targets, task.width, rule))
     smoothing = config.number("label_smoothing")
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -102,6 +111,7 @@ HEADS: Final[dict[str, HeadRow]] = {
     "classes": HeadRow(
         heads=("logistic", "lda", "rbf"),
         fit=_fit_class_head,
+        classes=(LinearHead, KernelHead, NeighbourHead),
         numbers=_class_head_numbers,
     ),
 }
@@ -112,6 +122,16 @@ LOSSES: Final[dict[str, Callable[[np.ndarray, Task, Config], Loss]]] = {
 """What trainings minimise by kind of target: from targets, task and Config a loss."""
 
 
-def kind_of(task: Task) -> str:
-    """Return the kind of target of a task, as the tables here name it."""
-    return "classes"
+def head_from_state(kind: str, arrays: Arrays) -> Head:
+    """Return a saved head from its kind and arrays.
+
+    Raises:
+        ExportError: If no row of `HEADS` has the kind.
+    """
+    known = {each.kind: each for row in HEADS.values() for each in row.classes}
+    if kind not in known:
+        raise ExportError(
+            f"Head must be one of {', '.join(known)}, got {kind!r}. The model was "
+            "written by a newer version; update fewshot_automl."
+        )
+    return known[kind].from_arrays(arrays)

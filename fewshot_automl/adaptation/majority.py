@@ -11,9 +11,9 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.kinds import WIDE, Numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,9 @@ class Majority(Method):
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
     ) -> Numbers:
         """Return the size of the frequencies."""
-        return [(task.classes, WIDE)]
+        return [(task.width, WIDE)]
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Count the classes (with one pseudo-count, so that no loss is infinite)."""
-        counts = np.bincount(targets, minlength=job.task.classes) + 1.0
+        counts = np.bincount(targets, minlength=job.task.width) + 1.0
         return Frequencies(proba=counts / counts.sum())

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.kinds import Numbers, kind_of
-from fewshot_automl.inputs import Input
+from fewshot_automl.adaptation.kinds import Numbers
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension, Value
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import Placement
 
 
@@ -107,15 +107,15 @@ class Method(ABC):
     """Kinds of target that it can learn; empty for all."""
     passes: float = 0.0
     """Forward passes through what is trained that a training step is worth."""
-    variants: tuple[Mapping[str, Value], ...] = ({},)
+    rung_zero: tuple[Mapping[str, Value], ...] = ({},)
     """Values that rung 0 tries, on each backbone where it needs one."""
-    late_variants: tuple[Mapping[str, Value], ...] = ()
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ()
     """Values that rung 0 tries once all others are seen, on the best backbone."""
 
     def suits(self, task: Task) -> bool:
         """Return whether the method can be used on a task."""
         return (not self.modalities or task.modality in self.modalities) and (
-            not self.kinds or kind_of(task) in self.kinds
+            not self.kinds or task.kind in self.kinds
         )
 
     @abstractmethod

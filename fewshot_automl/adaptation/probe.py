@@ -8,11 +8,11 @@ import numpy as np
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.kinds import FLOAT, HEADS, Numbers, kind_of
+from fewshot_automl.adaptation.kinds import FLOAT, HEADS, Numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Choice, Config, Dimension, Value
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 SCALING: Final = Choice(name="scaling", options=("unit", "standard"), default="unit")
 CLASS_WEIGHTS: Final = Choice(
@@ -27,8 +27,8 @@ class Probe(Method):
     name: str = "probe"
     title: str = "Probe"
     meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
-    variants: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
-    late_variants: tuple[Mapping[str, Value], ...] = ({"head": "rbf"},)
+    rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"},)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""
@@ -46,7 +46,7 @@ class Probe(Method):
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        head = HEADS[kind_of(job.task)].fit(
+        head = HEADS[job.task.kind].fit(
             train.pooled(),
             targets,
             job.task,
@@ -60,7 +60,7 @@ class Probe(Method):
 
 def head_dimension(task: Task) -> Choice:
     """Return the choice among the heads of a task."""
-    heads = HEADS[kind_of(task)].heads
+    heads = HEADS[task.kind].heads
     return Choice(name="head", options=heads, default=heads[0])
 
 
@@ -71,6 +71,6 @@ def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
 
 def head_numbers(config: Config, width: int, task: Task, examples: int) -> Numbers:
     """Return the numbers of a head and its scaling, in the order of its `arrays`."""
-    row = HEADS[kind_of(task)]
+    row = HEADS[task.kind]
     head = str(config.get("head", row.heads[0]))
     return [(1, 1), (2 * width, FLOAT), *row.numbers(head, width, task, examples)]

@@ -14,10 +14,10 @@ from fewshot_automl.adaptation.heads import NeighbourHead, Scaling, unit_rows
 from fewshot_automl.adaptation.kinds import FLOAT, WIDE, Numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.probe import SCALING
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Choice, Config, Dimension, When
 from fewshot_automl.space import Int as IntDimension
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse temperatures of the cosine that cross-validation chooses from."""
@@ -59,8 +59,8 @@ class Prototype(Method):
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
     ) -> Numbers:
         """Return the sizes of scaling and points."""
-        points = len(inputs) if config["rule"] == "knn" else task.classes
-        held = points * (width + task.classes)
+        points = len(inputs) if config["rule"] == "knn" else task.width
+        held = points * (width + task.width)
         return [(1, 1), (2 * width + held, FLOAT), (2, WIDE)]
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
@@ -73,7 +73,7 @@ class Prototype(Method):
             kept = ~held_out
             if held_out.any() and kept.any():
                 heads = _heads(
-                    features[kept], labels[kept], job.task.classes, scaling, neighbours
+                    features[kept], labels[kept], job.task.width, scaling, neighbours
                 )
                 truth = labels[held_out]
                 for position, head in enumerate(heads):
@@ -82,9 +82,7 @@ class Prototype(Method):
                         proba[np.arange(len(truth)), truth]
                     ).sum()
         best = int(np.argmin(losses))
-        head = _heads(features, labels, job.task.classes, scaling, neighbours, [best])[
-            0
-        ]
+        head = _heads(features, labels, job.task.width, scaling, neighbours, [best])[0]
         return Adapted(backbone=train.backbone, head=head)
 
 

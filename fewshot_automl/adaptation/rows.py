@@ -49,7 +49,9 @@ class TrainingRows:
         """Pad and move the rows if they fit."""
         lengths = np.array([next(iter(row.values())).shape[0] for row in self.rows])
         longest = self.rows[int(lengths.argmax())]
-        size = len(lengths) * sum(t.numel() * t.element_size() for t in longest.values())
+        size = len(lengths) * sum(
+            t.numel() * t.element_size() for t in longest.values()
+        )
         room = TABLE_BYTES
         if self.device.startswith("cuda"):
             room = int(DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0])

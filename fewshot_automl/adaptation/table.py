@@ -25,15 +25,12 @@ _ROWS: Final[tuple[Method, ...]] = (
     Prototype(),
     Probe(),
     CONTRASTIVE,
-    PARTIAL_FREEZE,
     CONTRASTIVE_LORA,
+    PARTIAL_FREEZE,
     LORA,
     FULL,
 )
 METHODS: Final[dict[str, Method]] = {row.name: row for row in _ROWS}
-"""In the order in which a study tries those that train: both losses on whole blocks
-first. LoRA costs as much and trains less; where two trials are all that fits, these
-differ most."""
 
 ENSEMBLE: Final = "ensemble"
 

@@ -10,13 +10,19 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head, head_from_state
-from fewshot_automl.adaptation.kinds import FLOAT, HEADS, WIDE, Numbers, kind_of
+from fewshot_automl.adaptation.heads import Head
+from fewshot_automl.adaptation.kinds import (
+    FLOAT,
+    HEADS,
+    WIDE,
+    Numbers,
+    head_from_state,
+)
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.errors import TrialError
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 CHUNK: Final = 512
 """Texts weighed at once: their rows are dense, and thousands of columns wide."""
@@ -100,7 +106,7 @@ class Tfidf(Method):
         except TrialError:  # it says so where it is recorded
             return []
         terms = sum(len(each.idf_) for each in counted)
-        row = HEADS[kind_of(task)]
+        row = HEADS[task.kind]
         head = row.numbers(row.heads[0], terms, task, len(inputs))
         return [(1, 1), (2 * terms, FLOAT), *head, (terms, WIDE)]
 
@@ -108,7 +114,7 @@ class Tfidf(Method):
         """Count terms, weigh them, fit the head."""
         texts = [str(text) for text in train.inputs]
         terms = _counted(texts)
-        row = HEADS[kind_of(job.task)]
+        row = HEADS[job.task.kind]
         head = row.fit(
             _weighed(terms, texts),
             targets,

@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.heads import LinearHead, Scaling
-from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers, kind_of
+from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
 from fewshot_automl.adaptation.lora import VARIANTS, Adapter, LoraSettings, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.probe import (
@@ -23,11 +23,11 @@ from fewshot_automl.adaptation.rows import TrainingRows
 from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import TrialError
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Choice, Config, Dimension
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.space import Int as IntDimension
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training import (
     SCHEDULES,
     Loss,
@@ -121,7 +121,7 @@ class Trained(Method):
         lora = LORA_DIMENSIONS if self.part == "lora" else ()
         loss: tuple[Dimension, ...] = (TEMPERATURE, head_dimension(task))
         if self.loss == "of the task":
-            smoothing = (LABEL_SMOOTHING,) if kind_of(task) == "classes" else ()
+            smoothing = (LABEL_SMOOTHING,) if task.kind == "classes" else ()
             loss = (
                 *(HEAD_LEARNING_RATE, PROBE_SHARE, *smoothing),
                 *imbalance_dimensions(profile),
@@ -159,7 +159,7 @@ class Trained(Method):
         if is_contrastive:
             loss, sampler = _contrastive(config), balanced(targets, job.seed)
         else:
-            loss = LOSSES[kind_of(job.task)](targets, job.task, config)
+            loss = LOSSES[job.task.kind](targets, job.task, config)
             sampler = shuffled(len(targets), job.seed)
         loop.train(
             trainee,
@@ -185,7 +185,7 @@ class Trained(Method):
             raise TrialError(
                 "Features became NaN or infinite. Use a lower learning rate."
             )
-        head = HEADS[kind_of(job.task)].fit(
+        head = HEADS[job.task.kind].fit(
             features,
             targets,
             job.task,
@@ -256,7 +256,7 @@ def _rows(train: Encodings, start: int, job: Job) -> TrainingRows:
 
 
 def _torch_head(train: Encodings, targets: np.ndarray, job: Job) -> ScaledLinear:
-    row = HEADS[kind_of(job.task)]
+    row = HEADS[job.task.kind]
     head = row.fit(
         train.pooled(),
         targets,

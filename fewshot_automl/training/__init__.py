@@ -1,8 +1,8 @@
 """Trains any module on any rows: the loop, schedules, batches, losses, places."""
 
 from fewshot_automl.training.batches import Sampler, balanced, shuffled
-from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
 from fewshot_automl.training.loop import Loss, Rows, train
+from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
 from fewshot_automl.training.placement import (
     Placement,
     choose_placement,

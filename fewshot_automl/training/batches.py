@@ -65,7 +65,9 @@ def balanced(labels: Int[np.ndarray, " examples"], seed: int) -> Sampler:
             places[rng.permutation(count)[: size % count]] += 1
             drawn = [
                 members[which].take(wanted)
-                for which, wanted in zip(turns.take(count), places.tolist(), strict=True)
+                for which, wanted in zip(
+                    turns.take(count), places.tolist(), strict=True
+                )
             ]
             yield rng.permutation(np.concatenate(drawn))
 
@@ -90,4 +92,3 @@ class _Cycle:
             self._left = np.concatenate([self._left, order[~waits], order[waits]])
         drawn, self._left = self._left[:count], self._left[count:]
         return drawn
-

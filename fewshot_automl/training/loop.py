@@ -259,8 +259,9 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
 @contextlib.contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
     """Seed torch, and leave its random state as it was found."""
-    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=gpus, device_type="cuda"):
+    # On the CPU and on the current GPU, which `_accelerated` has chosen.
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
         yield
 
