@@ -154,7 +154,7 @@ class Finish:
             config=config,
             fitted=model,
             columns=self.audited.dataset.columns,
-            temperature=calibration["temperature"],
+            calibration=calibration,
             facts=known,
         )
         predictor = deliver(fresh, self.folder / "model", self.context)
