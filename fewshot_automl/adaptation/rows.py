@@ -10,8 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import on_device
-from fewshot_automl.backbones.backbone import Backbone, Tensors
-from fewshot_automl.backbones.rows import MASK
+from fewshot_automl.backbones.backbone import MASK, Backbone, Tensors
 from fewshot_automl.training.placement import free_bytes
 
 TABLE_BYTES: Final = 2**30

@@ -10,7 +10,6 @@ import torch
 from fewshot_automl.adaptation.lora_layers import LoraLayer
 from fewshot_automl.adaptation.terms import SPLITTERS, Terms
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.assembly import WithoutDrawing
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
 from fewshot_automl.errors import TrialError
@@ -95,7 +94,7 @@ def update_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
 def _updates_of(card: Card) -> tuple[int, ...]:
     is_bare = card.modality == "text" and not card.config
     folder = weights.locate(card).folder if is_bare else None
-    with torch.device("meta"), WithoutDrawing():
+    with torch.device("meta"):
         module, anatomy = build(card, folder)
         return tuple(
             sum(
