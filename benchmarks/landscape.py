@@ -41,16 +41,16 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import UserError
-from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, choose_folds
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import content_hashes
+from fewshot_automl.modalities import content_hashes
 from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.oracle.steadied import steadied
-from fewshot_automl.outcome import ADVICE_PREFIX, FIRST_REFINEMENT, REFINEMENT
+from fewshot_automl.outcome import ADVICE_PREFIX, REFINEMENT
 from fewshot_automl.space import Config, Space
-from fewshot_automl.task import Modality, Task
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.calibration import refinement_loss
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import (
     FIRST_HEADS,
@@ -90,7 +90,7 @@ STEPS, BATCH_SIZE = (10, 40), (8, 32)
 """Ends of these dimensions in the recorded space: what short studies can pay."""
 DRAWN = 4096
 """Length of the Sobol sequence."""
-MEASURED = ("worst_recall", REFINEMENT, FIRST_REFINEMENT)
+MEASURED = ("worst_recall", REFINEMENT)
 """What is recorded of every trial beside its score."""
 SEED = 0
 QUICK = {"tasks": ("clickbait", "hymenoptera"), "configs": 4}
@@ -109,7 +109,7 @@ class Scene:
     prices: Prices
 
 
-def modality_of(name: str) -> Modality:
+def modality_of(name: str) -> str:
     """Return what an example of a shared dataset is."""
     is_table = (data_folder() / name / "train.csv").exists()
     return "text" if is_table else "image"
@@ -139,13 +139,10 @@ def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> S
 
 def task_of(name: str, classes: Sequence[str]) -> Task:
     """Return the task of a shared dataset."""
-    kind = "binary" if len(classes) == 2 else "multiclass"
-    return Task(
-        modality=modality_of(name), target=kind, class_names=tuple(sorted(classes))
-    )
+    return Task(modality=modality_of(name), names=tuple(sorted(classes)))
 
 
-def embedded(modality: Modality) -> tuple[Card, ...]:
+def embedded(modality: str) -> tuple[Card, ...]:
     """Return the backbones whose weights packages carry."""
     zoo = Zoo.known()
     cards = tuple(card for card in zoo.cards(modality) if is_embedded(card))
@@ -269,8 +266,6 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
                 min(float((far[truth == c] == c).mean()) for c in np.unique(truth))
             )
     chosen = proba.argmax(2)
-    looked = one.folds[0][: problem.first_folds]
-    first = np.concatenate([fold.validation for fold in looked])
     return {
         "status": "done",
         "scores": [round(x, 4) for x in scores],
@@ -283,7 +278,6 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         REFINEMENT: round(
             float(np.mean([refinement_loss(row, labels) for row in proba])), 5
         ),
-        FIRST_REFINEMENT: round(refinement_loss(proba[0][first], labels[first]), 5),
         "worst_recall": round(
             float(
                 np.mean(
@@ -374,7 +368,7 @@ def transfer_scores(one: Scene) -> dict[str, dict[str, float]]:
     said = {}
     for card in one.bench.cards:
         config = one.space.default(method="probe", head="logistic", backbone=card.id)
-        found = evaluate(config, None).objectives
+        found = evaluate(config, None).measures
         said[card.id] = {
             key: round(value, 5)
             for key, value in found.items()

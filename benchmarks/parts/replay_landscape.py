@@ -19,7 +19,7 @@ from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workload import activations, is_dear
 
@@ -108,9 +108,9 @@ class Landscape:
         """Return the landscape as if no trial had measured some objectives."""
 
         def bare(trial: Trial) -> Trial:
-            every = trial.outcome.objectives
+            every = trial.outcome.measures
             kept = {name: every[name] for name in every if name not in names}
-            return replace(trial, outcome=replace(trial.outcome, objectives=kept))
+            return replace(trial, outcome=replace(trial.outcome, measures=kept))
 
         return replace(
             self,
@@ -187,8 +187,7 @@ def embedded(modality: str) -> tuple[Card, ...]:
 def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:
     """Return the space that a task's Configs were drawn from."""
     names = tuple(f"{i:03}" for i in range(len(facts.counts)))
-    kind = "binary" if len(names) == 2 else "multiclass"
-    task = Task(modality=facts.modality, target=kind, class_names=names)  # type: ignore[arg-type]
+    task = Task(modality=facts.modality, names=names)
     space = space_for(Profile(task=task, class_counts=facts.counts), cards)
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 
@@ -214,7 +213,7 @@ def trial_of(
         mean=row["mean"],
         standard_error=row["standard_error"],
         cost_seconds=sum(row["seconds"]) - waited(row),
-        objectives=objectives,
+        measures=objectives,
     )
     return Trial(config, outcome, row["unseen"], stem_of(config, depths))
 

@@ -13,9 +13,6 @@ from typing import Annotated, Any, Literal
 from fewshot_automl.backbones.table import Count, Fraction, Rule, Text, read, wrong
 from fewshot_automl.errors import CardError
 
-Modality = Literal["text", "image"]
-MODALITIES: tuple[Modality, ...] = ("text", "image")
-
 TextPooling = Literal["mean", "cls", "last"]
 ImagePooling = Literal["avg", "token", "map"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -132,6 +129,11 @@ class ImageInput:
     """Mean over positions, the class token, or the encoder's attention pooling."""
 
 
+INPUTS: Mapping[str, type] = {"text": TextInput, "image": ImageInput}
+"""One row a modality that backbones read."""
+Modality = Annotated[str, Rule(f"one of {', '.join(INPUTS)}", INPUTS.__contains__)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """Facts about one backbone; no weights, no code."""
@@ -141,6 +143,7 @@ class Card:
     family: Text
     """The loader: a row of `load.LOADERS`."""
     modality: Modality
+    """What an example is: a modality whose input recipe has a row in `INPUTS`."""
     architecture: Text
     """timm architecture name, or transformers ``model_type``."""
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -211,9 +214,6 @@ class Card:
         return json.dumps(self.to_dict(), indent=2)
 
 
-_INPUTS: Mapping[str, type] = {"text": TextInput, "image": ImageInput}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
     """Weights that are at hand."""
@@ -238,7 +238,7 @@ def from_dict(values: Mapping[str, Any], where: str) -> Card:
     Raises:
         CardError: If a field is missing, unknown or not allowed.
     """
-    recipe = _INPUTS.get(str(values.get("modality")), TextInput)
+    recipe = INPUTS.get(str(values.get("modality")), TextInput)
     card = read(Card, values, where, hints={"input": recipe})
     if card.is_default and not card.is_licensed:
         raise wrong(where, "is_default", "false where the licence is unconfirmed", True)

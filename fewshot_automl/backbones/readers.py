@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from fewshot_automl.backbones.backbone import MASK, Tensors
 from fewshot_automl.backbones.card import Card, ImageInput, TextInput
 from fewshot_automl.errors import CardError, DataError, UserError
-from fewshot_automl.inputs import Input, content_hash, open_image
+from fewshot_automl.modalities import Input, content_hash, open_image
 
 TOKENIZER_FILE: Final = "tokenizer.json"
 _SCALE: Final = (0.6, 1.0)

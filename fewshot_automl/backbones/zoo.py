@@ -12,10 +12,9 @@ from packaging.licenses import (
 
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import (
-    MODALITIES,
+    INPUTS,
     Card,
     ImageInput,
-    Modality,
     PackageSource,
     read_card,
 )
@@ -106,7 +105,7 @@ class Zoo:
     def __contains__(self, id: object) -> bool:
         return id in self._cards
 
-    def cards(self, modality: Modality | None = None) -> tuple[Card, ...]:
+    def cards(self, modality: str | None = None) -> tuple[Card, ...]:
         """Return the cards of a modality, best prior first; None: of all."""
         return tuple(c for c in self if modality is None or c.modality == modality)
 
@@ -142,7 +141,7 @@ def check(folders: Sequence[Path] | None = None) -> list[str]:
             continue  # weights for a card of an earlier folder
         cards.append(card)
         home = path.parent.name
-        if path.suffix == ".toml" and home in MODALITIES and home != card.modality:
+        if path.suffix == ".toml" and home in INPUTS and home != card.modality:
             problems.append(
                 f"{path}: modality must be its folder's {home!r}, "
                 f"got {card.modality!r}."

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot_automl.cli.words import clock, details, duration, score, title
-from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.goals import Limit, measured
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
@@ -120,10 +119,7 @@ class Display:
 
     def _scored(self, outcome: Outcome) -> str:
         value = score(self._orient(outcome.mean), outcome.standard_error)
-        run = len(outcome.scores)
-        every = run + outcome.folds_left
-        part = "" if outcome.is_whole else f", {run} of {every} folds"
-        return f"{self._metric} {value}{part}"
+        return f"{self._metric} {value}"
 
     def _draw(self) -> RenderableType:
         """Return the lines below the sentences."""
@@ -167,7 +163,7 @@ class Display:
         event = self._last
         if event is None:
             return ""
-        statuses = [event.history[i][1].status for i in latest(event.history)]
+        statuses = [outcome.status for _, outcome in event.history]
         configs = len({config for config, _ in event.history})
         told = [f"trial {configs}", f"{statuses.count('done')} done"]
         told += [
@@ -180,10 +176,7 @@ class Display:
         return " · ".join(told)
 
     def _best(self, event: Event) -> tuple[Config, Outcome] | None:
-        """Return the best trial that keeps the limits.
-
-        One with folds left comes only where no other is done.
-        """
+        """Return the best trial that keeps the limits."""
         done = [
             (config, outcome)
             for config, outcome in event.history
@@ -191,7 +184,6 @@ class Display:
             and math.isfinite(outcome.mean)
             and self._is_allowed(outcome)
         ]
-        done = [pair for pair in done if pair[1].is_whole] or done
         return max(done, key=lambda pair: pair[1].mean, default=None)
 
     def _is_allowed(self, outcome: Outcome) -> bool:

@@ -1,18 +1,14 @@
 """The search, trial by trial: a table, and two drawings of it."""
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.oracle.folds import latest
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
-from fewshot_automl.space import Config
-
-History = Sequence[tuple[Config, Outcome]]
+from fewshot_automl.tasks import Metric, metric_named
 
 WIDTH: Final = 470
 """Of a drawing's inside, in pixels."""
@@ -42,10 +38,7 @@ class TrialRow:
     """Standard error of the score; None unless known."""
     folds: int
     """How many folds were scored."""
-    folds_left: int
-    """How many were not; then the score is not of all examples."""
     seconds: float
-    """Of this trial, and of an earlier one that it went on from."""
     reason: str
     """Why it failed or was stopped."""
     is_winner: bool
@@ -54,32 +47,21 @@ class TrialRow:
     is_over: bool
     """Whether it breaks a limit, and so could not win."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Return whether it has a score of all folds."""
-        return self.score is not None and not self.folds_left
-
-    @property
-    def folds_told(self) -> str:
-        """Return how many folds were scored; of how many, if not of all."""
-        told = f"{self.folds} of {self.folds + self.folds_left}"
-        return told if self.folds_left else str(self.folds)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """Everything that is shown of a search."""
 
-    measured: Objective
+    measured: Metric
     """The metric."""
     rows: tuple[TrialRow, ...]
-    """Every trial, in order, but for those that a later one has gone on from."""
+    """Every trial, in order."""
     methods: tuple[str, ...]
     """The methods that were done, in order of their colours."""
     best: tuple[float, ...]
-    """Best raw score of all folds after each trial, from the first whole one on."""
+    """Best raw score after each trial, from the first done one on."""
     first: int
-    """The number of the first trial of all folds."""
+    """The number of the first done trial."""
     trials: Axis
     """Of trial numbers."""
     scores: Axis
@@ -93,11 +75,6 @@ class Search:
     def done(self) -> tuple[TrialRow, ...]:
         """Return the trials that have a score."""
         return tuple(row for row in self.rows if row.score is not None)
-
-    @property
-    def parted(self) -> tuple[TrialRow, ...]:
-        """Return the trials that have a score of some folds only."""
-        return tuple(row for row in self.done if row.folds_left)
 
     @property
     def undone(self) -> tuple[TrialRow, ...]:
@@ -133,7 +110,7 @@ class Search:
 
     @property
     def best_is_winner(self) -> bool:
-        """Return whether no trial of all folds had a better raw score."""
+        """Return whether no trial had a better raw score."""
         winner = next(row for row in self.rows if row.is_winner)
         return winner.score is not None and winner.score == self.best[-1]
 
@@ -145,19 +122,17 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         summary: What `result.json` holds.
         history: All trials.
     """
-    measured = objective(summary["score"]["metric"])
+    measured = metric_named(summary["score"]["metric"])
     names = [c.text("method") for c, outcome in history if outcome.is_done]
     methods = list(dict.fromkeys(names))
     equal = set(summary.get("indistinguishable") or ())
     over = set(summary.get("over") or ())
-    replaced = set(range(len(history))).difference(latest(history))
-    before = _seconds_before(history, replaced)
     rows = tuple(
         TrialRow(
             number=number,
             method=title(config.text("method")),
-            colour=methods.index(name)
-            if (name := config.text("method")) in methods
+            colour=methods.index(config.text("method"))
+            if config.text("method") in methods
             else len(methods),
             backbone=config.text("backbone") if "backbone" in config else "",
             settings=settings(config),
@@ -167,20 +142,18 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
             if math.isfinite(outcome.standard_error)
             else None,
             folds=len(outcome.scores),
-            folds_left=outcome.folds_left,
-            seconds=outcome.cost_seconds + before.get(number, 0.0),
+            seconds=outcome.cost_seconds,
             reason=outcome.reason,
             is_winner=number == summary["winner"]["number"],
             is_equal=number in equal,
             is_over=number in over,
         )
         for number, (config, outcome) in enumerate(history)
-        if number not in replaced
     )
     scores = [row.score for row in rows if row.score is not None]
     low, high, hidden = _range(scores, measured)
     costs = [max(row.seconds, LEAST_SECONDS) for row in rows if row.score is not None]
-    first = next(row.number for row in rows if row.is_whole)
+    first = next(row.number for row in rows if row.score is not None)
     return Search(
         measured=measured,
         rows=rows,
@@ -196,28 +169,17 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
     )
 
 
-def _seconds_before(history: History, replaced: Set[int]) -> dict[int, float]:
-    """Return the seconds of trials that were gone on from, by what replaced them."""
-    last = {config: number for number, (config, _) in enumerate(history)}
-    seconds: dict[int, float] = {}
-    for number in replaced:
-        config, outcome = history[number]
-        place = last[config]
-        seconds[place] = seconds.get(place, 0.0) + outcome.cost_seconds
-    return seconds
-
-
 def _best(
-    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Objective
+    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Metric
 ) -> tuple[float, ...]:
-    """Return the best score of all folds so far, after each trial.
+    """Return the best score so far, after each trial.
 
     Args:
         rows: What was tried.
-        numbers: The trials, from one that has such a score on.
+        numbers: The trials, from one that has a score on.
         measured: Says which way is better.
     """
-    scores = {row.number: row.score for row in rows if row.is_whole}
+    scores = {row.number: row.score for row in rows}
     best = -math.inf
     seen = []
     for number in numbers:
@@ -228,7 +190,7 @@ def _best(
     return tuple(seen)
 
 
-def _range(scores: Sequence[float], measured: Objective) -> tuple[float, float, int]:
+def _range(scores: Sequence[float], measured: Metric) -> tuple[float, float, int]:
     """Return the ends of the score axis, and how many bad scores lie beyond.
 
     A loss has no worst value: one trial that went astray would flatten all others.

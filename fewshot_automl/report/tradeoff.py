@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
-from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.search import HEIGHT, WIDTH
 from fewshot_automl.report.words import settings, title
 from fewshot_automl.space import Config
-
-History = Sequence[tuple[Config, Outcome]]
+from fewshot_automl.tasks import Metric, metric_named
 
 WIDE: Final = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
@@ -129,7 +127,7 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
     names = [name for name in dict.fromkeys(asked) if name != SCORE]
     if not names:
         return None
-    measured = objective(summary["score"]["metric"])
+    measured = metric_named(summary["score"]["metric"])
     measures = tuple(MEASURES[name] for name in names)
     bounds = {limit["name"]: limit for limit in limits}
     return Tradeoff(
@@ -151,16 +149,16 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
 def _plot(
     summary: Mapping[str, Any],
     history: History,
-    measured: Objective,
+    measured: Metric,
     measure: Measure,
     bounds: Mapping[str, Mapping[str, Any]],
     is_alone: bool,
 ) -> Plot:
     smoothed = summary.get("smoothed") or []
     shown = {
-        i: (score, float(history[i][1].objectives[measure.name]))
+        i: (score, float(history[i][1].measures[measure.name]))
         for i, score in enumerate(smoothed)
-        if score is not None and measure.name in history[i][1].objectives
+        if score is not None and measure.name in history[i][1].measures
     }
     scores = [measured.orient(score) for score, _ in shown.values()]
     errors = [history[i][1].standard_error for i in shown]
@@ -200,7 +198,7 @@ def _plot(
 
 
 def _score_axis(
-    scores: Sequence[float], errors: Sequence[float], measured: Objective
+    scores: Sequence[float], errors: Sequence[float], measured: Metric
 ) -> Axis:
     """Return an axis that is no finer than the noise: two standard errors at least."""
     known = sorted(error for error in errors if math.isfinite(error))
@@ -273,7 +271,7 @@ def _kept(limit: Mapping[str, Any]) -> Kept:
 
 def _choice(
     row: Mapping[str, Any],
-    measured: Objective,
+    measured: Metric,
     measures: Sequence[Measure],
     winner: int,
 ) -> Choice:

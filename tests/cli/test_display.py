@@ -130,31 +130,11 @@ def test_square_brackets_in_sentences_are_no_markup(tmp_path):
     assert "Target: 'label[0]' and [bold]" in written.getvalue()
 
 
-def test_a_look_is_no_record_and_its_rest_no_other_trial(tmp_path):
-    shown, written = display(tmp_path, is_terminal=False)
-    look = Outcome(
-        status="done", mean=0.9, scores=(0.9,), standard_error=0.1, folds_left=2
-    )
-    whole = Outcome(
-        status="done", mean=0.7, scores=(0.9, 0.6, 0.6), standard_error=0.05
-    )
-    histories = [[(PROBE, done(0.6))]]
-    for outcome in (look, whole):
-        histories.append([*histories[-1], (LORA, outcome)])
-    with shown:
-        for number, history in enumerate(histories):
-            shown.trial(event("finished", number, *history[-1], history, 7))
-    lines = written.getvalue().splitlines()[1:]
-    assert "accuracy 0.900 ± 0.196, 1 of 3 folds (0.0 s)" in lines[1]
-    assert [line.endswith("best so far") for line in lines] == [True, False, True]
-    assert shown._counts() == "trial 2 of 9 · 2 done"
-
-
 def test_what_is_over_a_limit_is_marked_and_never_the_best(tmp_path):
     limits = (Limit("latency_ms", most=5.0),)
     shown, written = display(tmp_path, is_terminal=False, limits=limits)
     slow, quick = (
-        replace(done(mean), objectives={"latency_ms": latency})
+        replace(done(mean), measures={"latency_ms": latency})
         for mean, latency in ((0.9, 9.0), (0.6, 2.0))
     )
     history = [(PROBE, slow)]
