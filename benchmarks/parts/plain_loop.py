@@ -33,8 +33,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from fewshot_automl.backbones.card import Card
-from fewshot_automl.backbones.weight_cache import Located
+from fewshot_automl.backbones.card import Card, Located
 from fewshot_automl.space import Value
 from fewshot_automl.training.batches import balanced
 from fewshot_automl.training.losses import supervised_contrastive

@@ -96,7 +96,7 @@ def _show_list(known: "Zoo", at_hand: dict[str, bool], is_json: bool) -> None:
 
 def is_embedded(card: "Card") -> bool:
     """Return whether a package carries the weights."""
-    from fewshot_automl.backbones.sources import PackageSource
+    from fewshot_automl.backbones.card import PackageSource
 
     return any(isinstance(source, PackageSource) for source in card.sources)
 
@@ -142,7 +142,7 @@ def _show_card(card: "Card", is_here: bool, is_json: bool) -> None:
 
 
 def _facts(card: "Card") -> dict[str, str]:
-    from fewshot_automl.backbones.sources import PackageSource
+    from fewshot_automl.backbones.card import PackageSource
     from fewshot_automl.cli.words import count
 
     unit = "pixels a side" if card.modality == "image" else "tokens"
@@ -285,7 +285,7 @@ def add(path: Path, id: str | None, license: str | None, replace: bool) -> None:
 @zoo.command("check", cls=Command)
 def check() -> int:
     """Check every card; exit with 1 and one line for each thing that is wrong."""
-    from fewshot_automl.backbones.zoo_check import check as problems_of
+    from fewshot_automl.backbones.zoo import check as problems_of
 
     problems = problems_of()
     for problem in problems:
