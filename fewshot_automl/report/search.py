@@ -1,12 +1,11 @@
 """The search, trial by trial: a table, and two drawings of it."""
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.oracle.folds import latest
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
@@ -42,10 +41,7 @@ class TrialRow:
     """Standard error of the score; None unless known."""
     folds: int
     """How many folds were scored."""
-    folds_left: int
-    """How many were not; then the score is not of all examples."""
     seconds: float
-    """Of this trial, and of an earlier one that it went on from."""
     reason: str
     """Why it failed or was stopped."""
     is_winner: bool
@@ -54,32 +50,20 @@ class TrialRow:
     is_over: bool
     """Whether it breaks a limit, and so could not win."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Return whether it has a score of all folds."""
-        return self.score is not None and not self.folds_left
-
-    @property
-    def folds_told(self) -> str:
-        """Return how many folds were scored; of how many, if not of all."""
-        told = f"{self.folds} of {self.folds + self.folds_left}"
-        return told if self.folds_left else str(self.folds)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """Everything that is shown of a search."""
 
-    measured: Objective
-    """The metric."""
+    metric: Objective
     rows: tuple[TrialRow, ...]
-    """Every trial, in order, but for those that a later one has gone on from."""
+    """Every trial, in order."""
     methods: tuple[str, ...]
     """The methods that were done, in order of their colours."""
     best: tuple[float, ...]
-    """Best raw score of all folds after each trial, from the first whole one on."""
+    """Best raw score after each trial, from the first done one on."""
     first: int
-    """The number of the first trial of all folds."""
+    """The number of the first trial that was done."""
     trials: Axis
     """Of trial numbers."""
     scores: Axis
@@ -93,11 +77,6 @@ class Search:
     def done(self) -> tuple[TrialRow, ...]:
         """Return the trials that have a score."""
         return tuple(row for row in self.rows if row.score is not None)
-
-    @property
-    def parted(self) -> tuple[TrialRow, ...]:
-        """Return the trials that have a score of some folds only."""
-        return tuple(row for row in self.done if row.folds_left)
 
     @property
     def undone(self) -> tuple[TrialRow, ...]:
@@ -117,7 +96,7 @@ class Search:
         """Return the winner, the other trials from best to worst, then the undone."""
         worst_first = sorted(
             self.done,
-            key=lambda row: (row.is_winner, self.measured.orient(row.score or 0.0)),
+            key=lambda row: (row.is_winner, self.metric.orient(row.score or 0.0)),
         )
         return (*reversed(worst_first), *self.undone)
 
@@ -133,7 +112,7 @@ class Search:
 
     @property
     def best_is_winner(self) -> bool:
-        """Return whether no trial of all folds had a better raw score."""
+        """Return whether no trial had a better raw score."""
         winner = next(row for row in self.rows if row.is_winner)
         return winner.score is not None and winner.score == self.best[-1]
 
@@ -145,48 +124,46 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         summary: What `result.json` holds.
         history: All trials.
     """
-    measured = objective(summary["score"]["metric"])
-    names = [c.text("method") for c, outcome in history if outcome.is_done]
-    methods = list(dict.fromkeys(names))
+    metric = objective(summary["score"]["metric"])
+    methods = done_methods(history)
     equal = set(summary.get("indistinguishable") or ())
     over = set(summary.get("over") or ())
-    replaced = set(range(len(history))).difference(latest(history))
-    before = _seconds_before(history, replaced)
-    rows = tuple(
-        TrialRow(
-            number=number,
-            method=title(config.text("method")),
-            colour=methods.index(name)
-            if (name := config.text("method")) in methods
-            else len(methods),
-            backbone=config.text("backbone") if "backbone" in config else "",
-            settings=settings(config),
-            status=outcome.status,
-            score=measured.orient(outcome.mean) if outcome.is_done else None,
-            error=outcome.standard_error
-            if math.isfinite(outcome.standard_error)
-            else None,
-            folds=len(outcome.scores),
-            folds_left=outcome.folds_left,
-            seconds=outcome.cost_seconds + before.get(number, 0.0),
-            reason=outcome.reason,
-            is_winner=number == summary["winner"]["number"],
-            is_equal=number in equal,
-            is_over=number in over,
+    rows = []
+    for number, (config, outcome) in enumerate(history):
+        name, error = config.text("method"), outcome.standard_error
+        rows.append(
+            TrialRow(
+                number=number,
+                method=title(name),
+                colour=methods.index(name) if name in methods else len(methods),
+                backbone=config.text("backbone") if "backbone" in config else "",
+                settings=settings(config),
+                status=outcome.status,
+                score=metric.orient(outcome.mean) if outcome.is_done else None,
+                error=error if math.isfinite(error) else None,
+                folds=len(outcome.scores),
+                seconds=outcome.cost_seconds,
+                reason=outcome.reason,
+                is_winner=number == summary["winner"]["number"],
+                is_equal=number in equal,
+                is_over=number in over,
+            )
         )
-        for number, (config, outcome) in enumerate(history)
-        if number not in replaced
-    )
+    best: list[float] = []
+    for row in rows:
+        if row.score is not None:
+            best.append(max([metric.orient(row.score), *best[-1:]]))
+        elif best:
+            best.append(best[-1])
     scores = [row.score for row in rows if row.score is not None]
-    low, high, hidden = _range(scores, measured)
+    low, high, hidden = _range(scores, metric)
     costs = [max(row.seconds, LEAST_SECONDS) for row in rows if row.score is not None]
-    first = next(row.number for row in rows if row.is_whole)
     return Search(
-        measured=measured,
-        rows=rows,
+        metric=metric,
+        rows=tuple(rows),
         methods=tuple(map(title, methods)),
-        best=_best(rows, range(first, len(history)), measured),
-        first=first,
+        best=tuple(map(metric.orient, best)),
+        first=next(row.number for row in rows if row.score is not None),
         trials=Axis(low=-0.5, high=max(len(history), 2) - 0.5, start=0, end=WIDTH),
         scores=Axis(low=low, high=high, start=HEIGHT, end=0),
         seconds=Axis(
@@ -196,47 +173,21 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
     )
 
 
-def _seconds_before(history: History, replaced: Set[int]) -> dict[int, float]:
-    """Return the seconds of trials that were gone on from, by what replaced them."""
-    last = {config: number for number, (config, _) in enumerate(history)}
-    seconds: dict[int, float] = {}
-    for number in replaced:
-        config, outcome = history[number]
-        place = last[config]
-        seconds[place] = seconds.get(place, 0.0) + outcome.cost_seconds
-    return seconds
+def done_methods(history: History) -> list[str]:
+    """Return the methods that have a score; their places are their colours."""
+    names = [config.text("method") for config, outcome in history if outcome.is_done]
+    return list(dict.fromkeys(names))
 
 
-def _best(
-    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Objective
-) -> tuple[float, ...]:
-    """Return the best score of all folds so far, after each trial.
-
-    Args:
-        rows: What was tried.
-        numbers: The trials, from one that has such a score on.
-        measured: Says which way is better.
-    """
-    scores = {row.number: row.score for row in rows if row.is_whole}
-    best = -math.inf
-    seen = []
-    for number in numbers:
-        score = scores.get(number)
-        if score is not None:
-            best = max(best, measured.orient(score))
-        seen.append(measured.orient(best))
-    return tuple(seen)
-
-
-def _range(scores: Sequence[float], measured: Objective) -> tuple[float, float, int]:
+def _range(scores: Sequence[float], metric: Objective) -> tuple[float, float, int]:
     """Return the ends of the score axis, and how many bad scores lie beyond.
 
     A loss has no worst value: one trial that went astray would flatten all others.
     """
-    kept = sorted(map(measured.orient, scores), reverse=True)
-    if not math.isfinite(measured.worst) and len(kept) > 3:
+    kept = sorted(map(metric.orient, scores), reverse=True)
+    if not math.isfinite(metric.worst) and len(kept) > 3:
         middle = kept[len(kept) // 2]
         floor = middle - max(6 * (kept[0] - middle), 1.0)
         kept = [score for score in kept if score >= floor]
-    low, high = around(map(measured.orient, kept), (measured.worst, measured.best))
+    low, high = around(map(metric.orient, kept), (metric.worst, metric.best))
     return low, high, len(scores) - len(kept)

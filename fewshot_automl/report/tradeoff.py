@@ -9,8 +9,8 @@ from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
 from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.search import HEIGHT, WIDTH
-from fewshot_automl.report.words import settings, title
+from fewshot_automl.report.search import HEIGHT, WIDTH, done_methods
+from fewshot_automl.report.words import bound_of, label, settings, title
 from fewshot_automl.space import Config
 
 History = Sequence[tuple[Config, Outcome]]
@@ -33,7 +33,7 @@ class Spot:
     """Place across."""
     y: float
     """Place up."""
-    told: str
+    text: str
     """Score and measure in words."""
     is_front: bool
     is_winner: bool
@@ -109,7 +109,7 @@ class Tradeoff:
     is_feasible: bool
     """Whether the model keeps all of them."""
     keeping: int
-    """Trials of all folds that do."""
+    """Trials that do."""
 
     @property
     def broken(self) -> tuple[Kept, ...]:
@@ -129,16 +129,16 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
     names = [name for name in dict.fromkeys(asked) if name != SCORE]
     if not names:
         return None
-    measured = objective(summary["score"]["metric"])
+    metric = objective(summary["score"]["metric"])
     measures = tuple(MEASURES[name] for name in names)
     bounds = {limit["name"]: limit for limit in limits}
     return Tradeoff(
         plots=tuple(
-            _plot(summary, history, measured, measure, bounds, len(names) == 1)
+            _plot(summary, history, metric, measure, bounds, len(names) == 1)
             for measure in measures
         ),
         choices=tuple(
-            _choice(row, measured, measures, summary["winner"]["number"])
+            _choice(row, metric, measures, summary["winner"]["number"])
             for row in summary.get("front") or []
         ),
         measures=measures,
@@ -151,35 +151,34 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
 def _plot(
     summary: Mapping[str, Any],
     history: History,
-    measured: Objective,
+    metric: Objective,
     measure: Measure,
     bounds: Mapping[str, Mapping[str, Any]],
     is_alone: bool,
 ) -> Plot:
     smoothed = summary.get("smoothed") or []
     shown = {
-        i: (score, float(history[i][1].objectives[measure.name]))
+        i: (score, float(history[i][1].measures[measure.name]))
         for i, score in enumerate(smoothed)
-        if score is not None and measure.name in history[i][1].objectives
+        if score is not None and measure.name in history[i][1].measures
     }
-    scores = [measured.orient(score) for score, _ in shown.values()]
+    scores = [metric.orient(score) for score, _ in shown.values()]
     errors = [history[i][1].standard_error for i in shown]
-    up = _score_axis(scores, errors, measured)
+    up = _score_axis(scores, errors, metric)
     bound = bounds.get(measure.name)
     end = None if bound is None else _end(bound)
     across = _axis([value for _, value in shown.values()], end, measure)
     front = [row["number"] for row in summary.get("front") or []]
     over = set(summary.get("over") or ())
-    names = [c.text("method") for c, outcome in history if outcome.is_done]
-    methods = list(dict.fromkeys(names))
+    methods = done_methods(history)
     spots = [
         Spot(
             number=i,
-            label=_label(history[i][0]),
+            label=label(history[i][0]),
             colour=methods.index(history[i][0].text("method")),
             x=across.place(value),
-            y=up.place(measured.orient(score)),
-            told=f"{measured.orient(score):.3f}, {measure.told(value)}",
+            y=up.place(metric.orient(score)),
+            text=f"{metric.orient(score):.3f}, {measure.told(value)}",
             is_front=i in front,
             is_winner=i == summary["winner"]["number"],
             is_over=i in over,
@@ -195,19 +194,19 @@ def _plot(
         spots=tuple(sorted(spots, key=lambda s: (s.is_winner, s.is_front, -s.number))),
         front=_path(sorted(corners), measure),
         shade=None if end is None else _shade(across, end, measure),
-        limit="" if bound is None else _bound(bound),
+        limit="" if bound is None else bound_of(bound),
     )
 
 
 def _score_axis(
-    scores: Sequence[float], errors: Sequence[float], measured: Objective
+    scores: Sequence[float], errors: Sequence[float], metric: Objective
 ) -> Axis:
     """Return an axis that is no finer than the noise: two standard errors at least."""
     known = sorted(error for error in errors if math.isfinite(error))
     reach = known[len(known) // 2] if known else 0.0
     middle = (min(scores) + max(scores)) / 2 if scores else 0.5
     held = [*scores, middle - reach, middle + reach]
-    low, high = around(held, (measured.worst, measured.best))
+    low, high = around(held, (metric.worst, metric.best))
     return Axis(low=low, high=high, start=HEIGHT, end=0)
 
 
@@ -251,11 +250,6 @@ def _end(bound: Mapping[str, Any]) -> float:
     return float(bound["least"] if bound["most"] is None else bound["most"])
 
 
-def _bound(bound: Mapping[str, Any]) -> str:
-    words = "at least" if bound["most"] is None else "at most"
-    return f"{words} {MEASURES[bound['name']].told(_end(bound))}"
-
-
 def _tick(value: float, measure: Measure) -> str:
     """Return a tick without its unit, which the axis names once."""
     return measure.told(value).removesuffix(f" {measure.unit}")
@@ -266,14 +260,14 @@ def _kept(limit: Mapping[str, Any]) -> Kept:
     return Kept(
         name=measure.title,
         value=measure.told(float(limit["value"])),
-        bound=_bound(limit),
+        bound=bound_of(limit),
         is_kept=bool(limit["is_kept"]),
     )
 
 
 def _choice(
     row: Mapping[str, Any],
-    measured: Objective,
+    metric: Objective,
     measures: Sequence[Measure],
     winner: int,
 ) -> Choice:
@@ -283,15 +277,10 @@ def _choice(
         method=title(config.text("method")),
         backbone=config.text("backbone") if "backbone" in config else "",
         settings=settings(config),
-        score=measured.orient(float(row[SCORE])),
+        score=metric.orient(float(row[SCORE])),
         values=tuple(
             (float(row[measure.name]), measure.told(float(row[measure.name])))
             for measure in measures
         ),
         is_winner=row["number"] == winner,
     )
-
-
-def _label(config: Config) -> str:
-    words = title(config.text("method"))
-    return f"{words} on {config['backbone']}" if "backbone" in config else words

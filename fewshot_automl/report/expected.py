@@ -7,10 +7,9 @@ from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
 from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.oracle.folds import latest
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.words import SHARES, digits_for, title
+from fewshot_automl.report.words import SHARES, digits_for, label, title
 from fewshot_automl.space import Config
 
 History = Sequence[tuple[Config, Outcome]]
@@ -37,11 +36,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class Expectation:
     """Holds the score to expect, and everything it is compared with."""
 
-    measured: Objective
-    """The metric."""
+    metric: Objective
     raw: float
     """Cross-validated score of the winner."""
     corrected: float
@@ -77,7 +75,7 @@ class Promise:
     @property
     def is_share(self) -> bool:
         """Return whether the metric is the share of new examples that are right."""
-        return self.measured.name in SHARES
+        return self.metric.name in SHARES
 
     @property
     def holds_test(self) -> bool:
@@ -98,7 +96,7 @@ class Promise:
     @property
     def luck(self) -> float:
         """Return by how much the raw score flatters; 0 or more."""
-        gap = self.measured.orient(self.raw) - self.measured.orient(self.corrected)
+        gap = self.metric.orient(self.raw) - self.metric.orient(self.corrected)
         return max(gap, 0.0)
 
     @property
@@ -107,7 +105,7 @@ class Promise:
         return round(self.luck, 3) > 0
 
 
-def promise(summary: Mapping[str, Any], history: History) -> Promise:
+def expected(summary: Mapping[str, Any], history: History) -> Expectation:
     """Return what to expect of the model of a summary.
 
     Args:
@@ -115,25 +113,25 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
         history: All trials.
     """
     score = summary["score"]
-    measured = objective(score["metric"])
+    metric = objective(score["metric"])
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
-    test = tests.get(measured.name)
+    test = tests.get(metric.name)
     test = None if test is None or not math.isfinite(test) else test
-    rows = [_winner(summary, history), *_baselines(summary, history, measured)]
+    rows = [_winner(summary, history), *_baselines(summary, history, metric)]
     if test is not None:
-        rows.append(_test(measured, test, size))
+        rows.append(_test(metric, test, size))
     ends = [value for row in rows for value in (row.low, row.score, row.high)]
-    low, high = around(ends, (measured.worst, measured.best))
+    low, high = around(ends, (metric.worst, metric.best))
     counts = list((summary.get("class_counts") or {}).values())
-    return Promise(
-        measured=measured,
+    return Expectation(
+        metric=metric,
         raw=float(score["raw"]),
         corrected=float(score["corrected"]),
         low=float(score["low"]),
         high=float(score["high"]),
         examples=int(score["examples"]),
-        tried=_done(history),
+        tried=_count_done(history),
         majority_share=max(counts) / sum(counts) if sum(counts) else None,
         beats_majority=_beats_majority(summary, history),
         rows=tuple(rows),
@@ -144,9 +142,8 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
     )
 
 
-def _done(history: History) -> int:
-    """Return how many Configs have a score."""
-    return sum(history[i][1].is_done for i in latest(history))
+def _count_done(history: History) -> int:
+    return sum(outcome.is_done for _, outcome in history)
 
 
 def _winner(summary: Mapping[str, Any], history: History) -> Row:
@@ -154,29 +151,27 @@ def _winner(summary: Mapping[str, Any], history: History) -> Row:
     config = history[summary["winner"]["number"]][0]
     return Row(
         label="The winner",
-        detail=" on ".join(
-            filter(None, (title(config.text("method")), _backbone(config)))
-        ),
+        detail=label(config),
         score=float(score["corrected"]),
         low=float(score["low"]),
         high=float(score["high"]),
-        verdict="" if _done(history) == 1 else "corrected for having been picked",
+        verdict="" if _count_done(history) == 1 else "corrected for having been picked",
         kind="winner",
     )
 
 
 def _baselines(
-    summary: Mapping[str, Any], history: History, measured: Objective
+    summary: Mapping[str, Any], history: History, metric: Objective
 ) -> list[Row]:
     """Return a row for each baseline, the best first."""
     places = {config: number for number, (config, _) in enumerate(history)}
     listed = sorted(
-        summary.get("baselines") or [], key=lambda row: -measured.orient(row["score"])
+        summary.get("baselines") or [], key=lambda row: -metric.orient(row["score"])
     )
     rows = []
     for entry in listed:
         config = Config.from_json(entry["config"])
-        low, high = _interval(measured, entry["score"], entry.get("standard_error"))
+        low, high = _interval(metric, entry["score"], entry.get("standard_error"))
         rows.append(
             Row(
                 label=title(entry["method"]),
@@ -209,19 +204,19 @@ def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
 
 
 def _interval(
-    measured: Objective, score: float, error: float | None
+    metric: Objective, score: float, error: float | None
 ) -> tuple[float, float]:
     """Return the 95 % interval of a score that was not picked, within its limits."""
     if error is None or not math.isfinite(error):
         return score, score
     reach = quantile_of_normal(0.975) * error
-    least, most = sorted((measured.worst, measured.best))
+    least, most = sorted((metric.worst, metric.best))
     return max(score - reach, least), min(score + reach, most)
 
 
-def _test(measured: Objective, test: float, size: int) -> Row:
+def _test(metric: Objective, test: float, size: int) -> Row:
     low, high = test, test
-    if measured.name in SHARES and size:
+    if metric.name in SHARES and size:
         low, high = wilson_interval(test, size)
     return Row(
         label="The winner on the test data",
