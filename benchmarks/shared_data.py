@@ -17,7 +17,7 @@ resampling the pairs.
 Examples:
     python benchmarks/shared_data.py --quick
     python benchmarks/shared_data.py --shots 8 --seeds 10,11,12 --budget 60s
-    python benchmarks/shared_data.py --seeds 10,11,12 --budget 60s --against before.jsonl
+    python benchmarks/shared_data.py --budget 60s --against before.jsonl
 """
 
 import argparse

@@ -46,11 +46,7 @@ def fit(
     backbones: tuple[str, ...] | list[str] | None = None,
     methods: tuple[str, ...] | list[str] | None = None,
     objectives: tuple[str, ...] | list[str] | None = None,
-    max_parameters: float | None = None,
-    max_flops: float | None = None,
-    max_latency_ms: float | None = None,
-    max_memory_mb: float | None = None,
-    min_worst_recall: float | None = None,
+    limits: Mapping[str, float] | None = None,
     prior: Path | str | None = None,
     seed: int = 0,
     out: Path | str | None = None,
@@ -75,11 +71,9 @@ def fit(
         objectives: What to improve beside ``"score"``: ``"parameters"``, ``"flops"``,
             ``"latency_ms"``, ``"memory_mb"``, ``"worst_recall"``. The report then
             shows the front of trade-offs; the model is the best by score.
-        max_parameters: Most numbers that the model may hold.
-        max_flops: Most operations of its backbones for one example.
-        max_latency_ms: Most milliseconds for one example, on this machine.
-        max_memory_mb: Most millions of bytes that its weights may take.
-        min_worst_recall: Least recall of the class found least, cross-validated.
+        limits: What the model may cost and must keep: ``max_parameters``,
+            ``max_flops``, ``max_latency_ms``, ``max_memory_mb``, ``min_worst_recall``,
+            and those of measures of your own.
         prior: File of past studies that advise the search, ``"none"`` for no advice;
             those that come with the package if None.
         seed: Of folds, suggestions and trainings.
@@ -107,13 +101,7 @@ def fit(
         backbones=backbones,
         methods=methods,
         objectives=objectives,
-        limits={
-            "max_parameters": max_parameters,
-            "max_flops": max_flops,
-            "max_latency_ms": max_latency_ms,
-            "max_memory_mb": max_memory_mb,
-            "min_worst_recall": min_worst_recall,
-        },
+        limits=limits,
         prior=prior,
         seed=seed,
     )
@@ -215,7 +203,7 @@ def _settings(
     backbones: tuple[str, ...] | list[str] | None,
     methods: tuple[str, ...] | list[str] | None,
     objectives: tuple[str, ...] | list[str] | None,
-    limits: Mapping[str, float | None],
+    limits: Mapping[str, float] | None,
     prior: Path | str | None,
     seed: int,
 ) -> Settings:
@@ -227,7 +215,7 @@ def _settings(
         "backbones": None if backbones is None else tuple(backbones),
         "methods": None if methods is None else tuple(methods),
         "objectives": None if objectives is None else tuple(objectives),
-        **limits,
+        "limits": limits,
         "prior": None if prior is None else str(prior),
         "seed": seed or None,
     }

@@ -107,7 +107,7 @@ class Search:
             forecast=self.forecast,
             dear_seconds=self.plan.dear_seconds,
             seconds_left=self._seconds_left,
-            limits=self.settings.limits,
+            limits=self.settings.search_limits,
         )
         try:
             end = run(
@@ -122,7 +122,7 @@ class Search:
                     forecast=self.forecast,
                     plan=self.plan,
                     seed=self.settings.seed,
-                    limits=self.settings.limits,
+                    limits=self.settings.search_limits,
                     keeps=aims.keeps,
                     prior=self.prior,
                 ),
@@ -153,8 +153,8 @@ class Search:
             listener=self.listener,
             budget=self.budget,
             most_members=self._most_members,
-            goals=self.settings.goals,
-            limits=self.settings.limits,
+            goals=self.settings.search_objectives,
+            limits=self.settings.search_limits,
             advisers=self._advisers,
             facts=self._facts(),
         )
@@ -181,7 +181,7 @@ class Search:
         return StudyEnd(history=rest.history, ending=ending)
 
     def _is_allowed(self, outcome: Outcome) -> bool:
-        return not broken_by(self.settings.limits, outcome)
+        return not broken_by(self.settings.search_limits, outcome)
 
     @property
     def _advisers(self) -> tuple[Adviser, ...]:
@@ -191,7 +191,7 @@ class Search:
 
     def _aims(self) -> Aims:
         """Return what the oracle is after; what Configs fix it need not learn."""
-        aims = Aims(goals=self.settings.goals, limits=self.settings.limits)
+        aims = Aims(goals=self.settings.search_objectives, limits=self.settings.search_limits)
         exact = foretold(
             self.pantry.at_hand,
             self.workbench.problem,
@@ -301,7 +301,7 @@ def prepare(
         settings.backbones,
         listener,
         deadline,
-        settings.limits,
+        settings.search_limits,
         is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
     )
     placement = _one_place(settings.device)

@@ -26,7 +26,7 @@ class Option:
     """How one setting looks outside Python."""
 
     help: str
-    """A sentence or two; what None means among them."""
+    """A sentence or two, with what the default means."""
     kind: Kind
     """What its words are: one word, names, a number above 0, a length of time, ..."""
     group: Group
@@ -72,12 +72,6 @@ def _metrics() -> Iterable[str]:
     return OBJECTIVES
 
 
-def _methods() -> Iterable[str]:
-    from fewshot_automl.adaptation.table import METHODS
-
-    return METHODS
-
-
 def _oracles() -> Iterable[str]:
     from fewshot_automl.oracle.table import ORACLES
 
@@ -107,13 +101,13 @@ class Settings:
     image: str | None = _setting(
         None, "Column of images or paths. Default: inferred.", "data", metavar="COL"
     )
-    modality: Modality | None = _setting(
+    modality: Modality | None = _setting(  # noqa: RUF009  it is a field
         None,
         "What an example is. Default: inferred.",
         "data",
         allowed=lambda: get_args(Modality),
     )
-    target_kind: TargetKind | None = _setting(
+    target_kind: TargetKind | None = _setting(  # noqa: RUF009
         None,
         "What the target is. Default: inferred.",
         "data",
@@ -132,7 +126,6 @@ class Settings:
         "space",
         "names",
         metavar="NAME...",
-        allowed=_methods,
     )
     narrow: Mapping[str, tuple[Value, ...]] = _setting(
         dict,

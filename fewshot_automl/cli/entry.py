@@ -143,7 +143,7 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  outermost door
             if is_debug:
                 traceback.print_exc()
             code, message = _verdict(error, is_debug)

@@ -4,15 +4,10 @@ import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
 
-from fewshot_automl.automl.fit import fit as run_fit
-from fewshot_automl.automl.fit import resume as run_resume
-from fewshot_automl.automl.record import STUDY_FILE, settings_of
-from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import people, print_json
@@ -24,8 +19,12 @@ from fewshot_automl.cli.options import (
     setting_options,
     settings_of_words,
 )
-from fewshot_automl.cli.progress import Progress
-from fewshot_automl.cli.results import result_json, show_result
+
+if TYPE_CHECKING:  # brings in torch: help and wrong words must not wait for it
+    from rich.console import Console
+
+    from fewshot_automl.automl.result import Result
+    from fewshot_automl.cli.progress import Progress
 
 RUNS: Final = Path("runs")
 """Where results go when nobody says where."""
@@ -60,8 +59,10 @@ def fit(
     settings = settings_of_words(chosen)
     folder = out or free_folder(data)
 
-    def work(progress: Progress) -> Result:
-        return run_fit(
+    def work(progress: "Progress") -> "Result":
+        from fewshot_automl.automl.fit import fit
+
+        return fit(
             data,
             test=test,
             out=folder,
@@ -99,9 +100,12 @@ def resume(
       fewshot resume runs/reviews
       fewshot resume runs/reviews --budget 10min
     """
+    from fewshot_automl.automl.record import settings_of
 
-    def work(progress: Progress) -> Result:
-        return run_resume(
+    def work(progress: "Progress") -> "Result":
+        from fewshot_automl.automl.fit import resume
+
+        return resume(
             folder, budget=budget, trials=trials, listener=progress, started=started()
         )
 
@@ -109,13 +113,15 @@ def resume(
 
 
 def _show(
-    work: Callable[[Progress], Result],
+    work: "Callable[[Progress], Result]",
     settings: Settings,
     folder: Path,
     is_json: bool,
     has_bar: bool = True,
 ) -> int:
     """Run a fit before the user's eyes, print its result, return the exit code."""
+    from fewshot_automl.cli.results import result_json, show_result
+
     console = people(is_json)
     result = watch(work, settings, folder, console, started(), has_bar=has_bar)
     show_result(console, result)
@@ -125,15 +131,18 @@ def _show(
 
 
 def watch(
-    work: Callable[[Progress], Result],
+    work: "Callable[[Progress], Result]",
     settings: Settings,
     folder: Path,
-    console: Console,
+    console: "Console",
     began: float,
     *,
     has_bar: bool = True,
-) -> Result:
+) -> "Result":
     """Run a fit with its progress shown."""
+    from fewshot_automl.automl.record import STUDY_FILE
+    from fewshot_automl.cli.progress import Progress
+
     progress = Progress(console, began, settings, folder, has_bar=has_bar)
     try:
         with progress:

@@ -56,7 +56,7 @@ def read_rows(path):
 def test_texts_are_split_without_overlap(tmp_path):
     contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
     data, wheels = made_of(TEXT, contents, tmp_path)
-    folder = demo_folder(data, wheels=wheels, tell=print)
+    folder = demo_folder(data, wheels=wheels, say=print)
     train, test = read_rows(folder / data.train), read_rows(folder / data.test)
     assert len(train) == SHOTS * len(TOPICS)
     assert {row["topic"] for row in train} == set(TOPICS)
@@ -67,7 +67,7 @@ def test_texts_are_split_without_overlap(tmp_path):
 
 def test_images_become_class_folders(tmp_path):
     data, wheels = made_of(IMAGES, {"data/d.csv.gz": digits()}, tmp_path)
-    folder = demo_folder(data, wheels=wheels, tell=print)
+    folder = demo_folder(data, wheels=wheels, say=print)
     train = sorted((folder / data.train).glob("*/*.png"))
     test = sorted((folder / data.test).glob("*/*.png"))
     assert len(train) == SHOTS * 10
@@ -80,8 +80,8 @@ def test_images_become_class_folders(tmp_path):
 def test_it_is_made_once(tmp_path):
     contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
     data, wheels = made_of(TEXT, contents, tmp_path)
-    first = demo_folder(data, wheels=wheels, tell=print)
-    assert demo_folder(data, wheels=tmp_path / "nowhere", tell=print) == first
+    first = demo_folder(data, wheels=wheels, say=print)
+    assert demo_folder(data, wheels=tmp_path / "nowhere", say=print) == first
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
@@ -90,7 +90,7 @@ def test_other_bytes_are_refused(tmp_path):
     data, wheels = made_of(TEXT, contents, tmp_path)
     wheel(wheels, data.package, dict.fromkeys(contents, b"other"))
     with pytest.raises(RunError, match="must have sha256"):
-        demo_folder(data, wheels=wheels, tell=print)
+        demo_folder(data, wheels=wheels, say=print)
     assert not list((tmp_path / "cache" / "demo").iterdir())
 
 
@@ -98,12 +98,12 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
     evil = b"conversations: !!python/object/apply:os.system ['touch /tmp/owned']"
     data, wheels = made_of(TEXT, {"data/ai.yml": evil}, tmp_path)
     with pytest.raises(Exception, match="could not determine a constructor"):
-        demo_folder(data, wheels=wheels, tell=print)
+        demo_folder(data, wheels=wheels, say=print)
 
 
 def test_a_folder_without_the_wheel_says_which(tmp_path):
     with pytest.raises(UserError, match=r"pip download .* chatterbot-corpus==1\.3\.3"):
-        demo_folder(TEXT, wheels=tmp_path, tell=print)
+        demo_folder(TEXT, wheels=tmp_path, say=print)
 
 
 def test_without_an_index_it_says_how_to_go_on(tmp_path, monkeypatch):
@@ -111,4 +111,4 @@ def test_without_an_index_it_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     data = replace(TEXT, package=("demo-of-nothing", "1.0"))
     with pytest.raises(RunError, match="`--from DIR` to `fewshot demo`"):
-        demo_folder(data, wheels=None, tell=print)
+        demo_folder(data, wheels=None, say=print)

@@ -23,7 +23,7 @@ def make_traded(make_study):
                 "flops": 0.0 if number < 2 else 1e9 * number,
                 "memory_mb": 4e-6 * SIZES[number % 6],
             }
-            history.append((config, replace(outcome, objectives=measures)))
+            history.append((config, replace(outcome, measures=measures)))
         study.history = history
         means = [outcome.mean for _, outcome in history]
         names = [*objectives, *(limit["name"] for limit in limits)][1:]
@@ -32,8 +32,8 @@ def make_traded(make_study):
             for number in sorted(range(trials), key=lambda i: -means[i])
             if not any(
                 means[i] >= means[number]
-                and history[i][1].objectives[names[0]]
-                < history[number][1].objectives[names[0]]
+                and history[i][1].measures[names[0]]
+                < history[number][1].measures[names[0]]
                 for i in range(trials)
             )
         ]
@@ -48,7 +48,7 @@ def make_traded(make_study):
                     "number": i,
                     "config": history[i][0].to_json(),
                     "score": means[i],
-                    **{name: history[i][1].objectives[name] for name in names},
+                    **{name: history[i][1].measures[name] for name in names},
                 }
                 for i in front
             ],
@@ -167,10 +167,10 @@ def test_a_constant_answer_that_limits_left_is_not_blamed_on_the_trials(
 def test_values_of_zero_and_all_alike_can_be_drawn(make_traded):
     study = make_traded(objectives=("score", "flops"))
     (plot,) = tradeoff(study.summary, study.history).plots
-    zeros = [spot for spot in plot.spots if spot.told.endswith(" 0")]
+    zeros = [spot for spot in plot.spots if spot.text.endswith(" 0")]
     assert {spot.x for spot in zeros} == {0.0}
     for number, (config, outcome) in enumerate(study.history):
-        study.history[number] = (config, replace(outcome, objectives={"flops": 1e9}))
+        study.history[number] = (config, replace(outcome, measures={"flops": 1e9}))
     (plot,) = tradeoff(study.summary, study.history).plots
     assert len({spot.x for spot in plot.spots}) == 1
     assert study.write()
@@ -185,6 +185,6 @@ def test_the_score_axis_is_no_finer_than_the_noise(make_traded):
 def test_a_trial_that_did_not_measure_it_is_left_out(make_traded):
     study = make_traded()
     config, outcome = study.history[0]
-    study.history[0] = (config, replace(outcome, objectives={}))
+    study.history[0] = (config, replace(outcome, measures={}))
     (plot,) = tradeoff(study.summary, study.history).plots
     assert 0 not in {spot.number for spot in plot.spots}

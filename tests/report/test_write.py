@@ -171,11 +171,10 @@ def test_least_summary_is_enough(make_study):
 
 def test_missing_folds_do_not_count(make_study):
     study = make_study(("a", "b"))
-    outcome = study.history[study.summary["winner"]["number"]][1]
     proba = np.full((1, 12, 2), np.nan)
     proba[0, :4] = [0.9, 0.1]
     folds = np.zeros((1, 12), dtype=np.int64)
-    place = study.folder / outcome.predictions
+    place = study.folder / study.summary["predictions"]
     save_predictions(place, Predictions(proba=proba, folds=folds))
     assert "had not seen (4 examples)" in checked(study.write()).words
 
