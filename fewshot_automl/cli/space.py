@@ -66,7 +66,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
             dimension.name,
             dimension.describe(),
             f"{default:g}" if isinstance(default, float) else str(default or ""),
-            _users(dimension, methods),
+            users(dimension, methods),
         )
     console.print()
     console.print(made)
@@ -74,7 +74,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         print_json({"dimensions": found.to_json(), "size": found.size()})
 
 
-def _users(dimension: Dimension, methods: list[str]) -> str:
+def users(dimension: Dimension, methods: list[str]) -> str:
     """Return for which values of other dimensions a dimension counts."""
     parts = []
     for when in dimension.when:
