@@ -48,7 +48,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.inputs import content_hashes
 from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.oracle.steadied import steadied
-from fewshot_automl.outcome import ADVICE_PREFIX, FIRST_REFINEMENT, REFINEMENT
+from fewshot_automl.outcome import ADVICE_PREFIX, REFINEMENT
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import choose_placement
@@ -90,7 +90,7 @@ STEPS, BATCH_SIZE = (10, 40), (8, 32)
 """Ends of these dimensions in the recorded space: what short studies can pay."""
 DRAWN = 4096
 """Length of the Sobol sequence."""
-MEASURED = ("worst_recall", REFINEMENT, FIRST_REFINEMENT)
+MEASURED = ("worst_recall", REFINEMENT)
 """What is recorded of every trial beside its score."""
 SEED = 0
 QUICK = {"tasks": ("clickbait", "hymenoptera"), "configs": 4}
@@ -269,8 +269,6 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
                 min(float((far[truth == c] == c).mean()) for c in np.unique(truth))
             )
     chosen = proba.argmax(2)
-    looked = one.folds[0][: problem.first_folds]
-    first = np.concatenate([fold.validation for fold in looked])
     return {
         "status": "done",
         "scores": [round(x, 4) for x in scores],
@@ -283,7 +281,6 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         REFINEMENT: round(
             float(np.mean([refinement_loss(row, labels) for row in proba])), 5
         ),
-        FIRST_REFINEMENT: round(refinement_loss(proba[0][first], labels[first]), 5),
         "worst_recall": round(
             float(
                 np.mean(
@@ -374,7 +371,7 @@ def transfer_scores(one: Scene) -> dict[str, dict[str, float]]:
     said = {}
     for card in one.bench.cards:
         config = one.space.default(method="probe", head="logistic", backbone=card.id)
-        found = evaluate(config, None).objectives
+        found = evaluate(config, None).measures
         said[card.id] = {
             key: round(value, 5)
             for key, value in found.items()

@@ -30,8 +30,8 @@ from scipy.stats import spearmanr
 
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.linear import single_threaded
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.outcome import History
 
 LEAST_DEAR = 8
 """Recorded dear trials below which a task is not judged."""

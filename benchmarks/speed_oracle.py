@@ -40,9 +40,9 @@ from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle import Prior, RandomOracle, incumbent
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.transfer import COLUMNS, TransferAdviser
-from fewshot_automl.outcome import ADVICE_PREFIX, Outcome
+from fewshot_automl.outcome import ADVICE_PREFIX, History, Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 from fewshot_automl.task import Task
 from fewshot_automl.trial.design import space_for
@@ -93,7 +93,7 @@ def made_up(space: Space, config: Config, number: int, seed: int) -> Outcome:
         mean=float(mean + error * generator.normal()),
         standard_error=error,
         cost_seconds=float(np.exp(generator.normal(scale=0.3) + 2 * place[0])),
-        objectives=made_up_transfer(config, seed),
+        measures=made_up_transfer(config, seed),
     )
 
 

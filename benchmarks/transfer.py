@@ -85,7 +85,7 @@ class Recorded:
         history = [
             (
                 Config.of({"backbone": name}),
-                Outcome(status="done", mean=0.0, objectives=dict(scores)),
+                Outcome(status="done", mean=0.0, measures=dict(scores)),
             )
             for name, scores in self.said.items()
         ]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fewshot_automl.errors import FewShotError, RunError, UserError
     from fewshot_automl.outcome import Outcome
     from fewshot_automl.predictor import Predictor
-    from fewshot_automl.sampler import FewShotSampler
     from fewshot_automl.space import Choice, Config, Float, Int, Space, When
     from fewshot_automl.study import Budget
     from fewshot_automl.task import Task
@@ -37,7 +36,6 @@ __all__ = [
     "Config",
     "FewShotClassifier",
     "FewShotError",
-    "FewShotSampler",
     "Float",
     "Int",
     "Listener",
@@ -63,7 +61,6 @@ _HOMES: Final = {
     "Config": "space",
     "FewShotClassifier": "automl.classifier",
     "FewShotError": "errors",
-    "FewShotSampler": "sampler",
     "Float": "space",
     "Int": "space",
     "Listener": "automl.listener",

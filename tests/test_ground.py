@@ -34,7 +34,7 @@ def test_an_outcome_survives_json_and_pickle():
         mean=0.5,
         standard_error=0.1,
         cost_seconds=2.0,
-        objectives={"accuracy": 0.5},
+        measures={"accuracy": 0.5},
         predictions="predictions/x.safetensors",
     )
     for again in (
@@ -44,7 +44,7 @@ def test_an_outcome_survives_json_and_pickle():
         assert again.to_json() == outcome.to_json()
         assert math.isnan(again.scores[1])
     with pytest.raises(TypeError):
-        outcome.objectives["accuracy"] = 1.0
+        outcome.measures["accuracy"] = 1.0
 
 
 def test_a_failed_trial_has_no_score_and_a_done_one_must():

@@ -10,11 +10,11 @@ import numpy as np
 from landscape import FOLDS
 from parts.replay_landscape import Landscape
 
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.part import Part
 from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.prior import Prior
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Choice, Config, Space
 
 SHRUNK = 4.0

@@ -11,7 +11,7 @@ from parts.replay_landscape import Landscape
 from parts.replay_samplers import Sampler, at_random, distribution
 from speed_oracle import filled
 
-from fewshot_automl.oracle.oracle import History
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Space, Value
 
 INACTIVE = "inactive"

@@ -17,7 +17,6 @@ from parts.replay_landscape import Landscape
 from parts.replay_rows import (
     BLIND,
     EVERYTHING,
-    LOOKS,
     STOCK,
     advisers_of,
     sampler_of,
@@ -26,7 +25,7 @@ from parts.replay_rows import (
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
-from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
+from fewshot_automl.outcome import REFINEMENT
 
 SMOOTH_EVERY = 5
 """Trials between choices by posterior mean, in rows that choose by score."""
@@ -58,8 +57,7 @@ def load(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
 @cache
 def blind(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
     """Return the landscapes as if no trial had told its refinement."""
-    names = (REFINEMENT, FIRST_REFINEMENT)
-    return {name: one.without(*names) for name, one in load(files).items()}
+    return {name: one.without(REFINEMENT) for name, one in load(files).items()}
 
 
 def files_in(folder: Path) -> tuple[tuple[Path, int], ...]:
@@ -129,7 +127,6 @@ def run(job: Job) -> Curve:
             part,
             sampler_of(job.row, own),
             job.trials,
-            looks_first=job.row in LOOKS,
             smooth_every=SMOOTH_EVERY if job.row in STOCK else 1,
             advisers=advisers_of(job.row, own),
             **about,

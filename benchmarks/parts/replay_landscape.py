@@ -108,9 +108,9 @@ class Landscape:
         """Return the landscape as if no trial had measured some objectives."""
 
         def bare(trial: Trial) -> Trial:
-            every = trial.outcome.objectives
+            every = trial.outcome.measures
             kept = {name: every[name] for name in every if name not in names}
-            return replace(trial, outcome=replace(trial.outcome, objectives=kept))
+            return replace(trial, outcome=replace(trial.outcome, measures=kept))
 
         return replace(
             self,
@@ -214,7 +214,7 @@ def trial_of(
         mean=row["mean"],
         standard_error=row["standard_error"],
         cost_seconds=sum(row["seconds"]) - waited(row),
-        objectives=objectives,
+        measures=objectives,
     )
     return Trial(config, outcome, row["unseen"], stem_of(config, depths))
 

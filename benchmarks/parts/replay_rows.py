@@ -65,12 +65,9 @@ OURS: dict[str, Callable[[Scene], Oracle]] = {
     "no known noise": lambda scene: Shown(full(scene), history=without_noise),
     "errors in full": lambda scene: Shown(full(scene), history=doubted),
     "fold errors": lambda scene: Shown(full(scene), history=fold_errors),
-    "first looks": full,
     "sobol": lambda scene: SobolOracle(),
 }
 """Our oracle, which chooses within the pool, and ablations of it."""
-LOOKS = ("first looks",)
-"""Rows whose trials run one fold, and the others if they are picked again."""
 BLIND = ("scores alone",)
 """Rows whose trials have a score and no refinement beside it."""
 SNAPPED = "ours, snapped"

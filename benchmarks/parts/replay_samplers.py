@@ -14,7 +14,8 @@ from parts.replay_landscape import Landscape
 from speed_oracle import asked_of
 
 from fewshot_automl.oracle.encoding import dissimilarity
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import Oracle
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 from fewshot_automl.trial.design import dear_space
 from fewshot_automl.trial.workload import is_dear

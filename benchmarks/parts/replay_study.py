@@ -3,23 +3,19 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from parts.replay_landscape import Landscape
 from parts.replay_samplers import Sampler
 
 from fewshot_automl.oracle.advice import Adviser
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.winner import smoothed_scores
-from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config
 
 RULES = ("smooth", "raw")
 """How the model to return is chosen: by posterior mean, or by raw score."""
-SLACK = 1e-6
-"""Of sums of thirds."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,6 @@ def replay(
     seed: int,
     name: str = "",
     version: str = "",
-    looks_first: bool = False,
     advisers: tuple[Adviser, ...] = (),
     smooth_every: int = 1,
 ) -> Curve:
@@ -77,49 +72,34 @@ def replay(
         seed: Of the study.
         name: Of the sampler.
         version: Of all that the curve depends on.
-        looks_first: Whether what is picked runs on its first fold, and on the others
-            only when it is picked again. Folds count as their share of a trial.
         advisers: Those of the sampler, who have a say in which model is returned.
         smooth_every: After how many trials the posterior mean chooses anew; it stands
             by its choice in between.
     """
     paid = {trial.stem for trial in landscape.quick}
     history = [(t.config, landscape.outcome(t, set())) for t in landscape.quick]
-    states = [State.of(landscape, history, spent=0.0, seconds=0.0)]
-    left, begun, asked = [trial.config for trial in landscape.dear], set[Config](), 0.0
-    while left and states[-1].spent < trials:
+    told = len(history)
+    left, asked = [trial.config for trial in landscape.dear], 0.0
+    seconds, best = [0.0], [min(landscape.regret(c) for c, o in history if o.is_done)]
+    while left and len(seconds) <= trials:
         start = time.process_time()
         config = sampler(history, left, seed)
         asked += time.process_time() - start
-        trial, share = landscape.trials[config], 1.0
-        if looks_first and trial.outcome.is_done:
-            first = 1 / len(trial.outcome.scores)
-            share = 1 - first if config in begun else first
-        outcome = landscape.outcome(trial, paid, share)
-        if share < 1 and config not in begun:
-            outcome = first_look(outcome)
-        begun.add(config)
-        if not outcome.folds_left:
-            left.remove(config)
+        outcome = landscape.outcome(landscape.trials[config], paid)
+        left.remove(config)
         history.append((config, outcome))
-        last = states[-1]
-        states.append(
-            State.of(
-                landscape,
-                history,
-                spent=last.spent + share,
-                seconds=last.seconds + outcome.cost_seconds,
-            )
-        )
-    chosen = after_each_trial(states, trials)
+        seconds.append(seconds[-1] + outcome.cost_seconds)
+        regret = landscape.regret(config) if outcome.is_done else math.inf
+        best.append(min(best[-1], regret))
+    after = [history[: told + count] for count in range(len(seconds))]
     smooth: list[Config] = []
-    for count, state in enumerate(chosen):
+    for count, known in enumerate(after):
         smooth.append(
-            smoothest(landscape, history[: state.told], seed, advisers)
+            smoothest(landscape, known, seed, advisers)
             if count % smooth_every == 0
             else smooth[-1]
         )
-    raw = [luckiest(history[: state.told]) for state in chosen]
+    raw = [luckiest(known) for known in after]
     winners = {"smooth": smooth, "raw": raw}
     return Curve(
         task=landscape.name,
@@ -128,41 +108,10 @@ def replay(
         version=version,
         unseen=regrets(landscape, winners, recorded=False),
         recorded=regrets(landscape, winners, recorded=True),
-        seconds=[round(state.seconds, 2) for state in chosen],
-        best_seen=[round(state.best, 5) for state in chosen],
+        seconds=[round(x, 2) for x in seconds],
+        best_seen=[round(x, 5) for x in best],
         ask_seconds=round(asked, 3),
     )
-
-
-@dataclass(frozen=True)
-class State:
-    """A study between two trials."""
-
-    spent: float
-    """Dear trials so far; some of their folds count as much of one."""
-    seconds: float
-    """Of the dear trials so far."""
-    told: int
-    """Entries of the history so far."""
-    best: float
-    """Regret of the best Config tried with all folds."""
-
-    @classmethod
-    def of(
-        cls, landscape: Landscape, history: History, *, spent: float, seconds: float
-    ) -> "State":
-        """Return the state after a history."""
-        whole = (config for config, outcome in history if outcome.is_whole)
-        best = min(map(landscape.regret, whole))
-        return cls(spent=spent, seconds=seconds, told=len(history), best=best)
-
-
-def after_each_trial(states: Sequence[State], trials: int) -> list[State]:
-    """Return the first state, and the last one of each whole trial that was spent."""
-    spent = np.array([state.spent for state in states])
-    counts = np.arange(min(trials, math.floor(spent[-1] + SLACK)) + 1)
-    places = np.searchsorted(spent, counts + SLACK, side="right") - 1
-    return [states[place] for place in places.tolist()]
 
 
 def regrets(
@@ -175,37 +124,22 @@ def regrets(
     }
 
 
-def first_look(outcome: Outcome) -> Outcome:
-    """Return what is told of a done trial after its first fold, paid already."""
-    folds, objectives = len(outcome.scores), dict(outcome.objectives)
-    if FIRST_REFINEMENT in objectives:
-        objectives[REFINEMENT] = objectives[FIRST_REFINEMENT]
-    return replace(
-        outcome,
-        scores=outcome.scores[:1],
-        mean=outcome.scores[0],
-        standard_error=outcome.standard_error * math.sqrt(folds),
-        objectives=objectives,
-        folds_left=folds - 1,
-    )
-
-
 def smoothest(
     landscape: Landscape,
     history: History,
     seed: int,
     advisers: tuple[Adviser, ...] = (),
 ) -> Config:
-    """Return the Config of the best posterior mean, of those with all folds."""
+    """Return the Config of the best posterior mean, of the done ones."""
     scores = smoothed_scores(landscape.space, history, seed, advisers)
-    smooth = {i: score for i, score in scores.items() if history[i][1].is_whole}
+    smooth = {i: score for i, score in scores.items() if history[i][1].is_done}
     best = max(smooth, key=lambda i: (smooth[i], history[i][1].mean, -i))
     return history[best][0]
 
 
 def luckiest(history: Sequence[tuple[Config, Outcome]]) -> Config:
     """Return the Config of the highest raw score, the first of equal ones."""
-    done = [(config, outcome) for config, outcome in history if outcome.is_whole]
+    done = [(config, outcome) for config, outcome in history if outcome.is_done]
     return max(done, key=lambda pair: pair[1].mean)[0]
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl.scoring import History, calibrated_temperature, predictions
+from fewshot_automl.automl.scoring import calibrated_temperature, predictions
 from fewshot_automl.evaluation.calibration import apply_temperature
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
 
 

@@ -17,12 +17,12 @@ from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.choice import blended
 from fewshot_automl.automl.limits import Limits, broken, broken_by, excess, told
 from fewshot_automl.automl.listener import Listener
-from fewshot_automl.automl.scoring import History, predictions
+from fewshot_automl.automl.scoring import predictions
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, added_up
 from fewshot_automl.evaluation.objectives import objective, score
-from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.front import front, within
 from fewshot_automl.oracle.goals import Goal
+from fewshot_automl.outcome import History
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Space
 from fewshot_automl.trial.measured import size_of
@@ -64,16 +64,16 @@ def contenders(
     if not limits:
         return dict(smoothed), True
     sure = set(within(space, history, limits, seed, FIXED))
-    kept = [i for i in smoothed if not broken(limits, history[i][1].objectives)]
+    kept = [i for i in smoothed if not broken(limits, history[i][1].measures)]
     kept = [i for i in kept if i in sure] or kept
     if kept:
         return {i: smoothed[i] for i in kept}, True
-    shares = {i: excess(limits, history[i][1].objectives) for i in smoothed}
+    shares = {i: excess(limits, history[i][1].measures) for i in smoothed}
     least = min(shares.values())
     closest = [i for i in smoothed if shares[i] <= least]
     config, outcome = history[max(closest, key=lambda i: smoothed[i])]
     named = ", ".join(
-        told(limit, outcome.objectives) for limit in broken(limits, outcome.objectives)
+        told(limit, outcome.measures) for limit in broken(limits, outcome.measures)
     )
     listener.say(
         f"warning: No trial keeps all limits. The model is the one that comes closest, "
@@ -93,7 +93,7 @@ def foreseen(
     Sizes and times add up; the weakest class is that of the averaged predictions.
     """
     outcomes = [history[i][1] for i in places]
-    values = added_up([outcome.objectives for outcome in outcomes])
+    values = added_up([outcome.measures for outcome in outcomes])
     probas = [predictions(folder, outcome) for outcome in outcomes]
     proba = blended(labels, probas) if len(probas) > 1 else probas[0]
     return {**values, "worst_recall": weakest(labels, proba)}
@@ -110,7 +110,7 @@ def fitted_measures(
     problem, device = workbench.problem, workbench.placement.device
     found = []
     for place, fitted in parts.items():
-        values = {**history[place][1].objectives, **size_of(fitted)}
+        values = {**history[place][1].measures, **size_of(fitted)}
         if "latency_ms" in values:
             seconds = latency_seconds(fitted, middling(problem.inputs), device)
             values["latency_ms"] = min(values["latency_ms"], 1000 * seconds)
@@ -188,18 +188,15 @@ def possible(score: float, metric: str) -> float:
 
 
 def beyond(history: History, limits: Limits) -> list[int]:
-    """Return the places of the done trials that are known to break a limit.
-
-    A trial that a later one of its Config has replaced counts no more.
-    """
-    done = [i for i in latest(history) if history[i][1].is_done]
+    """Return the places of the done trials that break a limit."""
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     return [i for i in done if broken_by(limits, history[i][1])]
 
 
 def keeping(history: History, limits: Limits) -> int:
-    """Return how many trials of all folds keep all limits."""
-    whole = (outcome for _, outcome in history if outcome.is_whole)
-    return sum(not broken_by(limits, outcome) for outcome in whole)
+    """Return how many done trials keep all limits."""
+    done = (outcome for _, outcome in history if outcome.is_done)
+    return sum(not broken_by(limits, outcome) for outcome in done)
 
 
 def account(
@@ -275,7 +272,7 @@ def front_of(
             "number": i,
             "config": history[i][0].to_json(),
             SCORE: shown[i],
-            **{g.name: history[i][1].objectives[g.name] for g in every[1:]},
+            **{g.name: history[i][1].measures[g.name] for g in every[1:]},
         }
         for i in sorted((i for i in places if i in shown), key=lambda i: -shown[i])
     ]

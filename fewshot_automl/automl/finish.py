@@ -25,7 +25,6 @@ from fewshot_automl.automl.listener import Listener
 from fewshot_automl.automl.plan import saving_seconds
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
-    History,
     calibrated_temperature,
     cross_calibrated,
     equal_trials,
@@ -37,10 +36,9 @@ from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.oracle.advice import Adviser
-from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.goals import Goal
 from fewshot_automl.oracle.winner import smoothed_scores
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config, Space
@@ -202,19 +200,10 @@ def _eligible(
     Raises:
         RunError: If none can.
     """
-    whole = {i: smoothed[i] for i in smoothed if history[i][1].is_whole}
-    if not whole:
+    if not smoothed:
         raise RunError(_why_nothing(history))
-    ahead, outcome = history[winner_of(history, smoothed)]
-    if outcome.folds_left:
-        run = len(outcome.scores)
-        listener.say(
-            f"The most promising trial ({ahead}) ran {run} of "
-            f"{run + outcome.folds_left} folds before the time ended; the best of "
-            "those that ran all takes its place. Search on to see it through."
-        )
-    kept = {i: whole[i] for i in whole if is_at_hand(workbench, history[i][0])}
-    best = winner_of(history, whole)
+    kept = {i: smoothed[i] for i in smoothed if is_at_hand(workbench, history[i][0])}
+    best = winner_of(history, smoothed)
     if not kept:
         raise RunError(
             "A finished trial must use a backbone that is at hand to become the model, "
@@ -297,7 +286,7 @@ def _baselines(history: History, metric: str) -> list[dict[str, Any]]:
 
 
 def _counts(history: History) -> dict[str, int]:
-    statuses = [history[i][1].status for i in latest(history)]
+    statuses = [outcome.status for _, outcome in history]
     return {name: statuses.count(name) for name in ("done", "failed", "stopped")}
 
 

@@ -8,8 +8,8 @@ from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.contenders import fitted_measures
 from fewshot_automl.automl.limits import Limits, broken, told
 from fewshot_automl.automl.listener import Listener
-from fewshot_automl.automl.scoring import History
 from fewshot_automl.errors import RunError, TrialError
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
 from fewshot_automl.trial.evaluate import refit
 from fewshot_automl.trial.workbench import Workbench

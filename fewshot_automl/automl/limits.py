@@ -7,8 +7,7 @@ from fewshot_automl.automl.listener import Listener
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.oracle.goals import Limit
-from fewshot_automl.oracle.oracle import History
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Choice, Space
 from fewshot_automl.trial.measured import card_measures
 
@@ -26,22 +25,13 @@ def broken(limits: Limits, values: Mapping[str, float]) -> list[Limit]:
 
 
 def broken_by(limits: Limits, outcome: Outcome) -> list[Limit]:
-    """Return the limits that a done trial is known not to keep.
+    """Return the limits that a done trial does not keep.
 
-    What a model costs, its first fold tells as well as all. Its recall of a few
-    examples tells little, so it is not asked for before all folds were run.
-
-    >>> look = Outcome(
-    ...     status="done",
-    ...     mean=0.5,
-    ...     objectives={"flops": 7.0, "worst_recall": 0.0},
-    ...     folds_left=2,
-    ... )
-    >>> broken_by((Limit("flops", most=10.0), Limit("worst_recall", least=0.5)), look)
-    []
+    >>> outcome = Outcome(status="done", mean=0.5, measures={"flops": 17.0})
+    >>> [limit.name for limit in broken_by((Limit("flops", most=10.0),), outcome)]
+    ['flops']
     """
-    asked = [x for x in limits if outcome.is_whole or MEASURES[x.name].adds_up]
-    return broken(asked, outcome.objectives)
+    return broken(limits, outcome.measures)
 
 
 def excess(limits: Limits, values: Mapping[str, float]) -> float:
@@ -108,8 +98,8 @@ def allowed_space(space: Space, history: History, limits: Limits) -> Space:
     for config, outcome in history:
         if outcome.is_done and "backbone" in config:
             name = config.text("backbone")
-            measured = [limit for limit in costs if limit.name in outcome.objectives]
-            holds = not broken(measured, outcome.objectives)
+            measured = [limit for limit in costs if limit.name in outcome.measures]
+            holds = not broken(measured, outcome.measures)
             kept[name] = kept.get(name, False) or holds
     allowed = [name for name in dimension.options if kept.get(name, True)]
     if not allowed or len(allowed) == len(dimension.options):

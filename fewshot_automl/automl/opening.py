@@ -1,6 +1,6 @@
 """What a study tries before the oracle is asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -11,7 +11,7 @@ from fewshot_automl.automl.plan import Plan
 from fewshot_automl.automl.thrift import affordable_space, shortened
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.sobol import SobolOracle
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 from fewshot_automl.trial.design import (
     DEAR_ORDER,
@@ -24,8 +24,6 @@ from fewshot_automl.trial.design import (
 )
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import is_dear
-
-History = Sequence[tuple[Config, Outcome]]
 
 VISITS: Final = 3
 """Times that the bold trial should see each example; then the briefest form will do."""

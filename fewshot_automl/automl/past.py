@@ -8,8 +8,8 @@ from fewshot_automl.automl.record import read_record, settings_of
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Space
 
 NO_PRIOR: Final = "none"

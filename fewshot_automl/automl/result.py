@@ -77,7 +77,6 @@ class Result:
                     "mean": outcome.mean,
                     "standard_error": outcome.standard_error,
                     "folds": len(outcome.scores),
-                    "folds_left": outcome.folds_left,
                     "cost_seconds": outcome.cost_seconds,
                     "reason": outcome.reason,
                     **config.to_json(),

@@ -1,6 +1,6 @@
 """The honest number: out-of-fold predictions of all trials, corrected for choosing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +16,7 @@ from fewshot_automl.evaluation.selection import (
     correct_for_selection,
     indistinguishable,
 )
-from fewshot_automl.outcome import Outcome
-from fewshot_automl.space import Config
-
-History = Sequence[tuple[Config, Outcome]]
+from fewshot_automl.outcome import History, Outcome
 
 LEAST_KEPT: Final = 0.1
 """Share of a score's luck that survives smoothing, at least."""
@@ -103,11 +100,8 @@ def equal_trials(
     folder: Path,
     seed: int,
 ) -> list[int]:
-    """Return the places of the trials that cannot be told apart from the winner.
-
-    Those that have folds left are not asked: they could not be the model.
-    """
-    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_whole]
+    """Return the places of the trials that cannot be told apart from the winner."""
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     probas = [predictions(folder, history[i][1]) for i in done]
     equal = indistinguishable(
         labels, probas, metric, winner=done.index(winner), seed=seed

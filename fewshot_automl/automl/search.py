@@ -1,7 +1,6 @@
 """A study, made ready and run: the plan, its parts, and the loop they go into."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,37 +31,28 @@ from fewshot_automl.automl.thrift import Thrifty
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
-from fewshot_automl.executors import Executor, executor_named
+from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle.advice import Adviser
-from fewshot_automl.oracle.completion import Completion, leading_quickly
-from fewshot_automl.oracle.folds import resumable
 from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.oracle.transfer import TransferAdviser
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.places import cache_folder
 from fewshot_automl.space import Choice, Config, Space
-from fewshot_automl.study import SECONDS_USED, Budget, StudyEnd, run
+from fewshot_automl.study import SECONDS_USED, Budget, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial.design import reference_ladder, space_for
+from fewshot_automl.trial.evaluate import Evaluate
 from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
 from fewshot_automl.trial.foretold import foretold
-from fewshot_automl.trial.together import Together
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, mean_characters
 
-History = Sequence[tuple[Config, Outcome]]
-
 HOPEFUL_SHARE: Final = 0.8
 """Of a forecast; a trial with less time than that is not started."""
-LEAST_DEAR: Final = 6
-"""Expected dear trials from which on some may be dropped after a fold or two."""
-LEAST_FITS: Final = 4
-"""Folds of a dear trial, in all repeats, from which on a first look pays. Of three it
-was no gain in replays of recorded studies (docs/decisions/0016-first-looks.md)."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
 BATCH: Final = 32
@@ -85,8 +75,6 @@ class Search:
     plan: Plan
     workbench: Workbench
     forecast: Forecast
-    looks_first: bool
-    """Whether dear Configs run on their first folds before on all."""
     prior: Prior
     ledger: Ledger
     budget: Budget
@@ -100,7 +88,6 @@ class Search:
             self.settings.workers,
             gpus=shared_gpus(self.settings.device),
         )
-        together = Together(workbench=self.workbench, whole=self.space)
         aims = self._aims()
         thrifty = Thrifty(
             oracle=oracle_named(self.settings.oracle, self._advisers, aims),
@@ -112,7 +99,7 @@ class Search:
         try:
             end = run(
                 self.space,
-                together.alone,
+                Evaluate(workbench=self.workbench),
                 oracle=thrifty,
                 ledger=self.ledger,
                 executor=executor,
@@ -126,19 +113,15 @@ class Search:
                     keeps=aims.keeps,
                     prior=self.prior,
                 ),
-                reserve=self._reserve,
+                reserve=self._final_seconds,
                 forecast=self._least_seconds,
                 seed=self.settings.seed,
                 on_event=self.listener.trial,
-                first_look=together.first_look if self.looks_first else None,
-                cohorts=together,
             )
             if end.ending == "exhausted" and thrifty.leaves_out(
                 self.space, unstopped(end.history)
             ):
                 end = replace(end, ending="seconds")
-            if resumable(unstopped(end.history)) and not end.interrupted:
-                end = self._completed(end, executor, together)
         finally:
             executor.shutdown()
         return finish(
@@ -158,27 +141,6 @@ class Search:
             advisers=self._advisers,
             facts=self._facts(),
         )
-
-    def _completed(
-        self, end: StudyEnd, executor: Executor, together: Together
-    ) -> StudyEnd:
-        """Run the folds that are left of Configs that lead, if they fit the time."""
-        is_timed = self.budget.seconds is not None
-        enough = None if is_timed else len(end.history) + 1  # none of them is new
-        rest = run(
-            self.space,
-            together.alone,
-            oracle=Completion(is_allowed=self._is_allowed, advisers=self._advisers),
-            ledger=self.ledger,
-            executor=executor,
-            budget=replace(self.budget, trials=enough),
-            reserve=self._final_seconds,
-            forecast=self._least_seconds,
-            seed=self.settings.seed,
-            on_event=self.listener.trial,
-        )
-        ending = rest.ending if rest.interrupted else end.ending
-        return StudyEnd(history=rest.history, ending=ending)
 
     def _is_allowed(self, outcome: Outcome) -> bool:
         return not broken_by(self.settings.search_limits, outcome)
@@ -206,7 +168,7 @@ class Search:
         return self.settings.members or self.plan.members
 
     def _seconds_left(self, history: History) -> float:
-        return self.budget.remaining(time.monotonic()) - self._reserve(history)
+        return self.budget.remaining(time.monotonic()) - self._final_seconds(history)
 
     def _least_seconds(self, config: Config, history: History) -> float:
         """Return the seconds without which a trial is not worth starting.
@@ -215,21 +177,6 @@ class Search:
         that nothing else could have used.
         """
         return HOPEFUL_SHARE * self.forecast.after(history).trial_seconds(config)
-
-    def _reserve(self, history: History) -> float:
-        """Return the seconds to keep for what comes after the search.
-
-        That is the model, and before it the folds that are left of a Config that
-        leads: without them it cannot become the model.
-        """
-        seconds = self._final_seconds(history)
-        begun = {c for c in resumable(history) if self.space.contains(c)}
-        if begun and self.budget.seconds is not None:
-            ahead = leading_quickly(history, self._is_allowed)
-            prices = self.forecast.after(history)
-            known = [config for config in ahead if config in begun]
-            seconds += sum(prices.trial_seconds(config) for config in known[:1])
-        return seconds
 
     def _final_seconds(self, history: History) -> float:
         """Return the seconds that fitting, scoring and saving the model will take.
@@ -373,29 +320,11 @@ def prepare(
                 dear_fits=dear_fits,
             )
         ),
-        looks_first=pays_to_look_first(plan, dear_fits, placement.device),
         prior=prior,
         ledger=ledger,
         budget=budget,
         listener=listener,
     )
-
-
-def pays_to_look_first(plan: Plan, dear_fits: int, device: str) -> bool:
-    """Return whether dear Configs run on their first folds before on all.
-
-    Not where few are expected, for then each is compared with too few others to be
-    dropped; nor where only their number is limited; nor on a GPU, where the folds of
-    a Config train together.
-
-    Args:
-        plan: What the study may spend.
-        dear_fits: Folds of a dear Config, in all repeats.
-        device: Where it trains.
-    """
-    if plan.budget_seconds is None or device.startswith("cuda"):
-        return False
-    return (plan.dear_trials or 0) >= LEAST_DEAR and dear_fits >= LEAST_FITS
 
 
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from fewshot_automl.automl.limits import Limits, allowed_space
-from fewshot_automl.oracle.folds import resumable
-from fewshot_automl.oracle.oracle import History, Oracle, tried
+from fewshot_automl.oracle.oracle import Oracle, tried
 from fewshot_automl.oracle.part import Part
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Choice, Config, Int, Space
 from fewshot_automl.trial.design import probed_backbones
 from fewshot_automl.trial.forecast import Forecast, Prices
@@ -55,10 +54,8 @@ class Thrifty:
     ) -> list[Config]:
         """Return up to `n` Configs that can be paid for.
 
-        A Config that has looked at some folds is judged by the seconds of those that
-        are left, whatever a whole trial of its length would cost: it stands beside
-        what is new, and the oracle chooses between them. Of a list that is given as
-        `within` nothing is shortened; what cannot be paid for is left out.
+        Of a list that is given as `within` nothing is shortened; what cannot be paid
+        for is left out.
         """
         prices = self.forecast.after(history)
         limit = self._limit(history)
@@ -69,23 +66,9 @@ class Thrifty:
             return self.oracle.suggest(space, history, n, seed, pool) if pool else []
         allowed = allowed_space(within or space, history, self.limits)
         inside = affordable_space(allowed, prices, history, limit)
-        begun = [c for c in resumable(history) if allowed.contains(c)]
-        begun = [c for c in begun if prices.trial_seconds(c) <= limit]
-        found: list[Config] = []
-        if inside is not None:
-            seen = tried(history).difference(begun)
-            found = self._found(space, history, n, seed, inside, seen, limit)
-        hidden = [c for c in begun if inside is None or not inside.contains(c)]
-        if not hidden:
-            return found
-        # The oracle has not seen those. It chooses between them and what it found;
-        # trials of all folds are there for comparison.
-        pool = [*found, *hidden]
-        whole = [c for c, o in history if o.is_whole and allowed.contains(c)]
-        part = list(dict.fromkeys([*pool, *whole]))
-        chosen = self.oracle.suggest(space, history, n, seed, part)
-        chosen = [c for c in chosen if c in pool]
-        return list(dict.fromkeys([*chosen, *found]))[:n]
+        if inside is None:
+            return []
+        return self._found(space, history, n, seed, inside, limit)
 
     def leaves_out(self, space: Space, history: History) -> bool:
         """Return whether there is more in a space than can be paid for now.
@@ -94,9 +77,6 @@ class Thrifty:
         """
         allowed = allowed_space(space, history, self.limits)
         prices, limit = self.forecast.after(history), self._limit(history)
-        begun = [config for config in resumable(history) if allowed.contains(config)]
-        if any(prices.trial_seconds(config) > limit for config in begun):
-            return True
         return affordable_space(allowed, prices, history, limit) != allowed
 
     def _limit(self, history: History) -> float:
@@ -113,7 +93,6 @@ class Thrifty:
         n: int,
         seed: int,
         inside: Space,
-        seen: set[Config],
         limit: float,
     ) -> list[Config]:
         """Return up to `n` Configs of a space, shortened where need be.
@@ -122,6 +101,7 @@ class Thrifty:
         one method after the other is asked for, on the backbones it can be paid on.
         """
         prices = self.forecast.after(history)
+        seen = tried(history)
         found: dict[Config, None] = {}
         shown = list(history)
         methods = _by_method(inside, prices, limit)

@@ -17,7 +17,7 @@ class Measure:
     """
 
     name: str
-    """In `Outcome.objectives` and on the command line."""
+    """In `Outcome.measures` and on the command line."""
     title: str
     """For people."""
     unit: str

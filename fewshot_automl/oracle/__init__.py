@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_automl.oracle.front import incumbent_within
 from fewshot_automl.oracle.goals import Aims, Goal, Limit
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.oracle.table import ORACLES, oracle_named
 from fewshot_automl.oracle.winner import incumbent
+from fewshot_automl.outcome import History
 
 if TYPE_CHECKING:
     from fewshot_automl.oracle.gp import GpOracle

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64
 
-from fewshot_automl.oracle.oracle import History
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
 

@@ -8,10 +8,8 @@ from jaxtyping import Float64
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.encoding import Encoding, Layout
-from fewshot_automl.oracle.folds import latest
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.steadied import comparable_scores
-from fewshot_automl.outcome import Status
+from fewshot_automl.outcome import History, Status
 from fewshot_automl.space import Config, Space
 
 
@@ -34,7 +32,7 @@ class Evidence:
     ) -> "Evidence":
         """Return what `space` can encode of `history`."""
         encoding = Encoding(space)
-        known = (i for i in latest(history) if encoding.knows(history[i][0]))
+        known = (i for i, (config, _) in enumerate(history) if encoding.knows(config))
         return cls(encoding, history, tuple(known), advisers)
 
     @property

@@ -7,12 +7,12 @@ import numpy as np
 
 from fewshot_automl.oracle.goals import FIXED, SCORE, Aims, Goal, Limit, measured
 from fewshot_automl.oracle.hypervolume import nondominated
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.winner import (
     FIT_STEPS,
     LEAST_FOR_SURROGATE,
     smoothed_scores,
 )
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Space
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def front(
     Args:
         space: Where the Configs live.
         history: Trials so far; only done ones that measured every goal count, with
-            all their folds, the last one of each Config.
+            the last one of each Config.
         goals: One or more.
         limits: None, one or more.
         seed: Makes fits repeatable; not negative.
@@ -87,7 +87,7 @@ def incumbent_within(
 
     Args:
         space: Where the Configs live.
-        history: Trials so far; only done ones with all their folds count.
+        history: Trials so far; only done ones count.
         limits: None, one or more.
         seed: Makes fits repeatable; not negative.
         fixed: Names of quantities that a Config fixes, so that there is no luck.
@@ -115,7 +115,7 @@ def within(
 
     Args:
         space: Where the Configs live.
-        history: Trials so far; only done ones with all their folds count.
+        history: Trials so far; only done ones count.
         limits: None, one or more.
         seed: Makes fits repeatable; not negative.
         fixed: Names of quantities that a Config fixes, so that there is no luck.
@@ -192,6 +192,6 @@ def _within(
 
 
 def _whole(history: History) -> list[int]:
-    """Return where the last done trial of each Config stands, if it has all folds."""
+    """Return where the last done trial of each Config stands."""
     last = {c: i for i, (c, outcome) in enumerate(history) if outcome.is_done}
-    return [i for i in sorted(last.values()) if history[i][1].is_whole]
+    return sorted(last.values())

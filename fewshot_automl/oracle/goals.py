@@ -11,7 +11,7 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
 SCORE: Final = "score"
-"""Name of `Outcome.mean`; every other name stands in `Outcome.objectives`."""
+"""Name of `Outcome.mean`; every other name stands in `Outcome.measures`."""
 FIXED: Final = frozenset({"parameters", "flops"})
 """Names of what a Config fixes, so that one measurement of it is the truth."""
 
@@ -24,7 +24,7 @@ def measured(name: str, outcome: Outcome) -> float:
     """
     if not outcome.is_done:
         return math.nan
-    value = outcome.mean if name == SCORE else outcome.objectives.get(name, math.nan)
+    value = outcome.mean if name == SCORE else outcome.measures.get(name, math.nan)
     return float(value) if math.isfinite(value) else math.nan
 
 
@@ -42,7 +42,7 @@ class Goal:
     """
 
     name: str
-    """`score`, or a name in `Outcome.objectives`."""
+    """`score`, or a name in `Outcome.measures`."""
     maximise: bool = True
     """Whether more is better."""
 
@@ -75,7 +75,7 @@ class Limit:
     """
 
     name: str
-    """`score`, or a name in `Outcome.objectives`."""
+    """`score`, or a name in `Outcome.measures`."""
     most: float | None = None
     """Largest value allowed."""
     least: float | None = None

@@ -10,11 +10,12 @@ from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.goals import Aims
 from fewshot_automl.oracle.linear import single_threaded
-from fewshot_automl.oracle.oracle import History, tried
+from fewshot_automl.oracle.oracle import tried
 from fewshot_automl.oracle.part import Part, evenly, fill
 from fewshot_automl.oracle.search import Effort, Search
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.oracle.surrogate import SurrogateError
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
 logger = logging.getLogger(__name__)

@@ -1,14 +1,10 @@
 """What every oracle promises: a history goes in, the next Configs come out."""
 
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from fewshot_automl.oracle.part import Part
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
-
-History = Sequence[tuple[Config, Outcome]]
-"""Every trial so far in order of submission, whatever its status."""
 
 
 @runtime_checkable

@@ -12,8 +12,8 @@ from numpy.linalg import LinAlgError
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.likeness import Likeness, Sheet
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.winner import smoothed_scores
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space, Value
 
 MOST_POINTS: Final = 60
@@ -81,7 +81,7 @@ class Past:
             UserError: If fewer than `LEAST_TRIALS` trials are done, or all of them
                 score the same.
 
-        >>> from fewshot_automl.outcome import Outcome
+        >>> from fewshot_automl.outcome import History, Outcome
         >>> from fewshot_automl.space import Float
         >>> history = [
         ...     (Config.of({"x": x / 8}), Outcome(status="done", mean=x / 8))

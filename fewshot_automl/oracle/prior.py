@@ -13,11 +13,10 @@ from jaxtyping import Bool, Float64
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.agreement import ranking_weights, trust
-from fewshot_automl.oracle.folds import latest
 from fewshot_automl.oracle.likeness import Sheet
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.steadied import comparable_scores
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Space
 
 FORMAT: Final = "fewshot_automl prior"
@@ -298,6 +297,6 @@ def _seen(
 
     See `comparable_scores`.
     """
-    done = [i for i in latest(history) if history[i][1].is_done]
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     means, variances = comparable_scores(history, done)
     return [history[i][0] for i in done], means, np.sqrt(variances)

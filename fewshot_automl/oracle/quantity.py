@@ -9,9 +9,9 @@ from jaxtyping import Float64
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.goals import SCORE, Aims, measured
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.process import Points
 from fewshot_automl.oracle.surrogate import Surrogate, fit, standardised
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
 View = Points | Float64[np.ndarray, " _"]
@@ -164,7 +164,7 @@ class Quantity:
         Raises:
             SurrogateError: If no process can be fitted.
         """
-        evidence = evidence_of(name, space, history, aims)
+        evidence = evidence_of(name, space, history)
         done = evidence.indices("done")
         values = np.array([measured(name, evidence.history[i][1]) for i in done])
         if not len(values):
@@ -182,17 +182,12 @@ class Quantity:
         )
 
 
-def evidence_of(name: str, space: Space, history: History, aims: Aims) -> Evidence:
-    """Return the trials that measured a quantity, the last one of each Config.
-
-    What a Config costs, its first folds tell as well as all. A quality of few folds
-    is another one than that of all, and teaches nothing.
-    """
-    is_cost = aims.is_cost(name)
+def evidence_of(name: str, space: Space, history: History) -> Evidence:
+    """Return the trials that measured a quantity, the last one of each Config."""
     last = {
         config: outcome
         for config, outcome in history
-        if np.isfinite(measured(name, outcome)) and (is_cost or not outcome.folds_left)
+        if np.isfinite(measured(name, outcome))
     }
     return Evidence.of(space, list(last.items()))
 

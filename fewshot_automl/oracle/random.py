@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from fewshot_automl.oracle.oracle import History, tried
+from fewshot_automl.oracle.oracle import tried
 from fewshot_automl.oracle.part import Part, fill
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
 

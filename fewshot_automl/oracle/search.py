@@ -9,7 +9,6 @@ from jaxtyping import Float64
 
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.feasibility import success_probability
-from fewshot_automl.oracle.folds import is_hopeless, resumable
 from fewshot_automl.oracle.front_improvement import (
     FrontImprovement,
     Prospects,
@@ -76,7 +75,6 @@ class Search:
         self.seed = seed
         self.generator = np.random.default_rng([seed, len(evidence.history)])
         self.seen = tried(evidence.history)
-        self.begun = set(resumable(evidence.history))
         self.score = fit_scores(evidence, steps=effort.fit_steps, seed=seed)
         self.evidence = self.score.evidence
         self.pursuit = (
@@ -108,13 +106,12 @@ class Search:
     def _first_candidates(self) -> list[Config]:
         """Return the whole space if it is small; else points all over and nearby."""
         limit = self.effort.candidates
-        begun = self._hopeful()
         everything = all_of_few(self.part, limit)
         if everything is not None:
-            return begun + fresh(everything, self.seen, len(everything))
+            return fresh(everything, self.seen, len(everything))
         seeds = [self.seed, len(self.evidence.history)]
         spread = evenly(self.part, seeds, limit)
-        pool = begun + fresh(spread, self.seen, limit // 2)
+        pool = fresh(spread, self.seen, limit // 2)
         inside = [config for config in self._ranked() if is_inside(self.part, config)]
         return pool + self._near(inside[:LEADERS], {*self.seen, *pool})
 
@@ -131,25 +128,6 @@ class Search:
         history = self.evidence.history
         return [history[i][0] for i in self.evidence.indices(status)]
 
-    def _hopeful(self) -> list[Config]:
-        """Return the Configs with folds left that may yet turn out to be the best.
-
-        With more aims than the score, a low score is no reason to lose hope.
-        """
-        process, done = self.score.process, self._configs("done")
-        begun = [c for c in done if c in self.begun and is_inside(self.part, c)]
-        whole = [c for c in done if c not in self.begun]
-        if not begun or not whole or self.pursuit is not None:
-            return begun
-        ends = process.look_up(self.evidence.encode(whole))
-        best = ends.take(np.array([np.argmax(ends.means)]))
-        points = process.look_up(self.evidence.encode(begun))
-        gains = points.means - best.means
-        shared = points.covariance(best)[:, 0]
-        variances = points.variances() + best.variances() - 2 * shared
-        hopeless = is_hopeless(gains, np.sqrt(np.maximum(variances, 0.0)))
-        return [c for c, is_lost in zip(begun, hopeless, strict=True) if not is_lost]
-
     def _near(self, configs: Sequence[Config], known: set[Config]) -> list[Config]:
         """Return new neighbours of some Configs, a quarter of the candidates."""
         each = max(self.effort.candidates // 4 // max(len(configs), 1), 1)
@@ -163,11 +141,10 @@ class Search:
         """Return the improvement over what was seen in the space and is under way.
 
         A bar that nothing in the space can reach would leave only guesses far from
-        all trials. Configs with folds left are no bar either: only a trial of all
-        folds can win, so the folds that are left are worth what they may add to it.
+        all trials.
         """
         configs, samples = self._configs("done"), self.effort.samples
-        inside = [is_inside(self.part, c) and c not in self.begun for c in configs]
+        inside = [is_inside(self.part, c) for c in configs]
         if self.pursuit is not None:
             bars = [c for c, is_bar in zip(configs, inside, strict=True) if is_bar]
             known = set(configs)
@@ -196,29 +173,19 @@ class Search:
             if self.pursuit is None
             else self.pursuit.look_up(configs)
         )
-        return prospects, self._bonus(configs, rows)
+        return prospects, self._bonus(rows)
 
     def _bonus(
-        self, configs: Sequence[Config], rows: Float64[np.ndarray, "rows columns"]
+        self, rows: Float64[np.ndarray, "rows columns"]
     ) -> Float64[np.ndarray, " rows"]:
-        """Return what is added to the log improvement: for success and folds left."""
+        """Return what is added to the log improvement: for success."""
         chance = success_probability(
             self.evidence.layout,
             rows,
             self.evidence.rows("done"),
             self.evidence.rows("failed"),
         )
-        bonus: Float64[np.ndarray, " rows"] = np.log(chance)
-        if self.begun:
-            bonus -= np.log([self._share_left(config) for config in configs])
-        return bonus
-
-    def _share_left(self, config: Config) -> float:
-        """Return the share of a Config's folds that are still to be paid for."""
-        if config not in self.begun:
-            return 1.0
-        outcome = dict(self.evidence.history)[config]
-        return outcome.folds_left / (outcome.folds_left + len(outcome.scores))
+        return np.asarray(np.log(chance))
 
 
 def _distinct(

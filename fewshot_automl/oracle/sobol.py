@@ -3,9 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from fewshot_automl.oracle.oracle import History, tried
+from fewshot_automl.oracle.oracle import tried
 from fewshot_automl.oracle.part import Part, evenly, fill
 from fewshot_automl.oracle.sampling import fresh
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Space
 
 POOL = 128

@@ -1,4 +1,4 @@
-"""Scores that can be compared: of the same folds, and with less luck in them.
+"""Scores with less luck in them.
 
 A score of a few dozen examples is a count of right answers, and moves in steps. What
 the same predictions lose in refinement (`outcome.REFINEMENT`) goes by how far from
@@ -13,9 +13,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from fewshot_automl.oracle.folds import fold_adjusted, latest
-from fewshot_automl.oracle.oracle import History
-from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
+from fewshot_automl.outcome import REFINEMENT, History
 
 WEIGHT: Final = 0.7
 """How far a score is moved towards the expected one."""
@@ -29,11 +27,9 @@ take over the line; as in `surrogate.standardised`."""
 def comparable_scores(
     history: History, indices: Sequence[int]
 ) -> tuple[Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]]:
-    """Return the scores of trials as if all folds were run, steadied, and variances.
+    """Return the steadied scores of trials and their variances.
 
-    What score to expect is learnt from all whole trials of the history. One that has
-    only looked at its first folds is set beside them by what all lose on these folds.
-    If a whole trial does not tell its refinement, as in a history of an earlier
+    If a done trial does not tell its refinement, as in a history of an earlier
     version, nothing is moved: the luckiest of those left alone would lead.
 
     Args:
@@ -44,28 +40,21 @@ def comparable_scores(
         Scores, and squared standard errors of what they were before they were moved;
         NaN where nothing is known of them.
     """
-    scores, variances = fold_adjusted(history, indices)
-    whole = [i for i in latest(history) if history[i][1].is_whole]
-    losses = _told(history, whole, REFINEMENT)
+    every = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    means = np.array([history[i][1].mean for i in every], dtype=np.float64)
+    losses = _told(history, every, REFINEMENT)
     if np.isfinite(losses).all():
-        own, _ = fold_adjusted(history, whole)
-        moved = dict(zip(whole, steadied(own, losses, own, losses), strict=True))
-        looks = [place for place, i in enumerate(indices) if i not in moved]
-        places = [place for place, i in enumerate(indices) if i in moved]
-        scores[places] = [moved[indices[place]] for place in places]
-        scores[looks] = steadied(
-            scores[looks],
-            _told(history, [indices[place] for place in looks], FIRST_REFINEMENT),
-            np.array([moved[i] for i in whole]),
-            _told(history, whole, FIRST_REFINEMENT),
-        )
-    return scores, variances
+        means = steadied(means, losses, means, losses)
+    scores = dict(zip(every, means.tolist(), strict=True))
+    errors = np.array([history[i][1].standard_error for i in indices])
+    with np.errstate(over="ignore"):
+        return np.array([scores[i] for i in indices]), errors * errors
 
 
 def _told(
     history: History, indices: Sequence[int], name: str
 ) -> Float64[np.ndarray, " trials"]:
-    values = [history[i][1].objectives.get(name, math.nan) for i in indices]
+    values = [history[i][1].measures.get(name, math.nan) for i in indices]
     return np.array(values, dtype=np.float64)
 
 

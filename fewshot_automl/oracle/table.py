@@ -7,10 +7,11 @@ from typing import Final
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.goals import Aims
-from fewshot_automl.oracle.oracle import History, Oracle
+from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.part import Part
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.oracle.sobol import SobolOracle
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
 PLAIN: Final = Aims()

@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from fewshot_automl.oracle.oracle import History
-from fewshot_automl.outcome import ADVICE_PREFIX
+from fewshot_automl.outcome import ADVICE_PREFIX, History
 from fewshot_automl.space import Choice, Config, Space
 
 
@@ -111,7 +110,7 @@ def _averages(
         if place is None:
             continue
         for column, name in enumerate(names):
-            value = outcome.objectives.get(f"{ADVICE_PREFIX}{name}", np.nan)
+            value = outcome.measures.get(f"{ADVICE_PREFIX}{name}", np.nan)
             if np.isfinite(value):
                 total[place, column] += value
                 count[place, column] += 1

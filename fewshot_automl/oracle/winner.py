@@ -8,9 +8,8 @@ from numpy.linalg import LinAlgError
 
 from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.folds import fold_adjusted, latest
-from fewshot_automl.oracle.oracle import History
 from fewshot_automl.oracle.steadied import comparable_scores
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Space
 
 logger = logging.getLogger(__name__)
@@ -57,9 +56,6 @@ def smoothed_scores(
 ) -> dict[int, float]:
     """Return for each done trial, by its place in the history, its score without luck.
 
-    A trial that a later one of its Config has replaced is left out. One that has folds
-    left stands with its score as if they were run, as far as that is known.
-
     With enough trials that `space` can encode, that is the posterior mean of the
     Gaussian process, which sets a score beside those of similar Configs and weighs
     it by its standard error. Below that, and for trials that cannot be encoded,
@@ -75,11 +71,11 @@ def smoothed_scores(
     Source:
         Efron and Morris, JASA 1973, for the shrinkage.
     """
-    done = [i for i in latest(history) if history[i][1].is_done]
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     if not done:
         return {}
     means, variances = comparable_scores(history, done)
-    own, _ = fold_adjusted(history, done)
+    own = np.array([history[i][1].mean for i in done])
     errors = np.sqrt(variances)
     shrunk = shrunken(means, errors).tolist()
     smooth = dict(zip(done, shrunk, strict=True))

@@ -7,13 +7,11 @@ from typing import Any, Final
 
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
 from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.search import HEIGHT, WIDTH, done_methods
 from fewshot_automl.report.words import bound_of, label, settings, title
 from fewshot_automl.space import Config
-
-History = Sequence[tuple[Config, Outcome]]
 
 WIDE: Final = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""

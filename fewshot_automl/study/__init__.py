@@ -4,7 +4,6 @@ from fewshot_automl.study.agenda import trial_seed
 from fewshot_automl.study.budget import Budget, parse_budget
 from fewshot_automl.study.loop import SECONDS_USED, run
 from fewshot_automl.study.parts import (
-    Cohorts,
     Ending,
     Evaluate,
     Event,
@@ -15,7 +14,6 @@ from fewshot_automl.study.parts import (
 __all__ = [
     "SECONDS_USED",
     "Budget",
-    "Cohorts",
     "Ending",
     "Evaluate",
     "Event",

@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
-from fewshot_automl.errors import RunError
-from fewshot_automl.executors import Executor, Ticket
+from fewshot_automl.errors import OutOfTime, RunError
+from fewshot_automl.executors import Executor, Finished, Ticket
 from fewshot_automl.ledger import INTERRUPTED, Ledger
-from fewshot_automl.oracle.oracle import History, Oracle
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.oracle.oracle import Oracle
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study.agenda import Agenda
 from fewshot_automl.study.budget import Budget
-from fewshot_automl.study.job import Step, Work, outcomes_of
 from fewshot_automl.study.parts import (
-    Cohorts,
     Ending,
     Evaluate,
     Event,
@@ -46,8 +44,6 @@ def run(
     ledger: Ledger,
     executor: Executor,
     budget: Budget,
-    first_look: Evaluate | None = None,
-    cohorts: Cohorts | None = None,
     opening: Callable[[History], Sequence[Config]] = lambda history: (),
     reserve: Callable[[History], float] = lambda history: 0.0,
     forecast: Callable[[Config, History], float] | None = None,
@@ -58,8 +54,7 @@ def run(
 ) -> StudyEnd:
     """Try Configs until the budget is spent or nothing is left to try.
 
-    No Config is tried twice, but for those whose trial was stopped in an earlier run,
-    and those that have folds left.
+    No Config is tried twice, but for those whose trial was stopped in an earlier run.
     To resume, open the ledger, call its `interrupt_running`, and run again: with one
     slot the trials are those of a study that was never broken off.
 
@@ -70,21 +65,12 @@ def run(
         oracle: Proposes Configs once the opening has nothing new.
         ledger: Remembers. It may hold the trials of an earlier run.
         executor: Runs `evaluate`; stays the caller's to shut down.
-        budget: When to end. Its trials are Configs: the rest of one that was looked at
-            is not another.
-        first_look: Tries a Config on its first folds; its Outcome says how many are
-            left. What the oracle suggests runs by it when it is new, and by `evaluate`
-            when it is suggested again, as a trial of its own in the ledger. Not used
-            where cohorts have room for more than one. None to run all folds at once.
-        cohorts: Says which Configs may run beside the next one as one job, and runs
-            them; None to run every trial by itself. Each Config of a job is a trial
-            of its own in the ledger. Where the opening has too few, the oracle is
-            asked for the companions that are missing, all at once.
+        budget: When to end.
         opening: The Configs to try first, given the history so far; asked before
             each trial.
         reserve: Seconds to keep for what comes after the study, given the history.
-        forecast: The expected seconds of all folds of a Config, or of those that are
-            left. One that does not fit the time left is not started.
+        forecast: The expected seconds of a Config. One that does not fit the time left
+            is not started.
         patience: How much to put up with.
         seed: Makes the suggestions repeatable.
         on_event: Told of every trial that starts or finishes, for a display.
@@ -106,10 +92,8 @@ def run(
             forecast=forecast,
             misfits=patience.misfits,
             seed=seed,
-            cohorts=cohorts,
-            looks_first=first_look is not None,
         ),
-        work=Work(evaluate, cohorts, first_look),
+        evaluate=evaluate,
         ledger=ledger,
         executor=executor,
         budget=budget,
@@ -142,7 +126,7 @@ class _Study:
     """The parts of one run, and what it has under way."""
 
     agenda: Agenda
-    work: Work
+    evaluate: Evaluate
     ledger: Ledger
     executor: Executor
     budget: Budget
@@ -151,15 +135,13 @@ class _Study:
     on_event: Callable[[Event], None]
     clock: Callable[[], float]
     resumed_at: int
-    jobs: dict[Ticket, tuple[_Flight, ...]] = field(default_factory=dict)
-    flights: dict[int, _Flight] = field(default_factory=dict)
-    failed_jobs: int = 0
+    flights: dict[Ticket, _Flight] = field(default_factory=dict)
 
     def go(self) -> Ending:
         """Run trials until there is a reason to end and none is under way."""
         while True:
             ending = self._fill()
-            if not self.jobs and ending is not None:
+            if not self.flights and ending is not None:
                 return ending
             self._collect()
             self._check_failures()
@@ -173,35 +155,28 @@ class _Study:
                 self._record(flight, stopped)
                 self._tell("finished", flight, stopped)
         self.flights.clear()
-        self.jobs.clear()
 
     def _fill(self) -> Ending | None:
         """Start trials until every slot is busy (None) or there is nothing to start."""
-        while len(self.jobs) < self.executor.slots:
+        while len(self.flights) < self.executor.slots:
             history = self._counting()
-            trials_left = self._trials_left(history)
-            if trials_left == 0:
+            if self._trials_left(history) == 0:
                 return "trials"
             if self._seconds_left(history) <= 0:
                 return "seconds"
             seconds_left = partial(self._seconds_left, history)
-            step = self.agenda.next(history, seconds_left, trials_left)
-            if not isinstance(step, Step):
-                return step
-            self._start(step, history)
+            config = self.agenda.next(history, seconds_left)
+            if not isinstance(config, Config):
+                return config
+            self._start(config, history)
         return None
 
-    def _start(self, step: Step, history: History) -> None:
-        job = tuple(self._launch(config) for config in step.configs)
-        ticket = self.executor.submit(self.work, step, self._deadline(history))
-        self.jobs[ticket] = job
-        for flight in job:
-            self._tell("started", flight, Outcome(status="running"))
-
-    def _launch(self, config: Config) -> _Flight:
+    def _start(self, config: Config, history: History) -> None:
         flight = _Flight(self.ledger.start(config), config, self.clock())
-        self.flights[flight.number] = flight
-        return flight
+        deadline = self._deadline(history)
+        ticket = self.executor.submit(self.evaluate, config, deadline)
+        self.flights[ticket] = flight
+        self._tell("started", flight, Outcome(status="running"))
 
     def _collect(self) -> None:
         """Record the trials that end, or give up those that should have ended."""
@@ -212,34 +187,27 @@ class _Study:
             timeout = max(0.0, late - self.clock())
         finished = self.executor.wait(timeout)
         for result in finished:
-            job = self.jobs.pop(result.ticket, ())
+            flight = self.flights.pop(result.ticket, None)
             if result.error is not None:
                 logger.debug("A trial raised", exc_info=result.error)
-            if job:  # else it was given up before
-                seconds = self.clock() - job[0].started
-                self._finish(job, outcomes_of(result, len(job), seconds))
+            if flight is not None:  # else it was given up before
+                outcome = _outcome_of(result, self.clock() - flight.started)
+                self._record(flight, outcome)
+                self._tell("finished", flight, outcome)
         if not finished and deadline is not None and self.clock() >= late:
             self.abandon("did not come back by its deadline")
 
-    def _finish(self, job: tuple[_Flight, ...], outcomes: tuple[Outcome, ...]) -> None:
-        self.failed_jobs += any(outcome.status == "failed" for outcome in outcomes)
-        for flight, outcome in zip(job, outcomes, strict=True):
-            self._record(flight, outcome)
-        for flight, outcome in zip(job, outcomes, strict=True):
-            self._tell("finished", flight, outcome)
-
     def _record(self, flight: _Flight, outcome: Outcome) -> None:
         self.ledger.finish(flight.number, outcome)
-        self.flights.pop(flight.number)
         self.ledger.note(SECONDS_USED, self.budget.used(self.clock()))
 
     def _check_failures(self) -> None:
         history = self._counting()
         if any(outcome.is_done for _, outcome in history):
             return
-        if self.failed_jobs >= self.patience.failures:
-            recent = self.ledger.history()[self.resumed_at :]
-            failed = [o.reason for _, o in recent if o.status == "failed"]
+        recent = self.ledger.history()[self.resumed_at :]
+        failed = [o.reason for _, o in recent if o.status == "failed"]
+        if len(failed) >= self.patience.failures:
             self.abandon(INTERRUPTED)
             reasons = "\n".join(f"  - {reason}" for reason in dict.fromkeys(failed))
             raise RunError(
@@ -287,3 +255,19 @@ class _Study:
                 trials_left=self._trials_left(history),
             )
         )
+
+
+def _outcome_of(result: Finished, seconds: float) -> Outcome:
+    """Return what a trial came back with, whatever it was."""
+    error, value = result.error, result.value
+    if isinstance(error, OutOfTime):
+        reason = str(error) or "out of time"
+        return Outcome(status="stopped", reason=reason, cost_seconds=seconds)
+    if error is None and isinstance(value, Outcome) and value.status != "running":
+        return value
+    reason = (
+        f"evaluate must return a finished Outcome, got {value!r}"
+        if error is None
+        else f"{type(error).__name__}: {error}".removesuffix(": ")
+    )
+    return Outcome(status="failed", reason=reason, cost_seconds=seconds)

@@ -2,49 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.oracle import History
-from fewshot_automl.outcome import Outcome
-from fewshot_automl.space import Config, Space
+from fewshot_automl.outcome import History, Outcome
+from fewshot_automl.space import Config
 
 Evaluate = Callable[[Config, float | None], Outcome]
 """Tries a Config until a deadline on the clock of `time.monotonic`, None for none."""
-
-
-@runtime_checkable
-class Cohorts(Protocol):
-    """Says which trials may run side by side as one job, and runs them."""
-
-    def size(self, config: Config) -> int:
-        """Return how many trials a job with this Config may hold, itself included.
-
-        1 if it must run alone; it then goes to the study's `Evaluate`.
-        """
-        ...
-
-    def space(self, config: Config) -> Space | None:
-        """Return where companions of a Config lie; None if it has none."""
-        ...
-
-    def __call__(
-        self, configs: tuple[Config, ...], deadline: float | None
-    ) -> tuple[Outcome, ...]:
-        """Try two or more Configs together and return an Outcome of each, in order.
-
-        What it raises is said of all of them. So a member that fails by itself should
-        get a failed Outcome, and its neighbours theirs.
-
-        Args:
-            configs: Different ones, none of which asks for a smaller job.
-            deadline: `time.monotonic()` at which it must be over; None for no limit.
-
-        Returns:
-            The `cost_seconds` are shares of the job's time and add up to it: forecasts
-            learnt from them are compared with the time left by their sum.
-        """
-        ...
 
 
 Ending = Literal["trials", "seconds", "exhausted", "interrupted"]
@@ -59,8 +24,7 @@ class Patience:
     """Suggestions in a row that do not fit the time left, or were tried, before it
     ends."""
     failures: int = 10
-    """Failed trials in a row before it ends with an error, if none ever was done; a
-    job of several trials counts once."""
+    """Failed trials in a row before it ends with an error, if none ever was done."""
     grace_seconds: float = 5.0
     """How long past its deadline a trial is waited for."""
 
@@ -88,8 +52,7 @@ class Event:
     outcome: Outcome
     """What came of it; `running` for one that just started."""
     history: History
-    """Every trial that counts, this one included; a Config that had folds left may
-    stand in it twice."""
+    """Every trial that counts, this one included."""
     seconds_left: float
     """Time left for trials, the reserve taken off; infinite without limit."""
     trials_left: int | None

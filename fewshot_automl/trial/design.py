@@ -9,11 +9,9 @@ from fewshot_automl.adaptation.method import Method, Profile
 from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import SpaceError
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Space, When
 from fewshot_automl.trial.workload import is_dear
-
-History = Sequence[tuple[Config, Outcome]]
 
 DEAR_ORDER: Final[tuple[str, ...]] = ("contrastive", "partial_freeze")
 """Dear methods that come first: both losses on whole blocks. LoRA costs as much and

@@ -15,11 +15,8 @@ from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial.predicted import (
-    has_score,
-    is_run,
     no_predictions,
     outcome_of,
-    predicted_before,
     repeats_of,
 )
 from fewshot_automl.trial.workbench import Workbench
@@ -32,26 +29,7 @@ class Evaluate:
     workbench: Workbench
 
     def __call__(self, config: Config, deadline: float | None) -> Outcome:
-        """Cross-validate a Config, from where a first look at it has stopped.
-
-        Args:
-            config: What to try.
-            deadline: `time.monotonic()` at which it must be over.
-
-        Returns:
-            Scores of all folds, and the seconds of those that were run here.
-
-        Raises:
-            TrialError: If it cannot be fitted.
-            OutOfTime: If it would not be over in time.
-        """
-        return self._tried(config, deadline, predicted_before(self.workbench, config))
-
-    def first_look(self, config: Config, deadline: float | None) -> Outcome:
-        """Cross-validate a dear Config on its first folds only, any other on all.
-
-        The predictions are kept, and calling the object goes on from them. A score
-        that is undefined on so few examples gets another fold.
+        """Cross-validate a Config.
 
         Args:
             config: What to try.
@@ -61,35 +39,18 @@ class Evaluate:
             TrialError: If it cannot be fitted.
             OutOfTime: If it would not be over in time.
         """
-        is_dear = method(config.text("method")).is_dear
-        most = self.workbench.problem.first_folds if is_dear else None
-        nothing = no_predictions(self.workbench, config)
-        return self._tried(config, deadline, nothing, most)
-
-    def _tried(
-        self,
-        config: Config,
-        deadline: float | None,
-        proba: Float[np.ndarray, "repeats examples classes"],
-        most: int | None = None,
-    ) -> Outcome:
-        """Run the folds that are missing from predictions, `most` if that will do."""
         start = time.monotonic()
         bench = self.workbench
         encodings = bench.encodings(config, deadline)
-        missing = [
+        proba = no_predictions(bench, config)
+        planned = [
             (index, fold)
             for index, folds in enumerate(repeats_of(bench, config))
             for fold in folds
-            if not is_run(proba[index], fold)
         ]
-        planned = len(missing[:most])
         times: list[float] = []
-        fitted: Fitted | None = None
-        for index, fold in missing:
-            if len(times) >= planned and has_score(bench, proba):
-                break
-            _check_time(times, planned, deadline)
+        for index, fold in planned:
+            _check_time(times, len(planned), deadline)
             times.append(time.monotonic())
             fitted = fit_on(bench, encodings, config, fold.train, deadline)
             proba[index, fold.validation] = predicted(fitted, encodings, fold)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
 from fewshot_automl.trial.workload import (
     PARTS,
@@ -19,7 +19,6 @@ from fewshot_automl.trial.workload import (
     is_dear,
 )
 
-History = Sequence[tuple[Config, Outcome]]
 Effect = tuple[str, ...]
 """Names something that makes a part of a trial dearer or cheaper than arithmetic."""
 
@@ -86,14 +85,12 @@ class Forecast:
 
     def after(self, history: History) -> "Prices":
         """Return what trials cost, as far as a history teaches it."""
-        lessons, paid, made = _read(self.workload, history)
+        lessons, paid = _read(self.workload, history)
         key = tuple((one.config, one.seconds) for one in lessons[-REMEMBERED:])
         if key not in self._last:  # most questions are about the same history
             self._last.clear()
             self._last[key] = learn(lessons[-REMEMBERED:])
-        return Prices(
-            workload=self.workload, effects=self._last[key], paid=paid, made=made
-        )
+        return Prices(workload=self.workload, effects=self._last[key], paid=paid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +103,6 @@ class Prices:
     """What was learnt, in logarithms."""
     paid: frozenset[tuple[object, ...]]
     """Backbones that were loaded and activations that were computed."""
-    made: Mapping[Config, int] = field(default_factory=dict)
-    """Fits of the Configs that have folds left."""
 
     @property
     def slowness(self) -> float:
@@ -115,8 +110,8 @@ class Prices:
         return float(np.exp(self.effects.get(("train",), 0.0)))
 
     def trial_seconds(self, config: Config) -> float:
-        """Return the expected seconds of a trial with all folds that are left."""
-        return float(self._parts(config, self._left(config)).sum())
+        """Return the expected seconds of a trial."""
+        return float(self._parts(config, self.workload.fits(config)).sum())
 
     def refit_seconds(self, config: Config) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
@@ -133,10 +128,6 @@ class Prices:
             return 0.0
         seconds = count * self.workload.pass_seconds(config.text("backbone"))
         return float(seconds * np.exp(self._dearer("encode", config)))
-
-    def _left(self, config: Config) -> int:
-        """Return how many fits a trial of a Config would make now."""
-        return self.workload.fits(config) - self.made.get(config, 0)
 
     def _parts(self, config: Config, fits: int) -> Float64[np.ndarray, " parts"]:
         """Return the expected seconds of each part of a trial of so many fits."""
@@ -234,25 +225,21 @@ def _effects_of(part: Part, config: Config) -> tuple[Effect, ...]:
 
 def _read(
     workload: Workload, history: History
-) -> tuple[list[Lesson], frozenset[tuple[object, ...]], dict[Config, int]]:
+) -> tuple[list[Lesson], frozenset[tuple[object, ...]]]:
     """Return what a history teaches, and what need not be paid for again.
 
     Trials on backbones that are not at hand any more teach nothing: nobody knows
     their sizes, and no trial to come is like them. What was paid for are loaded
-    backbones and activations, and the fits of Configs that have folds left.
+    backbones and activations.
     """
     at_hand = {card.id for card in workload.cards}
     paid: set[tuple[object, ...]] = set()
-    made: dict[Config, int] = {}
     lessons = []
     for config, outcome in history:
         if "backbone" in config and config.text("backbone") not in at_hand:
             continue
         if outcome.status in ("done", "stopped") and outcome.cost_seconds > 0:
             fits = len(outcome.scores) or workload.fits(config)
-            before = made.get(config, 0)
-            if fits > before:  # else it was all run again
-                fits -= before
             lessons.append(
                 Lesson(
                     config=config,
@@ -263,11 +250,7 @@ def _read(
             )
         if outcome.status in ("done", "running") and "backbone" in config:
             paid.update(_needs(workload, config))
-        if outcome.folds_left:
-            made[config] = len(outcome.scores)
-        elif outcome.is_done:
-            made.pop(config, None)
-    return lessons, frozenset(paid), made
+    return lessons, frozenset(paid)
 
 
 def _plain(

@@ -49,17 +49,6 @@ class Problem:
             object.__setattr__(self, "keys", content_hashes(self.inputs))
 
     @property
-    def first_folds(self) -> int:
-        """Return how many folds a first look at a dear Config runs.
-
-        One of three or four; two where there are more or the folds are repeated,
-        for then they are small or cheap. Two in all are too few to part.
-        """
-        folds = len(self.folds.first)
-        every = folds * min(self.dear_repeats, len(self.folds.repeats))
-        return 1 if every == folds and folds in (3, 4) else min(2, every)
-
-    @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
         counts = np.bincount(self.labels, minlength=self.task.classes)

@@ -10,7 +10,6 @@ from fewshot_automl.automl.choice import partners_of
 from fewshot_automl.automl.limits import (
     allowed_space,
     broken,
-    broken_by,
     excess,
     told,
 )
@@ -130,7 +129,7 @@ def test_what_only_a_trial_can_measure_keeps_its_limit_too(
     assert any("latency 2 ms (at most 5 ms)" in said for said in notes.sentences)
     large = [row for row, (c, _) in enumerate(result.history) if c in on_large]
     assert result.summary["over"] == large
-    whole = [outcome for _, outcome in result.history if outcome.is_whole]
+    whole = [outcome for _, outcome in result.history if outcome.is_done]
     assert result.summary["keeping"] == len(whole) - len(large)
 
 
@@ -178,7 +177,7 @@ def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
     asked = {"methods": ("probe", "lora"), "trials": 8, "narrow": narrow}
     result = study(texts, tmp_path, max_parameters=34_500.0, **asked)
     sizes = {
-        config.text("method"): outcome.objectives["parameters"]
+        config.text("method"): outcome.measures["parameters"]
         for config, outcome in result.history
     }
     assert sizes["probe"] < 34_500 < sizes["lora"]
@@ -242,9 +241,9 @@ def test_an_average_counts_as_a_whole(most, members, texts, tmp_path, home):
     result = study(texts, tmp_path, max_parameters=most, **asked)
     assert len(result.summary["members"]) == members
     parts = [result.history[m["number"]][1] for m in result.summary["members"]]
-    each = [outcome.objectives["parameters"] for outcome in parts]
+    each = [outcome.measures["parameters"] for outcome in parts]
     assert result.measures["parameters"] == pytest.approx(sum(each), rel=0.01)
-    assert result.measures["flops"] == sum(o.objectives["flops"] for o in parts)
+    assert result.measures["flops"] == sum(o.measures["flops"] for o in parts)
     assert result.measures["parameters"] <= most
     loaded = Predictor.load(result.folder)
     assert (
@@ -276,7 +275,7 @@ def test_no_score_is_shown_that_its_metric_cannot_reach(
     assert set(result.summary["smoothed"]) == {1.0}
     assert {row["score"] for row in result.front} == {1.0}
     # Scores that are shown as equal leave the fastest: nothing drawn is dominated.
-    fastest = min(o.objectives["latency_ms"] for _, o in result.history if o.is_done)
+    fastest = min(o.measures["latency_ms"] for _, o in result.history if o.is_done)
     assert {row["latency_ms"] for row in result.front} == {fastest}
 
 
@@ -337,7 +336,7 @@ def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much():
 
     def trial(name, latency, recall=0.0):
         objectives = {"latency_ms": latency, "worst_recall": recall}
-        outcome = Outcome(status="done", mean=0.5, objectives=objectives)
+        outcome = Outcome(status="done", mean=0.5, measures=objectives)
         return Config.of({"backbone": name}), outcome
 
     unmeasured = Config.of({"backbone": "a"}), Outcome(status="done", mean=0.5)
@@ -347,31 +346,3 @@ def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much():
     assert allowed_space(space, mixed, ()) is space
     slow = [trial(name, 9.0) for name in "abc"]
     assert allowed_space(space, slow, LIMITS) is space
-
-
-@pytest.mark.parametrize(
-    ("values", "folds_left", "expected"),
-    [
-        ({"latency_ms": 2.0, "worst_recall": 0.0}, 2, []),
-        ({"latency_ms": 2.0, "worst_recall": 0.0}, 0, ["worst_recall"]),
-        ({"latency_ms": 9.0, "worst_recall": 0.0}, 2, ["latency_ms"]),
-    ],
-)
-def test_a_recall_of_some_folds_shuts_nothing_out(values, folds_left, expected):
-    outcome = Outcome(status="done", mean=0.5, folds_left=folds_left, objectives=values)
-    assert [limit.name for limit in broken_by(LIMITS, outcome)] == expected
-
-
-def test_a_trial_that_was_replaced_is_not_counted_as_over_a_limit():
-    config = Config.of({"method": "lora"})
-    look, whole = (
-        Outcome(
-            status="done",
-            mean=0.5,
-            folds_left=left,
-            objectives={"latency_ms": 9.0, "worst_recall": 0.9},
-        )
-        for left in (2, 0)
-    )
-    assert contenders.beyond([(config, look)], LIMITS) == [0]
-    assert contenders.beyond([(config, look), (config, whole)], LIMITS) == [1]

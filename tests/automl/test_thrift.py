@@ -5,10 +5,7 @@ import pytest
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.thrift import Thrifty, affordable_space, shortened
 from fewshot_automl.backbones.zoo import Zoo
-from fewshot_automl.oracle.folds import resumable
 from fewshot_automl.oracle.goals import Limit
-from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.part import is_inside
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
@@ -95,9 +92,6 @@ def test_what_is_left_out_for_want_of_time_is_not_exhausted(space, forecast, pro
     assert not thrifty(forecast, float("inf")).leaves_out(space, probed)
     quick = space.narrow("method", ["probe"])
     assert not thrifty(forecast, 100.0).leaves_out(quick, probed)
-    begun = [look_at(probed[0][0])]
-    assert not thrifty(forecast, 100.0).leaves_out(quick, begun)
-    assert thrifty(forecast, 1.0).leaves_out(quick, begun)
 
 
 def test_no_trial_may_take_more_than_planned(space, forecast, probed):
@@ -179,100 +173,11 @@ def test_an_oracle_that_insists_on_the_dear_is_asked_by_method(space, forecast, 
     assert found != [wanted]
 
 
-class Resuming:
-    """Goes on with what has folds left, where it may."""
-
-    def __init__(self):
-        self.parts = []
-
-    def suggest(self, space, history, n, seed, within=None):
-        self.parts.append(within)
-        return [c for c in resumable(history) if is_inside(within, c)][:n]
-
-
-def look_at(config):
-    outcome = Outcome(
-        status="done", scores=(0.5,), mean=0.5, cost_seconds=2.0, folds_left=3
-    )
-    return config, outcome
-
-
-def test_folds_that_are_left_may_be_bought(space, forecast, probed):
-    config = space.default(method="lora", backbone="minilm-l3", steps=20, batch_size=8)
-    history = [*probed, look_at(config)]
-    oracle = thrifty(forecast, 1000.0, oracle=Resuming())
-    assert oracle.suggest(space, history, 1, 0) == [config]
-    again = [*history, (config, PAID)]
-    assert oracle.suggest(space, again, 1, 0) == []
-
-
-class Eager(SobolOracle):
-    """Goes on with what has folds left, where it may; else fills the space."""
-
-    def suggest(self, space, history, n, seed, within=None):
-        begun = [c for c in resumable(history) if is_inside(within, c)]
-        return (begun + super().suggest(space, history, n, seed, within))[:n]
-
-
-def test_what_was_begun_is_judged_by_the_folds_that_are_left(space, forecast, probed):
-    """Whole trials with so many steps are too dear by now; the rest of one is not."""
-    config = space.default(method="lora", backbone="minilm-l3")
-    history = [*probed, look_at(config)]
-    prices = forecast.after(history)
-    rest = prices.trial_seconds(config)
-    left = 1.05 * rest / 0.9
-    assert not affordable_space(space, prices, history, 0.9 * left).contains(config)
-    oracle = thrifty(forecast, left, oracle=Eager())
-    assert oracle.suggest(space, history, 1, 0) == [config]
-    two = oracle.suggest(space, history, 2, 0)
-    assert len(set(two)) == 2
-    assert two[0] == config
-    running = [*history, (config, PAID)]
-    assert config not in oracle.suggest(space, running, 3, 0)
-    short = thrifty(forecast, 0.5 * left, oracle=Eager()).suggest(space, history, 1, 0)
-    assert len(short) == 1
-    assert short != [config]
-    assert thrifty(forecast, 0.0, oracle=Eager()).suggest(space, history, 1, 0) == []
-
-
-@pytest.mark.parametrize(("score", "is_resumed"), [(0.9, True), (0.1, False)])
-def test_the_oracle_chooses_between_what_was_begun_and_what_is_new(
-    space, forecast, score, is_resumed
-):
-    config = space.default(method="lora", backbone="minilm-l3")
-    heads = [
-        space.default(method="probe", backbone=name, head=head)
-        for name in NAMES
-        for head in ("logistic", "lda")
-    ]
-    history = [
-        (head, Outcome(status="done", mean=0.5 + i / 50, standard_error=0.02))
-        for i, head in enumerate(heads)
-    ]
-    look = Outcome(
-        status="done",
-        scores=(score,),
-        mean=score,
-        standard_error=0.04,
-        cost_seconds=2.0,
-        folds_left=3,
-    )
-    history.append((config, look))
-    prices = forecast.after(history)
-    left = 1.05 * prices.trial_seconds(config) / 0.9
-    found = thrifty(forecast, left, oracle=GpOracle(candidates=64)).suggest(
-        space, history, 1, 0
-    )
-    assert len(found) == 1
-    assert (found == [config]) == is_resumed
-    assert all(prices.trial_seconds(c) <= left for c in found)
-
-
 LISTED = ("minilm-l3", "mpnet-base")
 
 
 def slow(backbone, space):
-    outcome = Outcome(status="done", mean=0.5, objectives={"latency_ms": 9.0})
+    outcome = Outcome(status="done", mean=0.5, measures={"latency_ms": 9.0})
     return space.default(method="probe", backbone=backbone), outcome
 
 

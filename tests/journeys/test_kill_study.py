@@ -49,25 +49,6 @@ class SleepyScore:
         )
 
 
-class SleepyCohorts(SleepyScore):
-    """Scores up to four Configs of a method after one nap."""
-
-    def size(self, config: Config) -> int:
-        return 4
-
-    def space(self, config: Config) -> Space | None:
-        return SPACE.narrow("method", [config.text("method")])
-
-    def __call__(self, configs, deadline):
-        time.sleep(self.seconds)
-        return tuple(
-            Outcome(status="failed", reason="loss became NaN")
-            if config.number("lr") > 0.05
-            else Outcome(status="done", mean=1 - config.number("lr"))
-            for config in configs
-        )
-
-
 def victim(folder: str, way: str) -> None:
     """Start or resume the study in a folder, and run it to its end."""
     started = time.monotonic()
@@ -90,7 +71,6 @@ def victim(folder: str, way: str) -> None:
         ledger=ledger,
         executor=executor,
         budget=Budget(started=started, trials=TRIALS, used_before=used),
-        cohorts=SleepyCohorts(0.1) if way == "cohorts" else None,
         opening=lambda history: OPENING,
         on_event=acknowledge,
     )
@@ -128,7 +108,6 @@ def acknowledged(folder: Path) -> list[int]:
     [
         ("in_process", 1),
         pytest.param("processes", 2, marks=pytest.mark.slow),
-        pytest.param("cohorts", 4, marks=pytest.mark.slow),
     ],
 )
 def test_nothing_finished_is_lost_and_nothing_done_twice(tmp_path, way, at_once):

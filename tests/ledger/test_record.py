@@ -27,7 +27,7 @@ DONE = Outcome(
     mean=0.6,
     standard_error=0.1,
     cost_seconds=1.5,
-    objectives={"accuracy": 0.6, "log_loss": 0.9},
+    measures={"accuracy": 0.6, "log_loss": 0.9},
     predictions="predictions/0.safetensors",
 )
 FAILED = Outcome(status="failed", reason="MemoryError: no room", cost_seconds=0.1)

@@ -17,13 +17,12 @@ def at(x):
     return Config.of({"x": float(x)})
 
 
-def done(mean, error=0.01, left=0, **objectives):
+def done(mean, error=0.01, **objectives):
     return Outcome(
         status="done",
         mean=mean,
         standard_error=error,
-        objectives=objectives,
-        folds_left=left,
+        measures=objectives,
     )
 
 
@@ -34,7 +33,7 @@ def test_the_front_is_what_nothing_beats():
         (at(0.3), done(0.65, parameters=9e6)),
         (at(0.4), done(0.80, parameters=2e7)),
         (at(0.5), done(0.99)),
-        (at(0.6), Outcome(status="failed", objectives={"parameters": 1.0})),
+        (at(0.6), Outcome(status="failed", measures={"parameters": 1.0})),
     ]
     assert front(LINE, history, GOALS, (), 0) == [3, 1, 0]
     limits = (Limit("parameters", most=1e7),)
@@ -78,14 +77,12 @@ def test_a_limit_must_be_kept_by_the_measurement_and_by_its_mean():
     assert kept == list(range(1, 20, 2))
 
 
-def test_only_whole_trials_count_and_the_last_of_each_config():
+def test_the_last_trial_of_each_config_counts():
     history = [
-        (at(0.1), done(0.9, parameters=1.0, left=2)),
-        (at(0.2), done(0.8, parameters=1.0, left=2)),
+        (at(0.2), done(0.8, parameters=1.0)),
         (at(0.2), done(0.7, parameters=1.0)),
     ]
-    assert front(LINE, history, GOALS, (), 0) == [2]
-    assert incumbent_within(LINE, history, (), 0) == 2
+    assert front(LINE, history, GOALS, (), 0) == [1]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -113,11 +110,9 @@ def test_on_any_history_what_is_chosen_keeps_the_limits(data):
     best = incumbent_within(LINE, history, limits, 0)
     for i in [*chosen, *([] if best is None else [best])]:
         assert history[i][1].is_done
-        assert limits[0].allows(history[i][1].objectives["parameters"])
+        assert limits[0].allows(history[i][1].measures["parameters"])
     feasible = [
-        o
-        for _, o in history
-        if limits[0].allows(o.objectives.get("parameters", np.nan))
+        o for _, o in history if limits[0].allows(o.measures.get("parameters", np.nan))
     ]
     assert (best is None) == (not any(o.is_done for o in feasible))
 

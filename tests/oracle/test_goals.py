@@ -8,9 +8,7 @@ from fewshot_automl.oracle import GpOracle
 from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit, measured
 from fewshot_automl.outcome import Outcome
 
-DONE = Outcome(
-    status="done", mean=0.9, objectives={"flops": 2e9, "memory_mb": math.nan}
-)
+DONE = Outcome(status="done", mean=0.9, measures={"flops": 2e9, "memory_mb": math.nan})
 
 
 def test_a_goal_reads_what_a_trial_reached_so_that_more_is_better():
@@ -18,7 +16,7 @@ def test_a_goal_reads_what_a_trial_reached_so_that_more_is_better():
     assert Goal("flops", maximise=False).of(DONE) == -2e9
     for name in ("memory_mb", "latency_ms"):
         assert math.isnan(Goal(name).of(DONE))
-    failed = Outcome(status="failed", objectives={"flops": 1.0})
+    failed = Outcome(status="failed", measures={"flops": 1.0})
     assert math.isnan(measured("flops", failed))
 
 

@@ -42,7 +42,7 @@ def outcome_of(config, generator, unit=1.0):
         mean=unit * (score + 0.01 * generator.standard_normal()),
         standard_error=unit * 0.01,
         cost_seconds=1.0,
-        objectives={
+        measures={
             "parameters": size(config),
             "worst_recall": unit * (0.9 - 0.8 * x + 0.01 * generator.standard_normal()),
         },
@@ -192,7 +192,7 @@ def test_on_any_history_it_keeps_its_promises(data):
             status="done",
             mean=data.draw(NUMBERS),
             standard_error=data.draw(st.sampled_from([0.0, 0.1, float("nan")])),
-            objectives={name: data.draw(NUMBERS) for name in sorted(names)},
+            measures={name: data.draw(NUMBERS) for name in sorted(names)},
         )
         history.append((config, outcome))
     n = data.draw(st.integers(1, 3))

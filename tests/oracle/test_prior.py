@@ -272,13 +272,6 @@ def test_any_history_gives_finite_advice_and_shares_that_are_a_trust(prior, rows
     assert np.isfinite(prior.advise(WORDS, seen, unlike(2, 5))).all()
 
 
-def test_a_later_entry_of_a_config_supersedes_the_earlier(prior):
-    seen = history(WORDS, 10, 6)
-    look = Outcome(status="done", scores=(-5.0,), mean=-5.0, folds_left=2)
-    again = [(seen[0][0], look), *seen]
-    assert prior.mixture(WORDS, again).tolist() == prior.mixture(WORDS, seen).tolist()
-
-
 def test_a_prior_survives_its_file(prior, tmp_path):
     path = tmp_path / "prior.json"
     prior.write(path)

@@ -40,7 +40,7 @@ HISTORY = [
             status="done",
             mean=0.5 + 0.3 * x,
             standard_error=0.01,
-            objectives={"worst_recall": recall_at(x), "parameters": size(at(x))},
+            measures={"worst_recall": recall_at(x), "parameters": size(at(x))},
         ),
     )
     for x in PLACES

@@ -4,7 +4,7 @@ import pytest
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit
 from fewshot_automl.oracle.process import Points
-from fewshot_automl.oracle.quantity import Quantity, Scale, evidence_of
+from fewshot_automl.oracle.quantity import Quantity, Scale
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Float, Space
 
@@ -20,7 +20,7 @@ def at(x):
 
 
 def done(**objectives):
-    return Outcome(status="done", mean=0.5, objectives=objectives)
+    return Outcome(status="done", mean=0.5, measures=objectives)
 
 
 def learnt(name, history):
@@ -94,15 +94,3 @@ def test_what_a_config_fixes_is_worked_out():
     broken = Quantity(name="flops", scale=quantity.scale, known=lambda _: np.nan)
     with pytest.raises(UserError, match="flops must be finite"):
         broken.look_up(configs)
-
-
-def test_a_recall_of_few_folds_teaches_nothing_of_that_of_all():
-    aims = Aims(limits=(Limit("worst_recall", least=0.5), Limit("flops", most=9.0)))
-    objectives = {"worst_recall": 0.0, "flops": 3.0}
-    look = Outcome(status="done", mean=0.5, objectives=objectives, folds_left=2)
-    whole = Outcome(status="done", mean=0.5, objectives=objectives)
-    for outcome, recalls in ((look, 0), (whole, 1)):
-        history = [(at(0.5), outcome)]
-        for name, count in (("worst_recall", recalls), ("flops", 1)):
-            seen = evidence_of(name, LINE, history, aims)
-            assert len(seen.indices("done")) == count

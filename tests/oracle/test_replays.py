@@ -11,7 +11,7 @@ import pytest
 
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.sampling import sobol_configs
-from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT
+from fewshot_automl.outcome import REFINEMENT
 from fewshot_automl.trial.design import dear_space
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -88,9 +88,9 @@ def test_a_landscape_is_its_files(landscape, folder):
     from parts.replay_landscape import Landscape
 
     assert len(landscape.dear) == 14
-    advised = [t for t in landscape.quick if "transfer_logme" in t.outcome.objectives]
+    advised = [t for t in landscape.quick if "transfer_logme" in t.outcome.measures]
     assert {t.config.text("backbone") for t in advised} == {landscape.cards[0].id}
-    assert not any("transfer_logme" in t.outcome.objectives for t in landscape.dear)
+    assert not any("transfer_logme" in t.outcome.measures for t in landscape.dear)
     assert landscape.trials[landscape.dear[-1].config].outcome.status == "failed"
     shorter = Landscape.load(folder / "trec6.jsonl", 12)
     assert len(shorter.trials) == 12
@@ -126,41 +126,13 @@ def test_activations_are_paid_once(landscape):
     assert landscape.outcome(trial, paid, 1 / 3).cost_seconds == pytest.approx(2.0)
 
 
-def test_first_looks_cost_a_third_and_only_whole_trials_win(landscape):
-    from parts.replay_study import replay
-
-    landscape = replace(landscape, dear=landscape.dear[:4])
-    asked = []
-
-    def each_in_turn(history, left, seed):
-        asked.append(left[len(asked) % len(left)])
-        return asked[-1]
-
-    curve = replay(landscape, each_in_turn, 9, seed=0, looks_first=True)
-    assert len(asked) == 8, "every one twice"
-    assert len(curve.seconds) == 1 + 4
-    whole = replay(landscape, lambda history, left, seed: left[0], 4, seed=0)
-    assert curve.seconds[-1] == pytest.approx(whole.seconds[-1])
-    assert curve.best_seen[1] == whole.best_seen[0]
-    assert curve.unseen["raw"][-1] == whole.unseen["raw"][-1]
-
-
-def test_a_first_look_tells_what_its_fold_loses(landscape):
-    from parts.replay_study import first_look
-
-    whole = landscape.dear[0].outcome
-    look = first_look(whole)
-    assert look.objectives[REFINEMENT] == whole.objectives[FIRST_REFINEMENT]
-    assert look.objectives[REFINEMENT] != whole.objectives[REFINEMENT]
-
-
 def test_a_row_of_scores_alone_is_told_no_loss(folder):
     from parts.replay_jobs import blind, files_in
 
     for one in blind(files_in(folder)).values():
         for trial in (*one.quick, *one.dear):
-            told = set(trial.outcome.objectives)
-            assert not told & {REFINEMENT, FIRST_REFINEMENT}
+            told = set(trial.outcome.measures)
+            assert not told & {REFINEMENT}
             assert ("worst_recall" in told) == trial.outcome.is_done
 
 

@@ -8,36 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot_automl.oracle.folds import fold_adjusted
 from fewshot_automl.oracle.steadied import (
     LEAST_PAIRS,
-    WEIGHT,
     comparable_scores,
     steadied,
 )
 from fewshot_automl.oracle.winner import incumbent
-from fewshot_automl.outcome import FIRST_REFINEMENT, REFINEMENT, Outcome
+from fewshot_automl.outcome import REFINEMENT, Outcome
 from fewshot_automl.space import Config, Float, Space
 
 SPACE = Space((Float(name="x", low=0.0, high=1.0),))
 FINITE = st.floats(-1e150, 1e150, allow_nan=False)
 
 
-def trial(x, score, loss, left=0, first=None):
-    told = (
-        {REFINEMENT: loss}
-        if first is None
-        else {REFINEMENT: loss, FIRST_REFINEMENT: first}
-    )
-    scores = (score,) * (3 - left)
+def trial(x, score, loss):
     return Config.of({"x": x}), Outcome(
         status="done",
         mean=score,
-        scores=scores,
         standard_error=0.07,
-        objectives=told,
-        folds_left=left,
+        measures={REFINEMENT: loss},
     )
+
+
+def simulated_history(count):
+    _, scores, losses = simulated(count)
+    pairs = zip(scores.tolist(), losses.tolist(), strict=True)
+    return [trial(x / 20, *pair) for x, pair in enumerate(pairs)]
 
 
 def moved(scores, losses):
@@ -115,68 +111,19 @@ def test_scores_without_a_loss_stay():
     np.testing.assert_array_equal(found[:7], moved(scores[:7], losses[:7]))
 
 
-def looked(count, losses_of_looks):
-    """Return whole trials, then trials of one fold that all scored alike."""
-    _, scores, losses = simulated(count)
-    history = [
-        trial(x / 20, s, c, first=c + 0.2)
-        for x, (s, c) in enumerate(zip(scores.tolist(), losses.tolist(), strict=True))
-    ]
-    looks = [
-        trial(0.9 + x / 100, 0.6, c, left=2, first=c)
-        for x, c in enumerate(losses_of_looks)
-    ]
-    return [*history, *looks]
-
-
-def test_first_looks_are_set_beside_whole_trials_by_the_same_folds():
-    history = looked(10, (0.95, 1.05, 1.15))
-    scores, _ = comparable_scores(history, range(13))
-    adjusted, _ = fold_adjusted(history, range(13))
-    assert scores[10] > scores[11] > scores[12]
-    whole = scores[:10]
-    losses = np.array([o.objectives[FIRST_REFINEMENT] for _, o in history])
-    expected = np.polyval(np.polyfit(losses[:10], whole, 1), losses[10:])
-    found = (scores[10:] - adjusted[10:]) / (expected - adjusted[10:])
-    np.testing.assert_allclose(found, WEIGHT)
-
-
-def test_first_looks_do_not_move_whole_trials_nor_any_variance():
-    history = looked(10, (0.8, 1.2))
-    scores, variances = comparable_scores(history, range(12))
-    alone, _ = comparable_scores(history[:10], range(10))
-    np.testing.assert_array_equal(scores[:10], alone)
-    np.testing.assert_array_equal(variances, fold_adjusted(history, range(12))[1])
-
-
-def test_looks_alone_stand_as_they_are():
-    history = looked(0, (0.8, 1.2))
-    scores, _ = comparable_scores(history, range(2))
-    np.testing.assert_array_equal(scores, [0.6, 0.6])
-
-
-def test_a_look_beyond_all_whole_trials_is_expected_to_be_like_the_last_of_them():
-    losses = [0.1, 0.1001, 0.1, 0.1002, 0.1, 0.1001, 0.1]
-    history = [trial(x / 9, 1 - c, c, first=c) for x, c in enumerate(losses)]
-    history += [trial(0.9, 0.9, 0.3, left=2, first=0.3)]
-    history += [trial(1.0, 0.9, 0.0, left=2, first=0.0)]
-    scores, _ = comparable_scores(history, range(9))
-    assert (abs(scores - 0.9) < 0.01).all()
-
-
 def test_the_line_is_that_of_the_whole_history():
-    history = looked(10, (1.0, 1.1))
+    history = simulated_history(12)
     every, _ = comparable_scores(history, range(12))
     some, _ = comparable_scores(history, (3, 11))
     np.testing.assert_array_equal(some, every[[3, 11]])
 
 
 def test_nothing_moves_where_a_trial_of_an_earlier_version_stands():
-    history = looked(10, (1.0,))
+    history = simulated_history(10)
     config, outcome = history[0]
-    history[0] = config, replace(outcome, objectives={})
-    found = comparable_scores(history, range(11))
-    np.testing.assert_array_equal(found, fold_adjusted(history, range(11)))
+    history[0] = config, replace(outcome, measures={})
+    found, _ = comparable_scores(history, range(10))
+    np.testing.assert_array_equal(found, [outcome.mean for _, outcome in history])
 
 
 def test_of_scores_that_may_all_be_luck_the_steadied_one_is_the_best_guess():

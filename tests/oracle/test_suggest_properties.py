@@ -221,7 +221,6 @@ def of_folds(scale, count=12):
                 mean=sum(score / len(scores) for score in scores),
                 standard_error=0.05 * scale if i % 3 else NAN,
                 cost_seconds=1.0,
-                folds_left=0 if i % 3 else 2,
             )
         )
     return outcomes

@@ -33,7 +33,7 @@ def probed(name, head=0.5, **scores):
     objectives = {f"transfer_{key}": value for key, value in scores.items()}
     return (
         Config.of({"method": "probe", "backbone": name}),
-        Outcome(status="done", mean=head, standard_error=0.1, objectives=objectives),
+        Outcome(status="done", mean=head, standard_error=0.1, measures=objectives),
     )
 
 

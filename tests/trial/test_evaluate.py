@@ -43,11 +43,11 @@ def test_predicts_every_example_from_models_that_never_saw_it(workbench, space, 
     assert outcome.mean == pytest.approx(expected)
     assert outcome.standard_error > 0 or name != "majority"
     assert {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"} <= set(
-        outcome.objectives
+        outcome.measures
     )
-    assert outcome.objectives["log_loss"] > 0  # in its own direction
-    assert set(MEASURES) <= set(outcome.objectives)
-    assert (outcome.objectives["flops"] > 0) == ("backbone" in config)
+    assert outcome.measures["log_loss"] > 0  # in its own direction
+    assert set(MEASURES) <= set(outcome.measures)
+    assert (outcome.measures["flops"] > 0) == ("backbone" in config)
     assert outcome.cost_seconds > 0
 
 

@@ -9,7 +9,7 @@ FEATURES = ("transfer_logme", "transfer_h_score", "transfer_knn")
 
 
 def said(outcome):
-    return {k: v for k, v in outcome.objectives.items() if k.startswith("transfer_")}
+    return {k: v for k, v in outcome.measures.items() if k.startswith("transfer_")}
 
 
 def test_quick_trials_carry_the_scores_of_their_backbone(workbench, space):
