@@ -19,24 +19,33 @@ from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.entry import app
 from fewshot_automl.cli.space import users
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.objectives import OBJECTIVES
-from fewshot_automl.task import Task
-from fewshot_automl.trial.design import space_for
+from fewshot_automl.modalities import MODALITIES
+from fewshot_automl.tasks import TASK_KINDS, Task
+from fewshot_automl.trial.space import space_for
 
 REFERENCE = Path(__file__).parent / "reference.md"
 
 
 def settings() -> Iterator[tuple[str, ...]]:
     """Yield how each setting is spelt everywhere, and what it means."""
-    yield "`fewshot fit`", "`fit(...)`", "`Settings`, `study.json`", "Default", "Meaning"
+    yield (
+        "`fewshot fit`",
+        "`fit(...)`",
+        "`Settings`, `study.json`",
+        "Default",
+        "Meaning",
+    )
     default = Settings()
     for name, row in options().items():
         spelt = row.name or name
         flag = f"`--{spelt.replace('_', '-')}`"
         if row.kind == "limits":
             flag = ", ".join(
-                f"`--{measure.limit.replace('_', '-')}`" for measure in MEASURES.values()
+                f"`--{measure.limit.replace('_', '-')}`"
+                for measure in MEASURES.values()
             )
+        if row.kind == "columns":
+            flag = ", ".join(f"`--{modality}`" for modality in MODALITIES)
         value = getattr(default, name)
         help = re.sub(r"\s*Default: [^.]*\.", "", row.help)
         yield flag, f"`{spelt}`", f"`{name}`", f"`{value!r}`", help
@@ -67,10 +76,11 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def metrics() -> Iterator[tuple[str, ...]]:
     """Yield each metric."""
-    yield "Metric", "Better", "Meaning"
-    for row in OBJECTIVES.values():
-        better = "greater" if row.direction == "maximize" else "smaller"
-        yield f"`{row.name}`", better, row.description
+    yield "Target", "Metric", "Better", "Meaning"
+    for kind in TASK_KINDS.values():
+        for row in kind.metrics.values():
+            better = "greater" if row.direction == "maximize" else "smaller"
+            yield kind.name, f"`{row.name}`", better, row.description
 
 
 def measures() -> Iterator[tuple[str, ...]]:
@@ -92,8 +102,8 @@ def dimensions() -> Iterator[tuple[str, ...]]:
     """Yield each dimension of a task of three unequal classes."""
     yield "Dimension", "Range", "Default", "Active for"
     known = {}
-    for modality in ("text", "image"):
-        task = Task(modality=modality, target="multiclass", class_names=("a", "b", "c"))
+    for modality in MODALITIES:
+        task = Task(modality=modality, names=("a", "b", "c"))
         profile = Profile(task=task, class_counts=(20, 10, 8))
         space = space_for(profile, Zoo.shipped().cards(modality))
         names = space["method"].describe().split(", ")

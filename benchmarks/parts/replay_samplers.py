@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import optuna
+from fewshot_automl.trial.design import dear_space
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -17,7 +18,6 @@ from fewshot_automl.oracle.encoding import dissimilarity
 from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
-from fewshot_automl.trial.design import dear_space
 from fewshot_automl.trial.workload import is_dear
 
 Sampler = Callable[[History, Sequence[Config], int], Config]

@@ -7,17 +7,18 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Value
-from fewshot_automl.task import Modality, TargetKind
+from fewshot_automl.tasks import TASK_KINDS, metric_names
 
 if TYPE_CHECKING:
-    from fewshot_automl.oracle.goals import Goal, Limit
+    from fewshot_automl.oracle import Limit, Objective
 
-Kind = Literal["word", "names", "count", "time", "flag", "limits", "ranges"]
+Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
 Group = Literal["data", "space", "goal", "run"]
 
 
@@ -66,10 +67,12 @@ def _setting(
     return field(default=default, metadata={"option": option})
 
 
-def _metrics() -> Iterable[str]:
-    from fewshot_automl.evaluation.objectives import OBJECTIVES
+def _modalities() -> Iterable[str]:
+    return MODALITIES
 
-    return OBJECTIVES
+
+def _target_kinds() -> Iterable[str]:
+    return TASK_KINDS
 
 
 def _oracles() -> Iterable[str]:
@@ -95,23 +98,18 @@ class Settings:
     target: str | None = _setting(
         None, "Column of labels; not needed for class folders.", "data", metavar="COL"
     )
-    text: str | None = _setting(
-        None, "Column of texts. Default: inferred.", "data", metavar="COL"
-    )
-    image: str | None = _setting(
-        None, "Column of images or paths. Default: inferred.", "data", metavar="COL"
-    )
-    modality: Modality | None = _setting(  # noqa: RUF009  it is a field
-        None,
-        "What an example is. Default: inferred.",
+    inputs: Mapping[str, str] = _setting(
+        dict,
+        'Columns of the examples by what they hold, as in {"text": "review"}. '
+        "Default: inferred.",
         "data",
-        allowed=lambda: get_args(Modality),
+        "columns",
     )
-    target_kind: TargetKind | None = _setting(  # noqa: RUF009
-        None,
-        "What the target is. Default: inferred.",
-        "data",
-        allowed=lambda: get_args(TargetKind),
+    modality: str | None = _setting(
+        None, "What an example is. Default: inferred.", "data", allowed=_modalities
+    )
+    target_kind: str | None = _setting(
+        None, "What the target is. Default: inferred.", "data", allowed=_target_kinds
     )
     backbones: tuple[str, ...] | None = _setting(
         None,
@@ -136,7 +134,7 @@ class Settings:
         metavar="NAME=VALUE,...",
     )
     metric: str | None = _setting(
-        None, "What to maximise. Default: accuracy.", "goal", allowed=_metrics
+        None, "What to maximise. Default: accuracy.", "goal", allowed=metric_names
     )
     objectives: tuple[str, ...] = _setting(
         (SCORE,),
@@ -224,6 +222,10 @@ class Settings:
                     f"{name} must be {option.least} or more, got {value}. "
                     f"Use {option.least}."
                 )
+            if option.kind == "columns" and (unknown := value.keys() - MODALITIES):
+                raise unknown_name(
+                    "modality", min(unknown), MODALITIES, "fewshot fit --help"
+                )
             if option.kind == "names" and value == ():
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
@@ -238,17 +240,17 @@ class Settings:
             _check_limit(name, end)
 
     @property
-    def search_objectives(self) -> "tuple[Goal, ...]":
+    def search_objectives(self) -> "tuple[Objective, ...]":
         """Return the objectives as an oracle takes them, the score first.
 
         >>> names = Settings(objectives=("latency_ms",)).search_objectives
         >>> [str(objective) for objective in names]
         ['most score', 'least latency_ms']
         """
-        from fewshot_automl.oracle.goals import Goal
+        from fewshot_automl.oracle import Objective
 
         return tuple(
-            Goal(name, maximise=name == SCORE or MEASURES[name].is_maximised)
+            Objective(name, maximise=name == SCORE or MEASURES[name].is_maximised)
             for name in self.objectives
         )
 
@@ -259,7 +261,7 @@ class Settings:
         >>> [str(limit) for limit in Settings(limits={"max_flops": 1e9}).search_limits]
         ['flops at most 1e+09']
         """
-        from fewshot_automl.oracle.goals import Limit
+        from fewshot_automl.oracle import Limit
 
         rows = {row.limit: row for row in MEASURES.values()}
         return tuple(

@@ -19,6 +19,7 @@ from fewshot_automl.data import read_inputs, read_like
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
 from fewshot_automl.predictor import MANIFEST, Predictor
+from fewshot_automl.tasks import Task
 
 FORMATS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -48,8 +49,8 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     predictor = load_model(model)
     columns = read_table(data, prefer=()).columns
     examples = read_inputs(data, predictor.task, predictor.columns)
-    probabilities = predictor.predict_proba_of(examples.inputs)
-    made = with_predictions(columns, predictor.task.class_names, probabilities, proba)
+    outputs = predictor.predict_proba_of(examples.inputs)
+    made = with_predictions(columns, predictor.task, outputs, proba)
     write_table(made, out)
     if out is not None:
         say(f"Wrote {len(examples)} predictions to {out}")
@@ -80,8 +81,8 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
         print_json({**scores, "n": len(labelled)})
         return
     for name, value in scores.items():
-        click.echo(f"{name.replace('_', ' '):<10}{value:.4f}")
-    click.echo(f"{'n':<10}{len(labelled)}")
+        shown = f"{value:.0f}" if name == "n" else f"{value:.4f}"
+        click.echo(f"{name.replace('_', ' '):<10}{shown}")
 
 
 def load_model(folder: Path) -> Predictor:
@@ -117,23 +118,21 @@ def check_format(path: Path) -> None:
 
 def with_predictions(
     columns: Mapping[str, Sequence[object]],
-    class_names: Sequence[str],
-    proba: Float[np.ndarray, "examples classes"],
+    task: Task,
+    outputs: Float[np.ndarray, "examples width"],
     with_proba: bool,
 ) -> dict[str, Sequence[object]]:
     """Return the columns with predictions after them.
 
     A column that is called as one of ours is replaced.
 
-    >>> with_predictions({"text": ["hm"]}, ["no", "yes"], np.array([[0.3, 0.7]]), True)
-    {'text': ['hm'], 'prediction': ['yes'], 'proba_no': [0.3], 'proba_yes': [0.7]}
+    >>> task = Task(modality="text", names=("no", "yes"))
+    >>> with_predictions({"text": ["hm"]}, task, np.array([[0.25, 0.75]]), True)
+    {'text': ['hm'], 'prediction': ['yes'], 'proba_no': [0.25], 'proba_yes': [0.75]}
     """
-    made: dict[str, Sequence[object]] = {
-        "prediction": [class_names[index] for index in proba.argmax(axis=1)]
-    }
+    made: dict[str, Sequence[object]] = {"prediction": task.decode(outputs)}
     if with_proba:
-        for index, name in enumerate(class_names):
-            made[f"proba_{name}"] = proba[:, index].tolist()
+        made |= task.columns(outputs)
     return {**{name: c for name, c in columns.items() if name not in made}, **made}
 
 

@@ -10,6 +10,7 @@ import click
 from fewshot_automl.automl.settings import Group, Option, Settings, options
 from fewshot_automl.cli.commands import NamesOption
 from fewshot_automl.evaluation.measures import MEASURES, Measure
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Value
 from fewshot_automl.study.budget import parse_budget
 
@@ -37,6 +38,9 @@ def setting_options(*groups: Group) -> Callable[[Function], Function]:
             if row.kind == "limits":
                 for measure in reversed(MEASURES.values()):
                     function = _limit_option(measure)(function)
+            elif row.kind == "columns":
+                for modality in reversed(MODALITIES):
+                    function = _column_option(modality)(function)
             else:
                 function = _option(name, row)(function)
         return function
@@ -54,10 +58,11 @@ def settings_of_words(values: Mapping[str, Any]) -> Settings:
         for row in MEASURES.values()
         if values.get(row.limit) is not None
     }
+    columns = {name: values[name] for name in MODALITIES if values.get(name)}
     given = {name: values[name] for name in options() if values.get(name) is not None}
     if given.get("budget_seconds") == NO_LIMIT:
         given["budget_seconds"] = None
-    return Settings(**given, limits=limits)
+    return Settings(**given, inputs=columns, limits=limits)
 
 
 def _option(name: str, row: Option) -> Callable[[Function], Function]:
@@ -96,6 +101,11 @@ def _limit_option(measure: Measure) -> Callable[[Function], Function]:
         metavar=measure.unit.upper() or "N",
         help=f"Limit: {measure.meaning}; at most so much, as in 20, 5M, 5e6.",
     )
+
+
+def _column_option(modality: str) -> Callable[[Function], Function]:
+    about = f"Column of the examples, if they are {modality}. Default: inferred."
+    return click.option(f"--{modality}", metavar="COL", help=about)
 
 
 def names(

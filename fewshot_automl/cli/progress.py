@@ -13,15 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.evaluation.objectives import objective
-from fewshot_automl.oracle.goals import measured
+from fewshot_automl.oracle import measured
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.words import clock, duration, phrase, score, summary_of
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
-from fewshot_automl.task import DEFAULT_METRIC
+from fewshot_automl.tasks import metric_named
 
 BAR_WIDTH: Final = 28
+DEFAULT_METRIC: Final = "accuracy"
 REDRAWS_A_SECOND: Final = 2.0
 """Drawing shares the processor with the training that it shows."""
 MOST_RUNNING: Final = 3
@@ -53,7 +53,7 @@ class Progress:
         self._console = console
         self._started = started
         self._seconds = settings.budget_seconds if has_bar else None
-        self._metric = objective(settings.metric or DEFAULT_METRIC["multiclass"])
+        self._metric = metric_named(settings.metric or DEFAULT_METRIC)
         self._limits = settings.search_limits
         self._folder = folder
         self._running: dict[int, Config] = {}

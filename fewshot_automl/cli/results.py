@@ -12,7 +12,6 @@ from rich.text import Text
 from fewshot_automl.automl.result import Result
 from fewshot_automl.cli.console import table
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.report.words import (
     ENDINGS,
     bound_of,
@@ -22,6 +21,7 @@ from fewshot_automl.report.words import (
     summary_of,
 )
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import metric_named
 
 FRONT_ROWS: Final = 8
 """Most rows of the front that are printed."""
@@ -135,7 +135,7 @@ def show_front(console: Console, summary: Mapping[str, Any]) -> None:
     front = summary.get("front", [])
     if not front:
         return
-    metric = objective(summary["score"]["metric"])
+    metric = metric_named(summary["score"]["metric"])
     measures = [MEASURES[name] for name in front[0] if name in MEASURES]
     heads = (metric.name, *(measure.title for measure in measures))
     made = table("front", *heads, right=heads)

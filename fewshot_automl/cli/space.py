@@ -6,14 +6,14 @@ import click
 import numpy as np
 
 from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.automl.pantry import named_cards
+from fewshot_automl.automl.available import named_cards
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
 from fewshot_automl.data import read
 from fewshot_automl.space import Dimension
-from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.space import space_for
 
 
 @click.command("space", cls=Command)
@@ -31,8 +31,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
     dataset = read(
         data,
         target=asked.target,
-        text=asked.text,
-        image=asked.image,
+        inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
     )

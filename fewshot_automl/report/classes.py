@@ -9,15 +9,16 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from fewshot_automl.errors import LedgerError, ShapeError
-from fewshot_automl.evaluation.calibration import (
+from fewshot_automl.evaluation.intervals import wilson_interval
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.report.section import Section
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
     expected_calibration_error,
     reliability,
 )
-from fewshot_automl.evaluation.confusion import confusion
-from fewshot_automl.evaluation.intervals import wilson_interval
-from fewshot_automl.evaluation.predictions import load_predictions
-from fewshot_automl.report.section import Section
+from fewshot_automl.tasks.confusion import confusion
 
 MISTAKES: Final = 15
 """How many confident mistakes are listed."""
@@ -146,8 +147,8 @@ class ByClass:
 
 def classes_section(folder: Path, summary: Mapping[str, Any]) -> Section:
     """Return the section of a study whose target is one of several classes."""
-    task = summary["task"]
-    about = f"{task['modality']} classification into {len(task['class_names'])} classes"
+    task = Task.from_json(summary["task"])
+    about = f"{task.modality} classification into {len(task.names)} classes"
     found, why_not = _read(folder, summary)
     return Section(
         anchor="classes",
@@ -168,7 +169,7 @@ def _read(folder: Path, summary: Mapping[str, Any]) -> tuple[ByClass | None, str
     try:
         proba = load_predictions(folder / file).proba
         truth = np.asarray(labels, dtype=np.int64)
-        names = summary["task"]["class_names"]
+        names = Task.from_json(summary["task"]).names
         if proba.shape[1:] != (len(truth), len(names)):
             raise ShapeError(
                 f"Predictions must be of {len(truth)} examples and {len(names)} "

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, label, title
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, metric_named
 
 History = Sequence[tuple[Config, Outcome]]
 
@@ -39,7 +39,7 @@ class Row:
 class Expectation:
     """Holds the score to expect, and everything it is compared with."""
 
-    metric: Objective
+    metric: Metric
     raw: float
     """Cross-validated score of the winner."""
     corrected: float
@@ -113,7 +113,7 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         history: All trials.
     """
     score = summary["score"]
-    metric = objective(score["metric"])
+    metric = metric_named(score["metric"])
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
     test = tests.get(metric.name)
@@ -161,7 +161,7 @@ def _winner(summary: Mapping[str, Any], history: History) -> Row:
 
 
 def _baselines(
-    summary: Mapping[str, Any], history: History, metric: Objective
+    summary: Mapping[str, Any], history: History, metric: Metric
 ) -> list[Row]:
     """Return a row for each baseline, the best first."""
     places = {config: number for number, (config, _) in enumerate(history)}
@@ -203,9 +203,7 @@ def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
     return all(history[i][0].text("method") != "majority" for i in equal)
 
 
-def _interval(
-    metric: Objective, score: float, error: float | None
-) -> tuple[float, float]:
+def _interval(metric: Metric, score: float, error: float | None) -> tuple[float, float]:
     """Return the 95 % interval of a score that was not picked, within its limits."""
     if error is None or not math.isfinite(error):
         return score, score
@@ -214,7 +212,7 @@ def _interval(
     return max(score - reach, least), min(score + reach, most)
 
 
-def _test(metric: Objective, test: float, size: int) -> Row:
+def _test(metric: Metric, test: float, size: int) -> Row:
     low, high = test, test
     if metric.name in SHARES and size:
         low, high = wilson_interval(test, size)

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, metric_named
 
 History = Sequence[tuple[Config, Outcome]]
 
@@ -55,7 +55,7 @@ class TrialRow:
 class Search:
     """Everything that is shown of a search."""
 
-    metric: Objective
+    metric: Metric
     rows: tuple[TrialRow, ...]
     """Every trial, in order."""
     methods: tuple[str, ...]
@@ -124,7 +124,7 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         summary: What `result.json` holds.
         history: All trials.
     """
-    metric = objective(summary["score"]["metric"])
+    metric = metric_named(summary["score"]["metric"])
     methods = done_methods(history)
     equal = set(summary.get("indistinguishable") or ())
     over = set(summary.get("over") or ())
@@ -179,7 +179,7 @@ def done_methods(history: History) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _range(scores: Sequence[float], metric: Objective) -> tuple[float, float, int]:
+def _range(scores: Sequence[float], metric: Metric) -> tuple[float, float, int]:
     """Return the ends of the score axis, and how many bad scores lie beyond.
 
     A loss has no worst value: one trial that went astray would flatten all others.

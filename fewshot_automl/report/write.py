@@ -29,8 +29,7 @@ REPORT_FILE: Final = "report.html"
 MODEL_MANIFEST: Final = "model/model.json"
 STUDY_FILE: Final = "study.json"
 SECTIONS: Final[Mapping[str, Callable[[Path, Mapping[str, Any]], Section]]] = {
-    "binary": classes_section,
-    "multiclass": classes_section,
+    "classes": classes_section,
 }
 """What the report says of a target beyond its score, by the task's kind."""
 OPTIONAL: Final = (
@@ -60,7 +59,7 @@ def write_report(
     page = template.render(
         summary={**dict.fromkeys(OPTIONAL), **summary},
         expected=expected(summary, history),
-        section=SECTIONS[summary["task"]["target"]](folder, summary),
+        section=SECTIONS[summary["task"].get("kind", "classes")](folder, summary),
         search=search(summary, history),
         tradeoff=tradeoff(summary, history),
         winner=history[summary["winner"]["number"]][0],

@@ -8,7 +8,9 @@ import pytest
 
 from fewshot_automl.cli.models import check_format, with_predictions, write_table
 from fewshot_automl.errors import UserError
+from fewshot_automl.tasks import Task
 
+TASK = Task(modality="text", names=("no", "yes"))
 COLUMNS = {
     "text": ['with, comma and "quotes"', "line\nbreak", "é"],
     "stars": ["1", None, "3"],
@@ -19,7 +21,7 @@ PROBA = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
 
 @pytest.fixture
 def columns():
-    return with_predictions(COLUMNS, ("no", "yes"), PROBA, True)
+    return with_predictions(COLUMNS, TASK, PROBA, True)
 
 
 def test_input_columns_come_first_and_stay(columns):
@@ -30,7 +32,7 @@ def test_input_columns_come_first_and_stay(columns):
 
 def test_old_predictions_are_replaced():
     old = {"prediction": ["x"] * 3, "text": COLUMNS["text"]}
-    made = with_predictions(old, ("no", "yes"), PROBA, False)
+    made = with_predictions(old, TASK, PROBA, False)
     assert made == {"text": COLUMNS["text"], "prediction": ["yes", "no", "no"]}
 
 

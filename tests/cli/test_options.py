@@ -9,6 +9,7 @@ from fewshot_automl.automl.settings import Settings, limit_names, options
 from fewshot_automl.cli.commands import Command, keep_examples, repeat_options
 from fewshot_automl.cli.fit import fit
 from fewshot_automl.cli.options import names, setting_options, settings_of_words
+from fewshot_automl.modalities import MODALITIES
 
 PARAMS = [
     click.Option(["--names"], multiple=True),
@@ -91,7 +92,7 @@ def settings_of(words):
             {"narrow": {"rank": (4, 16), "a": ("x",), "b": (0.5,)}},
         ),
         ("--methods lora,probe --seed 0", {"methods": ("lora", "probe")}),
-        ("--strict --target-kind binary", {"is_strict": True, "target_kind": "binary"}),
+        ("--strict --text review", {"is_strict": True, "inputs": {"text": "review"}}),
     ],
 )
 def test_words_become_settings(words, changes):
@@ -108,7 +109,7 @@ def test_a_setting_is_a_field_a_flag_a_keyword_and_a_key():
     assert fields == list(options()) == list(Settings().to_json())
     others = {"data", "test", "out", "is_json"}
     flags = {param.name for param in fit.params} - others
-    assert flags == {*fields, *limit_names()} - {"limits"}
+    assert flags == {*fields, *limit_names(), *MODALITIES} - {"limits", "inputs"}
     spelt = {option.name or name for name, option in options().items()}
     around = {"data", "labels", "test", "out", "settings", "listener", "started"}
     assert {*inspect.signature(fit_function).parameters} - around <= spelt
