@@ -157,16 +157,18 @@ def _show_examples(
     everything = read_like(test, result.task, predictor.columns, target)
     step = max(1, len(everything) // SHOWN)
     chosen = everything.take(range(0, step * SHOWN, step))
-    names = result.task.class_names
-    proba = predictor.predict_proba_of(chosen.inputs)
-    made = table("example", "prediction", "probability", "truth")
-    for example, row, label in zip(chosen.inputs, proba, chosen.labels, strict=True):
-        best = int(row.argmax())
-        is_text = isinstance(example, str)
-        shown = example if is_text else "/".join(Path(str(example)).parts[-3:])
-        style = "green" if best == label else "red"
-        answer = Text(names[best], style=style)
-        made.add_row(Text(shown), answer, f"{row[best]:.2f}", names[int(label)])
+    outputs = predictor.predict_proba_of(chosen.inputs)
+    made = table("example", "prediction", "sure", "truth")
+    answers = zip(
+        chosen.inputs, result.task.decode(outputs), outputs, chosen.labels, strict=True
+    )
+    for example, answer, row, label in answers:
+        truth, shown = result.task.say(label), str(example)
+        if isinstance(example, Path):
+            shown = "/".join(example.parts[-3:])
+        style = "green" if answer == truth else "red"
+        sure = f"{row.max():.2f}"
+        made.add_row(Text(shown), Text(answer, style=style), sure, truth)
     console.print(made)
     page = result.folder / "report.html"
     console.print(Text(f"\nModel and report: {result.folder} (open {page})\n"))

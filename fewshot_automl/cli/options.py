@@ -36,7 +36,7 @@ def setting_options(*groups: Group) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         for name, row in reversed(options(*groups).items()):
             if row.kind == "limits":
-                for measure in reversed(MEASURES.values()):
+                for measure in reversed([*MEASURES.values()]):
                     function = _limit_option(measure)(function)
             elif row.kind == "columns":
                 for modality in reversed(MODALITIES):

@@ -9,7 +9,7 @@ from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.search import HEIGHT, WIDTH, done_methods
-from fewshot_automl.report.words import bound_of, label, settings, title
+from fewshot_automl.report.words import bound_of, label
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, metric_named
 
@@ -69,50 +69,24 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One trial of the front, in the table."""
-
-    number: int
-    method: str
-    backbone: str
-    settings: str
-    score: float
-    """Without luck, in the metric's own direction."""
-    values: tuple[tuple[float, str], ...]
-    """Of each measure: the number and its words."""
-    is_winner: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One limit, and what the model measures."""
-
-    name: str
-    value: str
-    bound: str
-    is_kept: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tradeoff:
     """Everything about several objectives and limits."""
 
     plots: tuple[Plot, ...]
     """One for each measure that was asked for."""
-    choices: tuple[Choice, ...]
-    """The front, the best score first."""
+    front: tuple[tuple[Mapping[str, Any], Config], ...]
+    """The trials of the front as `result.json` has them, the best score first."""
     measures: tuple[Measure, ...]
     """The columns of the front."""
-    limits: tuple[Kept, ...]
-    is_feasible: bool
-    """Whether the model keeps all of them."""
+    limits: tuple[Mapping[str, Any], ...]
+    """As `result.json` has them; `measure` and `bound` are put in."""
     keeping: int
-    """Trials that do."""
+    """Trials that keep all limits."""
 
     @property
-    def broken(self) -> tuple[Kept, ...]:
+    def broken(self) -> tuple[Mapping[str, Any], ...]:
         """Return the limits that the model breaks."""
-        return tuple(limit for limit in self.limits if not limit.is_kept)
+        return tuple(limit for limit in self.limits if not limit["is_kept"])
 
 
 def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
@@ -135,13 +109,14 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
             _plot(summary, history, metric, measure, bounds, len(names) == 1)
             for measure in measures
         ),
-        choices=tuple(
-            _choice(row, metric, measures, summary["winner"]["number"])
-            for row in summary.get("front") or []
+        front=tuple(
+            (row, Config.from_json(row["config"])) for row in summary.get("front") or []
         ),
         measures=measures,
-        limits=tuple(_kept(limit) for limit in limits),
-        is_feasible=bool(summary.get("is_feasible", True)),
+        limits=tuple(
+            {**limit, "measure": MEASURES[limit["name"]], "bound": bound_of(limit)}
+            for limit in limits
+        ),
         keeping=int(summary.get("keeping") or 0),
     )
 
@@ -251,34 +226,3 @@ def _end(bound: Mapping[str, Any]) -> float:
 def _tick(value: float, measure: Measure) -> str:
     """Return a tick without its unit, which the axis names once."""
     return measure.told(value).removesuffix(f" {measure.unit}")
-
-
-def _kept(limit: Mapping[str, Any]) -> Kept:
-    measure = MEASURES[limit["name"]]
-    return Kept(
-        name=measure.title,
-        value=measure.told(float(limit["value"])),
-        bound=bound_of(limit),
-        is_kept=bool(limit["is_kept"]),
-    )
-
-
-def _choice(
-    row: Mapping[str, Any],
-    metric: Metric,
-    measures: Sequence[Measure],
-    winner: int,
-) -> Choice:
-    config = Config.from_json(row["config"])
-    return Choice(
-        number=int(row["number"]),
-        method=title(config.text("method")),
-        backbone=config.text("backbone") if "backbone" in config else "",
-        settings=settings(config),
-        score=metric.orient(float(row[SCORE])),
-        values=tuple(
-            (float(row[measure.name]), measure.told(float(row[measure.name])))
-            for measure in measures
-        ),
-        is_winner=row["number"] == winner,
-    )

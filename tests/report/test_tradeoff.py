@@ -82,7 +82,7 @@ def test_the_front_is_drawn_and_listed(make_traded):
     (plot,) = found.plots
     assert len(plot.spots) == 6
     front = [spot for spot in plot.spots if spot.is_front]
-    assert len(front) == len(found.choices) == len(study.summary["front"]) > 1
+    assert len(front) == len(found.front) == len(study.summary["front"]) > 1
     assert [spot.is_winner for spot in plot.spots].count(True) == 1
     assert plot.values.log
     assert plot.shade is None
@@ -91,8 +91,8 @@ def test_the_front_is_drawn_and_listed(make_traded):
     assert "<h3>The front</h3>" in page
     assert f'd="{plot.front}"' in page
     assert "latency (ms), smaller is better" in page
-    for choice in found.choices:
-        assert choice.values[0][1] in page
+    for row, _ in found.front:
+        assert plot.measure.told(row["latency_ms"]) in page
 
 
 def test_each_limit_shades_what_it_forbids(make_traded):
