@@ -12,12 +12,10 @@ from fewshot_automl.space import Config
 
 SCORE: Final = "score"
 """Name of `Outcome.mean`; every other name stands in `Outcome.measures`."""
-FIXED: Final = frozenset({"parameters", "flops"})
-"""Names of what a Config fixes, so that one measurement of it is the truth."""
 
 
 def measured(name: str, outcome: Outcome) -> float:
-    """Return a quantity of a trial in its own units; NaN where it was not measured.
+    """Return a score or measure of a trial in its own units; NaN where there is none.
 
     >>> measured("score", Outcome(status="done", mean=0.9))
     0.9
@@ -30,14 +28,14 @@ def measured(name: str, outcome: Outcome) -> float:
 
 def _check_name(kind: str, name: str) -> None:
     if not name.strip():
-        raise UserError(f"Name of a {kind} must not be empty, got {name!r}. Name it.")
+        raise UserError(f"Name of {kind} must not be empty, got {name!r}. Name it.")
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class Objective:
     """Names one objective and which way is better.
 
-    >>> str(Goal("score")), str(Goal("parameters", maximise=False))
+    >>> str(Objective("score")), str(Objective("parameters", maximise=False))
     ('most score', 'least parameters')
     """
 
@@ -48,26 +46,21 @@ class Goal:
 
     def __post_init__(self) -> None:
         """Check the name."""
-        _check_name("goal", self.name)
+        _check_name("an objective", self.name)
         if self.name == SCORE and not self.maximise:
             raise UserError(
-                "Goal 'score' must be maximised, got maximise=False. Scores are "
+                "Objective 'score' must be maximised, got maximise=False. Scores are "
                 "oriented so that greater is better, whatever the metric."
             )
 
-    def of(self, outcome: Outcome) -> float:
-        """Return what a trial reached, greater is better; NaN where not measured."""
-        value = measured(self.name, outcome)
-        return value if self.maximise else -value
-
     def __str__(self) -> str:
-        """Return the goal in words."""
+        """Return the objective in words."""
         return f"{'most' if self.maximise else 'least'} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Names one quantity and the range it must lie in, ends included.
+    """Names one measure and the range it must lie in, ends included.
 
     >>> limit = Limit("parameters", most=3e7)
     >>> str(limit), limit.allows(3e7), limit.allows(4e7)
@@ -83,22 +76,12 @@ class Limit:
 
     def __post_init__(self) -> None:
         """Check the name and the ends."""
-        _check_name("limit", self.name)
+        _check_name("a limit", self.name)
         ends = [end for end in (self.least, self.most) if end is not None]
-        if not ends:
+        if not ends or not all(map(math.isfinite, ends)) or ends[0] > ends[-1]:
             raise UserError(
-                f"Limit of {self.name!r} must have an end, got none. Give most or "
-                "least."
-            )
-        if not all(map(math.isfinite, ends)):
-            raise UserError(
-                f"Limit of {self.name!r} must be finite, got {ends}. Leave out an end "
-                "that allows everything."
-            )
-        if ends[0] > ends[-1]:
-            raise UserError(
-                f"Limit of {self.name!r} must allow something, got least {self.least} "
-                f"and most {self.most}. Swap them."
+                f"Limit of {self.name!r} must have one finite end or two that allow "
+                f"something, got least {self.least} and most {self.most}. Mend them."
             )
 
     def allows(self, value: float) -> bool:
@@ -122,42 +105,33 @@ class Aims:
     (True, False)
     """
 
-    goals: tuple[Goal, ...] = (Goal(SCORE),)
+    objectives: tuple[Objective, ...] = (Objective(SCORE),)
     """What to improve; with several, their Pareto front is."""
     limits: tuple[Limit, ...] = ()
     """What must hold."""
     exact: Mapping[str, Callable[[Config], float]] = field(default_factory=dict)
-    """Works out, by name, finite quantities that a Config fixes; others are learnt."""
-    reference: tuple[float, ...] | None = None
-    """One value a goal, in its own units: worse than this is of no interest. None
-    takes it from the history (see `reference_point` in `hypervolume`)."""
+    """Works out, by name, finite measures that a Config fixes; others are learnt."""
 
     def __post_init__(self) -> None:
-        """Check names and the reference, and freeze the mapping."""
-        for kind, all_names in (
-            ("Goals", [goal.name for goal in self.goals]),
-            ("Limits", [limit.name for limit in self.limits]),
+        """Check the names and freeze the mapping."""
+        for kind, names in (
+            ("Objectives", [one.name for one in self.objectives]),
+            ("Limits", [one.name for one in self.limits]),
         ):
-            if len(set(all_names)) < len(all_names):
+            if len(set(names)) < len(names):
                 raise UserError(
-                    f"{kind} must have different names, got {', '.join(all_names)}. "
+                    f"{kind} must have different names, got {', '.join(names)}. "
                     "Name each once."
                 )
-        if not self.goals:
-            raise UserError("Goals must not be empty, got none. Give Goal('score').")
-        if self.reference is not None and (
-            len(self.reference) != len(self.goals)
-            or not all(map(math.isfinite, self.reference))
-        ):
+        if not self.objectives:
             raise UserError(
-                f"Reference must be one finite value for each of {len(self.goals)} "
-                f"goals, got {self.reference}. Leave it out to have it chosen."
+                "Objectives must not be empty, got none. Give Objective('score')."
             )
         object.__setattr__(self, "exact", MappingProxyType(dict(self.exact)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as plain values (a mapping proxy has no pickle of its own)."""
-        return _aims, (self.goals, self.limits, dict(self.exact), self.reference)
+        return _aims, (self.objectives, self.limits, dict(self.exact))
 
     @property
     def is_plain(self) -> bool:
@@ -166,20 +140,18 @@ class Aims:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of all goals and then of all other limits."""
-        goals = [goal.name for goal in self.goals]
-        return tuple(dict.fromkeys([*goals, *(limit.name for limit in self.limits)]))
+        """Return the names of all objectives and then of all other limits."""
+        both = (*self.objectives, *self.limits)
+        return tuple(dict.fromkeys(one.name for one in both))
 
     def is_cost(self, name: str) -> bool:
-        """Return whether less of a quantity is better: minimised, or only capped."""
-        for goal in self.goals:
-            if goal.name == name:
-                return not goal.maximise
-        return all(one.least is None for one in self.limits if one.name == name)
-
-    def limit(self, name: str) -> Limit | None:
-        """Return the limit of a quantity, None where it has none."""
-        return next((one for one in self.limits if one.name == name), None)
+        """Return whether less of a measure is better: minimised, or only capped."""
+        for one in self.objectives:
+            if one.name == name:
+                return not one.maximise
+        return name != SCORE and all(
+            limit.least is None for limit in self.limits if limit.name == name
+        )
 
     def keeps(self, config: Config) -> bool:
         """Return whether all that a Config fixes keeps the limits.
@@ -198,10 +170,13 @@ class Aims:
         )
 
 
+PLAIN: Final = Aims()
+"""The score alone, without limits."""
+
+
 def _aims(
-    goals: tuple[Goal, ...],
+    objectives: tuple[Objective, ...],
     limits: tuple[Limit, ...],
     exact: Mapping[str, Callable[[Config], float]],
-    reference: tuple[float, ...] | None,
 ) -> Aims:
-    return Aims(goals=goals, limits=limits, exact=exact, reference=reference)
+    return Aims(objectives=objectives, limits=limits, exact=exact)

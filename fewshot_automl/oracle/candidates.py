@@ -2,16 +2,22 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
 
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 
+Allows = Callable[[Config], bool] | None
+"""Says of a Config whether it may be suggested; None allows all."""
+
 FLOAT_POINTS = 4096
 """How many values of a Float are walked through before it counts as exhausted."""
 MUTATION_SCALES = (0.03, 0.1, 0.3)
 """Standard deviations of a numeric mutation, in shares of the range."""
+WALKED = 100_000
+"""Configs at most that are walked through where draws find nothing allowed."""
 
 
 def random_configs(space: Space, seed: int | list[int]) -> Iterator[Config]:
@@ -38,10 +44,10 @@ def sobol_configs(space: Space, seed: int | list[int], count: int) -> Iterator[C
         yield space.decode(unit)
 
 
-def mutations(
+def neighbours(
     space: Space, config: Config, generator: np.random.Generator
 ) -> Iterator[Config]:
-    """Yield neighbours of a Config without end: each differs in one dimension.
+    """Yield Configs near one without end: each differs in one dimension.
 
     Dimensions that become active by the change are drawn at random.
     """
@@ -60,10 +66,45 @@ def all_configs(space: Space) -> Iterator[Config]:
     yield from _completions(space, 0, {})
 
 
-def fresh(configs: Iterable[Config], seen: set[Config], limit: int) -> list[Config]:
-    """Return the first `limit` Configs that are not in `seen`, each once."""
-    kept = (config for config in configs if config not in seen)
-    return list(itertools.islice(dict.fromkeys(kept), limit))
+@lru_cache(maxsize=4)
+def all_of_few(space: Space, most: int) -> tuple[Config, ...] | None:
+    """Return every Config of a space, None where it has more than `most`."""
+    everything = tuple(itertools.islice(all_configs(space), most + 1))
+    return everything if len(everything) <= most else None
+
+
+def fresh(
+    configs: Iterable[Config], seen: Collection[Config], allows: Allows, most: int
+) -> list[Config]:
+    """Return the first `most` allowed Configs that are not in `seen`, each once."""
+    kept = dict.fromkeys(config for config in configs if config not in seen)
+    allowed = kept if allows is None else filter(allows, kept)
+    return list(itertools.islice(allowed, most))
+
+
+def fill(
+    space: Space,
+    chosen: list[Config],
+    seen: Collection[Config],
+    allows: Allows,
+    n: int,
+    seed: int,
+) -> list[Config]:
+    """Return `chosen`, filled up to `n` as long as the space has more that is allowed.
+
+    Random draws come first. Where they find too little, the space is small, or little
+    of it is allowed; then it is walked through from end to end.
+    """
+    if len(chosen) >= n:
+        return chosen[:n]
+    known = {*seen, *chosen}
+    draws = itertools.islice(random_configs(space, [seed, len(known)]), 64 + 16 * n)
+    missing = n - len(chosen)
+    more = fresh(draws, known, allows, missing)
+    if len(more) < missing:
+        walk = itertools.islice(all_configs(space), WALKED)
+        more += fresh(walk, {*known, *more}, allows, missing - len(more))
+    return chosen + more
 
 
 def _varies(dimension: Dimension) -> bool:
