@@ -77,14 +77,6 @@ def test_images_become_class_folders(tmp_path):
     ]
 
 
-def test_it_is_made_once(tmp_path):
-    contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
-    data, wheels = made_of(TEXT, contents, tmp_path)
-    first = demo_folder(data, wheels=wheels, say=print)
-    assert demo_folder(data, wheels=tmp_path / "nowhere", say=print) == first
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
-
-
 def test_other_bytes_are_refused(tmp_path):
     contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
     data, wheels = made_of(TEXT, contents, tmp_path)
@@ -104,11 +96,3 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
 def test_a_folder_without_the_wheel_says_which(tmp_path):
     with pytest.raises(UserError, match=r"pip download .* chatterbot-corpus==1\.3\.3"):
         demo_folder(TEXT, wheels=tmp_path, say=print)
-
-
-def test_without_an_index_it_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    data = replace(TEXT, package=("demo-of-nothing", "1.0"))
-    with pytest.raises(RunError, match="`--from DIR` to `fewshot demo`"):
-        demo_folder(data, wheels=None, say=print)

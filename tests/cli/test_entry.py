@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -190,16 +189,6 @@ def test_a_young_process_knows_when_it_began():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert 0.3 <= float(done.stdout) < 30
     assert process_start() <= time.monotonic()
-
-
-def test_python_m_is_the_same_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "fewshot_automl", "zoo", "show", "minilm-l6", "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)["id"] == "minilm-l6"
 
 
 @pytest.mark.parametrize(("policy", "spins"), [(None, SPINS), ("ACTIVE", None)])
