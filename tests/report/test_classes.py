@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -65,15 +63,6 @@ def test_calibration_speaks_up_only_beyond_chance():
     loud = by_class(labels, boast, ["a", "b"], [""] * 300).calibration
     assert "too sure" in loud.verdict
     assert loud.error == pytest.approx(0.98 - right.mean())
-
-
-def test_an_error_that_prints_as_nothing_is_no_fault():
-    sure = np.full((1, 6, 2), 1e-6)
-    sure[0, np.arange(6), LABELS] = 1 - 1e-6
-    found = by_class(LABELS, sure, ["no", "yes"], origins()).calibration
-    found = replace(found, chance=(0.0, 0.0))
-    assert found.error > 0
-    assert "nothing speaks against" in found.verdict
 
 
 def test_nothing_predicted_is_an_error():

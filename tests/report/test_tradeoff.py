@@ -130,18 +130,6 @@ def test_a_broken_limit_stands_at_the_top(make_traded):
     assert "Loosen the limit" in page
 
 
-def test_a_model_that_only_comes_closest_claims_no_more(make_traded):
-    broken = (limit("latency_ms", 0.01, most=0.001),)
-    asked = {"objectives": ("score",), "front": [], "over": list(range(6))}
-    study = make_traded(limits=broken, **asked)
-    study.summary["indistinguishable"] = []
-    page = study.write()
-    assert "No other trial comes closer to the limits." in page
-    assert "those that come closest to them could" in page
-    assert "did better than every other trial" not in page
-    assert "that keep" not in page.split("The winner</b> is trial")[1]
-
-
 @pytest.mark.parametrize(
     ("keeping", "said"),
     [
@@ -180,11 +168,3 @@ def test_the_score_axis_is_no_finer_than_the_noise(make_traded):
     study = make_traded(smoothed=[0.5 + 1e-4 * number for number in range(6)])
     (plot,) = tradeoff(study.summary, study.history).plots
     assert plot.scores.high - plot.scores.low > 2 * 0.05
-
-
-def test_a_trial_that_did_not_measure_it_is_left_out(make_traded):
-    study = make_traded()
-    config, outcome = study.history[0]
-    study.history[0] = (config, replace(outcome, measures={}))
-    (plot,) = tradeoff(study.summary, study.history).plots
-    assert 0 not in {spot.number for spot in plot.spots}
