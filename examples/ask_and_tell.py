@@ -1,8 +1,8 @@
 """Searches with our oracle around training code that is your own.
 
 Three kinds of scikit-learn models, each with dimensions of its own, on the digits 0 to
-9 with 240 labels; beside it random search with as many trials. Nothing of fewshot_automl
-is used but the oracle, and that sees Configs and numbers only.
+9 with 240 labels; beside it random search with as many trials. Nothing of
+fewshot_automl is used but the oracle, and that sees Configs and numbers only.
 
     python examples/ask_and_tell.py
     python examples/ask_and_tell.py --history trials.json   # and again, to go on
