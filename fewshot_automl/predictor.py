@@ -68,7 +68,7 @@ class Predictor:
         if not inputs:
             return np.zeros((0, self.task.classes))
         encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
-        proba = self.fitted.predict_proba(encodings)
+        proba = self.fitted.outputs(encodings)
         return apply_temperature(proba.astype(np.float64), self.temperature)
 
     def predict(self, data: Source) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.audited import Audited
 from fewshot_automl.automl.delivery import deliver, delivered_measures, scored
@@ -106,8 +106,8 @@ class Finish:
             winner,
             [i for i in equal if self.context.is_at_hand(tried.config(i))],
             most=self.members - 1,
-            holds=lambda numbers: not (
-                limits and broken(limits, tried.measures(numbers))
+            holds=lambda numbers: (
+                not (limits and broken(limits, tried.measures(numbers)))
             ),
         )
         test = self.audited.test
@@ -228,7 +228,7 @@ class Finish:
         outputs = tried.together(list(parts))
         model = next(iter(parts.values()))
         if len(parts) > 1:
-            model = Blend(
+            model = Ensemble(
                 members=tuple(
                     Member(
                         fitted=fitted,

@@ -15,7 +15,7 @@ from fewshot_automl.tasks.calibration import apply_temperature
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One model of a blend."""
+    """One model of an ensemble."""
 
     fitted: Fitted
     """What predicts."""
@@ -26,11 +26,11 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blend:
+class Ensemble:
     """Averages the calibrated probabilities of its members, all with equal say.
 
-    Equal weights are not a lack of ambition: a blend is made where the labels cannot
-    tell the members apart, and weights learnt from them would be noise.
+    Equal weights are not a lack of ambition: an ensemble is made where the labels
+    cannot tell the members apart, and weights learnt from them would be noise.
 
     Source:
         Clemen, Int. J. Forecasting 1989 (equal weights are hard to beat).
@@ -43,18 +43,14 @@ class Blend:
         """Return whether every number in it is finite."""
         return all(member.fitted.is_finite for member in self.members)
 
-    def predict_proba(
-        self, encodings: Encodings
-    ) -> Float[np.ndarray, "examples classes"]:
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples classes"]:
         """Return class probabilities; each row sums to 1.
 
         Each member sees the examples through its own encoder.
         """
         votes = [
             apply_temperature(
-                member.fitted.predict_proba(
-                    encodings.with_encoder(member.encoder)
-                ).astype(np.float64),
+                member.fitted.outputs(encodings.with_encoder(member.encoder)),
                 member.temperature,
             )
             for member in self.members
@@ -73,7 +69,7 @@ class Blend:
         return {"members": states}
 
     @classmethod
-    def load(cls, folder: Path, state: dict[str, Any]) -> "Blend":
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Ensemble":
         """Return what `save` wrote, each member on its own backbone."""
         members = []
         for index, values in enumerate(state["members"]):
