@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from fewshot_automl.backbones.card import Card
-from fewshot_automl.backbones.sources import PackageSource
+from fewshot_automl.backbones.card import Card, PackageSource
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.backbones.zoo import check as problems_of
 from fewshot_automl.cli.commands import Command, Group
 from fewshot_automl.cli.console import count, facts, people, print_json, say, table
 from fewshot_automl.cli.options import json_option
@@ -227,8 +227,6 @@ def add(path: Path, id: str | None, license: str | None, replace: bool) -> None:
 @zoo.command("check", cls=Command)
 def check() -> int:
     """Check every card; exit with 1 and one line for each thing that is wrong."""
-    from fewshot_automl.backbones.zoo_check import check as problems_of
-
     problems = problems_of()
     for problem in problems:
         say(problem)
