@@ -41,16 +41,16 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import UserError
-from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, choose_folds
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import content_hashes
+from fewshot_automl.modalities import content_hashes
 from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.oracle.steadied import steadied
 from fewshot_automl.outcome import ADVICE_PREFIX, REFINEMENT
 from fewshot_automl.space import Config, Space
-from fewshot_automl.task import Modality, Task
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.calibration import refinement_loss
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import (
     FIRST_HEADS,
@@ -109,7 +109,7 @@ class Scene:
     prices: Prices
 
 
-def modality_of(name: str) -> Modality:
+def modality_of(name: str) -> str:
     """Return what an example of a shared dataset is."""
     is_table = (data_folder() / name / "train.csv").exists()
     return "text" if is_table else "image"
@@ -139,13 +139,10 @@ def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> S
 
 def task_of(name: str, classes: Sequence[str]) -> Task:
     """Return the task of a shared dataset."""
-    kind = "binary" if len(classes) == 2 else "multiclass"
-    return Task(
-        modality=modality_of(name), target=kind, class_names=tuple(sorted(classes))
-    )
+    return Task(modality=modality_of(name), names=tuple(sorted(classes)))
 
 
-def embedded(modality: Modality) -> tuple[Card, ...]:
+def embedded(modality: str) -> tuple[Card, ...]:
     """Return the backbones whose weights packages carry."""
     zoo = Zoo.known()
     cards = tuple(card for card in zoo.cards(modality) if is_embedded(card))

@@ -176,15 +176,14 @@ def baseline_accuracies(
     from fewshot_automl.features.store import FeatureStore
     from fewshot_automl.places import cache_folder
     from fewshot_automl.space import Config
-    from fewshot_automl.task import Task
+    from fewshot_automl.tasks import Task
     from fewshot_automl.training.placement import choose_placement
 
     names = tuple(sorted(set(data.labels)))
     modality = "image" if isinstance(data.inputs[0], Path) else "text"
     task = Task(
         modality=modality,
-        target="binary" if len(names) == 2 else "multiclass",
-        class_names=names,
+        names=names,
     )
     card = Zoo.shipped()[DEFAULT_BACKBONE[modality]]
     encoder = Encoder(

@@ -44,7 +44,7 @@ from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.oracle.transfer import COLUMNS, TransferAdviser
 from fewshot_automl.outcome import ADVICE_PREFIX, History, Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import space_for
 
 BUDGET_SECONDS = 120.0
@@ -77,7 +77,7 @@ class Timing:
 def text_space() -> Space:
     """Return the space of a six-class text task with the embedded backbones."""
     cards = [card for card in Zoo.shipped().cards("text") if is_embedded(card)]
-    task = Task(modality="text", target="multiclass", class_names=tuple("abcdef"))
+    task = Task(modality="text", names=tuple("abcdef"))
     return space_for(Profile(task=task, class_counts=(8,) * 6), cards)
 
 

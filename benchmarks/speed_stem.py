@@ -36,7 +36,7 @@ from fewshot_automl.backbones.load import load
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.training.batches import shuffled
 from fewshot_automl.training.placement import choose_placement
 

@@ -46,7 +46,7 @@ from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Choice, Config, Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import Evaluate, refit
@@ -189,8 +189,7 @@ def make_cell(arguments: argparse.Namespace, name: str, seed: int, work: Path) -
     problem = Problem(
         task=Task(
             modality="text",
-            target="binary" if len(names) == 2 else "multiclass",
-            class_names=names,
+            names=names,
         ),
         inputs=tuple(str(text) for text in drawn.inputs),
         labels=labels,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fewshot_automl.predictor import Predictor
     from fewshot_automl.space import Choice, Config, Float, Int, Space, When
     from fewshot_automl.study import Budget
-    from fewshot_automl.task import Task
+    from fewshot_automl.tasks import Task
 
     __version__: str
 

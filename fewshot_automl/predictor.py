@@ -20,10 +20,10 @@ from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source
 from fewshot_automl.errors import ExportError
-from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.calibration import apply_temperature
 
 FORMAT: Final = 1
 MANIFEST: Final = "model.json"

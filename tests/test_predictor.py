@@ -13,11 +13,11 @@ from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 
-TASK = Task(modality="text", target="binary", class_names=("bad", "good"))
+TASK = Task(modality="text", names=("bad", "good"))
 TEXTS = ["bad film", "the bad city", "good film", "the good city"]
 UNSEEN = ["what a good name", "a bad river", ""]
 

@@ -52,7 +52,7 @@ def looked_up(name: str) -> Facts:
     from shared_data import draw, read_split
 
     from fewshot_automl.evaluation.folds import choose_folds
-    from fewshot_automl.inputs import content_hashes
+    from fewshot_automl.modalities import content_hashes
     from fewshot_automl.trial.workload import mean_characters
 
     drawn = draw(read_split(data_folder() / name, "train"), SHOTS[name], SEED)

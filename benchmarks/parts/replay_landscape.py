@@ -19,7 +19,7 @@ from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workload import activations, is_dear
 
@@ -187,8 +187,7 @@ def embedded(modality: str) -> tuple[Card, ...]:
 def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:
     """Return the space that a task's Configs were drawn from."""
     names = tuple(f"{i:03}" for i in range(len(facts.counts)))
-    kind = "binary" if len(names) == 2 else "multiclass"
-    task = Task(modality=facts.modality, target=kind, class_names=names)  # type: ignore[arg-type]
+    task = Task(modality=facts.modality, names=names)
     space = space_for(Profile(task=task, class_counts=facts.counts), cards)
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 

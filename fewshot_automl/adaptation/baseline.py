@@ -13,8 +13,8 @@ from fewshot_automl.adaptation.heads import LinearHead
 from fewshot_automl.adaptation.method import Fitted, Job, Profile
 from fewshot_automl.adaptation.probe import fit_head
 from fewshot_automl.adaptation.terms import SPLITTERS, Terms
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Dimension
-from fewshot_automl.task import MODALITIES, Modality
 
 CHUNK: Final = 512
 
@@ -53,7 +53,7 @@ class Majority:
     name: str = "majority"
     needs_backbone: bool = False
     is_dear: bool = False
-    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+    modalities: tuple[str, ...] = field(default=tuple(MODALITIES))
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return nothing: there is nothing to choose."""
@@ -123,7 +123,7 @@ class Tfidf:
     name: str = "tfidf"
     needs_backbone: bool = False
     is_dear: bool = False
-    modalities: tuple[Modality, ...] = ("text",)
+    modalities: tuple[str, ...] = ("text",)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return nothing: the strength is cross-validated inside."""

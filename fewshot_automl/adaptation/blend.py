@@ -10,7 +10,7 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.leaves import load_leaf, own_encoder, save_leaf
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.evaluation.calibration import apply_temperature
+from fewshot_automl.tasks.calibration import apply_temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 
 LEAST_RUNS: Final = 3
 """Timed predictions, after one that warms up; their median counts."""

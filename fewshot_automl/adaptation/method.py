@@ -12,7 +12,7 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config, Dimension
-from fewshot_automl.task import Modality, Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import Placement
 
 
@@ -104,7 +104,7 @@ class Method(Protocol):
         ...
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Return what it can be used on."""
         ...
 

@@ -23,8 +23,8 @@ from fewshot_automl.adaptation.heads import (
 )
 from fewshot_automl.adaptation.logistic import fit_softmax_path
 from fewshot_automl.adaptation.method import Fitted, Job, Profile, class_weights
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Choice, Dimension
-from fewshot_automl.task import MODALITIES, Modality
 
 HeadKind = Literal["logistic", "lda", "rbf"]
 
@@ -60,7 +60,7 @@ class Probe:
     name: str = "probe"
     needs_backbone: bool = True
     is_dear: bool = False
-    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+    modalities: tuple[str, ...] = field(default=tuple(MODALITIES))
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""

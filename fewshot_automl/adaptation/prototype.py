@@ -12,9 +12,9 @@ from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.heads import NeighbourHead, Scaling
 from fewshot_automl.adaptation.method import Fitted, Job, Profile
 from fewshot_automl.adaptation.probe import SCALING, inner_folds
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Choice, Dimension, When
 from fewshot_automl.space import Int as IntDimension
-from fewshot_automl.task import MODALITIES, Modality
 
 SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse temperatures of the cosine that cross-validation chooses from."""
@@ -34,7 +34,7 @@ class Prototype:
     name: str = "prototype"
     needs_backbone: bool = True
     is_dear: bool = False
-    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+    modalities: tuple[str, ...] = field(default=tuple(MODALITIES))
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return the rule, the scaling and the number of neighbours."""

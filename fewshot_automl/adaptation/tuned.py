@@ -19,10 +19,10 @@ from fewshot_automl.adaptation.rows import CohortRows, RowTable, ViewedRows
 from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Choice, Config, Dimension
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.space import Int as IntDimension
-from fewshot_automl.task import MODALITIES, Modality
 from fewshot_automl.training import loop
 from fewshot_automl.training.batches import balanced, shuffled
 from fewshot_automl.training.cohort import Member, train_together
@@ -104,7 +104,7 @@ class Tuned:
     loss: LossKind
     needs_backbone: bool = True
     is_dear: bool = True
-    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+    modalities: tuple[str, ...] = field(default=tuple(MODALITIES))
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return what is trained, by which loss, on which schedule."""

@@ -8,17 +8,21 @@ import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.blend import Blend
+from fewshot_automl.adaptation.deployed import median_seconds, middling
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.automl.limits import Limits
+from fewshot_automl.automl.tried import Outputs, Tried
 from fewshot_automl.data import Examples
 from fewshot_automl.errors import ExportError
-from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.features.store import FeatureStore, StoreSettings
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
+from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import apply_temperature
+from fewshot_automl.trial import TrialContext, size_of
 
 CHECKED: Final = 8
 """Labelled examples on which a saved model must agree with the one in memory."""
@@ -32,25 +36,27 @@ MOST_TOLERANCE: Final = 0.1
 SLICE: Final = 256
 """Examples whose activations are in memory at a time."""
 TEST_METRICS: Final = ("accuracy", "macro_f1", "log_loss")
+TIMES: Final = 3
+"""Times that a latency beyond its limit is measured: noise only ever adds to it."""
 
 
-def deliver(model: Predictor, folder: Path, workbench: Workbench) -> Predictor:
+def deliver(model: Predictor, folder: Path, context: TrialContext) -> Predictor:
     """Save a model and return it as it is on disk.
 
     Args:
-        model: Fitted on the workbench.
+        model: Fitted in the context.
         folder: Where to.
-        workbench: Knows the labelled examples, and what they are to its backbones.
+        context: Knows the labelled examples, and what they are to its backbones.
 
     Raises:
         ExportError: If what was saved predicts something else.
     """
     loaded = Predictor.load(model.save(folder))
-    inputs = workbench.problem.inputs
+    inputs = context.problem.inputs
     places = np.unique(np.linspace(0, len(inputs) - 1, CHECKED).round().astype(int))
     few = tuple(inputs[place] for place in places)
-    gap = np.abs(predicted(model, few, workbench) - loaded.predict_proba_of(few)).max()
-    allowed = _tolerance(model, workbench.placement.device)
+    gap = np.abs(predicted(model, few, context) - loaded.predict_proba_of(few)).max()
+    allowed = _tolerance(model, context.placement.device)
     if not gap <= allowed:
         raise ExportError(
             f"The model in {folder} must predict within {allowed:g} what it did before "
@@ -61,7 +67,7 @@ def deliver(model: Predictor, folder: Path, workbench: Workbench) -> Predictor:
 
 
 def predicted(
-    model: Predictor, inputs: tuple[Input, ...], workbench: Workbench
+    model: Predictor, inputs: tuple[Input, ...], context: TrialContext
 ) -> Float[np.ndarray, "examples classes"]:
     """Return the probabilities of a model in memory.
 
@@ -69,13 +75,13 @@ def predicted(
     the feature store. Activations that lead into changed blocks are hundreds of times
     larger: they are kept neither there nor for longer than `SLICE` examples.
     """
-    encoder = _thrifty(model.fitted, workbench.encodings(model.config).encoder)
+    encoder = _forgetful(model.fitted, context.encodings(model.config).encoder)
     whole = Encodings(inputs=inputs, encoder=encoder)
     fitted = model.fitted
     if isinstance(fitted, Blend):
         fitted = Blend(
             members=tuple(
-                replace(member, encoder=_thrifty(member.fitted, member.encoder))
+                replace(member, encoder=_forgetful(member.fitted, member.encoder))
                 for member in fitted.members
             )
         )
@@ -90,7 +96,7 @@ def predicted(
     return apply_temperature(proba.astype(np.float64), model.temperature)
 
 
-def _thrifty(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
+def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
     """Return an encoder that keeps nothing if a model asks it for activations."""
     if encoder is None or not isinstance(fitted, Adapted) or fitted.start is None:
         return encoder
@@ -110,11 +116,11 @@ def _tolerance(model: Predictor, device: str) -> float:
     return min(magnified, MOST_TOLERANCE)
 
 
-def scored(model: Predictor, test: Examples, workbench: Workbench) -> dict[str, float]:
+def scored(model: Predictor, test: Examples, context: TrialContext) -> dict[str, float]:
     """Return what a model in memory scores on test data."""
     labelled = test.labelled()
     return score_predictions(
-        labelled.labels, predicted(model, labelled.inputs, workbench)
+        labelled.labels, predicted(model, labelled.inputs, context)
     )
 
 
@@ -122,5 +128,33 @@ def score_predictions(
     labels: np.ndarray, proba: Float[np.ndarray, "examples classes"]
 ) -> dict[str, float]:
     """Return accuracy, macro-F1, log loss and n."""
-    values = {name: objective(name).function(labels, proba) for name in TEST_METRICS}
+    values = {name: metric_named(name).value(labels, proba) for name in TEST_METRICS}
     return {**values, "n": float(len(labels))}
+
+
+def delivered_measures(
+    model: Predictor, numbers: list[int], tried: Tried, outputs: Outputs, limits: Limits
+) -> dict[str, float]:
+    """Return the measures of a saved model that was read back; its latency is new.
+
+    Args:
+        model: As it was read back.
+        numbers: The trials it is of.
+        tried: Knows what cannot be seen on it: the operations of its backbones.
+        outputs: Its out-of-fold outputs.
+        limits: A latency beyond its limit is measured again, lest it be noise.
+    """
+    example = middling(tried.problem.inputs)
+    latency = [limit for limit in limits if limit.name == "latency_ms"]
+    times: list[float] = []
+    while len(times) < TIMES:
+        seconds = median_seconds(lambda: model.predict_proba_of((example,)))
+        times.append(1000 * seconds)
+        if not broken(latency, {"latency_ms": min(times)}):
+            break
+    return {
+        **size_of(model.fitted),
+        "flops": tried.measures(numbers).get("flops", 0.0),
+        "latency_ms": min(times),
+        **tried.measured(outputs),
+    }

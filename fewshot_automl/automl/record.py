@@ -12,7 +12,7 @@ from jaxtyping import Int
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 STUDY_FILE: Final = "study.json"
 

@@ -9,7 +9,6 @@ from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.oracle.goals import Goal, Limit
 from fewshot_automl.space import Value
-from fewshot_automl.task import Modality, TargetKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +27,9 @@ class Settings:
     """Column of texts; None infers it."""
     image: str | None = None
     """Column of images; None infers it."""
-    modality: Modality | None = None
+    modality: str | None = None
     """What an example is; None infers it."""
-    target_kind: TargetKind | None = None
+    target_kind: str | None = None
     """What the target is; None infers it."""
     metric: str | None = None
     """Objective to maximise; None takes the target kind's default."""
@@ -124,6 +123,12 @@ class Settings:
             elif end is not None:
                 found.append(Limit(name, most=float(end)))
         return tuple(found)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Return the column of the examples by what it holds, if one was named."""
+        named = {"text": self.text, "image": self.image}
+        return {name: column for name, column in named.items() if column is not None}
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""

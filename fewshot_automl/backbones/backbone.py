@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fewshot_automl.backbones.card import Card
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 
 Tensors = dict[str, Tensor]
 """Named tensors: of one example (a row), or of many with a leading batch axis."""

@@ -14,7 +14,7 @@ from fewshot_automl.backbones.sources import Source, kind_of, read_source
 from fewshot_automl.backbones.table import Table
 from fewshot_automl.errors import CardError
 
-Modality = Literal["text", "image"]
+Modality = str
 MODALITIES: tuple[Modality, ...] = ("text", "image")
 
 TextPooling = Literal["mean", "cls", "last"]

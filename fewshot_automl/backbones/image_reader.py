@@ -13,7 +13,7 @@ from fewshot_automl.backbones.backbone import Tensors
 from fewshot_automl.backbones.card import ImageInput
 from fewshot_automl.backbones.rows import stack_rows, unstack_rows
 from fewshot_automl.errors import DataError
-from fewshot_automl.inputs import Input, content_hash, open_image
+from fewshot_automl.modalities import Input, content_hash, open_image
 
 Box = tuple[float, float, float, float]
 

@@ -18,7 +18,7 @@ from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.reader import Reader
 from fewshot_automl.backbones.rows import MASK
 from fewshot_automl.errors import ExportError, UserError
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 
 HIDDEN = "hidden"
 """Name of the hidden states among activations."""

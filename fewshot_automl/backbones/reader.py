@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from fewshot_automl.backbones.backbone import Tensors
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from fewshot_automl.backbones.backbone import Tensors
 from fewshot_automl.backbones.card import TextInput
 from fewshot_automl.backbones.rows import pad_rows, trim_rows
 from fewshot_automl.errors import CardError, DataError, UserError
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 
 TOKENIZER_FILE = "tokenizer.json"
 

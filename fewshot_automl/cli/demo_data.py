@@ -18,7 +18,6 @@ from fewshot_automl.backbones.package_source import (
 )
 from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.places import cache_folder
-from fewshot_automl.task import Modality
 
 SHOTS: Final = 8
 """Labelled examples of each class that the demo learns from."""
@@ -31,7 +30,7 @@ class DemoData:
 
     name: str
     """``text`` or ``images``; names its folder in the cache."""
-    modality: Modality
+    modality: str
     """What an example is."""
     about: str
     """What it is, in a sentence."""

@@ -12,8 +12,8 @@ from rich.text import Text
 from fewshot_automl.automl import Result
 from fewshot_automl.cli.words import details, duration, score, title
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.objectives import objective
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import metric_named
 
 FRONT_ROWS: Final = 8
 """Most rows of the front that are printed."""
@@ -114,7 +114,7 @@ def show_front(console: Console, summary: Mapping[str, Any]) -> None:
     front = summary.get("front", [])
     if not front:
         return
-    metric = objective(summary["score"]["metric"])
+    metric = metric_named(summary["score"]["metric"])
     names = [name for name in front[0] if name in MEASURES]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("front")

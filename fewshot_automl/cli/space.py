@@ -11,7 +11,6 @@ from fewshot_automl.cli.session import people, print_json
 if TYPE_CHECKING:
     from fewshot_automl.backbones.card import Card
     from fewshot_automl.space import Dimension, Space
-    from fewshot_automl.task import Modality
 
 
 @click.command("space", cls=ListCommand)
@@ -43,9 +42,12 @@ def space(
     dataset = read(
         data,
         target=target,
-        text=text,
-        image=image,
-        modality=modality,  # type: ignore[arg-type]  # click checked it
+        inputs={
+            name: column
+            for name, column in (("text", text), ("image", image))
+            if column is not None
+        },
+        modality=modality,
     )
     labels = dataset.examples.labelled().labels
     counts = np.bincount(labels, minlength=dataset.task.classes)
@@ -61,7 +63,7 @@ def space(
 
 
 def choose_cards(
-    modality: "Modality", names: tuple[str, ...] | None
+    modality: "str", names: tuple[str, ...] | None
 ) -> tuple[tuple["Card", ...], tuple[str, ...]]:
     """Return the backbones a fit would search, and what to say about them."""
     from fewshot_automl.automl.pantry import named_cards

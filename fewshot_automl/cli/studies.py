@@ -25,9 +25,10 @@ NO_LIMIT: Final = "none"
 
 
 def _metrics() -> list[str]:
-    from fewshot_automl.evaluation.objectives import OBJECTIVES
 
-    return list(OBJECTIVES)
+    from fewshot_automl.tasks import metric_names
+
+    return list(metric_names())
 
 
 def _oracles() -> list[str]:
@@ -163,7 +164,7 @@ def fit(
         target=target,
         text=text,
         image=image,
-        modality=modality,  # type: ignore[arg-type]  # click checked it
+        modality=modality,
         metric=metric,
         budget_seconds=seconds,
         trials=trials,
@@ -284,10 +285,9 @@ def watch(
 ) -> "Result":
     """Run a fit with a display of it."""
     from fewshot_automl.cli.display import Display
-    from fewshot_automl.evaluation.objectives import objective
-    from fewshot_automl.task import DEFAULT_METRIC
+    from fewshot_automl.tasks import metric_named
 
-    measured = objective(metric or DEFAULT_METRIC["multiclass"])
+    measured = metric_named(metric or "accuracy")
     display = Display(
         console,
         started=started,

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.data.findings import Finding
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.inputs import Input
-from fewshot_automl.task import UNLABELLED, Task
+from fewshot_automl.finding import Finding
+from fewshot_automl.modalities import Input
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.classes import UNLABELLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,7 +27,7 @@ class Examples:
     """
 
     inputs: tuple[Input, ...]
-    """Texts, image files, encoded images or pixels; see `inputs.Input`."""
+    """Texts, image files, encoded images or pixels; see `modalities.Input`."""
     labels: Int[np.ndarray, " examples"]
     """Class indices; -1 where nobody has labelled the example."""
     origins: tuple[str, ...]
@@ -68,14 +69,12 @@ class Columns:
 
     A name is None where the source had no named columns (lists, class folders).
 
-    >>> Columns.from_json(Columns(text="review", target="stars").to_json())
-    Columns(text='review', image=None, target='stars')
+    >>> Columns.from_json(Columns(input="review", target="stars").to_json())
+    Columns(input='review', target='stars')
     """
 
-    text: str | None = None
-    """The column the texts stand in."""
-    image: str | None = None
-    """The column the images, or the paths to them, stand in."""
+    input: str | None = None
+    """The column the texts, or the images or paths to them, stand in."""
     target: str | None = None
     """The column the labels stand in."""
 
@@ -85,8 +84,9 @@ class Columns:
 
     @classmethod
     def from_json(cls, values: dict[str, str | None]) -> "Columns":
-        """Return the columns that `to_json` wrote."""
-        return cls(**values)
+        """Return the columns that `to_json` wrote, also that of version 0.1."""
+        old = values.get("text") or values.get("image")
+        return cls(input=values.get("input", old), target=values["target"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

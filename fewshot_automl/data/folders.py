@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fewshot_automl.data.cells import IMAGE_SUFFIXES, natural_order
+from fewshot_automl.cells import natural_order
 from fewshot_automl.data.files import PARQUET, READERS, read_file
-from fewshot_automl.data.findings import Finding, counted
 from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
+from fewshot_automl.finding import Finding, counted
+from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 SPLITS: Final = {
     "train": ("train", "training"),

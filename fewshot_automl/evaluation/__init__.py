@@ -1,12 +1,5 @@
 """Judges predictions: folds, objectives, intervals, selection, calibration."""
 
-from fewshot_automl.evaluation.calibration import (
-    apply_temperature,
-    expected_calibration_error,
-    fit_temperature,
-    refinement_loss,
-    reliability,
-)
 from fewshot_automl.evaluation.ensembles import (
     blend,
     greedy_ensemble,
@@ -19,12 +12,6 @@ from fewshot_automl.evaluation.intervals import (
     standard_error_of_folds,
     wilson_interval,
 )
-from fewshot_automl.evaluation.objectives import (
-    OBJECTIVES,
-    Objective,
-    objective,
-    score,
-)
 from fewshot_automl.evaluation.predictions import (
     Predictions,
     load_predictions,
@@ -36,13 +23,22 @@ from fewshot_automl.evaluation.selection import (
     correct_for_selection,
     indistinguishable,
 )
+from fewshot_automl.tasks import (
+    Metric,
+)
+from fewshot_automl.tasks.calibration import (
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    refinement_loss,
+    reliability,
+)
 
 __all__ = [
-    "OBJECTIVES",
     "Corrected",
     "Fold",
     "Folds",
-    "Objective",
+    "Metric",
     "Predictions",
     "apply_temperature",
     "blend",
@@ -55,12 +51,10 @@ __all__ = [
     "indistinguishable",
     "load_predictions",
     "mean_over_repeats",
-    "objective",
     "pooled_score",
     "refinement_loss",
     "reliability",
     "save_predictions",
-    "score",
     "standard_error",
     "standard_error_of_folds",
     "wilson_interval",

@@ -4,19 +4,19 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.objectives import Objective
 from fewshot_automl.evaluation.resampling import (
     Stacks,
     as_repeats,
     is_predicted,
     scorer,
 )
+from fewshot_automl.tasks import Metric
 
 
 def greedy_ensemble(
     labels: Int[np.ndarray, " examples"],
     probas: Stacks,
-    metric: str | Objective,
+    metric: str | Metric,
     *,
     rounds: int = 25,
 ) -> Float64[np.ndarray, " models"]:
@@ -121,7 +121,7 @@ def mean_over_repeats(
 def _scores(
     labels: Int[np.ndarray, " examples"],
     stack: Float64[np.ndarray, "models rows classes"],
-    metric: str | Objective,
+    metric: str | Metric,
 ) -> list[tuple[float, float]]:
     """Return each model's score and, to tell equals apart, its negated log loss."""
     once = np.ones((1, len(labels)))

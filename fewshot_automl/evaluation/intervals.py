@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.objectives import Mean, Objective, objective
 from fewshot_automl.evaluation.resampling import (
     as_repeats,
     bootstrap_weights,
@@ -33,10 +32,11 @@ from fewshot_automl.evaluation.resampling import (
     is_predicted,
     scorer,
 )
+from fewshot_automl.tasks import Mean, Metric, metric_named
 
 
 def standard_error(
-    metric: str | Objective,
+    metric: str | Metric,
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "... rows classes"],
     *,
@@ -65,7 +65,7 @@ def standard_error(
     >>> round(standard_error("accuracy", np.array([0] * 12 + [1] * 4), proba), 3)
     0.112
     """
-    wanted = objective(metric)
+    wanted = metric_named(metric)
     stack = as_repeats(proba)
     count = int(is_predicted(stack).any(axis=0).sum())
     if count < 2:
@@ -130,7 +130,7 @@ def standard_error_of_folds(scores: Sequence[float], *, folds: int) -> float:
 
 
 def bootstrap_interval(
-    metric: str | Objective,
+    metric: str | Metric,
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "... rows classes"],
     *,
@@ -162,13 +162,14 @@ def bootstrap_interval(
     True
     """
     _check_level(level)
-    count = default_draws(metric, [proba]) if draws is None else draws
+    wanted = metric_named(metric)
+    count = default_draws(wanted, [proba]) if draws is None else draws
     weights = bootstrap_weights(len(labels), count, np.random.default_rng(seed))
     scores = scorer(metric, labels, [proba])(weights)[:, 0]
     scores = scores[np.isfinite(scores)]
     if scores.size == 0:
         raise ShapeError(
-            f"{objective(metric).name} must be defined in at least one bootstrap draw, "
+            f"{wanted.name} must be defined in at least one bootstrap draw, "
             f"got none of {count}. Use another metric."
         )
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
@@ -218,10 +219,10 @@ def quantile_of_normal(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
 
 
-def _least_error(wanted: Objective, examples: int) -> float:
+def _least_error(wanted: Metric, examples: int) -> float:
     """Return the error of one success and one failure added to perfect scores."""
     low, high = wanted.limits
-    is_smooth = isinstance(wanted.measure, Mean) and wanted.needs == "proba"
+    is_smooth = isinstance(wanted.measure, Mean) and wanted.needs == "outputs"
     if is_smooth or not math.isfinite(high - low):
         return 0.0
     return (high - low) * math.sqrt((examples + 1) / examples) / (examples + 2)

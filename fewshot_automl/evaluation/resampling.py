@@ -11,19 +11,18 @@ repeats: the mean value, the mean confusion matrix, or the mean of the repeats' 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.objectives import (
+from fewshot_automl.tasks import (
     All,
-    Confusion,
     Mean,
-    Objective,
-    check_predictions,
-    objective,
+    Metric,
+    Sums,
+    metric_named,
 )
 
 Weights = Float64[np.ndarray, "draws examples"]
@@ -37,7 +36,7 @@ _CURVES: Final = 10_000
 
 
 def pooled_score(
-    metric: str | Objective,
+    metric: str | Metric,
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "... rows classes"],
 ) -> float:
@@ -61,7 +60,7 @@ def pooled_score(
 
 
 def scorer(
-    metric: str | Objective,
+    metric: str | Metric,
     labels: Int[np.ndarray, " examples"],
     probas: Stacks,
 ) -> Scorer:
@@ -79,13 +78,13 @@ def scorer(
         ShapeError: If labels and predictions do not fit, or a model predicted
             nothing.
     """
-    wanted = objective(metric)
-    stacks = [_checked(labels, proba) for proba in probas]
+    wanted = metric_named(metric)
+    stacks = [_checked(wanted, labels, proba) for proba in probas]
     match wanted.measure:
         case Mean(values):
             raw = _mean_scorer(labels, stacks, values)
-        case Confusion(value):
-            raw = _confusion_scorer(labels, stacks, value)
+        case Sums(parts, value):
+            raw = _sums_scorer(labels, stacks, parts, value)
         case All(value):
             raw = _whole_scorer(labels, stacks, value)
     sign = wanted.orient(1.0)
@@ -104,7 +103,7 @@ def bootstrap_weights(
     return rng.multinomial(examples, chances, size=draws).astype(np.float64)
 
 
-def default_draws(metric: str | Objective, probas: Stacks) -> int:
+def default_draws(metric: str | Metric, probas: Stacks) -> int:
     """Return how many bootstrap draws an objective's cost allows.
 
     1000 for means over examples and 400 from confusion matrices. For the rest as many
@@ -113,10 +112,10 @@ def default_draws(metric: str | Objective, probas: Stacks) -> int:
     >>> [default_draws(name, [np.eye(2)]) for name in ("accuracy", "mcc", "roc_auc")]
     [1000, 400, 200]
     """
-    match objective(metric).measure:
+    match metric_named(metric).measure:
         case Mean():
             return 1000
-        case Confusion():
+        case Sums():
             return 400
         case All():
             classes = probas[0].shape[-1]
@@ -148,7 +147,9 @@ def as_repeats(
 
 
 def _checked(
-    labels: Int[np.ndarray, " examples"], proba: Float[np.ndarray, "... rows classes"]
+    wanted: Metric,
+    labels: Int[np.ndarray, " examples"],
+    proba: Float[np.ndarray, "... rows classes"],
 ) -> Float[np.ndarray, "repeats rows classes"]:
     stack = as_repeats(proba)
     if stack.shape[1] != len(labels):
@@ -159,7 +160,7 @@ def _checked(
     there = is_predicted(stack)
     if not there.any():
         raise ShapeError("Predictions must hold at least one prediction, got NaN only.")
-    check_predictions(np.broadcast_to(labels, there.shape)[there], stack[there])
+    wanted.check(labels[np.nonzero(there)[1]], stack[there])
     return stack
 
 
@@ -191,31 +192,35 @@ def example_values(
     return _divide(total, there.sum(axis=0).astype(np.float64))
 
 
-def _confusion_scorer(
-    labels: Int[np.ndarray, " examples"],
+def _sums_scorer(
+    targets: np.ndarray,
     stacks: Sequence[np.ndarray],
+    parts: Callable[[np.ndarray, np.ndarray], Any],
     value: Callable[[np.ndarray], np.ndarray],
 ) -> Scorer:
     from scipy.sparse import csr_array
 
-    classes = stacks[0].shape[2]
     tables = []
     for stack in stacks:
         there = is_predicted(stack)
         _, examples = np.nonzero(there)
-        cells = labels[examples] * classes + stack[there].argmax(axis=1)
         shares = (1.0 / np.maximum(there.sum(axis=0), 1))[examples]
-        shape = (len(labels), classes**2)
-        tables.append(csr_array((shares, (examples, cells)), shape=shape).T.tocsr())
-    step = max(_CELLS_AT_ONCE // classes**2, 1)
+        # Each example's mean over the repeats that predicted it.
+        spread = csr_array(
+            (shares, (examples, np.arange(len(examples)))),
+            shape=(len(targets), len(examples)),
+        )
+        table = spread @ csr_array(parts(targets[examples], stack[there]))
+        tables.append(table.T.tocsr())
+    step = max(_CELLS_AT_ONCE // tables[0].shape[0], 1)
 
     def score(weights: np.ndarray) -> np.ndarray:
         out = np.empty((len(weights), len(tables)))
         for start in range(0, len(weights), step):
             rows = weights[start : start + step]
             for column, table in enumerate(tables):
-                counts = (table @ rows.T).T.reshape(len(rows), classes, classes)
-                out[start : start + step, column] = value(np.ascontiguousarray(counts))
+                sums = np.ascontiguousarray((table @ rows.T).T)
+                out[start : start + step, column] = value(sums)
         return out
 
     return score

@@ -31,7 +31,6 @@ from fewshot_automl.evaluation.intervals import (
     standard_error,
     wilson_interval,
 )
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.evaluation.resampling import (
     Stacks,
     as_repeats,
@@ -40,6 +39,7 @@ from fewshot_automl.evaluation.resampling import (
     is_predicted,
     scorer,
 )
+from fewshot_automl.tasks import Metric, metric_named
 
 Choose = Callable[[np.ndarray], int]
 
@@ -75,7 +75,7 @@ class Corrected:
 def correct_for_selection(
     labels: Int[np.ndarray, " examples"],
     probas: Stacks,
-    metric: str | Objective,
+    metric: str | Metric,
     *,
     bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
     choose: Choose | None = None,
@@ -122,7 +122,7 @@ def correct_for_selection(
     """
     if not probas:
         raise ShapeError("There must be at least one model to choose from, got none.")
-    wanted = objective(metric)
+    wanted = metric_named(metric)
     extra = _bonus(bonus, len(probas))
     pick = choose or _greatest
     score_draws = scorer(wanted, labels, probas)
@@ -145,7 +145,7 @@ def correct_for_selection(
 def indistinguishable(
     labels: Int[np.ndarray, " examples"],
     probas: Stacks,
-    metric: str | Objective,
+    metric: str | Metric,
     *,
     winner: int,
     level: float = 0.95,
@@ -229,7 +229,7 @@ def _picks(
 
 
 def _interval(
-    wanted: Objective,
+    wanted: Metric,
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "... rows classes"],
     corrected: float,
@@ -255,7 +255,7 @@ def _interval(
     worth = float(count)
     if error > 0 and 0 < above < 1:
         worth = max(above * (1 - above) * (span / error) ** 2, 1.0)
-    examples = min(worth, count) if wanted.needs == "labels" else worth
+    examples = min(worth, count) if wanted.needs == "decisions" else worth
     examples /= VARIANCE_INFLATION
     return (
         low + span * wilson_interval(below, examples, level=level)[0],

@@ -9,15 +9,16 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from fewshot_automl.errors import LedgerError, ShapeError
-from fewshot_automl.evaluation.calibration import (
+from fewshot_automl.evaluation.intervals import wilson_interval
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
     expected_calibration_error,
     reliability,
 )
-from fewshot_automl.evaluation.confusion import confusion
-from fewshot_automl.evaluation.intervals import wilson_interval
-from fewshot_automl.evaluation.predictions import load_predictions
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.tasks.confusion import confusion
 
 MISTAKES: Final = 15
 """How many confident mistakes are listed."""
@@ -162,7 +163,7 @@ def judge(
     try:
         proba = load_predictions(folder / file).proba
         truth = np.asarray(labels, dtype=np.int64)
-        names = summary["task"]["class_names"]
+        names = Task.from_json(summary["task"]).names
         if proba.shape[1:] != (len(truth), len(names)):
             raise ShapeError(
                 f"Predictions must be of {len(truth)} examples and {len(names)} "

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, title
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, metric_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Row:
 class Promise:
     """Holds the score to expect, and everything it is compared with."""
 
-    measured: Objective
+    measured: Metric
     """The metric."""
     raw: float
     """Cross-validated score of the winner."""
@@ -112,7 +112,7 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
         history: All trials.
     """
     score = summary["score"]
-    measured = objective(score["metric"])
+    measured = metric_named(score["metric"])
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
     test = tests.get(measured.name)
@@ -163,7 +163,7 @@ def _winner(summary: Mapping[str, Any], history: History) -> Row:
 
 
 def _baselines(
-    summary: Mapping[str, Any], history: History, measured: Objective
+    summary: Mapping[str, Any], history: History, measured: Metric
 ) -> list[Row]:
     """Return a row for each baseline, the best first."""
     places = {config: number for number, (config, _) in enumerate(history)}
@@ -206,7 +206,7 @@ def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
 
 
 def _interval(
-    measured: Objective, score: float, error: float | None
+    measured: Metric, score: float, error: float | None
 ) -> tuple[float, float]:
     """Return the 95 % interval of a score that was not picked, within its limits."""
     if error is None or not math.isfinite(error):
@@ -216,7 +216,7 @@ def _interval(
     return max(score - reach, least), min(score + reach, most)
 
 
-def _test(measured: Objective, test: float, size: int) -> Row:
+def _test(measured: Metric, test: float, size: int) -> Row:
     low, high = test, test
     if measured.name in SHARES and size:
         low, high = wilson_interval(test, size)

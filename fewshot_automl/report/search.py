@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
+from fewshot_automl.tasks import Metric, metric_named
 
 WIDTH: Final = 470
 """Of a drawing's inside, in pixels."""
@@ -52,7 +52,7 @@ class TrialRow:
 class Search:
     """Everything that is shown of a search."""
 
-    measured: Objective
+    measured: Metric
     """The metric."""
     rows: tuple[TrialRow, ...]
     """Every trial, in order."""
@@ -122,7 +122,7 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         summary: What `result.json` holds.
         history: All trials.
     """
-    measured = objective(summary["score"]["metric"])
+    measured = metric_named(summary["score"]["metric"])
     names = [c.text("method") for c, outcome in history if outcome.is_done]
     methods = list(dict.fromkeys(names))
     equal = set(summary.get("indistinguishable") or ())
@@ -170,7 +170,7 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
 
 
 def _best(
-    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Objective
+    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Metric
 ) -> tuple[float, ...]:
     """Return the best score so far, after each trial.
 
@@ -190,7 +190,7 @@ def _best(
     return tuple(seen)
 
 
-def _range(scores: Sequence[float], measured: Objective) -> tuple[float, float, int]:
+def _range(scores: Sequence[float], measured: Metric) -> tuple[float, float, int]:
     """Return the ends of the score axis, and how many bad scores lie beyond.
 
     A loss has no worst value: one trial that went astray would flatten all others.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.search import HEIGHT, WIDTH
 from fewshot_automl.report.words import settings, title
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, metric_named
 
 WIDE: Final = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
@@ -127,7 +127,7 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
     names = [name for name in dict.fromkeys(asked) if name != SCORE]
     if not names:
         return None
-    measured = objective(summary["score"]["metric"])
+    measured = metric_named(summary["score"]["metric"])
     measures = tuple(MEASURES[name] for name in names)
     bounds = {limit["name"]: limit for limit in limits}
     return Tradeoff(
@@ -149,7 +149,7 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
 def _plot(
     summary: Mapping[str, Any],
     history: History,
-    measured: Objective,
+    measured: Metric,
     measure: Measure,
     bounds: Mapping[str, Mapping[str, Any]],
     is_alone: bool,
@@ -198,7 +198,7 @@ def _plot(
 
 
 def _score_axis(
-    scores: Sequence[float], errors: Sequence[float], measured: Objective
+    scores: Sequence[float], errors: Sequence[float], measured: Metric
 ) -> Axis:
     """Return an axis that is no finer than the noise: two standard errors at least."""
     known = sorted(error for error in errors if math.isfinite(error))
@@ -271,7 +271,7 @@ def _kept(limit: Mapping[str, Any]) -> Kept:
 
 def _choice(
     row: Mapping[str, Any],
-    measured: Objective,
+    measured: Metric,
     measures: Sequence[Measure],
     winner: int,
 ) -> Choice:

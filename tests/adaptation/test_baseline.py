@@ -6,10 +6,10 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Job
 from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 
-TASK = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+TASK = Task(modality="text", names=("a", "b", "c"))
 TEXTS = (
     "Good film, good film!",
     "a good movie",

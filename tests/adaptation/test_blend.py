@@ -6,7 +6,7 @@ from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.table import load_fitted, save_fitted
 from fewshot_automl.errors import ExportError
-from fewshot_automl.evaluation.calibration import apply_temperature
+from fewshot_automl.tasks.calibration import apply_temperature
 
 TEXTS = Encodings(inputs=("a", "b"), encoder=None)
 

@@ -17,13 +17,13 @@ from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 
 TEXTS = ("good film", "a bad film", "river city", "the city")
 LABELS = np.array([0, 0, 1, 1])
-TASK = Task(modality="text", target="binary", class_names=("film", "place"))
+TASK = Task(modality="text", names=("film", "place"))
 QUICK = {"steps": 10, "batch_size": 8}
 
 

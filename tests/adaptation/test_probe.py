@@ -18,7 +18,7 @@ from fewshot_automl.adaptation.probe import (
     rbf_path,
 )
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 KINDS = list(PATHS)
 
@@ -223,7 +223,7 @@ def test_class_weights_are_1_on_average():
 
 
 def test_class_weights_are_a_dimension_of_uneven_classes_only():
-    task = Task(modality="text", target="binary", class_names=("a", "b"))
+    task = Task(modality="text", names=("a", "b"))
     names = [
         [
             d.name

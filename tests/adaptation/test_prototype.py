@@ -6,10 +6,10 @@ from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.prototype import SHARPNESSES, Prototype
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 
-TASK = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+TASK = Task(modality="text", names=("a", "b", "c"))
 TEXTS = tuple(
     f"{w} {c}" for w in ("good film", "river city", "who name") for c in "xyz"
 )

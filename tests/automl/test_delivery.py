@@ -8,7 +8,7 @@ from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import refit
@@ -93,8 +93,7 @@ def workbench(texts, tiny_cards, tmp_path):
         problem=Problem(
             task=Task(
                 modality="text",
-                target="multiclass",
-                class_names=("film", "name", "place"),
+                names=("film", "name", "place"),
             ),
             inputs=tuple(texts[0]),
             labels=labels,

@@ -10,15 +10,13 @@ from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import dear_space, is_dear, reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
 
 NAMES = ("minilm-l3", "minilm-l6", "mpnet-base")
-TASK = Task(
-    modality="text", target="multiclass", class_names=("a", "b", "c", "d", "e", "f")
-)
+TASK = Task(modality="text", names=("a", "b", "c", "d", "e", "f"))
 
 
 def opening_for(seconds, rate=1.2e11, methods=None):

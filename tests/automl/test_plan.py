@@ -12,7 +12,7 @@ from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import LedgerError
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import reference_ladder, space_for
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
@@ -41,8 +41,7 @@ CASES = [
 def space_of(modality, shots, classes):
     task = Task(
         modality=modality,
-        target="multiclass" if classes > 2 else "binary",
-        class_names=tuple(f"c{index}" for index in range(classes)),
+        names=tuple(f"c{index}" for index in range(classes)),
     )
     zoo = Zoo.known()
     cards = tuple(zoo[name] for name in AT_HAND[modality])

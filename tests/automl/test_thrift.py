@@ -9,7 +9,7 @@ from fewshot_automl.oracle.goals import Limit
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import is_dear, space_for
 from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
@@ -26,7 +26,7 @@ def cards():
 
 @pytest.fixture(scope="module")
 def space(cards):
-    task = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+    task = Task(modality="text", names=("a", "b", "c"))
     return space_for(Profile(task=task, class_counts=(8,) * 3), cards)
 
 

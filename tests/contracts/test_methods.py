@@ -15,7 +15,7 @@ from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 
@@ -27,9 +27,7 @@ CASES = [
 ]
 DEAR = [name for name, row in METHODS.items() if row.is_dear]
 TASKS = {
-    modality: Task(
-        modality=modality, target="multiclass", class_names=("film", "place", "name")
-    )
+    modality: Task(modality=modality, names=("film", "place", "name"))
     for modality in BACKBONES
 }
 QUICK = {"steps": 12, "batch_size": 8}

@@ -22,7 +22,7 @@ def test_a_written_csv_reads_back_cell_by_cell(rows, tmp_path_factory):
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
 
-    dataset = read(path, target="label", text="text", target_kind=None)
+    dataset = read(path, target="label", inputs={"text": "text"}, target_kind=None)
 
     names = [dataset.task.class_names[i] if i >= 0 else "" for i in labels_of(dataset)]
     texts = [text if text.strip() else "" for text, _ in rows]

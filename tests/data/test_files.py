@@ -6,9 +6,9 @@ import pytest
 
 from fewshot_automl.data import Columns, read, read_inputs
 from fewshot_automl.errors import DataError
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
-TASK = Task(modality="text", target="binary", class_names=("n", "p"))
+TASK = Task(modality="text", names=("n", "p"))
 
 
 def test_json_lines_count_blank_lines_and_keep_nulls_unlabelled(tmp_path):
@@ -79,6 +79,6 @@ def test_a_missing_file_offers_the_nearest_names(tmp_path):
 
 def test_lines_of_a_text_file_can_be_predicted_for(tmp_path):
     (tmp_path / "a.txt").write_text("so good\n\nso bad\n")
-    examples = read_inputs(tmp_path / "a.txt", TASK, Columns(text="review"))
+    examples = read_inputs(tmp_path / "a.txt", TASK, Columns(input="review"))
     assert examples.inputs == ("so good", "so bad")
     assert examples.origins == ("a.txt:1", "a.txt:3")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fewshot_automl.data import Columns, read
 from fewshot_automl.errors import DataError, TaskError
-from fewshot_automl.inputs import open_image
+from fewshot_automl.modalities import open_image
 
 LABELS = ["n", "p"]
 PIXELS = np.arange(2 * 10 * 10 * 3, dtype=np.uint8).reshape(2, 10, 10, 3)
@@ -67,7 +67,7 @@ def test_mappings_of_columns_and_lists_of_rows():
     for source in (columns, rows):
         dataset = read(source, target="y")
         assert dataset.examples.inputs == ("good", "bad")
-        assert dataset.columns == Columns(text="t", target="y")
+        assert dataset.columns == Columns(input="t", target="y")
 
 
 def test_arrays_of_images():

@@ -7,7 +7,8 @@ from fewshot_automl.evaluation.ensembles import (
     greedy_ensemble,
     mean_over_repeats,
 )
-from fewshot_automl.evaluation.objectives import OBJECTIVES, score
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
 
 
 def noisy(seed, n=120, models=6, classes=3):
@@ -18,21 +19,21 @@ def noisy(seed, n=120, models=6, classes=3):
     return labels, list(proba)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_an_ensemble_is_never_worse_than_the_best_model(name):
     labels, probas = noisy(0)
     weights = greedy_ensemble(labels, probas, name, rounds=10)
     assert weights.sum() == pytest.approx(1.0)
     assert (weights >= 0).all()
-    best = max(score(name, labels, proba) for proba in probas)
-    assert score(name, labels, blend(probas, weights)) >= best - 1e-12
+    best = max(metric_named(name).score(labels, proba) for proba in probas)
+    assert metric_named(name).score(labels, blend(probas, weights)) >= best - 1e-12
 
 
 def test_independent_errors_cancel():
     labels, probas = noisy(1)
     weights = greedy_ensemble(labels, probas, "accuracy")
-    best = max(score("accuracy", labels, proba) for proba in probas)
-    assert score("accuracy", labels, blend(probas, weights)) > best + 0.05
+    best = max(metric_named("accuracy").score(labels, proba) for proba in probas)
+    assert metric_named("accuracy").score(labels, blend(probas, weights)) > best + 0.05
     assert np.count_nonzero(weights) > 2
 
 

@@ -10,7 +10,7 @@ from fewshot_automl.evaluation.intervals import (
     standard_error_of_folds,
     wilson_interval,
 )
-from fewshot_automl.evaluation.objectives import OBJECTIVES
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
 
 
 def right_and_wrong(right, n):
@@ -31,7 +31,9 @@ def test_the_standard_error_of_accuracy_is_binomial():
     assert error == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.01)
 
 
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("ece", "brier")])
+@pytest.mark.parametrize(
+    "name", [n for n in CLASS_METRICS if n not in ("ece", "brier")]
+)
 def test_the_standard_error_shrinks_with_the_root_of_n(name):
     few = standard_error(name, *right_and_wrong(75, 100))
     many = standard_error(name, *right_and_wrong(1200, 1600))

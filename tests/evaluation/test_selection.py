@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.objectives import OBJECTIVES, score
 from fewshot_automl.evaluation.selection import (
     correct_for_selection,
     indistinguishable,
 )
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
 
 NORMAL = NormalDist()
+
+
+def score_of(name, labels, proba):
+    return metric_named(name).score(labels, proba)
 
 
 def as_proba(right, labels):
@@ -79,20 +84,20 @@ def test_the_luck_of_the_best_of_many_is_taken_off():
     assert abs(corrected) < raw / 2
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_one_model_alone_keeps_its_score(name):
     labels, probas, _ = study(np.random.default_rng(1), 40, 1)
     found = correct_for_selection(labels, probas, name)
     assert found.score == found.raw_score
-    assert found.raw_score == pytest.approx(score(name, labels, probas[0][0]))
+    assert found.raw_score == pytest.approx(score_of(name, labels, probas[0][0]))
     assert found.low < found.score < found.high
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_every_objective_can_be_corrected(name):
     labels, probas, _ = study(np.random.default_rng(2), 40, 8)
     found = correct_for_selection(labels, probas, name, draws=50)
-    low, high = OBJECTIVES[name].limits
+    low, high = CLASS_METRICS[name].limits
     assert low <= found.low <= found.score <= found.raw_score <= found.high <= high
     assert found == correct_for_selection(labels, probas, name, draws=50)
 
@@ -100,7 +105,7 @@ def test_every_objective_can_be_corrected(name):
 def test_perfect_predictions_do_not_give_certainty():
     labels = np.arange(16) % 2
     sure = np.eye(2)[labels]
-    for name in OBJECTIVES:
+    for name in CLASS_METRICS:
         found = correct_for_selection(labels, [sure, sure], name)
         assert found.winner == 0
         assert found.score == found.raw_score

@@ -5,7 +5,7 @@ import pytest
 
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workbench import Problem, Workbench
@@ -18,9 +18,7 @@ def texts_problem():
     inputs = tuple(f"{w} {'is ' * n}" for w in WORDS for n in range(5))
     labels = np.repeat([0, 1, 2], 5)
     return Problem(
-        task=Task(
-            modality="text", target="multiclass", class_names=("film", "place", "name")
-        ),
+        task=Task(modality="text", names=("film", "place", "name")),
         inputs=inputs,
         labels=labels,
         folds=choose_folds(labels, seed=0, max_folds=4, max_repeats=2),

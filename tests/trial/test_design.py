@@ -7,7 +7,7 @@ from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import SpaceError, UnknownNameError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import When
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import (
     DEAR_ORDER,
     dear_defaults,
@@ -24,7 +24,7 @@ DEAR = [name for name, row in METHODS.items() if row.is_dear]
 
 
 def profile(modality="text", counts=(5, 5)):
-    task = Task(modality=modality, target="binary", class_names=("a", "b"))
+    task = Task(modality=modality, names=("a", "b"))
     return Profile(task=task, class_counts=counts)
 
 

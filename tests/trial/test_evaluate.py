@@ -8,13 +8,13 @@ import pytest
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.objectives import score
 from fewshot_automl.evaluation.predictions import load_predictions
 from fewshot_automl.executors import executor_named
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle.random import RandomOracle
 from fewshot_automl.space import Space
 from fewshot_automl.study import Budget, run
+from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial import evaluate as module
 from fewshot_automl.trial.evaluate import Evaluate, refit
 
@@ -39,7 +39,9 @@ def test_predicts_every_example_from_models_that_never_saw_it(workbench, space, 
     np.testing.assert_array_equal(kept.folds, problem.folds.assignment[:repeats])
     assert outcome.is_done
     assert len(outcome.scores) == sum(map(len, problem.folds.repeats[:repeats]))
-    expected = np.mean([score("accuracy", problem.labels, p) for p in kept.proba])
+    expected = np.mean(
+        [metric_named("accuracy").score(problem.labels, p) for p in kept.proba]
+    )
     assert outcome.mean == pytest.approx(expected)
     assert outcome.standard_error > 0 or name != "majority"
     assert {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"} <= set(
@@ -79,7 +81,7 @@ def test_the_mean_is_the_metric_that_is_searched(workbench, space, metric):
     kept = load_predictions(workbench.folder / outcome.predictions)
     labels = workbench.problem.labels
     assert outcome.mean == pytest.approx(
-        np.mean([score(metric, labels, proba) for proba in kept.proba])
+        np.mean([metric_named(metric).score(labels, proba) for proba in kept.proba])
     )
     assert (outcome.mean < 0) == (metric == "log_loss")
 
