@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fewshot_automl.backbones.card import ExtraFile
+from fewshot_automl.backbones.packages import requirements
 from fewshot_automl.cli.demo_data import IMAGES, SHOTS, TEXT, demo_folder
-from fewshot_automl.errors import RunError, UserError
+from fewshot_automl.errors import CardError, UserError
 
 TOPICS = ("ai", "coding")
 
@@ -44,8 +46,24 @@ def made_of(data, contents, tmp_path):
     """Return demo data pinned to these contents, and a folder with their wheel."""
     package = ("demo-of-nothing", "1.0")
     wheel(tmp_path / "wheels", package, contents)
-    hashes = {path: hashlib.sha256(c).hexdigest() for path, c in contents.items()}
-    return replace(data, package=package, files=hashes), tmp_path / "wheels"
+    (file, sha256), *others = (
+        (path, hashlib.sha256(content).hexdigest())
+        for path, content in contents.items()
+    )
+    extras = tuple(
+        ExtraFile(to=path.rpartition("/")[2], file=path, sha256=digest)
+        for path, digest in others
+    )
+    name, version = package
+    source = replace(
+        data.source,
+        name=name,
+        version=version,
+        file=file,
+        sha256=sha256,
+        extras=extras,
+    )
+    return replace(data, source=source), tmp_path / "wheels"
 
 
 def read_rows(path):
@@ -80,8 +98,8 @@ def test_images_become_class_folders(tmp_path):
 def test_other_bytes_are_refused(tmp_path):
     contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
     data, wheels = made_of(TEXT, contents, tmp_path)
-    wheel(wheels, data.package, dict.fromkeys(contents, b"other"))
-    with pytest.raises(RunError, match="must have sha256"):
+    wheel(wheels, requirements(data.source)[0], dict.fromkeys(contents, b"other"))
+    with pytest.raises(CardError, match="must have sha256"):
         demo_folder(data, wheels=wheels, say=print)
     assert not list((tmp_path / "cache" / "demo").iterdir())
 
