@@ -1,4 +1,4 @@
-"""What the model's out-of-fold predictions say, class by class."""
+"""The section about classes: what the model's out-of-fold predictions say of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64, Int
 from fewshot_automl.errors import LedgerError, ShapeError
 from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.evaluation.predictions import load_predictions
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.report.section import Section
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
@@ -118,7 +118,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class ByClass:
     """Everything that out-of-fold predictions and labels say about the model."""
 
     rows: tuple[ClassRow, ...]
@@ -145,19 +145,25 @@ class Judged:
         )
 
 
-def judge(
-    folder: Path, summary: Mapping[str, Any], outcome: Outcome
-) -> tuple[Judged | None, str]:
-    """Return what can be said class by class, or None and why not.
+def classes_section(folder: Path, summary: Mapping[str, Any]) -> Section:
+    """Return the section of a study whose target is one of several classes."""
+    task = Task.from_json(summary["task"])
+    about = f"{task.modality} classification into {len(task.names)} classes"
+    found, why_not = _read(folder, summary)
+    return Section(
+        anchor="classes",
+        title="Class by class",
+        template="classes.html.j2",
+        about=about,
+        right="be put in the right class",
+        found=found,
+        why_not=why_not,
+    )
 
-    Args:
-        folder: Where the predictions lie.
-        summary: What `result.json` holds; `labels` and `origins` may be missing.
-        outcome: Of the winner; its predictions are read where the summary names
-            none of the model.
-    """
-    labels = summary.get("labels")
-    file = summary.get("predictions") or outcome.predictions
+
+def _read(folder: Path, summary: Mapping[str, Any]) -> tuple[ByClass | None, str]:
+    """Return what can be said class by class, or None and why not."""
+    labels, file = summary.get("labels"), summary.get("predictions")
     if not labels or not file:
         return None, "The record of this study holds no labels or no predictions."
     try:
@@ -172,15 +178,15 @@ def judge(
     except (LedgerError, ShapeError) as error:
         return None, str(error)
     origins = summary.get("origins") or [f"example {i}" for i in range(len(truth))]
-    return judged(truth, proba, names, origins), ""
+    return by_class(truth, proba, names, origins), ""
 
 
-def judged(
+def by_class(
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "repeats examples classes"],
     names: Sequence[str],
     origins: Sequence[str],
-) -> Judged:
+) -> ByClass:
     """Return what predictions say; rows of NaN were not predicted.
 
     Args:
@@ -202,7 +208,7 @@ def judged(
     mean = held / known.sum(axis=0)[some, None]
     counts = np.mean([confusion(*run) for run in runs], axis=0)
     wrong = _by_confidence(labels[some], mean)
-    return Judged(
+    return ByClass(
         rows=_rows(labels, counts, names),
         counts=tuple(map(tuple, counts.tolist())),
         pairs=_pairs(counts, names),

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,55 +12,56 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fewshot_automl.cli.words import clock, details, duration, score, title
-from fewshot_automl.oracle.goals import Limit, measured
+from fewshot_automl.automl.settings import Settings
+from fewshot_automl.oracle import measured
 from fewshot_automl.outcome import Outcome
+from fewshot_automl.report.words import clock, duration, phrase, score, summary_of
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
+from fewshot_automl.tasks import metric_named
 
-BAR_WIDTH = 28
-REDRAWS_A_SECOND = 2.0
-"""Drawing shares the processor with the training it tells of."""
+BAR_WIDTH: Final = 28
+DEFAULT_METRIC: Final = "accuracy"
+REDRAWS_A_SECOND: Final = 2.0
+"""Drawing shares the processor with the training that it shows."""
+MOST_RUNNING: Final = 3
+"""Trials under way that are named."""
 
 
-class Display:
+class Progress:
     """Is a `Listener`: live below a terminal's last line, else one line a trial."""
 
     def __init__(
         self,
         console: Console,
-        *,
         started: float,
-        budget_seconds: float | None,
-        metric: str,
-        orient: Callable[[float], float],
+        settings: Settings,
         folder: Path,
-        limits: Sequence[Limit] = (),
+        *,
+        has_bar: bool = True,
     ) -> None:
         """Prepare to show a fit; enter the object as a context to begin.
 
         Args:
             console: Where to write.
             started: `time.monotonic()` at which the command began.
-            budget_seconds: What the bar measures against; None for no limit.
-            metric: Name of what is maximised.
-            orient: Turns a score of the search into the metric's own direction.
-            folder: Where the study is kept; told when the first trial starts.
-            limits: What a trial must keep to be the best.
+            settings: Of the study; budget, metric and limits are shown.
+            folder: Where the study is kept; named when the first trial starts.
+            has_bar: Whether the budget counts from `started`, so that a bar can
+                show how much of it is spent.
         """
         self._console = console
         self._started = started
-        self._seconds = budget_seconds
-        self._metric = metric
-        self._orient = orient
+        self._seconds = settings.budget_seconds if has_bar else None
+        self._metric = metric_named(settings.metric or DEFAULT_METRIC)
+        self._limits = settings.search_limits
         self._folder = folder
-        self._limits = limits
         self._running: dict[int, Config] = {}
-        self._stage = ""
+        self._stage = "starting"
         self._last: Event | None = None
         self._live: Live | None = None
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "Progress":
         """Begin to draw, on a terminal."""
         if self._console.is_terminal:
             self._live = Live(
@@ -106,74 +107,60 @@ class Display:
     def _line(self, event: Event) -> str:
         """Return a finished trial as one line, for logs."""
         outcome = event.outcome
-        told = f"trial {event.number:>3}  {title(event.config)}"
-        took = duration(outcome.cost_seconds)
         at = clock(time.monotonic() - self._started)
+        trial = f"{at:>6}  trial {event.number:>3}  {summary_of(event.config)}"
+        took = duration(outcome.cost_seconds)
         if not outcome.is_done:
-            return f"{at:>6}  {told}: {outcome.status}, {outcome.reason} ({took})"
-        is_best = self._best(event) == (event.config, outcome)
-        mark = "  best so far" if is_best else ""
-        if not self._is_allowed(outcome):
-            mark = "  over a limit"
-        return f"{at:>6}  {told}: {self._scored(outcome)} ({took}){mark}"
+            return f"{trial}: {outcome.status}, {outcome.reason} ({took})"
+        mark = "" if self._is_allowed(outcome) else "  over a limit"
+        if self._best(event) == (event.config, outcome):
+            mark = "  best so far"
+        return f"{trial}: {self._scored(outcome)} ({took}){mark}"
 
     def _scored(self, outcome: Outcome) -> str:
-        value = score(self._orient(outcome.mean), outcome.standard_error)
-        return f"{self._metric} {value}"
+        value = score(self._metric.orient(outcome.mean), outcome.standard_error)
+        return f"{self._metric.name} {value}"
 
     def _draw(self) -> RenderableType:
         """Return the lines below the sentences."""
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True)
         rows.add_column(overflow="ellipsis", no_wrap=True)
-        for config in list(self._running.values())[:3]:
-            rows.add_row(
-                "now", Text.assemble(title(config), ("  " + details(config), "dim"))
-            )
+        for config in list(self._running.values())[:MOST_RUNNING]:
+            about = (f"  {phrase(config)}", "dim")
+            rows.add_row("now", Text.assemble(summary_of(config), about))
         if not self._running:
-            rows.add_row("now", Text(self._stage or "starting"))
+            rows.add_row("now", Text(self._stage))
         best = None if self._last is None else self._best(self._last)
         if best is not None:
-            config, outcome = best
-            shown = (f"  {self._scored(outcome)}", "bold green")
-            rows.add_row("best", Text.assemble(title(config), shown))
-        return Group(Text(), self._budget(), rows)
-
-    def _budget(self) -> RenderableType:
-        """Return the bar of time and the counts of trials."""
+            shown = (f"  {self._scored(best[1])}", "bold green")
+            rows.add_row("best", Text.assemble(summary_of(best[0]), shown))
         used = time.monotonic() - self._started
-        row = Table.grid(padding=(0, 2))
-        cells: list[RenderableType] = []
+        cells: list[RenderableType] = [Text(clock(used))]
         if self._seconds is not None:
-            cells.append(
-                ProgressBar(
-                    total=self._seconds,
-                    completed=min(used, self._seconds),
-                    width=BAR_WIDTH,
-                )
-            )
-            cells.append(Text(f"{clock(used)} of {clock(self._seconds)}"))
-        else:
-            cells.append(Text(clock(used)))
-        cells.append(Text(self._counts(), style="dim"))
-        row.add_row(*cells)
-        return row
+            spent = min(used, self._seconds)
+            cells = [
+                ProgressBar(total=self._seconds, completed=spent, width=BAR_WIDTH),
+                Text(f"{clock(used)} of {clock(self._seconds)}"),
+            ]
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(*cells, Text(self._counts(), style="dim"))
+        return Group(Text(), bar, rows)
 
     def _counts(self) -> str:
         event = self._last
         if event is None:
             return ""
         statuses = [outcome.status for _, outcome in event.history]
-        configs = len({config for config, _ in event.history})
-        told = [f"trial {configs}", f"{statuses.count('done')} done"]
-        told += [
+        every = len(statuses)
+        of = "" if event.trials_left is None else f" of {every + event.trials_left}"
+        counts = [f"trial {every}{of}", f"{statuses.count('done')} done"]
+        counts += [
             f"{statuses.count(status)} {status}"
             for status in ("failed", "stopped")
             if status in statuses
         ]
-        if event.trials_left is not None:
-            told[0] += f" of {configs + event.trials_left}"
-        return " · ".join(told)
+        return " · ".join(counts)
 
     def _best(self, event: Event) -> tuple[Config, Outcome] | None:
         """Return the best trial that keeps the limits."""

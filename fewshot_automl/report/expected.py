@@ -1,16 +1,18 @@
 """What to expect of the model, and how that compares with simpler ones."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
-from fewshot_automl.outcome import History
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.words import SHARES, digits_for, title
+from fewshot_automl.report.words import SHARES, digits_for, label, title
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, metric_named
+
+History = Sequence[tuple[Config, Outcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +36,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class Expectation:
     """Holds the score to expect, and everything it is compared with."""
 
-    measured: Metric
-    """The metric."""
+    metric: Metric
     raw: float
     """Cross-validated score of the winner."""
     corrected: float
@@ -74,7 +75,7 @@ class Promise:
     @property
     def is_share(self) -> bool:
         """Return whether the metric is the share of new examples that are right."""
-        return self.measured.name in SHARES
+        return self.metric.name in SHARES
 
     @property
     def holds_test(self) -> bool:
@@ -95,7 +96,7 @@ class Promise:
     @property
     def luck(self) -> float:
         """Return by how much the raw score flatters; 0 or more."""
-        gap = self.measured.orient(self.raw) - self.measured.orient(self.corrected)
+        gap = self.metric.orient(self.raw) - self.metric.orient(self.corrected)
         return max(gap, 0.0)
 
     @property
@@ -104,7 +105,7 @@ class Promise:
         return round(self.luck, 3) > 0
 
 
-def promise(summary: Mapping[str, Any], history: History) -> Promise:
+def expected(summary: Mapping[str, Any], history: History) -> Expectation:
     """Return what to expect of the model of a summary.
 
     Args:
@@ -112,25 +113,25 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
         history: All trials.
     """
     score = summary["score"]
-    measured = metric_named(score["metric"])
+    metric = metric_named(score["metric"])
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
-    test = tests.get(measured.name)
+    test = tests.get(metric.name)
     test = None if test is None or not math.isfinite(test) else test
-    rows = [_winner(summary, history), *_baselines(summary, history, measured)]
+    rows = [_winner(summary, history), *_baselines(summary, history, metric)]
     if test is not None:
-        rows.append(_test(measured, test, size))
+        rows.append(_test(metric, test, size))
     ends = [value for row in rows for value in (row.low, row.score, row.high)]
-    low, high = around(ends, (measured.worst, measured.best))
+    low, high = around(ends, (metric.worst, metric.best))
     counts = list((summary.get("class_counts") or {}).values())
-    return Promise(
-        measured=measured,
+    return Expectation(
+        metric=metric,
         raw=float(score["raw"]),
         corrected=float(score["corrected"]),
         low=float(score["low"]),
         high=float(score["high"]),
         examples=int(score["examples"]),
-        tried=_done(history),
+        tried=_count_done(history),
         majority_share=max(counts) / sum(counts) if sum(counts) else None,
         beats_majority=_beats_majority(summary, history),
         rows=tuple(rows),
@@ -141,8 +142,7 @@ def promise(summary: Mapping[str, Any], history: History) -> Promise:
     )
 
 
-def _done(history: History) -> int:
-    """Return how many Configs have a score."""
+def _count_done(history: History) -> int:
     return sum(outcome.is_done for _, outcome in history)
 
 
@@ -151,29 +151,27 @@ def _winner(summary: Mapping[str, Any], history: History) -> Row:
     config = history[summary["winner"]["number"]][0]
     return Row(
         label="The winner",
-        detail=" on ".join(
-            filter(None, (title(config.text("method")), _backbone(config)))
-        ),
+        detail=label(config),
         score=float(score["corrected"]),
         low=float(score["low"]),
         high=float(score["high"]),
-        verdict="" if _done(history) == 1 else "corrected for having been picked",
+        verdict="" if _count_done(history) == 1 else "corrected for having been picked",
         kind="winner",
     )
 
 
 def _baselines(
-    summary: Mapping[str, Any], history: History, measured: Metric
+    summary: Mapping[str, Any], history: History, metric: Metric
 ) -> list[Row]:
     """Return a row for each baseline, the best first."""
     places = {config: number for number, (config, _) in enumerate(history)}
     listed = sorted(
-        summary.get("baselines") or [], key=lambda row: -measured.orient(row["score"])
+        summary.get("baselines") or [], key=lambda row: -metric.orient(row["score"])
     )
     rows = []
     for entry in listed:
         config = Config.from_json(entry["config"])
-        low, high = _interval(measured, entry["score"], entry.get("standard_error"))
+        low, high = _interval(metric, entry["score"], entry.get("standard_error"))
         rows.append(
             Row(
                 label=title(entry["method"]),
@@ -205,20 +203,18 @@ def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
     return all(history[i][0].text("method") != "majority" for i in equal)
 
 
-def _interval(
-    measured: Metric, score: float, error: float | None
-) -> tuple[float, float]:
+def _interval(metric: Metric, score: float, error: float | None) -> tuple[float, float]:
     """Return the 95 % interval of a score that was not picked, within its limits."""
     if error is None or not math.isfinite(error):
         return score, score
     reach = quantile_of_normal(0.975) * error
-    least, most = sorted((measured.worst, measured.best))
+    least, most = sorted((metric.worst, metric.best))
     return max(score - reach, least), min(score + reach, most)
 
 
-def _test(measured: Metric, test: float, size: int) -> Row:
+def _test(metric: Metric, test: float, size: int) -> Row:
     low, high = test, test
-    if measured.name in SHARES and size:
+    if metric.name in SHARES and size:
         low, high = wilson_interval(test, size)
     return Row(
         label="The winner on the test data",

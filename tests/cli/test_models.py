@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fewshot_automl.cli.tables import add_predictions, check_format, write_table
+from fewshot_automl.cli.models import check_format, with_predictions, write_table
 from fewshot_automl.errors import UserError
+from fewshot_automl.tasks import Task
 
+TASK = Task(modality="text", names=("no", "yes"))
 COLUMNS = {
     "text": ['with, comma and "quotes"', "line\nbreak", "é"],
     "stars": ["1", None, "3"],
@@ -19,7 +21,7 @@ PROBA = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
 
 @pytest.fixture
 def columns():
-    return add_predictions(COLUMNS, ("no", "yes"), PROBA, with_proba=True)
+    return with_predictions(COLUMNS, TASK, PROBA, True)
 
 
 def test_input_columns_come_first_and_stay(columns):
@@ -30,7 +32,7 @@ def test_input_columns_come_first_and_stay(columns):
 
 def test_old_predictions_are_replaced():
     old = {"prediction": ["x"] * 3, "text": COLUMNS["text"]}
-    made = add_predictions(old, ("no", "yes"), PROBA, with_proba=False)
+    made = with_predictions(old, TASK, PROBA, False)
     assert made == {"text": COLUMNS["text"], "prediction": ["yes", "no", "no"]}
 
 
@@ -70,7 +72,6 @@ def test_standard_output(columns, capsys):
 
 
 def test_formats_are_checked_before_any_work(tmp_path):
-    check_format(None)
     check_format(tmp_path / "a.PARQUET")
     with pytest.raises(UserError, match=r"must end in .*, got 'a.xlsx'"):
         check_format(tmp_path / "a.xlsx")

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from fewshot_automl.automl import Listener
-from fewshot_automl.cli.display import Display
-from fewshot_automl.oracle.goals import Limit
+from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.settings import Settings
+from fewshot_automl.cli.progress import Progress
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
@@ -35,21 +35,13 @@ def event(kind, number, config, outcome, history, trials_left=None):
     )
 
 
-def display(
-    tmp_path, *, is_terminal, seconds=60.0, orient=lambda score: score, limits=()
-):
+def progress(tmp_path, *, is_terminal, **asked):
     written = io.StringIO()
     console = Console(file=written, force_terminal=is_terminal, width=100)
-    shown = Display(
-        console,
-        started=time.monotonic() - 12,
-        budget_seconds=seconds,
-        metric="accuracy",
-        orient=orient,
-        folder=tmp_path / "runs" / "x",
-        limits=limits,
-    )
-    return shown, written
+    asked = {"budget_seconds": 60.0, "trials": 9, **asked}
+    folder = tmp_path / "runs" / "x"
+    began = time.monotonic() - 12
+    return Progress(console, began, Settings(**asked), folder), written
 
 
 def play(shown):
@@ -67,11 +59,11 @@ def play(shown):
 
 
 def test_it_is_a_listener(tmp_path):
-    assert isinstance(display(tmp_path, is_terminal=False)[0], Listener)
+    assert isinstance(progress(tmp_path, is_terminal=False)[0], Listener)
 
 
 def test_a_log_has_one_line_a_trial(tmp_path):
-    shown, written = display(tmp_path, is_terminal=False)
+    shown, written = progress(tmp_path, is_terminal=False)
     with shown:
         third = play(shown)
         shown.trial(event("finished", 2, *third[2], third))
@@ -88,7 +80,7 @@ def test_a_log_has_one_line_a_trial(tmp_path):
 
 
 def test_a_terminal_shows_budget_counts_what_is_tried_and_the_best(tmp_path):
-    shown, _ = display(tmp_path, is_terminal=True)
+    shown, _ = progress(tmp_path, is_terminal=True)
     with shown:
         play(shown)
         paper = Console(file=io.StringIO(), width=100)
@@ -101,7 +93,7 @@ def test_a_terminal_shows_budget_counts_what_is_tried_and_the_best(tmp_path):
 
 
 def test_a_terminal_is_left_clean_after_an_error(tmp_path):
-    shown, written = display(tmp_path, is_terminal=True)
+    shown, written = progress(tmp_path, is_terminal=True)
     shown.__enter__()
     shown.say("Fitting.")
     shown.__exit__(RuntimeError, RuntimeError("lost"), None)
@@ -110,7 +102,7 @@ def test_a_terminal_is_left_clean_after_an_error(tmp_path):
 
 
 def test_without_a_limit_there_is_no_bar(tmp_path):
-    shown, _ = display(tmp_path, is_terminal=True, seconds=None)
+    shown, _ = progress(tmp_path, is_terminal=True, budget_seconds=None)
     paper = Console(file=io.StringIO(), width=100)
     paper.print(shown._draw())
     assert "━" not in paper.file.getvalue()
@@ -118,21 +110,21 @@ def test_without_a_limit_there_is_no_bar(tmp_path):
 
 
 def test_losses_are_shown_as_losses(tmp_path):
-    shown, written = display(tmp_path, is_terminal=False, orient=lambda score: -score)
+    shown, written = progress(tmp_path, is_terminal=False, metric="log_loss")
     history = [(PROBE, done(-0.4))]
     shown.trial(event("finished", 0, *history[0], history))
-    assert "accuracy 0.400 ± 0.059" in written.getvalue()
+    assert "log_loss 0.400 ± 0.059" in written.getvalue()
 
 
 def test_square_brackets_in_sentences_are_no_markup(tmp_path):
-    shown, written = display(tmp_path, is_terminal=False)
+    shown, written = progress(tmp_path, is_terminal=False)
     shown.say("Target: 'label[0]' and [bold]")
     assert "Target: 'label[0]' and [bold]" in written.getvalue()
 
 
 def test_what_is_over_a_limit_is_marked_and_never_the_best(tmp_path):
-    limits = (Limit("latency_ms", most=5.0),)
-    shown, written = display(tmp_path, is_terminal=False, limits=limits)
+    limits = {"max_latency_ms": 5.0}
+    shown, written = progress(tmp_path, is_terminal=False, limits=limits)
     slow, quick = (
         replace(done(mean), measures={"latency_ms": latency})
         for mean, latency in ((0.9, 9.0), (0.6, 2.0))

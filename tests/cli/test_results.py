@@ -1,54 +1,11 @@
-"""Objectives and limits on the command line, and what is printed of them."""
+"""What is printed of a fit's limits and front."""
 
 import io
 
-import click
 import pytest
 from rich.console import Console
 
-from fewshot_automl.cli.commands import ListCommand
-from fewshot_automl.cli.options import goal_options
 from fewshot_automl.cli.results import show_front, show_limits
-
-
-def parsed(words):
-    seen = {}
-
-    @click.command(cls=ListCommand)
-    @click.argument("data")
-    @goal_options
-    def command(**values):
-        seen.update(values)
-
-    try:
-        command.main(words.split(), standalone_mode=False)
-    except click.UsageError as error:
-        return error.format_message()
-    return seen
-
-
-@pytest.mark.parametrize(
-    ("word", "number"),
-    [("5e6", 5e6), ("5M", 5e6), ("1.5k", 1500.0), ("2g", 2e9), ("12", 12.0)],
-)
-def test_amounts_may_have_a_letter(word, number):
-    assert parsed(f"d --max-parameters {word}")["max_parameters"] == number
-
-
-@pytest.mark.parametrize("word", ["0", "-5", "5X", "M", "nan", "1e999"])
-def test_amounts_that_cannot_be_meant_are_refused(word):
-    assert "must be a number above 0 such as 5M or 5e6" in parsed(
-        f"d --max-latency-ms={word}"
-    )
-
-
-def test_objectives_are_a_list_and_recall_is_a_share():
-    seen = parsed("--objectives score latency_ms --min-worst-recall 0.5 d")
-    assert seen["objectives"] == ("score", "latency_ms")
-    assert seen["min_worst_recall"] == 0.5
-    assert seen["max_flops"] is None
-    assert "0<=x<=1" in parsed("d --min-worst-recall 70")
-
 
 LATENCY = {"name": "latency_ms", "most": 5.0, "least": None}
 RECALL = {"name": "worst_recall", "most": None, "least": 0.5}
