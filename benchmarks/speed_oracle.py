@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
+from fewshot_automl.trial.design import space_for
 from machine import ROOT, stamp
 from threadpoolctl import threadpool_limits
 
@@ -45,7 +46,6 @@ from fewshot_automl.oracle.transfer import COLUMNS, TransferAdviser
 from fewshot_automl.outcome import ADVICE_PREFIX, History, Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.design import space_for
 
 BUDGET_SECONDS = 120.0
 START = 12

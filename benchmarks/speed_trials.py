@@ -33,6 +33,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.workbench import Problem, Workbench
 from machine import stamp
 from parts.plain_loop import Params, PlainStudy, quiet, write_checkpoint
 from parts.spent import Spent
@@ -48,9 +50,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Choice, Config, Space
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import Evaluate, refit
-from fewshot_automl.trial.workbench import Problem, Workbench
 
 BACKBONE = "minilm-l6"
 DATASETS = ("trec6", "subj", "clickbait")

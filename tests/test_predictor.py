@@ -4,6 +4,7 @@ import socket
 
 import numpy as np
 import pytest
+from fewshot_automl.trial.design import space_for
 
 from fewshot_automl.adaptation.baseline import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
@@ -15,7 +16,6 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 
 TASK = Task(modality="text", names=("bad", "good"))
 TEXTS = ["bad film", "the bad city", "good film", "the good city"]

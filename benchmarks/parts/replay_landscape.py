@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fewshot_automl.trial.design import space_for
 from landscape import BATCH_SIZE, MEASURED, STEPS, rows_of
 from parts.replay_facts import Facts, known
 
@@ -20,7 +21,6 @@ from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workload import activations, is_dear
 
 Stem = tuple[object, ...]

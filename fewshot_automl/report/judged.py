@@ -157,7 +157,7 @@ def judge(
             none of the model.
     """
     labels = summary.get("labels")
-    file = summary.get("predictions") or outcome.predictions
+    file = summary.get("predictions")
     if not labels or not file:
         return None, "The record of this study holds no labels or no predictions."
     try:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fewshot_automl.trial.design import space_for
 from safetensors.numpy import load_file
 
 from fewshot_automl.adaptation import deployed as module
@@ -19,7 +20,6 @@ from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 
 TEXTS = ("good film", "a bad film", "river city", "the city")
 LABELS = np.array([0, 0, 1, 1])

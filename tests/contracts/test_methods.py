@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from fewshot_automl.trial.design import space_for
 from safetensors.numpy import load_file
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
@@ -17,7 +18,6 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 
 BACKBONES = {"text": "tiny-bert", "image": "tiny-vit"}
 CASES = [
