@@ -71,7 +71,7 @@ class Predictor:
         if not inputs:
             return np.zeros((0, self.task.width))
         encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
-        outputs = self.fitted.predict_proba(encodings).astype(np.float64)
+        outputs = self.fitted.outputs(encodings).astype(np.float64)
         return self.task.calibrate(outputs, self.calibration)
 
     def save(self, folder: Path | str) -> Path:
