@@ -125,7 +125,6 @@ class Search:
                 allows=allowed,
                 reserve=reserve,
                 expected_seconds=self._least_seconds,
-                thinks_ahead=settings.executor != "in_process",
                 seed=settings.seed,
                 on_event=self.listener.trial,
             )
@@ -329,7 +328,7 @@ def _one_place(device: str | None) -> Placement:
     if placement.processes > 1:
         raise UserError(
             f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --executor loky "
+            "accelerate launch. Start it without; give it --executor processes "
             "--workers N for trials side by side."
         )
     return placement

@@ -230,7 +230,7 @@ def test_two_processes_try_side_by_side(texts, tmp_path):
         trials=5,
         out=tmp_path / "run",
         settings=Settings(
-            executor="loky", workers=2, budget_seconds=None, trials=5
+            executor="processes", workers=2, budget_seconds=None, trials=5
         ),
         **TEXT,
     )
