@@ -220,7 +220,7 @@ def train(
     truth = torch.from_numpy(labels).to(device)
     trained = [p for p in tail.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True)
-    batches = shuffled(len(rows), BATCH, 0)
+    batches = shuffled(len(rows), 0)(BATCH, 0)
     for _ in range(steps):
         chosen = next(batches)
         batch = base.collate([rows[i] for i in chosen])

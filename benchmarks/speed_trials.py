@@ -138,7 +138,7 @@ class Cell:
             device=bench.placement.device,
         )
         tested = Encodings(inputs=self.test_texts, encoder=encoder)
-        proba = refit(bench, config).predict_proba(tested)
+        proba = refit(bench, config).outputs(tested)
         return float((proba.argmax(axis=1) == self.test_labels).mean())
 
 

@@ -112,7 +112,7 @@ class BalancedBatches:
     """Batches with as many of one class as of another; an epoch sees n examples."""
 
     def __init__(self, labels: np.ndarray, size: int, seed: int) -> None:
-        self._batches = balanced(labels, size, seed)
+        self._batches = balanced(labels, seed)(size, 0)
         self._count = max(1, round(len(labels) / size))
 
     def __len__(self) -> int:

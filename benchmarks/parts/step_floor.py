@@ -228,9 +228,9 @@ def needed_flops(bench: Workbench, config: Config) -> tuple[float, float]:
     )
     is_contrastive = config["method"] == "contrastive"
     batches = (
-        balanced(labels, size, bench.seed)
+        balanced(labels, bench.seed)(size, 0)
         if is_contrastive
-        else shuffled(len(labels), size, bench.seed)
+        else shuffled(len(labels), bench.seed)(size, 0)
     )
     drawn = [lengths[next(batches)] for _ in range(LONG)][SHORT:]
     classes = 0 if is_contrastive else bench.problem.task.classes

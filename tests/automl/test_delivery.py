@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.automl import delivery, fit
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
@@ -119,7 +119,7 @@ def model_of(workbench, kind, temperature=0.5):
         config, fitted = configs[kind], refit(workbench, configs[kind])
     else:
         config = configs["probe"]
-        fitted = Blend(
+        fitted = Ensemble(
             members=tuple(
                 Member(
                     fitted=refit(workbench, each),
