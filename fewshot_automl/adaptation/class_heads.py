@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from fewshot_automl.adaptation.heads import (
     Head,
+    HeadSettings,
     KernelHead,
     LinearHead,
     Scaling,
@@ -25,6 +26,7 @@ from fewshot_automl.adaptation.heads import (
     squared_distances,
 )
 from fewshot_automl.adaptation.logistic import fit_softmax_path
+from fewshot_automl.tasks import Task
 
 STRENGTHS: Final = (3e-6, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 4e-2)
 """Penalties tried; features have mean squared length 1 (see `Scaling`)."""
@@ -48,29 +50,23 @@ Path = Callable[
 def fit_class_head(
     features: Float[np.ndarray, "examples width"],
     labels: Int[np.ndarray, " examples"],
-    classes: int,
-    *,
-    kind: str,
-    scaling: str,
-    weighting: str,
-    seed: int,
+    task: Task,
+    settings: HeadSettings,
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss.
 
     Args:
         features: One row an example.
         labels: Class indices; a class may be absent.
-        classes: Number of classes.
-        kind: ``logistic``, ``lda`` (shrinkage) or ``rbf`` (kernel logistic).
-        scaling: Rule of `Scaling`.
-        weighting: Rule of `class_weights`.
-        seed: Of the inner folds.
+        task: Knows the number of classes.
+        settings: The head is ``logistic``, ``lda`` (shrinkage) or ``rbf`` (kernel
+            logistic).
     """
-    path = PATHS[kind]
-    weights = class_weights(labels, classes, weighting)[labels]
+    path, classes = PATHS[settings.head], task.width
+    weights = class_weights(labels, classes, settings.weighting)[labels]
     with quiet_threads(len(labels)):
-        best = _choose(kind, features, labels, classes, scaling, weights, seed)
-        rule = Scaling.fit(features, scaling)
+        best = _choose(features, labels, classes, weights, settings)
+        rule = Scaling.fit(features, settings.scaling)
         return path(rule.apply(features), labels, weights, classes, rule, [best])[0]
 
 
@@ -119,13 +115,11 @@ def _thread_pools() -> ThreadpoolController:
 
 
 def _choose(
-    kind: str,
     features: Float[np.ndarray, "examples width"],
     labels: Int[np.ndarray, " examples"],
     classes: int,
-    scaling: str,
     weights: Float[np.ndarray, " examples"],
-    seed: int,
+    settings: HeadSettings,
 ) -> int:
     """Return the position in the path with the least cross-validated log loss.
 
@@ -135,13 +129,13 @@ def _choose(
     """
     losses: list[Float[np.ndarray, " candidates"]] = []
     total = 0.0
-    for held_out in inner_folds(labels, seed):
+    for held_out in inner_folds(labels, settings.seed):
         known = np.bincount(labels[~held_out], minlength=classes) > 0
         judged = held_out & known[labels]
         if not judged.any() or known.sum() < 2:
             continue
-        rule = Scaling.fit(features[~held_out], scaling)
-        heads = PATHS[kind](
+        rule = Scaling.fit(features[~held_out], settings.scaling)
+        heads = PATHS[settings.head](
             rule.apply(features[~held_out]),
             labels[~held_out],
             weights[~held_out],
@@ -155,7 +149,7 @@ def _choose(
         )
         total += float(share.sum())
     if not losses:
-        return MIDDLES[kind]
+        return MIDDLES[settings.head]
     return int(np.argmin(np.sum(losses, axis=0) / total))
 
 

@@ -1,35 +1,13 @@
 """Fitted heads: from feature vectors to outputs, in plain numpy."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 Arrays = dict[str, np.ndarray]
-
-
-@runtime_checkable
-class Head(Protocol):
-    """A fitted head."""
-
-    kind: ClassVar[str]
-    """Its name in saved models."""
-
-    def outputs(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples outputs"]:
-        """Return what is predicted; of classes, probabilities that sum to 1."""
-        ...
-
-    def arrays(self) -> Arrays:
-        """Return all that defines it."""
-        ...
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
-        """Return the head that `arrays` came from."""
-        ...
 
 
 class _AsArrays:
@@ -49,7 +27,7 @@ class _AsArrays:
         return found
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
+    def from_arrays(cls, arrays: Arrays) -> Any:
         """Return what `arrays` came from."""
         values: dict[str, Any] = {}
         for field in fields(cls):  # type: ignore[arg-type]
@@ -109,8 +87,37 @@ class Scaling(_AsArrays):
         return scaled
 
 
+class Head(_AsArrays, ABC):
+    """A fitted head."""
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+    """Its name in saved models."""
+
+    @abstractmethod
+    def outputs(
+        self, features: Float[np.ndarray, "examples width"]
+    ) -> Float[np.ndarray, "examples outputs"]:
+        """Return what is predicted; of classes, probabilities that sum to 1."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinearHead(_AsArrays):
+class HeadSettings:
+    """How a head is fitted."""
+
+    head: str
+    """Which of the heads of its kind of target, see `kinds.HEADS`."""
+    seed: int
+    """Of the inner folds that choose its strength."""
+    scaling: str = "unit"
+    """Rule of `Scaling`."""
+    weighting: str = "none"
+    """Weights of the classes: ``none`` or ``balanced`` (inverse frequency)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearHead(Head):
     """Softmax of a linear map of the scaled features.
 
     A kind of target with another activation has a subclass that overrides `activate`.
@@ -135,7 +142,7 @@ class LinearHead(_AsArrays):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelHead(_AsArrays):
+class KernelHead(Head):
     """Softmax of a linear map of RBF similarities to the training examples."""
 
     scaling: Scaling
@@ -156,7 +163,7 @@ class KernelHead(_AsArrays):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeighbourHead(_AsArrays):
+class NeighbourHead(Head):
     """Soft vote of the nearest training examples (or class means) by cosine.
 
     A class scores the log of the summed similarity weights of its members among the

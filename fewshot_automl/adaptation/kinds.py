@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from fewshot_automl.adaptation.class_heads import class_weights, fit_class_head
 from fewshot_automl.adaptation.heads import (
     Arrays,
     Head,
+    HeadSettings,
     KernelHead,
     LinearHead,
     NeighbourHead,
@@ -32,22 +32,8 @@ WIDE: Final = 8
 """Bytes of a number in float64 or int64."""
 
 
-class FitsHead(Protocol):
-    """Fits a head to features in closed form."""
-
-    def __call__(
-        self,
-        features: Float[np.ndarray, "examples width"],
-        targets: np.ndarray,
-        task: Task,
-        *,
-        head: str,
-        scaling: str,
-        weighting: str,
-        seed: int,
-    ) -> Head:
-        """Return the fitted head; `head` is one of `HeadRow.heads`."""
-        ...
+FitsHead = Callable[[np.ndarray, np.ndarray, Task, HeadSettings], Head]
+"""Takes features, targets, task and settings, and returns a fitted head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +50,6 @@ class HeadRow:
     numbers: Callable[[str, int, Task, int], Numbers]
     """Takes a head's name, the width of the features, the task and the number of
     examples; returns the numbers that the head holds besides its scaling."""
-
-
-def _fit_class_head(
-    features: Float[np.ndarray, "examples width"],
-    targets: np.ndarray,
-    task: Task,
-    *,
-    head: str,
-    scaling: str,
-    weighting: str,
-    seed: int,
-) -> Head:
-    return fit_class_head(
-        features,
-        targets,
-        task.width,
-        kind=head,
-        scaling=scaling,
-        weighting=weighting,
-        seed=seed,
-    )
 
 
 def _class_head_numbers(head: str, width: int, task: Task, examples: int) -> Numbers:
@@ -110,7 +75,7 @@ def _class_loss(targets: np.ndarray, task: Task, config: Config) -> Loss:
 HEADS: Final[dict[str, HeadRow]] = {
     "classes": HeadRow(
         heads=("logistic", "lda", "rbf"),
-        fit=_fit_class_head,
+        fit=fit_class_head,
         classes=(LinearHead, KernelHead, NeighbourHead),
         numbers=_class_head_numbers,
     ),
@@ -134,4 +99,5 @@ def head_from_state(kind: str, arrays: Arrays) -> Head:
             f"Head must be one of {', '.join(known)}, got {kind!r}. The model was "
             "written by a newer version; update fewshot_automl."
         )
-    return known[kind].from_arrays(arrays)
+    head: Head = known[kind].from_arrays(arrays)
+    return head

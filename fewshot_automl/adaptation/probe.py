@@ -8,6 +8,7 @@ import numpy as np
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.heads import HeadSettings
 from fewshot_automl.adaptation.kinds import FLOAT, HEADS, Numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.modalities import Input
@@ -46,15 +47,14 @@ class Probe(Method):
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        head = HEADS[job.task.kind].fit(
-            train.pooled(),
-            targets,
-            job.task,
+        settings = HeadSettings(
             head=job.config.text("head"),
             scaling=job.config.text("scaling"),
             weighting=str(job.config.get("class_weights", "none")),
             seed=job.seed,
         )
+        fit = HEADS[job.task.kind].fit
+        head = fit(train.pooled(), targets, job.task, settings)
         return Adapted(backbone=train.backbone, head=head)
 
 

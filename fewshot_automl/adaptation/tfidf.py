@@ -10,7 +10,7 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head
+from fewshot_automl.adaptation.heads import Head, HeadSettings
 from fewshot_automl.adaptation.kinds import (
     FLOAT,
     HEADS,
@@ -115,15 +115,8 @@ class Tfidf(Method):
         texts = [str(text) for text in train.inputs]
         terms = _counted(texts)
         row = HEADS[job.task.kind]
-        head = row.fit(
-            _weighed(terms, texts),
-            targets,
-            job.task,
-            head=row.heads[0],
-            scaling="unit",
-            weighting="none",
-            seed=job.seed,
-        )
+        settings = HeadSettings(head=row.heads[0], seed=job.seed)
+        head = row.fit(_weighed(terms, texts), targets, job.task, settings)
         return TermHead(terms=terms, head=head)
 
 

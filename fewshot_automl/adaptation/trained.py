@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.heads import LinearHead, Scaling
+from fewshot_automl.adaptation.heads import HeadSettings, LinearHead, Scaling
 from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
 from fewshot_automl.adaptation.lora import VARIANTS, Adapter, LoraSettings, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
@@ -185,15 +185,8 @@ class Trained(Method):
             raise TrialError(
                 "Features became NaN or infinite. Use a lower learning rate."
             )
-        head = HEADS[job.task.kind].fit(
-            features,
-            targets,
-            job.task,
-            head=config.text("head"),
-            scaling="unit",
-            weighting="none",
-            seed=job.seed,
-        )
+        settings = HeadSettings(head=config.text("head"), seed=job.seed)
+        head = HEADS[job.task.kind].fit(features, targets, job.task, settings)
         return replace(adapted, head=head)
 
     def _fork(
@@ -257,15 +250,12 @@ def _rows(train: Encodings, start: int, job: Job) -> TrainingRows:
 
 def _torch_head(train: Encodings, targets: np.ndarray, job: Job) -> ScaledLinear:
     row = HEADS[job.task.kind]
-    head = row.fit(
-        train.pooled(),
-        targets,
-        job.task,
+    settings = HeadSettings(
         head=row.heads[0],
-        scaling="unit",
         weighting=str(job.config.get("class_weights", "none")),
         seed=job.seed,
     )
+    head = row.fit(train.pooled(), targets, job.task, settings)
     assert isinstance(head, LinearHead)
     share = job.config.number("probe_share")
     return ScaledLinear(

@@ -36,6 +36,10 @@ LATE_SHARE: Final = 0.05
 taken; as much again is left for saving."""
 FAR: Final = 3.0
 """Standard errors above the raw score at which a posterior mean is not believed."""
+NO_LUCK: Final = {
+    name: lambda config: math.nan for name, row in MEASURES.items() if row.adds_up
+}
+"""Measures that are counted, or timed once for all Configs that are alike."""
 MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
 """Out-of-fold outputs of the model, relative to the study's folder."""
 
@@ -150,7 +154,7 @@ class Finish:
             config=config,
             fitted=model,
             columns=self.audited.dataset.columns,
-            temperature=calibration["temperature"],
+            calibration=calibration,
             facts=known,
         )
         predictor = deliver(fresh, self.folder / "model", self.context)
@@ -307,8 +311,9 @@ class Finish:
         ]
         if len(every) == 1:
             return []
+        aims = Aims(objectives=tuple(every), limits=self.aims.limits, exact=NO_LUCK)
         front = pareto_front(
-            history, Aims(objectives=tuple(every), limits=self.aims.limits), shown
+            self.leader.space, history, aims, self.context.seed, scores=shown
         )
         return [
             {

@@ -18,7 +18,7 @@ from fewshot_automl.tasks.calibration import (
     expected_calibration_error,
     reliability,
 )
-from fewshot_automl.tasks.confusion import confusion
+from fewshot_automl.tasks.class_metrics import confusion
 
 MISTAKES: Final = 15
 """How many confident mistakes are listed."""

@@ -37,7 +37,8 @@ def test_a_model_that_changes_when_saved_is_refused(texts, tmp_path, monkeypatch
 
     def turned(folder):
         loaded = real(folder)
-        object.__setattr__(loaded, "temperature", 3.0 * loaded.temperature)
+        worse = {"temperature": 3.0 * loaded.calibration["temperature"]}
+        object.__setattr__(loaded, "calibration", worse)
         return loaded
 
     monkeypatch.setattr(Predictor, "load", turned)
@@ -133,7 +134,7 @@ def model_of(workbench, kind, temperature=0.5):
         task=workbench.problem.task,
         config=config,
         fitted=fitted,
-        temperature=temperature,
+        calibration={"temperature": temperature},
     )
 
 

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from fewshot_automl.adaptation.baseline import Frequencies, Majority, TermHead, Tfidf
 from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.majority import Frequencies, Majority
 from fewshot_automl.adaptation.method import Job
+from fewshot_automl.adaptation.tfidf import TermHead, Tfidf
 from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
-from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.training import choose_placement
 
 TASK = Task(modality="text", names=("a", "b", "c"))
 TEXTS = (
@@ -38,27 +39,25 @@ def fitted(method, texts=TEXTS, labels=LABELS):
 def test_majority_predicts_smoothed_frequencies(tmp_path):
     model = fitted(Majority(), TEXTS[:3], np.array([0, 0, 1]))
     np.testing.assert_allclose(
-        model.predict_proba(bare("x", "y")), [[3 / 6, 2 / 6, 1 / 6]] * 2
+        model.outputs(bare("x", "y")), [[3 / 6, 2 / 6, 1 / 6]] * 2
     )
     again = Frequencies.load(tmp_path, model.save(tmp_path))
     np.testing.assert_array_equal(again.proba, model.proba)
 
 
 def test_tfidf_tells_words_apart_and_knows_unseen_forms():
-    proba = fitted(Tfidf()).predict_proba(bare("good films", "cities", "CAFÉ"))
-    np.testing.assert_array_equal(proba.argmax(axis=1), [0, 1, 2])
-    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    outputs = fitted(Tfidf()).outputs(bare("good films", "cities", "CAFÉ"))
+    np.testing.assert_array_equal(outputs.argmax(axis=1), [0, 1, 2])
+    np.testing.assert_allclose(outputs.sum(axis=1), 1)
 
 
-def test_tfidf_round_trip_is_exact(tmp_path):
+def test_tfidf_comes_back_exactly_and_without_pickle(tmp_path):
     model = fitted(Tfidf())
-    state = model.save(tmp_path)
-    again = TermHead.load(tmp_path, state)
+    again = TermHead.load(tmp_path, model.save(tmp_path))
     unseen = bare("what a good river", "", "naïve", "Ω")
-    np.testing.assert_array_equal(
-        again.predict_proba(unseen), model.predict_proba(unseen)
-    )
+    np.testing.assert_array_equal(again.outputs(unseen), model.outputs(unseen))
     again.save(tmp_path / "..")  # and once more
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
 
 
 def test_texts_of_punctuation_alone_fail_in_words():
@@ -67,6 +66,5 @@ def test_texts_of_punctuation_alone_fail_in_words():
 
 
 def test_long_inputs_are_taken_in_pieces():
-    model = fitted(Tfidf())
     many = bare(*(f"good {n}" for n in range(1100)))
-    assert model.predict_proba(many).shape == (1100, 3)
+    assert fitted(Tfidf()).outputs(many).shape == (1100, 3)

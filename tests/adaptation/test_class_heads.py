@@ -3,20 +3,27 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from fewshot_automl.adaptation import probe
-from fewshot_automl.adaptation.heads import KernelHead, LinearHead, Scaling, rbf
-from fewshot_automl.adaptation.method import Profile, class_weights
-from fewshot_automl.adaptation.probe import (
+from fewshot_automl.adaptation import class_heads
+from fewshot_automl.adaptation.class_heads import (
     BANDWIDTHS,
     PATHS,
     SHRINKAGES,
     STRENGTHS,
     TEMPERATURES,
-    fit_head,
+    class_weights,
+    fit_class_head,
     inner_folds,
     lda_path,
     rbf_path,
 )
+from fewshot_automl.adaptation.heads import (
+    HeadSettings,
+    KernelHead,
+    LinearHead,
+    Scaling,
+    rbf,
+)
+from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.tasks import Task
 
@@ -37,8 +44,9 @@ def plain(width):
 
 
 def fitted(features, labels, classes=3, kind="logistic", seed=0, **more):
-    options = {"scaling": "unit", "weighting": "none", **more}
-    return fit_head(features, labels, classes, kind=kind, seed=seed, **options)
+    task = Task(modality="text", names=tuple("abcdefgh"[:classes]))
+    settings = HeadSettings(head=kind, seed=seed, **more)
+    return fit_class_head(features, labels, task, settings)
 
 
 @pytest.mark.parametrize("width", [4, 50])  # fewer and more columns than examples
@@ -57,7 +65,7 @@ def test_lda_equals_dense_gaussians(width):
         logits = priors - 0.5 * np.einsum("nkd,de,nke->nk", away, precision, away)
         logits = logits / temperature
         expected = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
-        np.testing.assert_allclose(head.predict_proba(features), expected, atol=2e-3)
+        np.testing.assert_allclose(head.outputs(features), expected, atol=2e-3)
 
 
 def test_lda_weights_equal_repeated_examples():
@@ -73,7 +81,7 @@ def test_lda_weights_equal_repeated_examples():
         [5],
     )[0]
     np.testing.assert_allclose(
-        weighted.predict_proba(features), again.predict_proba(features), atol=1e-4
+        weighted.outputs(features), again.outputs(features), atol=1e-4
     )
 
 
@@ -82,7 +90,7 @@ def test_lda_never_predicts_a_class_it_has_not_seen(noise):
     features, labels = problem(width=40, noise=noise)
     for head in lda_path(features, labels, np.ones(30), 5, plain(40), None):
         for scale in (1.0, 30.0, -30.0):
-            proba = head.predict_proba(features * scale)
+            proba = head.outputs(features * scale)
             assert (proba[:, 3:] < 1e-3).all()
 
 
@@ -114,7 +122,7 @@ def test_rbf_equals_kernel_logistic_regression_by_another_route():
     alpha, bias = best.x[:54].reshape(18, 3), best.x[54:]
     logits = rbf(features, features, head.gamma) @ alpha + bias
     theirs = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
-    np.testing.assert_allclose(head.predict_proba(features), theirs, atol=0.05)
+    np.testing.assert_allclose(head.outputs(features), theirs, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,8 +138,7 @@ def test_the_strength_has_the_least_cross_validated_loss(kind, scaling, monkeypa
             chosen.extend(wanted)
         return path(rows, truth, weights, classes, rule, wanted)
 
-    monkeypatch.setitem(probe.PATHS, kind, watched)
-    monkeypatch.setitem(probe.PATH_MIDDLE, watched, 0)
+    monkeypatch.setitem(class_heads.PATHS, kind, watched)
     fitted(features, labels, kind=kind, scaling=scaling, seed=3)
     count = len(path(features, labels, np.ones(24), 3, plain(8), None))
     losses = np.zeros(count)
@@ -146,7 +153,7 @@ def test_the_strength_has_the_least_cross_validated_loss(kind, scaling, monkeypa
                 rule,
                 [at],
             )
-            proba = head.predict_proba(features[held_out])
+            proba = head.outputs(features[held_out])
             truth = labels[held_out]
             losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()
     assert len(chosen) == 1
@@ -171,7 +178,7 @@ def test_balanced_weights_help_the_rare_class(kind):
     test = chance.normal(size=(200, 6)) + 0.8
     found = {
         rule: fitted(features, labels, 2, kind=kind, weighting=rule)
-        .predict_proba(test)[:, 1]
+        .outputs(test)[:, 1]
         .mean()
         for rule in ("none", "balanced")
     }
@@ -189,7 +196,7 @@ def test_few_examples_and_absent_classes_work(kind, labels):
     features = np.random.default_rng(0).normal(size=(len(labels), 4))
     features[:, 2] = 1.0  # a constant column
     head = fitted(features.astype(np.float32), labels, 4, kind=kind)
-    proba = head.predict_proba(features)
+    proba = head.outputs(features)
     assert proba.shape == (len(labels), 4)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     assert set(proba.argmax(axis=1)) <= set(labels.tolist())
@@ -199,7 +206,7 @@ def test_few_examples_and_absent_classes_work(kind, labels):
 def test_equal_examples_of_different_classes_work(kind):
     features, labels = np.ones((6, 3)), np.array([0, 1, 2, 0, 1, 2])
     np.testing.assert_allclose(
-        fitted(features, labels, kind=kind).predict_proba(features), 1 / 3, atol=0.02
+        fitted(features, labels, kind=kind).outputs(features), 1 / 3, atol=0.02
     )
 
 
