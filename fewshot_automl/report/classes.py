@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int
 
 from fewshot_automl.errors import LedgerError, ShapeError
 from fewshot_automl.evaluation.intervals import wilson_interval
-from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.ledger.outputs import read_outputs
 from fewshot_automl.report.section import Section
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.calibration import (
@@ -167,7 +167,7 @@ def _read(folder: Path, summary: Mapping[str, Any]) -> tuple[ByClass | None, str
     if not labels or not file:
         return None, "The record of this study holds no labels or no predictions."
     try:
-        proba = load_predictions(folder / file).proba
+        proba = read_outputs(folder / file)
         truth = np.asarray(labels, dtype=np.int64)
         names = Task.from_json(summary["task"]).names
         if proba.shape[1:] != (len(truth), len(names)):
