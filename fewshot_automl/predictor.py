@@ -62,9 +62,9 @@ class Predictor:
         Raises:
             DataError: If the data cannot be read; says where.
         """
-        return self.predict_proba_of(read_inputs(data, self.task, self.columns).inputs)
+        return self.outputs_of(read_inputs(data, self.task, self.columns).inputs)
 
-    def predict_proba_of(
+    def outputs_of(
         self, inputs: tuple[Input, ...]
     ) -> Float[np.ndarray, "examples width"]:
         """Return calibrated outputs for examples that were read already."""
