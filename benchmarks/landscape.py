@@ -30,6 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fewshot_automl.trial.design import (
+    FIRST_HEADS,
+    dear_defaults,
+    dear_space,
+    space_for,
+)
+from fewshot_automl.trial.forecast import Forecast, Prices
+from fewshot_automl.trial.workbench import Problem, Workbench
 from scipy.stats import spearmanr
 from shared_data import draw, read_split
 
@@ -50,15 +58,7 @@ from fewshot_automl.outcome import REFINEMENT
 from fewshot_automl.space import Config, Space
 from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import (
-    FIRST_HEADS,
-    dear_defaults,
-    dear_space,
-    space_for,
-)
 from fewshot_automl.trial.evaluate import Evaluate, fit_on
-from fewshot_automl.trial.forecast import Forecast, Prices
-from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, is_dear, mean_characters
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-import numpy as np
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.available import named_cards
@@ -35,8 +34,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         modality=asked.modality,
         target_kind=asked.target_kind,
     )
-    labels = dataset.examples.labelled().labels
-    counts = np.bincount(labels, minlength=dataset.task.classes)
+    counts = dataset.task.strata(dataset.examples.labelled().labels).sum(axis=0)
     profile = Profile(task=dataset.task, class_counts=tuple(counts.tolist()))
     console = people(is_json)
     for sentence in dataset.inferred:

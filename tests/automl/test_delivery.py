@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.workbench import Problem, Workbench
 
 from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.automl import delivery, fit
@@ -10,9 +12,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import refit
-from fewshot_automl.trial.workbench import Problem, Workbench
 
 WORDS = ("good", "film", "bad", "place", "river", "city", "where", "name", "who", "how")
 QUICK = {
