@@ -4,7 +4,7 @@ import pytest
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workbench import Problem, Workbench
 
-from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.automl import delivery, fit
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
@@ -120,7 +120,7 @@ def model_of(workbench, kind, temperature=0.5):
         config, fitted = configs[kind], refit(workbench, configs[kind])
     else:
         config = configs["probe"]
-        fitted = Blend(
+        fitted = Ensemble(
             members=tuple(
                 Member(
                     fitted=refit(workbench, each),
@@ -159,13 +159,13 @@ def test_slices_predict_what_the_whole_does_and_keep_only_features(
 def test_rounding_that_a_low_temperature_magnifies_is_no_damage(
     workbench, kind, tmp_path, monkeypatch
 ):
-    real = Predictor.predict_proba_of
+    real = Predictor.outputs_of
 
     def rounded(self, inputs):
         proba = real(self, inputs)
         return proba + 5e-4 * np.array([1, -1, 0])
 
-    monkeypatch.setattr(Predictor, "predict_proba_of", rounded)
+    monkeypatch.setattr(Predictor, "outputs_of", rounded)
     sharp = model_of(workbench, kind, temperature=0.05)
     delivery.deliver(sharp, tmp_path / "sharp", workbench)
     with pytest.raises(ExportError, match="before it was saved"):

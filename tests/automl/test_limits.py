@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fewshot_automl.automl.choice import partners_of
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.oracle.goals import Limit
 
 from fewshot_automl.automl import Settings, contenders, finish, fit
 from fewshot_automl.automl.limits import (
@@ -15,8 +17,6 @@ from fewshot_automl.automl.limits import (
 )
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.predictions import load_predictions
-from fewshot_automl.oracle.goals import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Choice, Config, Space

@@ -51,7 +51,7 @@ def test_help_imports_nothing_heavy(arguments):
 def test_help_of_a_fit_lists_the_names_in_our_tables(capsys):
     assert run(["fit", "--help"]) == 0
     words_shown = " ".join(capsys.readouterr().out.split())
-    for name in ("macro_f1", "gp, sobol", "in_process, processes"):
+    for name in ("macro_f1", "gp, sobol", "in_process, loky"):
         assert name in words_shown
 
 
