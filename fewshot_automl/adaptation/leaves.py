@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.adaptation.baseline import Frequencies, TermHead
 from fewshot_automl.adaptation.encodings import Encoder
 from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.tfidf import TermHead
 from fewshot_automl.errors import ExportError
 from fewshot_automl.features.store import FeatureStore, StoreSettings
 

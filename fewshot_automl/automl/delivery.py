@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.blend import Blend
 from fewshot_automl.adaptation.deployed import median_seconds, middling
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.ensemble import Ensemble
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.limits import Limits
@@ -21,7 +21,6 @@ from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import metric_named
-from fewshot_automl.tasks.calibration import apply_temperature
 from fewshot_automl.trial import TrialContext, size_of
 
 CHECKED: Final = 8
@@ -78,8 +77,8 @@ def predicted(
     encoder = _forgetful(model.fitted, context.encodings(model.config).encoder)
     whole = Encodings(inputs=inputs, encoder=encoder)
     fitted = model.fitted
-    if isinstance(fitted, Blend):
-        fitted = Blend(
+    if isinstance(fitted, Ensemble):
+        fitted = Ensemble(
             members=tuple(
                 replace(member, encoder=_forgetful(member.fitted, member.encoder))
                 for member in fitted.members
@@ -87,13 +86,13 @@ def predicted(
         )
     proba = np.concatenate(
         [
-            fitted.predict_proba(whole.take(places))
+            fitted.outputs(whole.take(places))
             for places in np.split(
                 np.arange(len(inputs)), range(SLICE, len(inputs), SLICE)
             )
         ]
     )
-    return apply_temperature(proba.astype(np.float64), model.temperature)
+    return model.task.calibrate(proba.astype(np.float64), model.calibration)
 
 
 def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
@@ -110,9 +109,9 @@ def _tolerance(model: Predictor, device: str) -> float:
     """
     plain = TOLERANCE if device == "cpu" else DEVICE_TOLERANCE
     temperatures = [1.0]
-    if isinstance(model.fitted, Blend):
+    if isinstance(model.fitted, Ensemble):
         temperatures += [member.temperature for member in model.fitted.members]
-    magnified = plain / min(temperatures) / min(model.temperature, 1.0)
+    magnified = plain / min(temperatures) / min(model.calibration.get("temperature", 1.0), 1.0)
     return min(magnified, MOST_TOLERANCE)
 
 

@@ -135,7 +135,7 @@ def partners_of(
 
 def _kind(config: Config) -> tuple[str, bool]:
     method = METHODS[config.text("method")]
-    return str(config.get("backbone", "")), method.is_dear
+    return str(config.get("backbone", "")), method.trains
 
 
 def _bonus(

@@ -44,7 +44,7 @@ class Tried:
 
     def trains(self, number: int) -> bool:
         """Return whether a trial trained by gradient steps."""
-        return METHODS[self.config(number).text("method")].is_dear
+        return METHODS[self.config(number).text("method")].trains
 
     def outputs(self, number: int) -> Outputs:
         """Return the out-of-fold outputs of a done trial."""

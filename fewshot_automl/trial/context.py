@@ -55,7 +55,7 @@ class Problem:
 
     def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
         """Return the folds of a trial, repeat by repeat; trained methods have fewer."""
-        most = self.training_repeats if method(config.text("method")).is_dear else None
+        most = self.training_repeats if method(config.text("method")).trains else None
         return self.folds.repeats[:most]
 
 

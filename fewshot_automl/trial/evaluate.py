@@ -116,7 +116,7 @@ def _fit(
 def _predicted(
     fitted: Fitted, encodings: Encodings, fold: Fold
 ) -> Float[np.ndarray, "validation width"]:
-    outputs = fitted.predict_proba(encodings.take(fold.validation))
+    outputs = fitted.outputs(encodings.take(fold.validation))
     if not np.isfinite(outputs).all():
         raise TrialError("Predictions are NaN. Use a lower learning rate.")
     return outputs

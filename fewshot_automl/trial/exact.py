@@ -7,12 +7,12 @@ from typing import Final
 
 import torch
 
-from fewshot_automl.adaptation.lora_layers import LoraLayer
-from fewshot_automl.adaptation.terms import SPLITTERS, Terms
+from fewshot_automl.adaptation.kinds import Numbers
+from fewshot_automl.adaptation.lora import update_numbers
+from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
-from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config
 from fewshot_automl.trial.context import Problem
 from fewshot_automl.trial.measures import BYTES, MEGABYTE
@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 
 Exact = Mapping[str, Callable[[Config], float]]
 """Works out measures of Configs, by name."""
-Numbers = list[tuple[int, int]]
-"""Counts of numbers that a model holds, each with the bytes that one of them takes."""
+Updates = tuple[tuple[int, int], ...]
+"""For each first adapted block, the numbers of LoRA layers a rank, and DoRA's besides.
+"""
 
 SIZES: Final = frozenset({"parameters", "memory_mb"})
 """Measures that follow from the numbers a model holds."""
@@ -56,14 +57,16 @@ def exact_measures(
 
     @cache
     def numbers(config: Config) -> Numbers:
+        row = method(config.text("method"))
         if "backbone" not in config:
-            return _without_backbone(config, problem)
+            return row.numbers(config, 0, problem.task, problem.inputs)
         card = by_name[config.text("backbone")]
-        rank = int(config.get("rank", 0))
+        head = row.numbers(config, card.width, problem.task, problem.inputs)
         update = 0
-        if rank:
-            update = rank * updates[card.id][first_trained(config, card.depth)]
-        head = _head(config, card.width, problem)
+        if "rank" in config:
+            a_rank, dora = updates[card.id][first_trained(config, card.depth)]
+            is_dora = config.get("lora_variant", "lora") == "dora"
+            update = int(config["rank"]) * a_rank + (dora if is_dora else 0)
         return [(card.parameters, BYTES), *head, (update, BYTES)]
 
     def parameters(config: Config) -> float:
@@ -75,8 +78,8 @@ def exact_measures(
     return {"flops": flops, "parameters": parameters, "memory_mb": memory_mb}
 
 
-def lora_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
-    """Return the numbers of LoRA layers of rank 1, by backbone and first adapted block.
+def lora_numbers(cards: Sequence[Card]) -> dict[str, Updates] | None:
+    """Return the numbers of LoRA layers, by backbone and first adapted block.
 
     Networks are built without their weights, which takes a moment.
 
@@ -90,48 +93,16 @@ def lora_numbers(cards: Sequence[Card]) -> dict[str, tuple[int, ...]] | None:
         return None
 
 
-def _lora_numbers(card: Card) -> tuple[int, ...]:
+def _lora_numbers(card: Card) -> Updates:
     is_bare = card.modality == "text" and not card.config
     folder = weights.locate(card).folder if is_bare else None
     with torch.device("meta"):
         module, anatomy = build(card, folder)
-        return tuple(
-            sum(
-                _rank_one(module.get_submodule(name))
+        layers = [
+            [
+                update_numbers(module.get_submodule(name))
                 for name in anatomy.modules_named(module, card.lora_targets, cut)
-            )
+            ]
             for cut in range(anatomy.depth)
-        )
-
-
-def _rank_one(layer: torch.nn.Module) -> int:
-    """Return the numbers of an update of rank 1: inputs and outputs of a layer."""
-    wrapped = LoraLayer(layer, 1, 1.0)
-    updates = (wrapped.lora_A, wrapped.lora_B)
-    return sum(p.numel() for update in updates for p in update.parameters())
-
-
-def _head(config: Config, width: int, problem: Problem) -> Numbers:
-    """Return the numbers of a head, in the order of its `arrays`."""
-    classes, examples = problem.task.classes, len(problem.targets)
-    scaling = [(1, 1), (2 * width, BYTES)]
-    if "rule" in config:
-        points = examples if config["rule"] == "knn" else classes
-        return [*scaling, (points * (width + classes), BYTES), (2, 8)]
-    if config.get("head", "") == "rbf":
-        support = examples * (width + classes)
-        return [*scaling, (support + classes, BYTES), (1, 8)]
-    return [*scaling, (classes * (width + 1), BYTES)]
-
-
-def _without_backbone(config: Config, problem: Problem) -> Numbers:
-    """Return the numbers of a baseline."""
-    if config["method"] != "tfidf":
-        return [(problem.task.classes, 8)]
-    texts = [str(text) for text in problem.inputs]
-    try:
-        every = [Terms.counted(texts, kind) for kind in SPLITTERS]
-    except TrialError:  # it says so where it is recorded
-        return []
-    terms = sum(len(each.terms) for each in every)
-    return [*_head(config, terms, problem), (terms, 8)]
+        ]
+    return tuple((sum(n for n, _ in each), sum(n for _, n in each)) for each in layers)

@@ -30,7 +30,7 @@ def space_for(
     unusable = [
         row.name
         for row in rows
-        if modality not in row.modalities or (row.needs_backbone and not fitting)
+        if not row.suits(profile.task) or (row.needs_backbone and not fitting)
     ]
     rows = [row for row in rows if row.name not in unusable]
     if not rows or (methods and unusable):

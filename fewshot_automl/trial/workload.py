@@ -10,7 +10,7 @@ import torch
 
 from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.adaptation.tuned import VIEWS
+from fewshot_automl.adaptation.trained import views_of
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config
@@ -27,10 +27,6 @@ STEP_SECONDS: Final = 0.005
 HEAD_SECONDS: Final = 0.01
 """Of fitting one head."""
 TOKENS_PER_CHARACTER: Final = 0.25
-BLOCK_PASSES: Final = 3.0
-"""Forward passes that a training step of plain blocks is worth: backward is twice."""
-LORA_PASSES: Final = 2.3
-"""The same under LoRA, where frozen weights need no gradient of their own."""
 BATCH: Final = 32
 """Examples in a batch whose products are measured."""
 LONG: Final = 64
@@ -87,7 +83,7 @@ class Workload:
 
     def trains(self, config: Config) -> bool:
         """Return whether a Config trains by gradient steps."""
-        return METHODS[config.text("method")].is_dear
+        return METHODS[config.text("method")].trains
 
     def shared(self, config: Config) -> tuple[Hashable, ...]:
         """Return names of the backbone and of the activations that a trial reads.
@@ -116,10 +112,9 @@ class Workload:
         if loaded not in have:
             load = LOAD_SECONDS + card.parameters / WEIGHTS_A_SECOND
         if encoded not in have:
-            views = VIEWS if config.get("augmentation", "none") == "light" else 1
-            encode = views * (1.0 - trained) * self.examples * each
+            encode = views_of(config) * (1.0 - trained) * self.examples * each
         if self.trains(config):
-            passes = LORA_PASSES if "rank" in config else BLOCK_PASSES
+            passes = METHODS[config.text("method")].passes
             steps, batch = int(config["steps"]), int(config["batch_size"])
             rows = passes * steps * batch + self.examples
             train = fits * (steps * STEP_SECONDS + rows * trained * each)
@@ -165,11 +160,7 @@ def first_trained(config: Config, depth: int) -> int:
     >>> first_trained(Config.of({"method": "lora", "frozen_fraction": 0.7}), 6)
     4
     """
-    if not METHODS[config.text("method")].is_dear:
-        return depth
-    if "frozen_fraction" not in config:
-        return -1
-    return min(round(config.number("frozen_fraction") * depth), depth - 1)
+    return METHODS[config.text("method")].first_trained(config, depth)
 
 
 def _tokens(characters: float) -> float:

@@ -53,13 +53,13 @@ def test_points_are_the_class_means_of_centred_directions(train):
     expected = np.exp(head.sharpness * cosine)
     expected = expected / expected.sum(axis=1, keepdims=True) + 1e-3
     expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(head.predict_proba(train.pooled()), expected, atol=1e-3)
+    np.testing.assert_allclose(head.outputs(train.pooled()), expected, atol=1e-3)
 
 
 def test_one_neighbour_is_the_nearest_example(train):
     head = head_of(train, rule="knn", neighbours=1)
     assert head.points.shape == (9, 32)
-    proba = head.predict_proba(train.pooled())
+    proba = head.outputs(train.pooled())
     np.testing.assert_array_equal(proba.argmax(axis=1), LABELS)
     np.testing.assert_allclose(proba.max(axis=1), 1.001 / 1.003, atol=1e-6)
 
@@ -68,7 +68,7 @@ def test_more_neighbours_than_examples_take_all(train):
     few = np.array([0, 3, 6])
     head = head_of(train.take(few), LABELS[few], rule="knn", neighbours=3)
     assert head.neighbours == 3
-    assert np.isfinite(head.predict_proba(train.pooled())).all()
+    assert np.isfinite(head.outputs(train.pooled())).all()
 
 
 def test_the_sharpness_fits_what_is_held_out(train):
