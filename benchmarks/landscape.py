@@ -137,9 +137,8 @@ def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> S
 
 def task_of(name: str, classes: Sequence[str]) -> Task:
     """Return the task of a shared dataset."""
-    kind = "binary" if len(classes) == 2 else "multiclass"
     return Task(
-        modality=modality_of(name), target=kind, class_names=tuple(sorted(classes))
+        modality=modality_of(name), names=tuple(sorted(classes))
     )
 
 

@@ -64,7 +64,7 @@ def test_members_of_an_ensemble_add_up_for_each_has_its_own_backbone(fit, tmp_pa
     models = [fit(name) for name in ("probe", "lora")]
     ensemble = Ensemble(
         members=tuple(
-            Member(fitted=fitted, temperature=1.0, encoder=encodings.encoder)
+            Member(fitted=fitted, calibration={}, encoder=encodings.encoder)
             for fitted, encodings in models
         )
     )

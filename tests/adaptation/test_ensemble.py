@@ -14,7 +14,7 @@ TEXTS = Encodings(inputs=("a", "b"), encoder=None)
 def member(*proba, temperature=1.0):
     return Member(
         fitted=Constant(output=np.array(proba)),
-        temperature=temperature,
+        calibration={"temperature": temperature},
         encoder=None,
     )
 

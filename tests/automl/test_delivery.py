@@ -124,7 +124,7 @@ def model_of(workbench, kind, temperature=0.5):
             members=tuple(
                 Member(
                     fitted=refit(workbench, each),
-                    temperature=temperature,
+                    calibration={"temperature": temperature},
                     encoder=workbench.encodings(each).encoder,
                 )
                 for each in configs.values()
