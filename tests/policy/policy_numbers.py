@@ -26,7 +26,13 @@ class Row:
 METHODS = (
     Row("majority", needs_backbone=False),
     Row("prototype"),
-    Row("probe", False, True, ({"head": "logistic"}, {"head": "lda"}), ({"head": "rbf"},)),
+    Row(
+        "probe",
+        False,
+        True,
+        ({"head": "logistic"}, {"head": "lda"}),
+        ({"head": "rbf"},),
+    ),
     Row("contrastive", trains=True),
     Row("partial_freeze", trains=True),
     Row("lora", trains=True),
@@ -53,7 +59,9 @@ class Counted:
     def shared(self, config):
         if "backbone" not in config:
             return ()
-        share = round(3 * config.get("frozen_fraction", 0.0)) if self.trains(config) else 3
+        share = (
+            round(3 * config.get("frozen_fraction", 0.0)) if self.trains(config) else 3
+        )
         return config["backbone"], (config["backbone"], share)
 
     def parts(self, config, fits, have):
@@ -166,5 +174,3 @@ def config_of(method="contrastive", backbone="middle", **values):
 @pytest.fixture
 def costs():
     return CostModel(arithmetic=Counted(), cheap_folds=12, training_folds=4)
-
-

@@ -101,7 +101,11 @@ def allowed(costs, seconds=math.inf, aims=Aims(limits=LIMITS), most=None):
 def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much(costs):
     def left(history):
         keeps = allowed(costs).within_limits(history)
-        return [name for name in ("small", "middle", "large") if keeps(config_of("probe", name))]
+        return [
+            name
+            for name in ("small", "middle", "large")
+            if keeps(config_of("probe", name))
+        ]
 
     def seen(name, latency, head="lda"):
         config = config_of("probe", name, head=head)
