@@ -111,9 +111,8 @@ def _tolerance(model: Predictor, device: str) -> float:
     temperatures = [1.0]
     if isinstance(model.fitted, Ensemble):
         temperatures += [member.temperature for member in model.fitted.members]
-    magnified = (
-        plain / min(temperatures) / min(model.calibration.get("temperature", 1.0), 1.0)
-    )
+    own = min(model.calibration.get("temperature", 1.0), 1.0)
+    magnified = plain / min(temperatures) / own
     return min(magnified, MOST_TOLERANCE)
 
 

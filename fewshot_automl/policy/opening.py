@@ -34,7 +34,7 @@ LEAST_TRUST: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Rung 0 on the planned backbones, training methods at their defaults, then Sobol."""
+    """Rung 0 on the planned backbones, then training defaults, then a Sobol spread."""
 
     space: Space
     """The study's space."""

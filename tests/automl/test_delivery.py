@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fewshot_automl.trial.design import space_for
 
 from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.automl import delivery, fit
@@ -11,8 +10,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.context import Problem
-from fewshot_automl.trial.evaluate import refit
+from fewshot_automl.trial import Problem, TrialContext, refit, space_for
 
 WORDS = ("good", "film", "bad", "place", "river", "city", "where", "name", "who", "how")
 QUICK = {

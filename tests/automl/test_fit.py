@@ -18,6 +18,10 @@ def outputs_of(result, config):
     return read_outputs(result.folder / "predictions" / f"{config.key}.safetensors")
 
 
+def the_other(tried, winner, *_, **__):
+    return [1 - winner]
+
+
 def tried(result):
     return [config for config, _ in result.history]
 
@@ -322,9 +326,7 @@ def test_a_partner_that_cannot_be_fitted_is_left_out(
         return real(context, config, deadline)
 
     monkeypatch.setattr(fitting, "refit", second_fails)
-    monkeypatch.setattr(
-        finish, "partners_of", lambda tried, winner, *_, **__: [1 - winner]
-    )
+    monkeypatch.setattr(finish, "partners_of", the_other)
     result = fit(
         texts[0],
         labels=texts[1],
@@ -342,9 +344,7 @@ def test_a_partner_that_cannot_be_fitted_is_left_out(
 def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
     from fewshot_automl.automl import finish
 
-    monkeypatch.setattr(
-        finish, "partners_of", lambda tried, winner, *_, **__: [1 - winner]
-    )
+    monkeypatch.setattr(finish, "partners_of", the_other)
     result = fit(
         texts[0],
         labels=texts[1],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.automl import Settings, delivery, finish, fit, fitting
+from fewshot_automl.automl.limits import beside_limit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.ledger.outputs import read_outputs
@@ -18,6 +19,7 @@ from fewshot_automl.tasks import Task, metric_named
 from fewshot_automl.trial import measures, size_of
 
 TINY = Path(__file__).parents[1] / "zoo" / "text"
+PREFIXES = ("max_", "min_")
 SMALL, LARGE = "tiny-bert", "tiny-modernbert"
 SLOW_SECONDS = {SMALL: 0.002, LARGE: 0.03}
 
@@ -64,14 +66,14 @@ def timed(monkeypatch):
     monkeypatch.setattr(delivery, "median_seconds", lambda work: 0.002)
 
 
-def study(texts, tmp_path, listener=None, trials=7, **limits):
+def study(texts, tmp_path, listener=None, trials=7, **asked):
+    limits = {name: asked.pop(name) for name in list(asked) if name[:4] in PREFIXES}
     settings = Settings(
         backbones=(SMALL, LARGE),
-        methods=limits.pop("methods", ("majority", "probe")),
         budget_seconds=None,
         trials=trials,
-        members=limits.pop("members", 1),
-        **limits,
+        limits=limits,
+        **{"methods": ("majority", "probe"), "members": 1, **asked},
     )
     return fit(
         texts[0],

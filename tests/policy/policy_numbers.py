@@ -28,10 +28,8 @@ METHODS = (
     Row("prototype"),
     Row(
         "probe",
-        False,
-        True,
-        ({"head": "logistic"}, {"head": "lda"}),
-        ({"head": "rbf"},),
+        rung_zero=({"head": "logistic"}, {"head": "lda"}),
+        rung_zero_best=({"head": "rbf"},),
     ),
     Row("contrastive", trains=True),
     Row("partial_freeze", trains=True),
@@ -59,10 +57,8 @@ class Counted:
     def shared(self, config):
         if "backbone" not in config:
             return ()
-        share = (
-            round(3 * config.get("frozen_fraction", 0.0)) if self.trains(config) else 3
-        )
-        return config["backbone"], (config["backbone"], share)
+        share = config.get("frozen_fraction", 0.0) if self.trains(config) else 1.0
+        return config["backbone"], (config["backbone"], round(3 * share))
 
     def parts(self, config, fits, have):
         if "backbone" not in config:
