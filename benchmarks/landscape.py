@@ -130,7 +130,7 @@ def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> S
         names: Of the classes.
     """
     modality = modality_of(name)
-    profile = Profile(task=task_of(name, names), class_counts=tuple(classes))
+    profile = Profile(task=task_of(name, names), strata=tuple(classes))
     space = space_for(profile, embedded(modality))
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 
@@ -246,7 +246,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
     count = int(one.unseen[0])
     labels, metric = problem.labels[:count], problem.task.metric
     repeats = one.folds[: 1 if is_dear(config) else None]
-    proba = np.full((len(repeats), count, problem.task.classes), np.nan)
+    proba = np.full((len(repeats), count, problem.task.width), np.nan)
     scores, seconds, unseen, recalls = [], [], [], []
     start = time.monotonic()
     encodings = bench.encodings(config)
@@ -255,7 +255,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         for fold in folds:
             start = time.monotonic()
             fitted = fit_on(bench, encodings, config, fold.train, None)
-            rows = fitted.predict_proba(encodings.take(fold.validation))
+            rows = fitted.outputs(encodings.take(fold.validation))
             seconds.append(time.monotonic() - start)
             proba[index, fold.validation] = rows
             right = rows.argmax(1) == problem.labels[fold.validation]
@@ -295,7 +295,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
 
 def guessed(fitted: Any, encodings: Encodings, rows: np.ndarray) -> np.ndarray:
     """Return the class that a model finds most probable for each row."""
-    proba = fitted.predict_proba(encodings.take(rows))
+    proba = fitted.outputs(encodings.take(rows))
     if not np.isfinite(proba).all():
         raise UserError("Predictions are NaN. Use a lower learning rate.")
     return np.asarray(proba.argmax(1))

@@ -225,7 +225,7 @@ def baseline_accuracies(
             placement=choose_placement(),
         )
         fitted = METHODS[method].fit(train, labels, job)
-        return float((fitted.predict_proba(tested).argmax(axis=1) == truth).mean())
+        return float((fitted.outputs(tested).argmax(axis=1) == truth).mean())
 
     probe = accuracy("probe", {"head": "logistic", "scaling": "unit"})
     return probe, accuracy("tfidf", {}) if modality == "text" else None

@@ -36,7 +36,7 @@ class Predictor:
     task: Task
     """What was learnt."""
     config: Config
-    """How: method, backbone and all they were given; of an ensemble, its best member's."""
+    """How: method, backbone and all they were given; of an ensemble, the best one's."""
     fitted: Fitted
     """Encoder and head, or an ensemble of several."""
     columns: Columns = field(default_factory=Columns)
@@ -62,9 +62,9 @@ class Predictor:
         Raises:
             DataError: If the data cannot be read; says where.
         """
-        return self.predict_proba_of(read_inputs(data, self.task, self.columns).inputs)
+        return self.outputs_of(read_inputs(data, self.task, self.columns).inputs)
 
-    def predict_proba_of(
+    def outputs_of(
         self, inputs: tuple[Input, ...]
     ) -> Float[np.ndarray, "examples width"]:
         """Return calibrated outputs for examples that were read already."""

@@ -1,5 +1,6 @@
 """Several fitted models that vote: for when the labels cannot tell which is best."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.leaves import load_leaf, own_encoder, save_leaf
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.tasks.calibration import apply_temperature
+from fewshot_automl.tasks import kind_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +20,15 @@ class Member:
 
     fitted: Fitted
     """What predicts."""
-    temperature: float
-    """Divides its log-probabilities, so that no member shouts."""
+    calibration: Mapping[str, float]
+    """What puts its confidence right, so that no member shouts."""
     encoder: Encoder | None
     """What its features come from; None if it needs none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ensemble:
-    """Averages the calibrated probabilities of its members, all with equal say.
+    """Averages the calibrated outputs of its members, all with equal say.
 
     Equal weights are not a lack of ambition: an ensemble is made where the labels
     cannot tell the members apart, and weights learnt from them would be noise.
@@ -37,21 +38,23 @@ class Ensemble:
     """
 
     members: tuple[Member, ...]
+    kind: str = "classes"
+    """Of the target, whose rules say how outputs are calibrated."""
 
     @property
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
         return all(member.fitted.is_finite for member in self.members)
 
-    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities; each row sums to 1.
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
+        """Return the mean of the members' outputs.
 
         Each member sees the examples through its own encoder.
         """
         votes = [
-            apply_temperature(
+            kind_named(self.kind).calibrate(
                 member.fitted.outputs(encodings.with_encoder(member.encoder)),
-                member.temperature,
+                member.calibration,
             )
             for member in self.members
         ]
@@ -65,8 +68,8 @@ class Ensemble:
             home = folder / f"member-{index}"
             home.mkdir(parents=True)
             state = save_leaf(member.fitted, home)
-            states.append({"temperature": member.temperature, "fitted": state})
-        return {"members": states}
+            states.append({"calibration": dict(member.calibration), "fitted": state})
+        return {"of": self.kind, "members": states}
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Ensemble":
@@ -77,8 +80,8 @@ class Ensemble:
             members.append(
                 Member(
                     fitted=fitted,
-                    temperature=float(values["temperature"]),
+                    calibration=values["calibration"],
                     encoder=own_encoder(fitted),
                 )
             )
-        return cls(members=tuple(members))
+        return cls(members=tuple(members), kind=state["of"])

@@ -76,7 +76,7 @@ def _target_kinds() -> Iterable[str]:
 
 
 def _oracles() -> Iterable[str]:
-    from fewshot_automl.oracle.table import ORACLES
+    from fewshot_automl.oracle import ORACLES
 
     return ORACLES
 

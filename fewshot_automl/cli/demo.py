@@ -157,10 +157,10 @@ def _show_examples(
     everything = read_like(test, result.task, predictor.columns, target)
     step = max(1, len(everything) // SHOWN)
     chosen = everything.take(range(0, step * SHOWN, step))
-    outputs = predictor.predict_proba_of(chosen.inputs)
+    outputs = predictor.outputs_of(chosen.inputs)
     made = table("example", "prediction", "sure", "truth")
     answers = zip(
-        chosen.inputs, result.task.decode(outputs), outputs, chosen.labels, strict=True
+        chosen.inputs, result.task.decode(outputs), outputs, chosen.targets, strict=True
     )
     for example, answer, row, label in answers:
         truth, shown = result.task.say(label), str(example)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-import numpy as np
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.available import named_cards
@@ -35,9 +34,8 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         modality=asked.modality,
         target_kind=asked.target_kind,
     )
-    labels = dataset.examples.labelled().labels
-    counts = np.bincount(labels, minlength=dataset.task.classes)
-    profile = Profile(task=dataset.task, class_counts=tuple(counts.tolist()))
+    labelled = dataset.examples.labelled(dataset.task)
+    profile = Profile.of(dataset.task, labelled.targets)
     console = people(is_json)
     for sentence in dataset.inferred:
         console.print(sentence, markup=False)

@@ -10,7 +10,7 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, label, title
 from fewshot_automl.space import Config
-from fewshot_automl.tasks import Metric, metric_named
+from fewshot_automl.tasks import Metric, Task
 
 History = Sequence[tuple[Config, Outcome]]
 
@@ -113,7 +113,7 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         history: All trials.
     """
     score = summary["score"]
-    metric = metric_named(score["metric"])
+    metric = Task.from_json(summary["task"]).measured
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
     test = tests.get(metric.name)

@@ -232,10 +232,7 @@ def test_class_weights_are_1_on_average():
 def test_class_weights_are_a_dimension_of_uneven_classes_only():
     task = Task(modality="text", names=("a", "b"))
     names = [
-        [
-            d.name
-            for d in METHODS["probe"].dimensions(Profile(task=task, class_counts=n))
-        ]
+        [d.name for d in METHODS["probe"].dimensions(Profile(task=task, strata=n))]
         for n in ((8, 8), (8, 12), (8, 13))
     ]
     assert names == [["head", "scaling"]] * 2 + [["head", "scaling", "class_weights"]]

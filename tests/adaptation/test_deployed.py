@@ -31,7 +31,7 @@ QUICK = {"steps": 10, "batch_size": 8}
 def fit(tiny_backbone):
     def made(name, **values):
         backbone = tiny_backbone("tiny-bert")
-        space = space_for(Profile(task=TASK, class_counts=(2, 2)), [backbone.card])
+        space = space_for(Profile(task=TASK, strata=(2, 2)), [backbone.card])
         quick = QUICK if METHODS[name].trains else {}
         config = space.default(method=name, **quick, **values)
         encoder = Encoder(backbone=backbone, store=FeatureStore(None))

@@ -59,9 +59,9 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_tried(last_json, no_ind
 
 
 def test_a_folder_without_the_wheels_says_what_to_put_there(capsys, tmp_path):
-    assert run(["zoo", "get", "minilm-l3", "--from", str(tmp_path)]) == 1
+    assert run(["zoo", "get", "minilm-l6", "--from", str(tmp_path)]) == 1
     assert "must hold wheels of" in capsys.readouterr().err
-    assert run(["zoo", "get", "minilm-l3", "--from", str(tmp_path / "no")]) == 2
+    assert run(["zoo", "get", "minilm-l6", "--from", str(tmp_path / "no")]) == 2
 
 
 def test_check_names_what_is_wrong_and_fails(capsys, tmp_path):

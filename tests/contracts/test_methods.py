@@ -74,7 +74,7 @@ def encoded(tiny_backbone):
 
 
 def space_of(name, modality, tiny_cards, class_counts=(4, 4, 4)):
-    profile = Profile(task=TASKS[modality], class_counts=class_counts)
+    profile = Profile(task=TASKS[modality], strata=class_counts)
     return space_for(profile, [tiny_cards[BACKBONES[modality]]], [name])
 
 
@@ -112,7 +112,7 @@ def test_its_row_says_all_of_it(name):
 
 def test_dimensions_of_all_methods_make_one_space(modality, tiny_cards):
     for counts in ((4, 4, 4), (1, 4, 20)):
-        profile = Profile(task=TASKS[modality], class_counts=counts)
+        profile = Profile(task=TASKS[modality], strata=counts)
         cards = [card for card in tiny_cards.values() if card.modality == modality]
         space = space_for(profile, cards)
         assert isinstance(space, Space)

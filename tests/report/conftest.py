@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.ledger.outputs import write_outputs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config
@@ -76,8 +76,7 @@ def _proba(rng, labels, classes, skill, repeats):
 def _outcome(folder, config, labels, proba, metric) -> Outcome:
     measured = metric_named(metric)
     place = f"predictions/{config.key}.safetensors"
-    folds = np.zeros(proba.shape[:2], dtype=np.int64)
-    save_predictions(folder / place, Predictions(proba=proba, folds=folds))
+    write_outputs(folder / place, proba.astype(np.float32))
     mean = float(np.mean([measured.value(labels, run) for run in proba]))
     return Outcome(
         status="done",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.errors import RunError
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.ledger.outputs import write_outputs
 from fewshot_automl.report import write_report
 
 SECTIONS = ("expect", "beside", "classes", "search", "data", "use", "repeat")
@@ -138,7 +138,7 @@ def test_without_labels_or_predictions_the_rest_is_still_written(make_study, mis
     words = checked(study.write()).words
     assert "Nothing can be said class by class." in words
     if missing == "predictions":
-        assert "Predictions must be a whole safetensors file" in words
+        assert "must be a whole safetensors file" in words
 
 
 def test_labels_of_other_data_are_refused_not_used(make_study):
@@ -158,9 +158,8 @@ def test_missing_folds_do_not_count(make_study):
     study = make_study(("a", "b"))
     proba = np.full((1, 12, 2), np.nan)
     proba[0, :4] = [0.9, 0.1]
-    folds = np.zeros((1, 12), dtype=np.int64)
     place = study.folder / study.summary["predictions"]
-    save_predictions(place, Predictions(proba=proba, folds=folds))
+    write_outputs(place, proba.astype(np.float32))
     assert "had not seen (4 examples)" in checked(study.write()).words
 
 
