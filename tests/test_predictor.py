@@ -7,7 +7,7 @@ import pytest
 
 from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.leaves import own_encoder
+from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
