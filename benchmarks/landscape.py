@@ -9,13 +9,11 @@ A task's Configs are the quick trials of every backbone, the default Configs of 
 dear methods, and then points of Sobol sequences of the dear methods, one backbone
 after the other, whose arithmetic says at most so many seconds. Each is a line of
 `benchmarks/landscapes/<task>.jsonl`; a recording that is broken off goes on where it
-was, task by task in turn. `transfer` writes `<task>.transfer.json`: what a quick trial
-says of each backbone besides its score.
+was, task by task in turn.
 
 Examples:
     python benchmarks/landscape.py record --quick
     python benchmarks/landscape.py record --tasks trec6 flowers5 --configs 200
-    python benchmarks/landscape.py transfer --tasks trec6
     python benchmarks/landscape.py show --quick  # as without it: it reads what is there
 """
 
@@ -32,6 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fewshot_automl.trial.design import (
+    FIRST_HEADS,
+    dear_defaults,
+    dear_space,
+    space_for,
+)
+from fewshot_automl.trial.forecast import Forecast, Prices
+from fewshot_automl.trial.workbench import Problem, Workbench
 from scipy.stats import spearmanr
 from shared_data import draw, read_split
 
@@ -41,26 +47,18 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, choose_folds
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.modalities import content_hashes
-from fewshot_automl.oracle.sampling import sobol_configs
-from fewshot_automl.oracle.steadied import steadied
-from fewshot_automl.outcome import ADVICE_PREFIX, REFINEMENT
+from fewshot_automl.inputs import content_hashes
+from fewshot_automl.oracle.candidates import sobol_configs
+from fewshot_automl.oracle.scores import regularised
+from fewshot_automl.outcome import REFINEMENT
 from fewshot_automl.space import Config, Space
-from fewshot_automl.tasks import Task
-from fewshot_automl.tasks.calibration import refinement_loss
+from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import (
-    FIRST_HEADS,
-    dear_defaults,
-    dear_space,
-    space_for,
-)
 from fewshot_automl.trial.evaluate import Evaluate, fit_on
-from fewshot_automl.trial.forecast import Forecast, Prices
-from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, is_dear, mean_characters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +107,7 @@ class Scene:
     prices: Prices
 
 
-def modality_of(name: str) -> str:
+def modality_of(name: str) -> Modality:
     """Return what an example of a shared dataset is."""
     is_table = (data_folder() / name / "train.csv").exists()
     return "text" if is_table else "image"
@@ -139,10 +137,13 @@ def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> S
 
 def task_of(name: str, classes: Sequence[str]) -> Task:
     """Return the task of a shared dataset."""
-    return Task(modality=modality_of(name), names=tuple(sorted(classes)))
+    kind = "binary" if len(classes) == 2 else "multiclass"
+    return Task(
+        modality=modality_of(name), target=kind, class_names=tuple(sorted(classes))
+    )
 
 
-def embedded(modality: str) -> tuple[Card, ...]:
+def embedded(modality: Modality) -> tuple[Card, ...]:
     """Return the backbones whose weights packages carry."""
     zoo = Zoo.known()
     cards = tuple(card for card in zoo.cards(modality) if is_embedded(card))
@@ -344,39 +345,6 @@ def record(names: Sequence[str], configs: int, folder: Path) -> None:
                     )
 
 
-def transfer(names: Sequence[str], folder: Path) -> None:
-    """Write for each task what a logistic probe's trial says of each backbone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        with tempfile.TemporaryDirectory() as cache:
-            began = time.monotonic()
-            said = transfer_scores(scene(name, Path(cache)))
-            (folder / f"{name}.transfer.json").write_text(json.dumps(said, indent=1))
-            print(f"{name} transfer {time.monotonic() - began:.1f} s", flush=True)
-
-
-def transfer_scores(one: Scene) -> dict[str, dict[str, float]]:
-    """Return by backbone the advice that its logistic probe's Outcome carries."""
-    problem, count = one.bench.problem, int(one.unseen[0])
-    labelled = replace(
-        problem,
-        inputs=problem.inputs[:count],
-        labels=problem.labels[:count],
-        keys=problem.keys[:count],
-    )
-    evaluate = Evaluate(workbench=replace(one.bench, problem=labelled))
-    said = {}
-    for card in one.bench.cards:
-        config = one.space.default(method="probe", head="logistic", backbone=card.id)
-        found = evaluate(config, None).measures
-        said[card.id] = {
-            key: round(value, 5)
-            for key, value in found.items()
-            if key.startswith(ADVICE_PREFIX)
-        }
-    return said
-
-
 def recorded(file: Path) -> set[str]:
     """Return the keys of the Configs that a file holds."""
     if not file.exists():
@@ -410,7 +378,7 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
     """
     print(
         f"{'task':14} configs dear failed  best unseen  by score  hours"
-        "   rank corr.: score  refinement  steadied"
+        "   rank corr.: score  refinement  regularised"
     )
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
@@ -429,7 +397,7 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
             for name, values in (
                 ("score", scores),
                 ("refinement", -losses),
-                ("steadied", steadied(scores, losses, scores, losses)),
+                ("regularised", regularised(scores, losses)),
             )
         }
         best, picked = float(unseen.max()), float(unseen[scores.argmax()])
@@ -439,9 +407,9 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
             f"{file.stem:14} {len(lines):7} {len(dear):4} {len(lines) - len(done):6} "
             f"{best:12.3f} {picked:9.3f} {hours:6.2f}"
             f"{ranked['score']:20.2f}{ranked['refinement']:12.2f}"
-            f"{ranked['steadied']:10.2f}"
+            f"{ranked['regularised']:10.2f}"
         )
-    for name in ("score", "refinement", "steadied"):
+    for name in ("score", "refinement", "regularised"):
         if found:
             known = [one[name] for one in found.values() if name in one]
             mean = np.mean(known) if known else math.nan
@@ -457,14 +425,14 @@ def rank_correlation(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Record landscapes or what belongs to them, or show them."""
+    """Record landscapes, or show them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("record", "transfer", "show"),
+        choices=("record", "show"),
         default="show",
         help="default: show",
     )
@@ -481,8 +449,6 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp())
     if given.action == "record":
         record(tasks, configs, folder)
-    if given.action == "transfer":
-        transfer(tasks, folder)
     figures = show(folder)
     print(json.dumps({"benchmark": "landscape", "figures": figures, "falls_short": []}))
 

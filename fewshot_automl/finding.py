@@ -42,6 +42,13 @@ class Finding:
             count=len(origins),
         )
 
+    @classmethod
+    def any_at(
+        cls, kind: str, severity: Severity, message: str, origins: Sequence[str]
+    ) -> "list[Finding]":
+        """Return the finding in a list, or an empty list if it concerns no example."""
+        return [cls.at(kind, severity, message, origins)] if origins else []
+
     def line(self) -> str:
         """Return the finding as one line for people."""
         return f"{self.severity}: {self.message}{self.places()}"

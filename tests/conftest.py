@@ -34,7 +34,7 @@ def random_weights(tmp_path_factory) -> Callable:
 
     from fewshot_automl.backbones.hashing import file_sha256
     from fewshot_automl.backbones.load import build
-    from fewshot_automl.backbones.weight_cache import Located
+    from fewshot_automl.backbones.card import Located
 
     homes = {}
 

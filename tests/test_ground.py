@@ -36,7 +36,7 @@ def test_an_outcome_survives_json_and_pickle():
         standard_error=0.1,
         cost_seconds=2.0,
         measures={"accuracy": 0.5},
-        predictions="predictions/x.safetensors",
+        outputs=np.zeros((1, 2, 3), dtype=np.float32),
     )
     for again in (
         Outcome.from_json(outcome.to_json()),

@@ -5,10 +5,10 @@ import socket
 import numpy as np
 import pytest
 
-from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.saved import own_encoder
+from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.adaptation.method import Job, Profile
+from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore
@@ -42,7 +42,7 @@ def trained(tiny_backbone, tiny_cards):
             task=TASK,
             config=config,
             fitted=fitted,
-            temperature=1.5,
+            calibration={"temperature": 1.5},
             facts={"score": {"raw": 0.5}},
         )
 
@@ -78,7 +78,7 @@ def test_a_folder_predicts_by_itself_and_can_be_written_again(name, trained, now
         ]
         kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
         assert kinds <= {".json", ".safetensors", ".md"}
-    assert predictor.temperature == 1.5
+    assert predictor.calibration == {"temperature": 1.5}
     assert predictor.facts == {"score": {"raw": 0.5}}
     assert set(predictor.versions) >= {"torch", "fewshot-automl"}
     assert predictor.config == trained(name).config
@@ -159,8 +159,8 @@ def test_temperature_softens_and_keeps_the_order(trained):
 
     predictor = trained("probe")
     hard, soft = (
-        dataclasses.replace(predictor, temperature=t).predict_proba(UNSEEN)
-        for t in (1.0, 4.0)
+        dataclasses.replace(predictor, calibration=mended).predict_proba(UNSEEN)
+        for mended in ({}, {"temperature": 4.0})
     )
     assert (soft.max(axis=1) <= hard.max(axis=1)).all()
     np.testing.assert_array_equal(soft.argmax(axis=1), hard.argmax(axis=1))

@@ -12,23 +12,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from parts.replay_ablations import Scene
 from parts.replay_landscape import Landscape
-from parts.replay_rows import (
-    BLIND,
-    EVERYTHING,
-    STOCK,
-    advisers_of,
-    sampler_of,
-    version_of,
-)
+from parts.replay_rows import EVERYTHING, ROWS, Scene, version_of
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
-from fewshot_automl.outcome import REFINEMENT
-
-SMOOTH_EVERY = 5
-"""Trials between choices by posterior mean, in rows that choose by score."""
 LEAST_DEAR = 5
 """Recorded dear trials below which a landscape is not replayed."""
 
@@ -52,12 +40,6 @@ def load(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
     """Return the landscapes by task."""
     found = [Landscape.load(file, lines) for file, lines in files]
     return {one.name: one for one in found}
-
-
-@cache
-def blind(files: tuple[tuple[Path, int], ...]) -> dict[str, Landscape]:
-    """Return the landscapes as if no trial had told its refinement."""
-    return {name: one.without(REFINEMENT) for name, one in load(files).items()}
 
 
 def files_in(folder: Path) -> tuple[tuple[Path, int], ...]:
@@ -115,22 +97,14 @@ def jobs_for(
 def run(job: Job) -> Curve:
     """Make one curve, on one thread."""
     warnings.simplefilter("ignore")
-    landscapes = blind(job.files) if job.row in BLIND else load(job.files)
-    scene = scene_of(landscapes, job.task)
+    scene = scene_of(load(job.files), job.task)
     part = scene.landscape.part(job.share, job.seed)
     about = {"seed": job.seed, "name": job.row, "version": job.version}
     with threadpool_limits(1):
         if job.row == EVERYTHING:
             return everything(part, job.trials, **about)
-        own = Scene(part, scene.others)
-        return replay(
-            part,
-            sampler_of(job.row, own),
-            job.trials,
-            smooth_every=SMOOTH_EVERY if job.row in STOCK else 1,
-            advisers=advisers_of(job.row, own),
-            **about,
-        )
+        row = ROWS[job.row](Scene(part, scene.others))
+        return replay(part, row, job.trials, **about)
 
 
 def kept(file: Path) -> dict[tuple[str, str, int, str], Curve]:

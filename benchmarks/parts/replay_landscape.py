@@ -1,7 +1,6 @@
 """A recorded landscape: every Config that may be tried, and what trying it says."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fewshot_automl.trial.design import space_for
 from landscape import BATCH_SIZE, MEASURED, STEPS, rows_of
 from parts.replay_facts import Facts, known
 
@@ -20,7 +20,6 @@ from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workload import activations, is_dear
 
 Stem = tuple[object, ...]
@@ -72,13 +71,11 @@ class Landscape:
         """
         lines = file.read_text("utf-8").splitlines()[:most]
         rows = rows_of(file, most)
-        beside = file.with_suffix(".transfer.json")
-        transfer = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
         facts = known()[file.stem]
         cards = embedded(facts.modality)
         space = space_of(facts, cards)
         depths = {card.id: card.depth for card in cards}
-        trials = [trial_of(row, depths, transfer) for row in rows]
+        trials = [trial_of(row, depths) for row in rows]
         trials = list({trial.config: trial for trial in trials}.values())
         for trial in trials:
             if not space.contains(trial.config):
@@ -86,7 +83,6 @@ class Landscape:
                     f"Configs of {file} must lie in the space of this version, got "
                     f"{trial.config}. Record it anew: benchmarks/landscape.py"
                 )
-        content = "\n".join([*lines, json.dumps(transfer, sort_keys=True)])
         return cls(
             name=file.stem,
             facts=facts,
@@ -95,7 +91,7 @@ class Landscape:
             quick=tuple(t for t in trials if not is_dear(t.config)),
             dear=tuple(t for t in trials if is_dear(t.config)),
             stems=stem_seconds(rows, depths),
-            digest=hashlib.sha256(content.encode()).hexdigest()[:12],
+            digest=hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12],
         )
 
     def part(self, share: float, seed: int) -> "Landscape":
@@ -104,47 +100,26 @@ class Landscape:
         order = np.random.default_rng([seed, 7]).permutation(len(self.dear))
         return replace(self, dear=tuple(self.dear[i] for i in sorted(order[:count])))
 
-    def without(self, *names: str) -> "Landscape":
-        """Return the landscape as if no trial had measured some objectives."""
-
-        def bare(trial: Trial) -> Trial:
-            every = trial.outcome.measures
-            kept = {name: every[name] for name in every if name not in names}
-            return replace(trial, outcome=replace(trial.outcome, measures=kept))
-
-        return replace(
-            self,
-            quick=tuple(map(bare, self.quick)),
-            dear=tuple(map(bare, self.dear)),
-        )
-
     @cached_property
     def trials(self) -> dict[Config, Trial]:
         """Return all trials by Config."""
         return {trial.config: trial for trial in (*self.quick, *self.dear)}
 
     @cached_property
-    def rows(self) -> dict[Config, np.ndarray]:
-        """Return the encoded Configs of the pool."""
-        configs = [trial.config for trial in self.dear]
-        return dict(zip(configs, self.encoding.encode(configs), strict=True))
-
-    @cached_property
     def encoding(self) -> Encoding:
         """Return what turns Configs into rows of numbers."""
         return Encoding(self.space)
 
-    def outcome(self, trial: Trial, paid: set[Stem], share: float = 1.0) -> Outcome:
+    def outcome(self, trial: Trial, paid: set[Stem]) -> Outcome:
         """Return what a study is told; activations cost once, and are then paid.
 
         Args:
             trial: What is tried.
             paid: The activations at hand.
-            share: Of the fits, that are to be paid for.
         """
         extra = 0.0 if trial.stem in paid else self.stems.get(trial.stem, 0.0)
         paid.add(trial.stem)
-        seconds = share * trial.outcome.cost_seconds + extra
+        seconds = trial.outcome.cost_seconds + extra
         return replace(trial.outcome, cost_seconds=seconds)
 
     def regret(self, config: Config, *, recorded: bool = False) -> float:
@@ -192,11 +167,7 @@ def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 
 
-def trial_of(
-    row: Mapping[str, Any],
-    depths: Mapping[str, int],
-    transfer: Mapping[str, Mapping[str, float]],
-) -> Trial:
+def trial_of(row: Mapping[str, Any], depths: Mapping[str, int]) -> Trial:
     """Return the trial of a recorded line."""
     config = Config.from_json(row["config"])
     if row["status"] != "done":
@@ -204,16 +175,13 @@ def trial_of(
             status="failed", reason=row["reason"], cost_seconds=row["price"] / 3
         )
         return Trial(config, outcome, float("nan"), stem_of(config, depths))
-    objectives = {name: row[name] for name in MEASURED}
-    if "backbone" in config and not is_dear(config):
-        objectives |= transfer.get(config.text("backbone"), {})
     outcome = Outcome(
         status="done",
         scores=tuple(row["scores"]),
         mean=row["mean"],
         standard_error=row["standard_error"],
         cost_seconds=sum(row["seconds"]) - waited(row),
-        measures=objectives,
+        measures={name: row[name] for name in MEASURED},
     )
     return Trial(config, outcome, row["unseen"], stem_of(config, depths))
 

@@ -10,8 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import on_device
-from fewshot_automl.backbones.backbone import Backbone, Tensors
-from fewshot_automl.backbones.rows import MASK
+from fewshot_automl.backbones.backbone import MASK, Backbone, Tensors
 
 TABLE_BYTES: Final = 2**30
 """Largest table in the memory of the CPU; larger ones are collated batch by batch."""

@@ -7,7 +7,6 @@ from fewshot_automl.automl.limits import Limits, broken_by_card, excess_of_card
 from fewshot_automl.automl.listener import Listener
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import Card
-from fewshot_automl.backbones.sources import kind_of
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, OutOfTime, UserError
 
@@ -109,7 +108,7 @@ def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ..
 def _wanted(cards: Sequence[Card], at_hand: Sequence[Card]) -> list[Card]:
     """Return the default, or the next best where limits leave nothing at hand."""
     default = [card for card in cards if card.is_default]
-    carried = [c for c in cards if any(kind_of(s) == "package" for s in c.sources)]
+    carried = [c for c in cards if c.is_embedded]
     if default or at_hand or not carried:
         return default
     return [min(carried, key=lambda card: card.prior_rank)]

@@ -21,7 +21,6 @@ from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import metric_named
-from fewshot_automl.tasks.calibration import apply_temperature
 from fewshot_automl.trial import TrialContext, size_of
 
 CHECKED: Final = 8
@@ -93,7 +92,7 @@ def predicted(
             )
         ]
     )
-    return apply_temperature(proba.astype(np.float64), model.temperature)
+    return model.task.calibrate(proba.astype(np.float64), model.calibration)
 
 
 def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
@@ -112,7 +111,7 @@ def _tolerance(model: Predictor, device: str) -> float:
     temperatures = [1.0]
     if isinstance(model.fitted, Ensemble):
         temperatures += [member.temperature for member in model.fitted.members]
-    magnified = plain / min(temperatures) / min(model.temperature, 1.0)
+    magnified = plain / min(temperatures) / min(model.calibration.get("temperature", 1.0), 1.0)
     return min(magnified, MOST_TOLERANCE)
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.automl.audited import Audited
@@ -20,8 +22,8 @@ from fewshot_automl.automl.scoring import equal_trials, honest_score, partners_o
 from fewshot_automl.automl.tried import Outputs, Tried, cross_calibrated
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.ledger import Ledger
+from fewshot_automl.ledger.outputs import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import CostModel, Leader, Ranking, broken, saving_seconds
@@ -36,6 +38,10 @@ LATE_SHARE: Final = 0.05
 taken; as much again is left for saving."""
 FAR: Final = 3.0
 """Standard errors above the raw score at which a posterior mean is not believed."""
+NO_LUCK: Final = {
+    name: lambda config: math.nan for name, row in MEASURES.items() if row.adds_up
+}
+"""Measures that are counted, or timed once for all Configs that are alike."""
 MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
 """Out-of-fold outputs of the model, relative to the study's folder."""
 
@@ -150,7 +156,7 @@ class Finish:
             config=config,
             fitted=model,
             columns=self.audited.dataset.columns,
-            temperature=calibration["temperature"],
+            calibration=calibration,
             facts=known,
         )
         predictor = deliver(fresh, self.folder / "model", self.context)
@@ -238,10 +244,7 @@ class Finish:
                     for number, fitted in parts.items()
                 )
             )
-        assigned = tried.problem.folds.assignment[: len(outputs)]
-        save_predictions(
-            self.folder / MODEL_PREDICTIONS, Predictions(proba=outputs, folds=assigned)
-        )
+        write_outputs(self.folder / MODEL_PREDICTIONS, outputs.astype(np.float32))
         return model, outputs
 
     def _ready_by(self, needed: float) -> float | None:
@@ -307,8 +310,9 @@ class Finish:
         ]
         if len(every) == 1:
             return []
+        aims = Aims(objectives=tuple(every), limits=self.aims.limits, exact=NO_LUCK)
         front = pareto_front(
-            history, Aims(objectives=tuple(every), limits=self.aims.limits), shown
+            self.leader.space, history, aims, self.context.seed, scores=shown
         )
         return [
             {

@@ -254,7 +254,7 @@ def _start_imports() -> Thread:
 def _import(name: str) -> None:
     try:
         import_module(name)
-    except Exception:  # noqa: BLE001  whoever needs it imports it again, and raises
+    except Exception:
         logger.debug("%s could not be imported ahead", name, exc_info=True)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from fewshot_automl.modalities import Input
 
 Tensors = dict[str, Tensor]
 """Named tensors: of one example (a row), or of many with a leading batch axis."""
+MASK: Final = "mask"
+"""Name of the tensor that says which positions of a padded batch are real."""
 
 
 @runtime_checkable
@@ -97,14 +99,6 @@ class Backbone(Protocol):
 
         Buffers after the cut (batch-norm statistics) are owned too. ``fork(0)``
         still shares embeddings; ``fork(-1)`` owns everything.
-        """
-        ...
-
-    def stacks(self, cut: int) -> bool:
-        """Return whether tails of several forks can run as one, see `training.slots`.
-
-        Every weight after the cut must be used by the layer that holds it and by no
-        other. A cut of -1 asks for the whole network.
         """
         ...
 

@@ -11,12 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.backbone import Tensors
+from fewshot_automl.backbones.backbone import MASK, Tensors
 from fewshot_automl.backbones.card import Card
-from fewshot_automl.backbones.fork import twin
 from fewshot_automl.backbones.hashing import file_sha256
-from fewshot_automl.backbones.reader import Reader
-from fewshot_automl.backbones.rows import MASK
+from fewshot_automl.backbones.readers import Reader
 from fewshot_automl.errors import ExportError, UserError
 from fewshot_automl.modalities import Input
 
@@ -75,14 +73,16 @@ class LoadedBackbone:
         batch = self._here(batch)
         hidden = self.anatomy.begin(self.module, batch)
         mask = {MASK: batch[MASK]} if MASK in batch else {}
-        return {HIDDEN: self._run(hidden, batch.get(MASK), 0, cut), **mask}
+        hidden = self.anatomy.run(self.module, hidden, batch.get(MASK), range(cut))
+        return {HIDDEN: hidden, **mask}
 
     def tail(self, activations: Tensors, cut: int) -> Float[Tensor, "batch width"]:
         """Run block `cut` and everything after it, and pool."""
         self._check(cut)
         activations = self._here(activations)
         mask = activations.get(MASK)
-        hidden = self._run(activations[HIDDEN], mask, cut, self.depth)
+        blocks = range(cut, self.depth)
+        hidden = self.anatomy.run(self.module, activations[HIDDEN], mask, blocks)
         return self.anatomy.finish(self.module, hidden, mask)
 
     def features(self, batch: Tensors) -> Float[Tensor, "batch width"]:
@@ -107,21 +107,7 @@ class LoadedBackbone:
         """Return a twin that owns what `tail(.., cut)` uses and shares the rest."""
         if cut != -1:
             self._check(cut)
-        return dataclasses.replace(self, module=twin(self.module, self.anatomy, cut))
-
-    def stacks(self, cut: int) -> bool:
-        """Return whether tails of several forks can run as one, see `training.slots`.
-
-        Not where the network itself holds a weight (positions of a vision
-        transformer), several blocks read one (relative positions of MPNet), or a layer
-        runs on positions too (DeBERTa).
-        """
-        shared = self.anatomy.shared
-        return self.anatomy.stacks and all(
-            "." in name and not name.startswith(tuple(f"{path}." for path in shared))
-            for name, _ in self.module.named_parameters()
-            if self.anatomy.is_in_tail(name, cut)
-        )
+        return dataclasses.replace(self, module=self.anatomy.fork(self.module, cut))
 
     def to(self, device: str) -> "LoadedBackbone":
         """Move the weights to a device, in place, and return the backbone.
@@ -163,14 +149,6 @@ class LoadedBackbone:
         (folder / HASHES_FILE).write_text(
             json.dumps(hashes, indent=2), encoding="utf-8"
         )
-
-    def _run(self, hidden: Tensor, mask: Tensor | None, start: int, end: int) -> Tensor:
-        if start == end:
-            return hidden
-        context = self.anatomy.context(self.module, hidden, mask)
-        for block in range(start, end):
-            hidden = self.anatomy.step(self.module, hidden, context, block)
-        return hidden
 
     def _here(self, batch: Tensors) -> Tensors:
         """Bring a batch to the weights; stored activations may be in half precision."""

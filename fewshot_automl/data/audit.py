@@ -109,31 +109,29 @@ def _left_out(
     examples: Examples, looks: Sequence[Look], modality: Modality, strict: bool
 ) -> list[Finding]:
     places = _placed(examples, looks)
-    if not places:
-        return []
+    many = counted(len(places), modality.unusable)
     if strict and modality.is_fault_an_error:
         message = (
             f"{modality.plural.capitalize()} must all be readable (strict), got "
-            f"{counted(len(places), modality.unusable)}. Replace or remove them."
+            f"{many}. Replace or remove them."
         )
-        return [Finding.at(modality.unusable, "fatal", message, places)]
-    message = f"{counted(len(places), modality.unusable)} left out."
-    return [Finding.at(modality.unusable, "warning", message, places)]
+        return Finding.any_at(modality.unusable, "fatal", message, places)
+    return Finding.any_at(modality.unusable, "warning", f"{many} left out.", places)
 
 
 def _unusable_test(
     test: Examples, looks: Sequence[Look], modality: Modality, task: Task
 ) -> list[Finding]:
     """Return what no score can be computed with; leaving it out would flatter."""
+    if not modality.is_fault_an_error:
+        return []
     scored = np.flatnonzero(task.is_labelled(test.labels)).tolist()
     places = _placed(test.take(scored), [looks[row] for row in scored])
-    if not places or not modality.is_fault_an_error:
-        return []
     message = (
         f"Test {modality.plural} must be readable, got "
         f"{counted(len(places), modality.unusable)}. Replace or remove them."
     )
-    return [Finding.at(f"{modality.unusable} in test", "fatal", message, places)]
+    return Finding.any_at(f"{modality.unusable} in test", "fatal", message, places)
 
 
 def _is_copy(
@@ -152,13 +150,11 @@ def _is_copy(
 
 def _copies(examples: Examples, copies: Bool[np.ndarray, " examples"]) -> list[Finding]:
     places = [examples.origins[row] for row in np.flatnonzero(copies)]
-    if not places:
-        return []
     message = (
         f"{counted(len(places), 'copy', 'copies')} of another example with the same "
         "label left out, so that no model is tested on what it was trained on."
     )
-    return [Finding.at("copy", "note", message, places)]
+    return Finding.any_at("copy", "note", message, places)
 
 
 def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Finding]:
@@ -171,8 +167,6 @@ def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Find
         for group in rows.values()
         if len({examples.labels[row].tobytes() for row in group}) > 1
     ]
-    if not clashing:
-        return []
     places = [
         f"{examples.origins[row]} {task.say(examples.labels[row])!r}"
         for group in clashing
@@ -182,7 +176,7 @@ def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Find
         f"{counted(len(clashing), 'example')} labelled in more than one way: no model "
         "can get both right. Correct the labels, or remove the copies."
     )
-    return [Finding.at("conflicting labels", "warning", message, places)]
+    return Finding.any_at("conflicting labels", "warning", message, places)
 
 
 def _overlap(
@@ -195,13 +189,11 @@ def _overlap(
         for origin, key, is_known in zip(examples.origins, keys, known, strict=True)
         if is_known and key in tested
     ]
-    if not places:
-        return []
     message = (
         f"{counted(len(places), 'training example')} also in the test data: the test "
         "score will be too good. Remove them from one of the two."
     )
-    return [Finding.at("train in test", "warning", message, places)]
+    return Finding.any_at("train in test", "warning", message, places)
 
 
 def _leaks(examples: Examples, task: Task) -> list[Finding]:

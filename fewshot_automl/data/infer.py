@@ -112,7 +112,8 @@ def _nothing_to_learn_from(
     table: Table, kinds: Mapping[str, str], modality: str | None
 ) -> str:
     listed = ", ".join(f"{name!r} ({kind})" for name, kind in kinds.items()) or "none"
-    advice = "Name it with text (--text) or image (--image)."
+    options = " or ".join(f"{name} (--{name})" for name in MODALITIES)
+    advice = f"Name it with {options}."
     if not table.is_named:
         advice = "Pass strings, or image paths, bytes or pixels, all of one kind."
     if kinds and set(kinds.values()) <= {"number", "empty"}:

@@ -44,6 +44,9 @@ MAX_PIXELS: Final = 64_000_000
 _DRAFT_PIXELS: Final = 2_000_000
 """A larger JPEG is decoded at an eighth of its size, which still reads every byte."""
 
+_DECODING: Final = (OSError, SyntaxError, ValueError, TypeError)
+"""What Pillow raises for files that are cut short or damaged."""
+
 
 class ImageModality:
     """Reads images; see `Modality`."""
@@ -111,13 +114,11 @@ class ImageModality:
     ) -> list[Finding]:
         """Return a warning that names the images too small to show anything."""
         tiny = [at for at, look in zip(origins, looks, strict=True) if look.is_tiny]
-        if not tiny:
-            return []
         message = (
             f"{counted(len(tiny), 'image')} with a side under {TINY} pixels: there is "
             "next to nothing to see."
         )
-        return [Finding.at("tiny image", "warning", message, tiny)]
+        return Finding.any_at("tiny image", "warning", message, tiny)
 
 
 def open_image(image: Path | bytes | np.ndarray) -> Image.Image:
@@ -145,14 +146,7 @@ def open_image(image: Path | bytes | np.ndarray) -> Image.Image:
         picture = ImageOps.exif_transpose(picture)
     except DataError:
         raise
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-    ) as error:
+    except (Image.DecompressionBombError, *_DECODING) as error:
         raise DataError(
             f"Image must be one that Pillow can decode, got {name} ({error}). "
             "Replace or remove it."
@@ -196,38 +190,28 @@ def _pixels(picture: Image.Image) -> np.ndarray:
 
 
 def _look(image: Input) -> Look:
-    if isinstance(image, np.ndarray):
-        is_tiny = min(image.shape[:2], default=0) < TINY
-        if image.size == 0:
-            return Look(is_usable=False, fault="it has no pixels")
-        if image.shape[0] * image.shape[1] > MAX_PIXELS:
-            return Look(is_usable=False, fault=_too_large(*image.shape[1::-1]))
-        return Look(key=content_hash(image), is_tiny=is_tiny)
     try:
+        if isinstance(image, np.ndarray):
+            _check_size(image.shape[1], image.shape[0])
+            is_tiny = min(image.shape[:2]) < TINY
+            return Look(key=content_hash(image), is_tiny=is_tiny)
         source = io.BytesIO(image) if isinstance(image, bytes) else Path(image)
         with Image.open(source) as picture:
             return _decoded(picture, image)
     except FileNotFoundError:
-        return Look(is_usable=False, fault="there is no such file")
+        fault = "there is no such file"
     except UnidentifiedImageError:
-        return Look(is_usable=False, fault="it is no image, or of an unknown format")
+        fault = "it is no image, or of an unknown format"
     except Image.DecompressionBombError:
-        return Look(is_usable=False, fault=f"it has more than {MAX_PIXELS:,} pixels")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        EOFError,
-        struct.error,
-    ) as error:
-        return Look(is_usable=False, fault=str(error) or type(error).__name__)
+        fault = f"it has more than {MAX_PIXELS:,} pixels"
+    except (*_DECODING, EOFError, struct.error) as error:
+        fault = str(error) or type(error).__name__
+    return Look(is_usable=False, fault=fault)
 
 
 def _decoded(picture: Image.Image, image: Input) -> Look:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        return Look(is_usable=False, fault=_too_large(width, height))
+    _check_size(width, height)
     is_drafted = picture.format == "JPEG" and width * height > _DRAFT_PIXELS
     if is_drafted:
         picture.draft("RGB", (width // 8, height // 8))
@@ -242,5 +226,8 @@ def _decoded(picture: Image.Image, image: Input) -> Look:
     return Look(key=digest, is_tiny=min(width, height) < TINY)
 
 
-def _too_large(width: int, height: int) -> str:
-    return f"{width} x {height} pixels are more than {MAX_PIXELS:,}"
+def _check_size(width: int, height: int) -> None:
+    if not width * height:
+        raise ValueError("it has no pixels")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")

@@ -70,22 +70,19 @@ class TextModality:
         """Return what is odd about texts, none of which is empty."""
         texts = [str(text) for text in inputs]
         placed = list(zip(origins, texts, strict=True))
-        found = []
         garbled = [at for at, text in placed if is_garbled(text)]
-        if garbled:
-            message = (
-                f"{counted(len(garbled), 'text')} with broken letters (such as \ufffd "
-                "or \u00c3\u00a9): the file was saved or read in a wrong encoding. "
-                "Export it again as UTF-8."
-            )
-            found.append(Finding.at("broken letters", "warning", message, garbled))
+        message = (
+            f"{counted(len(garbled), 'text')} with broken letters (such as \ufffd or "
+            "\u00c3\u00a9): the file was saved or read in a wrong encoding. Export it "
+            "again as UTF-8."
+        )
+        found = Finding.any_at("broken letters", "warning", message, garbled)
         long = [at for at, text in placed if len(text) > LONG]
-        if long:
-            message = (
-                f"{counted(len(long), 'text')} longer than {LONG:,} characters: most "
-                "backbones read only the beginning. Put what matters first."
-            )
-            found.append(Finding.at("long text", "note", message, long))
+        message = (
+            f"{counted(len(long), 'text')} longer than {LONG:,} characters: most "
+            "backbones read only the beginning. Put what matters first."
+        )
+        found += Finding.any_at("long text", "note", message, long)
         distinct = len({look.key for look in looks})
         if len(texts) >= 10 and distinct < 0.2 * len(texts):
             message = (

@@ -1,42 +1,37 @@
 """Chooses what to try next, from a history of scores and nothing else."""
 
-from typing import TYPE_CHECKING, Any
-
-from fewshot_automl.oracle.front import incumbent_within
-from fewshot_automl.oracle.goals import Aims, Goal, Limit
-from fewshot_automl.oracle.oracle import Oracle
+from fewshot_automl.oracle.aims import PLAIN, SCORE, Aims, Limit, Objective, measured
+from fewshot_automl.oracle.gp import GpOracle
+from fewshot_automl.oracle.incumbent import pareto_front, posterior_means
+from fewshot_automl.oracle.oracle import (
+    ORACLES,
+    Oracle,
+    RandomOracle,
+    SobolOracle,
+    oracle_named,
+    tried,
+)
+from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.prior import Prior
-from fewshot_automl.oracle.random import RandomOracle
-from fewshot_automl.oracle.sobol import SobolOracle
-from fewshot_automl.oracle.table import ORACLES, oracle_named
-from fewshot_automl.oracle.winner import incumbent
 from fewshot_automl.outcome import History
-
-if TYPE_CHECKING:
-    from fewshot_automl.oracle.gp import GpOracle
 
 __all__ = [
     "ORACLES",
+    "PLAIN",
+    "SCORE",
     "Aims",
-    "Goal",
     "GpOracle",
     "History",
     "Limit",
+    "Objective",
     "Oracle",
+    "Past",
     "Prior",
     "RandomOracle",
     "SobolOracle",
-    "incumbent",
-    "incumbent_within",
+    "measured",
     "oracle_named",
+    "pareto_front",
+    "posterior_means",
+    "tried",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the Gaussian process, and scipy with it, when it is first asked for."""
-    if name != "GpOracle":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fewshot_automl.oracle.gp import GpOracle
-
-    globals()[name] = GpOracle
-    return GpOracle

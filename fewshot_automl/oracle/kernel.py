@@ -1,86 +1,21 @@
-"""How alike two Configs of a mixed, conditional space are."""
+"""How alike two Configs of a mixed, conditional space are, as a GPyTorch kernel."""
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Float64
-from scipy.spatial.distance import cdist
+import torch
+from botorch.utils.constraints import LogTransformedInterval
+from gpytorch.kernels import Kernel
+from gpytorch.priors import LogNormalPrior
+from torch import Tensor
 
-from fewshot_automl.oracle.encoding import Layout, activity
+from fewshot_automl.oracle.encoding import Layout
 
-MIN_LENGTHSCALE = 0.025
-"""As in BoTorch; shorter ones make the covariance a diagonal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Priors:
-    """Holds what is believed of positive parameters beforehand: log-normal each."""
-
-    locations: Float64[np.ndarray, " parameters"]
-    """Means of the logarithms."""
-    deviations: Float64[np.ndarray, " parameters"]
-    """Standard deviations of the logarithms."""
-    least: Float64[np.ndarray, " parameters"]
-    """Lowest values allowed."""
-
-    @classmethod
-    def of(cls, table: list[tuple[float, float, float]]) -> "Priors":
-        """Return the priors with these locations, deviations and lowest values."""
-        columns = np.array(table, dtype=np.float64).reshape(-1, 3).T
-        return cls(locations=columns[0], deviations=columns[1], least=columns[2])
-
-    def and_one(self, location: float, deviation: float, least: float) -> "Priors":
-        """Return these priors and that of one more parameter."""
-        return Priors(
-            locations=np.append(self.locations, location),
-            deviations=np.append(self.deviations, deviation),
-            least=np.append(self.least, least),
-        )
-
-    @property
-    def log_modes(self) -> Float64[np.ndarray, " parameters"]:
-        """Return the logarithms of the most likely values, clear of the lowest."""
-        modes = self.locations - self.deviations**2
-        return np.asarray(np.maximum(modes, np.log(2 * self.least)))
-
-    def penalty(
-        self, logs: Float64[np.ndarray, " parameters"]
-    ) -> tuple[float, Float64[np.ndarray, " parameters"]]:
-        """Return the negative log density, up to a constant, and its gradient.
-
-        The density is that of the parameters, the gradient by their logarithms.
-        """
-        away = (logs - self.locations) / self.deviations
-        value = float(logs.sum() + 0.5 * away @ away)
-        return value, 1 + away / self.deviations
+LEAST, MOST = 0.025, 1e4
+"""Ends of every parameter; the first as BoTorch has it for lengthscales."""
 
 
-def kernel_priors(layout: Layout) -> Priors:
-    """Return the priors of a kernel's parameters, in the order of `Kernel.of`.
-
-    Source:
-        Hvarfner et al., ICML 2024, for lengthscale priors that grow with the square
-        root of the number of dimensions.
-    """
-    spans = [layout.continuous.count(g) for g in layout.continuous]
-    splits = [layout.categorical.count(g) for g in layout.categorical]
-    # The median mismatch makes two options of a lone dimension correlate by 0.5.
-    return Priors.of(
-        [
-            *(
-                (math.sqrt(2) + math.log(s) / 2, math.sqrt(3), MIN_LENGTHSCALE)
-                for s in spans
-            ),
-            *((math.log(0.7) - math.log(s) / 2, 1.0, 1e-3) for s in splits),
-            *[(math.log(0.5), 1.0, 1e-3)] * (layout.groups - 1),
-            (0.0, 0.7, 1e-2),
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
+class ConditionalKernel(Kernel):
     r"""Multiplies one correlation for each group of dimensions.
 
     Within a group: ARD Matern-5/2 on its continuous columns times
@@ -92,126 +27,91 @@ class Kernel:
 
     which is 1 where both are inactive (the group does not count), the constant
     :math:`1/\\sqrt{1 + b}` where only one is, and between :math:`1/(1 + b)` and 1
-    where both are. Each factor is a constant plus a positive multiple of a
-    positive definite kernel, rescaled to a unit diagonal, so the product is positive
-    definite too. Products keep what dimensions do together (a rate that suits one
-    backbone and not another); the constant 1 lets trials of different methods
-    teach each other about what they share. Conditions are not compared dimension by
-    dimension, so a method is no further away for having many of them. To the product
-    comes what advice adds, a linear kernel with fixed weights.
+    where both are. Products keep what dimensions do together (a rate that suits one
+    backbone and not another); the constant 1 lets trials of different methods teach
+    each other about what they share. All of it is multiplied with a variance.
 
     Source:
-        Hutter and Osborne, arXiv:1310.5738, and Swersky et al., arXiv:1409.4011, for
-        the three cases and their requirements (their arc kernel bends each dimension
-        to keep an inactive value equally far from all active ones; adding a constant
-        does so without). Ma and Blaschko, arXiv:2006.11771, for covariances that only
-        active branches add to.
+        Swersky et al., arXiv:1409.4011, for the three cases and their requirements;
+        Hvarfner et al., ICML 2024, for lengthscale priors that grow with the square
+        root of the number of dimensions.
     """
 
-    layout: Layout
-    """What the columns of a row mean."""
-    lengthscales: Float64[np.ndarray, " continuous"]
-    """Of each continuous column."""
-    mismatches: Float64[np.ndarray, " categorical"]
-    """How much a different option matters, for each categorical column."""
-    branches: Float64[np.ndarray, " conditional"]
-    """How much a conditional group matters (`b` above)."""
-    scale: float
-    """Variance at every row, advice left out."""
+    def __init__(self, layout: Layout) -> None:
+        """Put every parameter at the mode of its prior."""
+        super().__init__()
+        self.split = len(layout.continuous), len(layout.categorical), layout.groups - 1
+        groups = torch.arange(layout.groups, dtype=torch.float64)
+        for name, columns in (
+            ("numbers_in", layout.continuous),
+            ("options_in", layout.categorical),
+        ):
+            of = torch.tensor(columns, dtype=torch.float64)
+            self.register_buffer(name, (of[:, None] == groups).to(torch.float64))
+        sizes = [layout.continuous.count(g) for g in layout.continuous]
+        splits = [layout.categorical.count(g) for g in layout.categorical]
+        # The median mismatch makes two options of a lone dimension correlate by 0.5.
+        for name, locations, deviation in (
+            (
+                "lengthscales",
+                [math.sqrt(2) + math.log(s) / 2 for s in sizes],
+                math.sqrt(3),
+            ),
+            ("mismatches", [math.log(0.7) - math.log(s) / 2 for s in splits], 1.0),
+            ("branches", [math.log(0.5)] * (layout.groups - 1), 1.0),
+            ("variance", [0.0], 0.7),
+        ):
+            if locations:
+                self._add(name, torch.tensor(locations), deviation)
 
-    @classmethod
-    def of(
-        cls, layout: Layout, parameters: Float64[np.ndarray, " parameters"]
-    ) -> "Kernel":
-        """Return the kernel with these parameters, in the order of the fields.
-
-        What stands behind them is left out.
-        """
-        numbers = len(layout.continuous)
-        columns = numbers + len(layout.categorical)
-        last = columns + layout.groups - 1
-        return cls(
-            layout=layout,
-            lengthscales=parameters[:numbers],
-            mismatches=parameters[numbers:columns],
-            branches=parameters[columns:last],
-            scale=float(parameters[last]),
+    def _add(self, name: str, locations: Tensor, deviation: float) -> None:
+        locations = locations.to(torch.float64)
+        mode = torch.exp(locations - deviation**2).clamp(2 * LEAST, MOST / 2)
+        raw = f"raw_{name}"
+        self.register_parameter(raw, torch.nn.Parameter(torch.zeros_like(mode)))
+        constraint = LogTransformedInterval(LEAST, MOST)
+        self.register_constraint(raw, constraint)
+        self.initialize(**{raw: constraint.inverse_transform(mode)})
+        self.register_prior(
+            f"{name}_prior",
+            LogNormalPrior(locations, torch.full_like(locations, deviation)),
+            lambda kernel: kernel.value(name),
+            lambda kernel, value: kernel.initialize(
+                **{raw: constraint.inverse_transform(value)}
+            ),
         )
 
-    def covariance(
-        self,
-        left: Float64[np.ndarray, "left columns"],
-        right: Float64[np.ndarray, "right columns"],
-    ) -> Float64[np.ndarray, "left right"]:
-        """Return the covariance of every left row with every right row."""
-        sides = [activity(self.layout, rows) for rows in (left, right)]
-        norms = [np.exp(self.log_norms(side)) for side in sides]
-        product = np.multiply.outer(self.scale * norms[0], norms[1])
-        for group in range(self.layout.groups):
-            # Only where both are active is there anything to compute.
-            chosen = [np.flatnonzero(side[:, group]) for side in sides]
-            block = self._correlation(left[chosen[0]], right[chosen[1]], group)
-            if group:
-                product[np.ix_(*chosen)] *= 1 + self.branches[group - 1] * block
-            else:
-                product *= block
-        return np.asarray(product + self.advised(left, right))
+    def value(self, name: str) -> Tensor:
+        """Return the value of a parameter, in its natural units."""
+        raw = getattr(self, f"raw_{name}")
+        constraint = getattr(self, f"raw_{name}_constraint")
+        return constraint.transform(raw)  # type: ignore[no-any-return]
 
-    def advised(
-        self,
-        left: Float64[np.ndarray, "left columns"],
-        right: Float64[np.ndarray, "right columns"],
-    ) -> Float64[np.ndarray, "left right"]:
-        """Return what the unknown weights of advice add to the covariance."""
-        columns = self.layout.advised
-        deviations = np.array([d for _, d in self.layout.advice])
-        return np.asarray((left[:, columns] * deviations**2) @ right[:, columns].T)
-
-    def variances(
-        self, rows: Float64[np.ndarray, "rows columns"]
-    ) -> Float64[np.ndarray, " rows"]:
-        """Return the variance at each row."""
-        deviations = np.array([d for _, d in self.layout.advice])
-        advice = rows[:, self.layout.advised] * deviations
-        return np.asarray(self.scale + np.square(advice).sum(axis=1))
-
-    def expected(
-        self, rows: Float64[np.ndarray, "rows columns"]
-    ) -> Float64[np.ndarray, " rows"]:
-        """Return what advice adds to the mean at each row before any trial."""
-        means = np.array([mean for mean, _ in self.layout.advice])
-        return np.asarray(rows[:, self.layout.advised] @ means)
-
-    def log_norms(
-        self, active: Bool[np.ndarray, "rows groups"]
-    ) -> Float64[np.ndarray, " rows"]:
-        """Return the logarithm of what scales each row's variance back to 1."""
-        return np.asarray(active[:, 1:] @ (-0.5 * np.log1p(self.branches)))
-
-    def _correlation(
-        self,
-        left: Float64[np.ndarray, "left columns"],
-        right: Float64[np.ndarray, "right columns"],
-        group: int,
-    ) -> Float64[np.ndarray, "left right"]:
-        """Return the correlation by the columns of one group, taken as active."""
-        numbers, options = self.layout.columns(group)
-        gap = np.zeros((len(left), len(right)))
-        for column in options:
-            weight = self.mismatches[column - len(self.layout.continuous)]
-            gap += weight * (left[:, column, None] != right[:, column])
-        if not numbers:
-            return np.exp(-gap)
-        scales = self.lengthscales[numbers]
-        distance = cdist(left[:, numbers] / scales, right[:, numbers] / scales)
-        distance *= math.sqrt(5)
-        return np.asarray(matern(distance) * np.exp(-distance - gap))
-
-
-def matern(distance: Float64[np.ndarray, "*pairs"]) -> Float64[np.ndarray, "*pairs"]:
-    """Return the polynomial that a Matern-5/2 correlation multiplies `exp(-r)` with.
-
-    Args:
-        distance: Distances in lengthscales, times the square root of 5.
-    """
-    return np.asarray(1 + distance * (1 + distance / 3))
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
+        """Return the covariance of every row of `x1` with every row of `x2`."""
+        scale = self.value("variance")
+        if diag:  # every row with itself
+            return scale.expand(x1.shape[:-1])
+        numbers, options, flags = self.split
+        gap = distance = x1.new_zeros(1)
+        if numbers:
+            lengths = self.value("lengthscales")
+            left, right = x1[..., :numbers] / lengths, x2[..., :numbers] / lengths
+            squares = (left.unsqueeze(-2) - right.unsqueeze(-3)).square()
+            # Not quite 0, where a root has no gradient.
+            distance = (5 * (squares @ self.numbers_in) + 1e-20).sqrt()
+        if options:
+            left, right = (x[..., numbers : numbers + options] for x in (x1, x2))
+            differs = (left.unsqueeze(-2) != right.unsqueeze(-3)).to(x1.dtype)
+            gap = differs @ (self.value("mismatches").unsqueeze(-1) * self.options_in)
+        alike = (1 + distance + distance.square() / 3) * torch.exp(-distance - gap)
+        product = scale * alike[..., 0]
+        if not flags:
+            return product
+        first = numbers + options
+        left, right = (x[..., first : first + flags] for x in (x1, x2))
+        branches = self.value("branches")
+        both = left.unsqueeze(-2) * right.unsqueeze(-3)
+        norms = [torch.log1p(branches * side).sum(-1) / 2 for side in (left, right)]
+        scaling = torch.exp(-norms[0].unsqueeze(-1) - norms[1].unsqueeze(-2))
+        return product * scaling * (1 + branches * both * alike[..., 1:]).prod(-1)

@@ -11,10 +11,9 @@ from jaxtyping import Float64
 from numpy.linalg import LinAlgError
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.likeness import Likeness, Sheet
-from fewshot_automl.oracle.winner import smoothed_scores
+from fewshot_automl.oracle.scores import differ, winsorised
 from fewshot_automl.outcome import History
-from fewshot_automl.space import Config, Space, Value
+from fewshot_automl.space import Choice, Config, Float, Int, Space, Value
 
 MOST_POINTS: Final = 60
 """Configs that are kept of a study."""
@@ -24,10 +23,14 @@ LEAST_TRIALS: Final = 5
 """Done trials below which a study teaches nothing."""
 NOISE: Final = 0.1
 """Variance of a kept score that is not explained, in units of the scores' variance."""
-FENCE: Final = 3.0
-"""Quartile distances below the lower quartile at which a score is far out."""
-DIGITS: Final = 4
-"""Significant digits of the numbers in a file."""
+IDENTITY: Final = 0.5
+"""How unlike two options with descriptors are for being two. Without descriptors it is
+1, as are the two ends of a number's range, and descriptors of their usual spread."""
+FARTHEST: Final = 10.0
+"""Ranges from a range's low end beyond which all values are alike: very far."""
+
+Points = Float64[np.ndarray, "configs columns"]
+Said = Float64[np.ndarray, " configs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,8 @@ class Past:
     """Holds some Configs of a finished study and how good they were there.
 
     Its predictions are the mean of a Gaussian process with a fixed kernel over the
-    dimensions that another space shares by name (see `Likeness`): 0 is the study's
-    mean, 1 a standard deviation above, and what is like nothing in it gets 0.
+    dimensions that another space shares by name: 0 is the study's mean, 1 a standard
+    deviation above, and what is like nothing in it gets 0.
     """
 
     name: str
@@ -80,68 +83,55 @@ class Past:
         Raises:
             UserError: If fewer than `LEAST_TRIALS` trials are done, or all of them
                 score the same.
-
-        >>> from fewshot_automl.outcome import History, Outcome
-        >>> from fewshot_automl.space import Float
-        >>> history = [
-        ...     (Config.of({"x": x / 8}), Outcome(status="done", mean=x / 8))
-        ...     for x in range(9)
-        ... ]
-        >>> space = Space((Float(name="x", low=0.0, high=1.0),))
-        >>> past = Past.of("toy", space, history)
-        >>> here = [Config.of({"x": 0.9}), Config.of({"x": 0.1})]
-        >>> past.predict(space, here).round(0).tolist()
-        [1.0, -1.0]
         """
-        smooth = smoothed_scores(space, history, seed=0)
+        from fewshot_automl.oracle.incumbent import posterior_means
+
+        means = posterior_means(space, history, seed=0)
         best = {
-            history[i][0]: score
-            for i, score in sorted(smooth.items())
+            history[i][0]: mean
+            for i, mean in means.items()
             if space.contains(history[i][0])
         }
         configs = sorted(best, key=lambda config: (-best[config], config.key))
-        scores = standard(np.array([best[config] for config in configs]))
-        if len(configs) < LEAST_TRIALS or not scores.any():
+        raw = np.array([best[config] for config in configs], dtype=np.float64)
+        if len(configs) < LEAST_TRIALS or not differ(raw):
             raise UserError(
                 f"Study {name!r} must have {LEAST_TRIALS} done trials or more with "
                 f"scores that differ, got {len(configs)}. Leave it out."
             )
-        places, _ = Likeness(space).places(Sheet(configs))
-        kept = telling(places, scores, MOST_POINTS)
+        fenced = winsorised(raw)
+        scores = (fenced - fenced.mean()) / fenced.std()
+        kept = _telling(_places(space, configs, space), scores)
         return cls(
             name=name,
             kind=kind,
             trials=len(configs),
             space=space,
-            configs=tuple(_rounded(configs[i]) for i in kept),
-            scores=tuple(_significant(scores[i]) for i in kept),
+            configs=tuple(
+                Config.of({n: _rounded(v) for n, v in configs[i].items}) for i in kept
+            ),
+            scores=tuple(float(_rounded(float(scores[i]))) for i in kept),
         )
 
-    def predict(
-        self, space: Space, configs: Sequence[Config]
-    ) -> Float64[np.ndarray, " configs"]:
-        """Return what the study says of Configs of any space."""
-        return self.predict_sheet(space, Sheet(configs))
+    def predict(self, space: Space, configs: Sequence[Config]) -> Said:
+        """Return what the study says of Configs of any space.
 
-    def predict_sheet(
-        self, space: Space, sheet: Sheet
-    ) -> Float64[np.ndarray, " configs"]:
-        """Return what the study says of Configs that others are asked about too."""
-        places, known = self._likeness.places(sheet, space)
+        Dimensions are matched by name and kind. What the study's space does not have
+        is ignored; what a Config does not have stands in the middle. An option that
+        the study does not know is placed by its descriptors. Without any, nothing can
+        be said of it.
+        """
+        places = _places(self.space, configs, space)
+        known = np.isfinite(places).all(axis=1)
         points, weights = self._fitted
-        return np.asarray(np.where(known, kernel(places, points) @ weights, 0.0))
+        said = _kernel(np.where(known[:, None], places, 0.0), points) @ weights
+        return np.asarray(np.where(known, said, 0.0))
 
     @cached_property
-    def _likeness(self) -> Likeness:
-        return Likeness(self.space)
-
-    @cached_property
-    def _fitted(
-        self,
-    ) -> tuple[Float64[np.ndarray, "points columns"], Float64[np.ndarray, " points"]]:
+    def _fitted(self) -> tuple[Points, Said]:
         """Return where the points stand, and what each adds to a prediction."""
-        places, _ = self._likeness.places(Sheet(self.configs))
-        covariance = kernel(places, places) + NOISE * np.eye(len(places))
+        places = _places(self.space, self.configs, self.space)
+        covariance = _kernel(places, places) + NOISE * np.eye(len(places))
         return places, np.linalg.solve(covariance, np.array(self.scores))
 
     def to_json(self) -> dict[str, Any]:
@@ -170,17 +160,16 @@ class Past:
             rows = [
                 zip(values["columns"], row, strict=True) for row in values["points"]
             ]
-            configs = [
-                Config.of({str(n): _value(v) for n, v in row if v is not None})
-                for row in rows
-            ]
             return cls(
                 name=str(values["name"]),
                 kind=str(values["kind"]),
                 trials=int(values["trials"]),
                 weight=float(values["weight"]),
                 space=Space.from_json(values["space"]),
-                configs=tuple(configs),
+                configs=tuple(
+                    Config.of({str(n): _value(v) for n, v in row if v is not None})
+                    for row in rows
+                ),
                 scores=tuple(map(float, values["scores"])),
             )
         except UserError:
@@ -193,52 +182,97 @@ class Past:
             ) from error
 
 
-def kernel(
-    left: Float64[np.ndarray, "left columns"],
-    right: Float64[np.ndarray, "right columns"],
-) -> Float64[np.ndarray, "left right"]:
+def _places(space: Space, configs: Sequence[Config], other: Space) -> Points:
+    """Return where Configs of another space stand, NaN in rows of unknown options.
+
+    Distance is unlikeness, in the terms of `space`.
+    """
+    values = [config.to_json() for config in configs]
+    columns = [np.empty((len(configs), 0))]
+    for dimension in space.dimensions:
+        cells = [row.get(dimension.name) for row in values]
+        if isinstance(dimension, Choice):
+            table = {
+                cell: _option_place(dimension, str(cell), other)
+                for cell in set(cells)
+                if isinstance(cell, str)
+            }
+            absent = np.zeros_like(_option_place(dimension, dimension.options[0], space))
+            columns.append(
+                np.array([table.get(cell, absent) for cell in cells]).reshape(
+                    len(cells), -1
+                )
+            )
+        elif dimension.high > dimension.low:
+            columns.append(_along(dimension, cells)[:, None])
+    return np.hstack(columns)
+
+
+def _along(dimension: Float | Int, cells: Sequence[Value | None]) -> Said:
+    """Return where numbers stand in a range, the middle where there is none."""
+    low, high = float(dimension.low), float(dimension.high)
+    numbers = np.array(
+        [np.nan if cell is None or isinstance(cell, str) else cell for cell in cells],
+        dtype=np.float64,
+    )
+    if dimension.log:
+        numbers = np.log(np.where(numbers > 0, numbers, np.nan))
+        low, high = np.log(low), np.log(high)
+    places = np.clip((numbers - low) / (high - low), -FARTHEST, FARTHEST)
+    return np.asarray(np.where(np.isnan(places), 0.5, places))
+
+
+def _option_place(
+    choice: Choice, option: str, other: Space
+) -> Float64[np.ndarray, " columns"]:
+    """Return where an option stands; NaN if it is unknown and not described.
+
+    A spread of descriptors below 1 counts as 1: where all options are nearly alike, a
+    slight difference is no great one.
+    """
+    apart = 1.0 if choice.descriptors is None else IDENTITY
+    same = np.array([option == o for o in choice.options]) * apart / np.sqrt(2)
+    if choice.descriptors is None:
+        return same if option in choice.options else np.full(len(same), np.nan)
+    table = np.array(choice.descriptors, dtype=np.float64)
+    facts = _facts(choice, option)
+    if facts is None and choice.name in other:
+        theirs = other[choice.name]
+        facts = _facts(theirs, option) if isinstance(theirs, Choice) else None
+    if facts is None or len(facts) != table.shape[1]:
+        return np.full(len(same) + table.shape[1], np.nan)
+    known = np.isfinite(table)
+    count = np.maximum(known.sum(axis=0), 1)
+    middle = np.where(known, table, 0.0).sum(axis=0) / count
+    squares = np.square(np.where(known, table - middle, 0.0)).sum(axis=0)
+    away = (np.array(facts) - middle) / np.maximum(np.sqrt(squares / count), 1.0)
+    away = np.clip(np.nan_to_num(away), -FARTHEST, FARTHEST)
+    return np.concatenate([same, away / np.sqrt(max(len(facts), 1))])
+
+
+def _facts(choice: Choice, option: str) -> tuple[float, ...] | None:
+    """Return the descriptors of an option, None if the choice has none of it."""
+    if choice.descriptors is None or option not in choice.options:
+        return None
+    return choice.descriptors[choice.options.index(option)]
+
+
+def _kernel(left: Points, right: Points) -> Float64[np.ndarray, "left right"]:
     """Return how alike places are: 1 for the same, 0 far away."""
     from scipy.spatial.distance import cdist  # here, for a quick start elsewhere
 
-    gaps = cdist(left, right, "sqeuclidean")
-    return np.asarray(np.exp(-0.5 * gaps), dtype=np.float64)
+    return np.asarray(np.exp(-0.5 * cdist(left, right, "sqeuclidean")))
 
 
-def standard(
-    scores: Float64[np.ndarray, " trials"],
-) -> Float64[np.ndarray, " trials"]:
-    """Return scores with mean 0 and standard deviation 1; all 0 if they are equal.
-
-    Those far below all others are moved up to the outer fence, lest they flatten
-    every other difference; see `surrogate.standardised`.
-    """
-    if not len(scores) or np.ptp(scores) <= 1e-12 * np.abs(scores).max():
-        return np.zeros(len(scores))
-    lower, upper = np.quantile(scores, [0.25, 0.75])
-    if upper > lower:
-        scores = np.maximum(scores, lower - FENCE * (upper - lower))
-    return np.asarray((scores - scores.mean()) / scores.std(), dtype=np.float64)
-
-
-def telling(
-    places: Float64[np.ndarray, "trials columns"],
-    scores: Float64[np.ndarray, " trials"],
-    most: int,
-) -> list[int]:
+def _telling(places: Points, scores: Said) -> list[int]:
     """Return which trials to keep so that predictions at all of them stay close.
 
-    The best come first. Then, one after another, the trial comes whose score leaves
-    the least squared error at all trials when it is made known to the process.
-
-    Args:
-        places: Where the trials stand, the best first.
-        scores: Standardised; the process has mean 0 and variance 1 beforehand.
-        most: How many to keep.
+    The best come first, as they stand. Then, one after another, the trial comes whose
+    score leaves the least squared error at all when it is made known to the process.
     """
-    covariance = kernel(places, places)
-    error = scores.copy()
+    covariance, error = _kernel(places, places), scores.copy()
     kept: list[int] = []
-    for step in range(min(most, len(scores))):
+    for step in range(min(MOST_POINTS, len(scores))):
         gains = covariance / (np.diag(covariance) + NOISE)
         left = np.square(error[:, None] - gains * error).sum(axis=0)
         left[kept] = np.inf
@@ -249,17 +283,9 @@ def telling(
     return sorted(kept)
 
 
-def _rounded(config: Config) -> Config:
-    return Config.of(
-        {
-            name: _significant(value) if isinstance(value, float) else value
-            for name, value in config.items
-        }
-    )
-
-
-def _significant(number: float) -> float:
-    return float(f"{number:.{DIGITS}g}")
+def _rounded(value: Value) -> Value:
+    """Return a value as a file has it: with four digits."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _value(value: object) -> Value:

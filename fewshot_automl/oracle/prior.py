@@ -1,9 +1,9 @@
-"""What finished studies say about a new one."""
+"""What finished studies say about a new one, and how far to trust it."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.agreement import ranking_weights, trust
-from fewshot_automl.oracle.likeness import Sheet
 from fewshot_automl.oracle.past import Past
-from fewshot_automl.oracle.steadied import comparable_scores
+from fewshot_automl.oracle.scores import done_scores, filled
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Space
 
@@ -23,19 +21,27 @@ FORMAT: Final = "fewshot_automl prior"
 VERSION: Final = 1
 DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
 """Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
-WEIGHT: Final = (1.0, 0.5)
-"""Of the column, beforehand: mean and standard deviation."""
+BELIEF: Final = 3.0
+"""Odds beforehand that the studies are of use."""
+USEFUL: Final = 0.6
+"""Rank correlation that useful advice is expected to have."""
+DOUBT: Final = 0.5
+"""Power of the evidence for one study: its trials are not independent of each other."""
 LEAST_TRUST: Final = 0.05
 """Below it nothing is said: what is left of wrong advice would still break ties."""
+MOST_TRIALS: Final = 64
+"""Latest trials that are compared; pairs grow with the square."""
+
+Numbers = Float64[np.ndarray, " numbers"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
     """Holds finished studies, and advises a new one by those that rank as it does.
 
-    An `Adviser` of one column: the mean of what the studies predict, weighted by how
-    well each ranks the trials seen so far. Where even that disagrees with the trials,
-    the column shrinks to 0 (see `trust`), so a wrong prior is found out.
+    What it says of a Config is the mean of what the studies predict, each weighted by
+    the probability that it is of use, given how it ranks the trials seen so far. The
+    weights of studies that disagree go to 0, so a wrong prior is found out.
 
     >>> Prior().studies
     ()
@@ -43,10 +49,6 @@ class Prior:
 
     studies: tuple[Past, ...] = ()
     """In order of their names."""
-    _latest: dict[str, Any] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    """The last mixture and what it was of: a suggestion asks for it several times."""
 
     def __post_init__(self) -> None:
         """Put the studies in order and check that their names differ."""
@@ -89,11 +91,6 @@ class Prior:
         """Return a short hash of all there is, the same on every machine."""
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:12]
 
-    @property
-    def weights(self) -> tuple[tuple[float, float], ...]:
-        """Return mean and standard deviation of the column's weight beforehand."""
-        return (WEIGHT,)
-
     def about(self, kind: str) -> "Prior":
         """Return the prior without the studies that were about something else."""
         kept = (study for study in self.studies if study.kind in (kind, ""))
@@ -111,10 +108,9 @@ class Prior:
 
         Rows are 0 for studies that have nothing to say about `space` (see `speakers`).
         """
-        sheet, speaks = Sheet(configs), self.speakers(space)
         rows = [
-            study.predict_sheet(space, sheet) if is_heard else np.zeros(len(configs))
-            for study, is_heard in zip(self.studies, speaks, strict=True)
+            study.predict(space, configs) if is_heard else np.zeros(len(configs))
+            for study, is_heard in zip(self.studies, self.speakers(space), strict=True)
         ]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(configs))
 
@@ -135,40 +131,39 @@ class Prior:
         ]
         return np.array(acquainted if any(acquainted) else shares, dtype=bool)
 
-    def advise(
-        self, space: Space, history: History, configs: Sequence[Config]
-    ) -> Float64[np.ndarray, "configs 1"]:
-        """Return the column: what the studies say together, as far as trusted."""
-        weights, said = self.mixture(space, history), self.predict(space, configs)
-        return np.asarray(said.T @ weights[:, None], dtype=np.float64)
-
-    def mixture(
+    def advice(
         self, space: Space, history: History
-    ) -> Float64[np.ndarray, " studies"]:
-        """Return what each study counts in the column; the sum is the trust in it."""
-        configs, means, errors = _seen(history)
-        asked = (space, configs, means.tobytes(), errors.tobytes())
-        if self._latest.get("asked") != asked:
-            weights = self._mixed(space, configs, means, errors)
-            self._latest.update(asked=asked, weights=weights)
-        return np.asarray(self._latest["weights"])
+    ) -> Callable[[Sequence[Config]], Numbers]:
+        """Return a function of Configs: what the studies say, as far as trusted."""
+        weights = self.weights(space, history)
+        trusted = np.flatnonzero(weights)
+        heard = Prior(studies=tuple(self.studies[i] for i in trusted))
 
-    def _mixed(
-        self,
-        space: Space,
-        configs: list[Config],
-        means: Float64[np.ndarray, " trials"],
-        errors: Float64[np.ndarray, " trials"],
-    ) -> Float64[np.ndarray, " studies"]:
+        def said(configs: Sequence[Config]) -> Numbers:
+            return np.asarray(weights[trusted] @ heard.predict(space, configs))
+
+        return said
+
+    def weights(self, space: Space, history: History) -> Float64[np.ndarray, " studies"]:
+        """Return what each study counts: the probability that it is of use.
+
+        Args:
+            space: Where the study searches.
+            history: Trials so far. Without any, studies count by their weights.
+        """
         weights = np.zeros(len(self.studies))
         heard = np.flatnonzero(self.speakers(space))
-        if len(heard):
-            said = self.predict(space, configs)[heard]
-            before = np.array([self.studies[i].weight for i in heard])
-            shares = ranking_weights(said, means, errors, before)
-            belief = trust(shares @ said, means, errors)
-            if belief >= LEAST_TRUST:
-                weights[heard] = belief * shares
+        if not len(heard):
+            return weights
+        scores = done_scores(history, regularise=True)
+        means, errors = np.array(list(scores.values())).reshape(-1, 2).T
+        said = self.predict(space, [history[i][0] for i in scores])[heard]
+        before = np.array([self.studies[i].weight for i in heard])
+        favour = np.array([evidence(one, means, errors) for one in said])
+        odds = BELIEF * before / before.sum() * np.exp(DOUBT * favour)
+        trust = odds / (1 + odds.sum())
+        if trust.sum() >= LEAST_TRUST:
+            weights[heard] = trust
         return weights
 
     def first(self, space: Space, configs: Sequence[Config], n: int) -> list[Config]:
@@ -287,16 +282,36 @@ def _described(space: Space) -> set[tuple[str, str]]:
         for option in dimension.options
     }
 
+def evidence(advice: Numbers, means: Numbers, errors: Numbers) -> float:
+    """Return how much the order of trials speaks for advice: log odds against chance.
 
-def _seen(
-    history: History,
-) -> tuple[
-    list[Config], Float64[np.ndarray, " trials"], Float64[np.ndarray, " trials"]
-]:
-    """Return the Configs of done trials with their means and errors.
+    Useful advice is expected to have Kendall's rank correlation `USEFUL` with the
+    scores, useless advice 0; both spread as chance allows for so many trials. Pairs
+    count by how sure their order is, and not at all where the advice is the same.
 
-    See `comparable_scores`.
+    Args:
+        advice: One number for each trial.
+        means: What came of it.
+        errors: Standard errors; NaN where unknown.
+
+    Source:
+        Kendall, Rank Correlation Methods, 1948, for the variance under chance.
+
+    >>> scores, errors = np.arange(6.0), np.zeros(6)
+    >>> [round(evidence(sign * scores, scores, errors), 1) for sign in (1, 0, -1)]
+    [3.3, 0.0, -6.2]
     """
-    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
-    means, variances = comparable_scores(history, done)
-    return [history[i][0] for i in done], means, np.sqrt(variances)
+    from scipy.special import ndtr  # here, for a quick start elsewhere
+
+    advice, means = advice[-MOST_TRIALS:], means[-MOST_TRIALS:]
+    errors, count = filled(errors[-MOST_TRIALS:]), len(means)
+    left, right = np.triu_indices(count, 1)
+    order = np.sign(advice[left] - advice[right])
+    noise = np.maximum(np.hypot(errors[left], errors[right]), 1e-12)
+    seen = 2 * ndtr((means[left] - means[right]) / noise) - 1
+    sure = np.abs(seen) * (order != 0)
+    if not sure.any():
+        return 0.0
+    correlation = float(order @ seen / sure.sum())
+    variance = 2 * (2 * count + 5) / (9 * count * (count - 1))
+    return USEFUL * (correlation - USEFUL / 2) * float(sure.mean()) / variance

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,6 +33,7 @@ REMEMBERED: Final = 60
 LEAST_SECONDS: Final = 1e-3
 
 
+@runtime_checkable
 class Arithmetic(Protocol):
     """What the model wing knows of costs before any trial was seen."""
 

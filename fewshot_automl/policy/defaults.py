@@ -1,7 +1,7 @@
 """What is known to be worth trying first, by method."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from fewshot_automl.space import Choice, Config, Space, Value
 
@@ -26,6 +26,7 @@ VISITS: Final = 10
 """Times that a training should see each example; more was no better."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """What the opening asks of a method's row."""
 
@@ -78,17 +79,17 @@ def rung_zero(
     """
     cheap = _cheap(space, methods)
     plain = [
-        variant
+        config
         for row in cheap
         if not row.needs_backbone
-        for variant in _variants(space, row, row.rung_zero, None)
+        for config in _configs(space, row, row.rung_zero, None)
     ]
     seen = [
-        variant
+        config
         for backbone in backbones
         for row in cheap
         if row.needs_backbone
-        for variant in _variants(space, row, row.rung_zero, backbone)
+        for config in _configs(space, row, row.rung_zero, backbone)
     ]
     return [*plain, *seen]
 
@@ -98,10 +99,10 @@ def on_best_backbone(
 ) -> list[Config]:
     """Return what rung 0 tries at last, on the backbone that looks best."""
     return [
-        variant
+        config
         for row in _cheap(space, methods)
         if row.needs_backbone
-        for variant in _variants(space, row, row.rung_zero_best, backbone)
+        for config in _configs(space, row, row.rung_zero_best, backbone)
     ]
 
 
@@ -150,7 +151,7 @@ def _cheap(space: Space, methods: Iterable[Method]) -> list[Method]:
     return [row for row in methods if not row.trains and row.name in known]
 
 
-def _variants(
+def _configs(
     space: Space,
     row: Method,
     variants: Iterable[Mapping[str, Value]],

@@ -61,9 +61,7 @@ class Leader:
         return self._last[key]
 
     def _ranked(self, history: History) -> Ranking:
-        scores = posterior_means(
-            self.space, history, self.seed, self.prior, self.aims
-        )
+        scores = posterior_means(self.space, history, self.seed, self.prior)
         ready = [i for i in scores if self.is_at_hand(history[i][0])]
         beyond = {i: excess(self.aims.limits, history[i][1].measures) for i in ready}
         kept = [

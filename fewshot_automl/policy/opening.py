@@ -135,8 +135,8 @@ class _Moment:
             ),
         )
         prior, space = opening.prior, opening.space
-        if found and prior.mixture(space, self.history).sum() >= LEAST_TRUST:
-            worth = prior.advise(space, self.history, found)[:, 0]
+        if found and prior.weights(space, self.history).sum() >= LEAST_TRUST:
+            worth = prior.advice(space, self.history)(found)
             return [found[int(np.argmax(worth))]]
         return found[:1]
 

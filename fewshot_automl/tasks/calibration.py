@@ -1,10 +1,10 @@
-"""How far confidence can be believed, and the one number that mends most of it."""
+"""How far probabilities can be believed, and the one number that mends most of it."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 
 from fewshot_automl.errors import ShapeError
 
@@ -15,10 +15,11 @@ TEMPERATURE_PRIOR: Final = 1.0
 LEAST: Final = 1e-6
 """Probability below which one counts as this in `refinement_loss`: a model that rules
 out what is true has gone wrong, and by how much says nothing of the other examples."""
-HALVINGS: Final = 40
-"""Steps of the search for the best temperature of `refinement_loss`, which every trial
-takes: scipy's optimisers cost more to import than a first trial."""
+_HALVINGS: Final = 40
 _TINY: Final = float(np.finfo(np.float64).tiny)
+
+Proba = Float[np.ndarray, "rows classes"]
+Labels = Int[np.ndarray, " examples"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +39,7 @@ class ReliabilityBin:
 
 
 def reliability(
-    proba: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " examples"],
-    *,
-    bins: int = 10,
+    proba: Proba, labels: Labels, *, bins: int = 10
 ) -> tuple[ReliabilityBin, ...]:
     """Return confidence beside accuracy over equal-mass bins, rising.
 
@@ -49,7 +47,7 @@ def reliability(
 
     Args:
         proba: Class probabilities; each row sums to 1.
-        labels: Class indices in `0 .. classes - 1`.
+        labels: Class indices.
         bins: Number of bins; more than `examples / 5` makes the estimate noise.
 
     Raises:
@@ -59,38 +57,28 @@ def reliability(
     >>> [(row.confidence, row.accuracy) for row in table]
     [(0.6, 0.0), (0.9, 1.0)]
     """
-    confidence, right, place = _binned(proba, labels, bins)
-    groups = [np.flatnonzero(place == number) for number in np.unique(place)]
+    _check(proba, labels)
+    confidence = proba.max(axis=1).astype(np.float64)
+    right = proba.argmax(axis=1) == labels
+    starts = np.arange(bins) * len(labels) // bins
+    edges = np.unique(np.sort(confidence)[starts])
+    place = np.searchsorted(edges, confidence, side="right")
     return tuple(
         ReliabilityBin(
             low=float(confidence[group].min()),
             high=float(confidence[group].max()),
             confidence=float(confidence[group].mean()),
             accuracy=float(right[group].mean()),
-            examples=len(group),
+            examples=int(group.sum()),
         )
-        for group in groups
+        for group in (place == number for number in np.unique(place))
     )
 
 
 def expected_calibration_error(
-    proba: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " examples"],
-    *,
-    bins: int = 10,
+    proba: Proba, labels: Labels, *, bins: int = 10
 ) -> float:
-    """Return the gap between confidence and accuracy over equal-mass bins.
-
-    Args:
-        proba: Class probabilities; each row sums to 1.
-        labels: Class indices in `0 .. classes - 1`.
-        bins: Number of bins; more than `examples / 5` makes the estimate noise.
-
-    Returns:
-        A fraction in [0, 1]; 0 is perfectly calibrated.
-
-    Raises:
-        ShapeError: If `proba` and `labels` disagree on the number of examples.
+    """Return the gap between confidence and accuracy over equal-mass bins, in [0, 1].
 
     Source:
         Guo et al., ICML 2017, eq. 3, with equal-mass instead of equal-width bins.
@@ -99,24 +87,18 @@ def expected_calibration_error(
     >>> expected_calibration_error(proba, np.array([0, 0, 0, 1]))
     0.0
     """
-    confidence, right, place = _binned(proba, labels, bins)
-    gaps = np.bincount(place, weights=confidence - right)
-    return float(np.abs(gaps).sum() / len(labels))
+    gaps = [
+        row.examples * abs(row.confidence - row.accuracy)
+        for row in reliability(proba, labels, bins=bins)
+    ]
+    return sum(gaps) / len(labels)
 
 
-def fit_temperature(
-    proba: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " examples"],
-) -> float:
+def fit_temperature(proba: Proba, labels: Labels) -> float:
     """Return the temperature that makes out-of-fold probabilities most likely.
 
     A log-normal prior around 1 (`TEMPERATURE_PRIOR`) keeps it finite where few
     examples are all predicted right, and loses its say as examples come in.
-
-    Args:
-        proba: Out-of-fold class probabilities; in-sample ones would give overconfidence
-            its blessing.
-        labels: Class indices in `0 .. classes - 1`.
 
     Returns:
         A number in `TEMPERATURES`; above 1 the probabilities were overconfident.
@@ -131,13 +113,9 @@ def fit_temperature(
     >>> fit_temperature(overconfident, np.array([0] * 7 + [1] * 3)) > 2
     True
     """
-    if len(proba) != len(labels) or len(labels) == 0:
-        raise ShapeError(
-            "proba and labels must have the same number of examples, at least 1, "
-            f"got {len(proba)} and {len(labels)}."
-        )
     from scipy.optimize import minimize_scalar
 
+    _check(proba, labels)
     logits = np.log(np.maximum(proba.astype(np.float64), _TINY))
     rows = np.arange(len(labels))
 
@@ -151,13 +129,9 @@ def fit_temperature(
 
 
 def apply_temperature(
-    proba: Float[np.ndarray, "examples classes"], temperature: float
+    proba: Proba, temperature: float
 ) -> Float64[np.ndarray, "examples classes"]:
     """Return the probabilities flattened (above 1) or sharpened (below 1).
-
-    Args:
-        proba: Class probabilities; each row sums to 1.
-        temperature: What `fit_temperature` found; greater than 0.
 
     Raises:
         ShapeError: If `temperature` is not greater than 0.
@@ -171,23 +145,13 @@ def apply_temperature(
     return np.asarray(np.exp(_log_softmax(logits / temperature)))
 
 
-def refinement_loss(
-    proba: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " examples"],
-) -> float:
-    """Return the log loss that is left when confidence is put right.
+def refinement_loss(proba: Proba, labels: Labels) -> float:
+    """Return the log loss that is left when confidence is put right, in nats.
 
     That is the mean log loss at the temperature, of those in `TEMPERATURES`, at which
     it is least: it says how well predictions tell the classes apart, however sure they
     are of themselves. On few examples it depends less on luck than the share of right
     answers does.
-
-    Args:
-        proba: Out-of-fold class probabilities.
-        labels: Class indices in `0 .. classes - 1`.
-
-    Returns:
-        0 or more, in nats.
 
     Raises:
         ShapeError: If `proba` and `labels` disagree on the number of examples.
@@ -201,16 +165,12 @@ def refinement_loss(
     >>> round(refinement_loss(shy, labels), 3), round(refinement_loss(bold, labels), 3)
     (0.5, 0.5)
     """
-    if len(proba) != len(labels) or len(labels) == 0:
-        raise ShapeError(
-            "proba and labels must have the same number of examples, at least 1, "
-            f"got {len(proba)} and {len(labels)}."
-        )
+    _check(proba, labels)
     logits = np.log(np.maximum(proba.astype(np.float64), LEAST))
     own = logits[np.arange(len(labels)), labels]
     # The loss is convex in the inverse temperature, so the sign of its slope decides.
     high, low = 1 / np.array(TEMPERATURES)
-    for _ in range(HALVINGS):
+    for _ in range(_HALVINGS):
         inverse = float(np.sqrt(low * high))
         scaled = _log_softmax(inverse * logits)
         slope = float(((np.exp(scaled) * logits).sum(axis=1) - own).sum())
@@ -218,30 +178,14 @@ def refinement_loss(
     return max(float(-scaled[np.arange(len(labels)), labels].mean()), 0.0)
 
 
-def _binned(
-    proba: Float[np.ndarray, "rows classes"],
-    labels: Int[np.ndarray, " examples"],
-    bins: int,
-) -> tuple[
-    Float64[np.ndarray, " examples"],
-    Bool[np.ndarray, " examples"],
-    Int[np.ndarray, " examples"],
-]:
-    """Return confidence, whether it was right, and the equal-mass bin."""
-    if len(proba) != len(labels) or len(labels) == 0 or bins < 1:
+def _check(proba: np.ndarray, labels: np.ndarray) -> None:
+    if len(proba) != len(labels) or len(labels) == 0:
         raise ShapeError(
-            "proba and labels must have the same number of examples, at least 1, and "
-            f"bins must be 1 or more, got {len(proba)}, {len(labels)} and {bins}."
+            "Probabilities must have one row for each label, at least 1, "
+            f"got {len(proba)} and {len(labels)}."
         )
-    confidence = proba.max(axis=1).astype(np.float64)
-    right = proba.argmax(axis=1) == labels
-    starts = np.arange(bins) * len(labels) // bins
-    edges = np.unique(np.sort(confidence)[starts])
-    return confidence, right, np.searchsorted(edges, confidence, side="right")
 
 
-def _log_softmax(
-    logits: Float64[np.ndarray, "examples classes"],
-) -> Float64[np.ndarray, "examples classes"]:
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

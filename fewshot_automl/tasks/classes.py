@@ -140,11 +140,6 @@ class Classes:
         """Return one column a class."""
         return np.asarray(np.eye(len(names), dtype=np.int64)[targets])
 
-    def activate(self, scores: Proba) -> Proba:
-        """Return the softmax of logits."""
-        shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
     def no_information(
         self, targets: Labels, names: tuple[str, ...]
     ) -> Float64[np.ndarray, " classes"]:

@@ -102,10 +102,6 @@ class TaskKind(Protocol):
         """
         ...
 
-    def activate(self, scores: Outputs) -> Outputs:
-        """Return outputs from the scores of a linear layer."""
-        ...
-
     def no_information(self, targets: Targets, names: Names) -> Float[np.ndarray, " w"]:
         """Return the one output that is best where nothing of the input is known."""
         ...

@@ -11,7 +11,6 @@ from fewshot_automl.adaptation.kinds import Numbers
 from fewshot_automl.adaptation.lora import update_numbers
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.assembly import WithoutDrawing
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
 from fewshot_automl.space import Config
@@ -97,7 +96,7 @@ def lora_numbers(cards: Sequence[Card]) -> dict[str, Updates] | None:
 def _lora_numbers(card: Card) -> Updates:
     is_bare = card.modality == "text" and not card.config
     folder = weights.locate(card).folder if is_bare else None
-    with torch.device("meta"), WithoutDrawing():
+    with torch.device("meta"):
         module, anatomy = build(card, folder)
         layers = [
             [

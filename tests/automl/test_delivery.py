@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.workbench import Problem, Workbench
 
 from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.automl import delivery, fit
@@ -10,9 +12,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import refit
-from fewshot_automl.trial.workbench import Problem, Workbench
 
 WORDS = ("good", "film", "bad", "place", "river", "city", "where", "name", "who", "how")
 QUICK = {
@@ -37,7 +37,8 @@ def test_a_model_that_changes_when_saved_is_refused(texts, tmp_path, monkeypatch
 
     def turned(folder):
         loaded = real(folder)
-        object.__setattr__(loaded, "temperature", 3.0 * loaded.temperature)
+        worse = {"temperature": 3.0 * loaded.calibration["temperature"]}
+        object.__setattr__(loaded, "calibration", worse)
         return loaded
 
     monkeypatch.setattr(Predictor, "load", turned)
@@ -133,7 +134,7 @@ def model_of(workbench, kind, temperature=0.5):
         task=workbench.problem.task,
         config=config,
         fitted=fitted,
-        temperature=temperature,
+        calibration={"temperature": temperature},
     )
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fewshot_automl.automl.choice import partners_of
 
 from fewshot_automl.automl import Settings, contenders, finish, fit
-from fewshot_automl.automl.choice import partners_of
 from fewshot_automl.automl.limits import (
     allowed_space,
     broken,

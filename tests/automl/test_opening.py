@@ -1,18 +1,18 @@
 from dataclasses import replace
 
 import pytest
-
-from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.opening import Opening
 from fewshot_automl.automl.plan import Situation, draw_plan
+from fewshot_automl.trial.design import dear_space, is_dear, reference_ladder, space_for
+from fewshot_automl.trial.forecast import Forecast
+
+from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.design import dear_space, is_dear, reference_ladder, space_for
-from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
 
 NAMES = ("minilm-l3", "minilm-l6", "mpnet-base")

@@ -4,17 +4,17 @@ import math
 from dataclasses import replace
 
 import pytest
+from fewshot_automl.automl.plan import Plan, Situation, Splits, draw_plan
+from fewshot_automl.trial.design import reference_ladder, space_for
+from fewshot_automl.trial.forecast import Forecast
 
 from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.automl.plan import Plan, Situation, Splits, draw_plan
 from fewshot_automl.automl.search import settled_plan
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import LedgerError
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.design import reference_ladder, space_for
-from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
 
 SLOW, USUAL, FAST = 2e10, 1.2e11, 1e13

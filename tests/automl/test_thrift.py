@@ -1,17 +1,17 @@
 import dataclasses
 
 import pytest
+from fewshot_automl.automl.thrift import Thrifty, affordable_space, shortened
+from fewshot_automl.trial.design import is_dear, space_for
+from fewshot_automl.trial.forecast import Forecast
 
 from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.automl.thrift import Thrifty, affordable_space, shortened
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.oracle.goals import Limit
 from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.design import is_dear, space_for
-from fewshot_automl.trial.forecast import Forecast
 from fewshot_automl.trial.workload import Workload
 
 NAMES = ("minilm-l3", "minilm-l6", "mpnet-base")

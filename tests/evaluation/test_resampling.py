@@ -79,7 +79,7 @@ def test_many_classes_are_taken_in_steps(monkeypatch):
     labels, probas = case(classes=5)
     weights = bootstrap_weights(25, 11, np.random.default_rng(1))
     whole = scorer("macro_f1", labels, probas)(weights)
-    monkeypatch.setattr("fewshot_automl.evaluation.resampling._CELLS_AT_ONCE", 75)
+    monkeypatch.setattr("fewshot_automl.evaluation.resampling._NUMBERS_AT_ONCE", 75)
     np.testing.assert_allclose(scorer("macro_f1", labels, probas)(weights), whole)
 
 

@@ -114,7 +114,7 @@ def test_perfect_predictions_do_not_give_certainty():
     assert found.high == 1.0
 
 
-def test_a_bonus_and_a_rule_decide_the_pick():
+def test_a_bonus_decides_the_pick():
     labels = np.arange(20) % 2
     good = as_proba(np.arange(20) < 18, labels)
     fair = as_proba(np.arange(20) < 17, labels)
@@ -123,13 +123,6 @@ def test_a_bonus_and_a_rule_decide_the_pick():
         labels, [good, fair], "accuracy", bonus=np.array([0.0, 0.1])
     )
     assert (favoured.winner, favoured.raw_score) == (1, 0.85)
-    last = correct_for_selection(
-        labels, [good, fair], "accuracy", choose=lambda scores: len(scores) - 1
-    )
-    assert last.winner == 1
-    assert last.score == last.raw_score
-    same = correct_for_selection(labels, [good, fair], "accuracy", choose=np.argmax)
-    assert same == correct_for_selection(labels, [good, fair], "accuracy")
 
 
 def test_partly_predicted_models_take_part():

@@ -85,7 +85,6 @@ def _outcome(folder, config, labels, proba, metric) -> Outcome:
         mean=measured.orient(mean),
         standard_error=0.05,
         cost_seconds=0.5,
-        predictions=place,
     )
 
 
@@ -133,6 +132,7 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
             if i < 4
         ],
         "labels": labels.tolist(),
+        "predictions": f"predictions/{history[winner][0].key}.safetensors",
         "origins": [f"reviews.csv:{i + 2}" for i in range(len(labels))],
         "seed": 0,
         "folds": [5, 2],

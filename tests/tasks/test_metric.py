@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from fewshot_automl.errors import DataError, ShapeError, UnknownNameError, UserError
-from fewshot_automl.tasks import metric_named
-from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+from fewshot_automl.tasks import Sums, metric_named
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS, confusion
 from fewshot_automl.tasks.metric import metric_table
 
 
@@ -144,3 +144,23 @@ def test_names_are_looked_up():
     assert metric_named(mine) is mine
     with pytest.raises(UserError, match="distinct"):
         metric_table([mine, mine])
+
+
+SUMS = [row.measure for row in CLASS_METRICS.values() if isinstance(row.measure, Sums)]
+
+
+@pytest.mark.parametrize("sums", SUMS)
+def test_scores_of_sums_depend_neither_on_their_unit_nor_on_absent_classes(sums):
+    counts = np.random.default_rng(0).integers(1, 9, (4, 3, 3)).astype(float)
+    values = sums.value(counts.reshape(4, 9))
+    assert sums.value(counts.reshape(4, 9) / 7) == pytest.approx(values)
+    wide = np.zeros((4, 5, 5))
+    wide[:, :3, :3] = counts
+    assert sums.value(wide.reshape(4, 25)) == pytest.approx(values)
+    assert np.isnan(sums.value(np.zeros((1, 9)))[0])
+
+
+def test_confusion_counts_labels_against_predictions():
+    proba = np.array([[0.2, 0.8, 0.0], [0.2, 0.8, 0.0], [0.9, 0.1, 0.0]])
+    counts = confusion(np.array([1, 0, 0]), proba)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]

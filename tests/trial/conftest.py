@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.workbench import Problem, Workbench
 
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
-from fewshot_automl.trial.workbench import Problem, Workbench
 
 WORDS = ("good film", "river city", "who name")
 

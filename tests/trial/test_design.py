@@ -1,13 +1,6 @@
 import dataclasses
 
 import pytest
-
-from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.errors import SpaceError, UnknownNameError
-from fewshot_automl.outcome import Outcome
-from fewshot_automl.space import When
-from fewshot_automl.tasks import Task
 from fewshot_automl.trial.design import (
     DEAR_ORDER,
     dear_defaults,
@@ -19,6 +12,13 @@ from fewshot_automl.trial.design import (
     space_for,
     undominated,
 )
+
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.errors import SpaceError, UnknownNameError
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.space import When
+from fewshot_automl.tasks import Task
 
 DEAR = [name for name, row in METHODS.items() if row.is_dear]
 

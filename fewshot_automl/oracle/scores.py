@@ -1,0 +1,159 @@
+"""Scores made ready for a surrogate: with less luck, no far outliers, one scale."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64
+
+from fewshot_automl.outcome import REFINEMENT, History
+
+Values = Float64[np.ndarray, " trials"]
+
+WEIGHT: Final = 0.7
+"""How far a score is moved towards the one that its refinement lets expect."""
+LEAST_PAIRS: Final = 6
+"""Done trials below which they do not tell what score to expect."""
+FENCE: Final = 3.0
+"""Quartile distances below the lower quartile at which a score is far out (Tukey)."""
+MOST_NOISE: Final = 100.0
+"""Largest standard error, in units of the standard deviation of the scores."""
+
+
+def done_scores(history: History, *, regularise: bool) -> dict[int, tuple[float, float]]:
+    """Return score and standard error (NaN if unknown) of each done trial, by place.
+
+    Args:
+        history: All trials.
+        regularise: Whether scores are moved towards what their refinement lets expect.
+            If one done trial does not tell its refinement nothing is moved: the
+            luckiest of those left alone would lead.
+    """
+    done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
+    outcomes = [history[i][1] for i in done]
+    scores = np.array([outcome.mean for outcome in outcomes], dtype=np.float64)
+    losses = np.array([o.measures.get(REFINEMENT, math.nan) for o in outcomes])
+    if regularise and np.isfinite(losses).all():
+        scores = regularised(scores, losses)
+    errors = [outcome.standard_error for outcome in outcomes]
+    return dict(zip(done, zip(scores.tolist(), errors, strict=True), strict=True))
+
+
+def regularised(scores: Values, losses: Values) -> Values:
+    """Return scores, each moved towards what its loss lets expect.
+
+    A score of a few dozen examples is a count of right answers, and moves in steps.
+    What the same predictions lose in refinement goes by how far from wrong each answer
+    was, so it ranks trials with less luck; but it is not the score. The expected score
+    is that of the least-squares line through all. If the line would rise with the loss
+    nothing is moved, and no score is that is far below all others.
+
+    >>> losses = np.array([0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
+    >>> scores = np.array([0.8, 0.9, 0.7, 0.5, 0.4, 0.3])
+    >>> regularised(scores, losses).round(2).tolist()
+    [0.87, 0.82, 0.67, 0.53, 0.41, 0.3]
+    """
+    if len(scores) < LEAST_PAIRS or np.ptp(losses) == 0 or np.ptp(scores) == 0:
+        return scores
+    fenced = winsorised(scores)
+    away = losses - losses.mean()
+    slope = float(away @ fenced) / float(away @ away)
+    if not slope < 0:
+        return scores
+    expected = fenced.mean() + slope * away
+    moved = scores + WEIGHT * (expected - scores)
+    return np.asarray(np.where(scores < fenced, scores, moved), dtype=np.float64)
+
+
+def winsorised(scores: Values) -> Values:
+    """Return scores of which those far below all others are moved up to a fence.
+
+    A diverged training can score far below; it would flatten every other difference.
+    """
+    lower, upper = np.quantile(scores, [0.25, 0.75])
+    if upper > lower:
+        scores = np.maximum(scores, lower - FENCE * (upper - lower))
+    return np.asarray(scores, dtype=np.float64)
+
+
+def differ(values: Values) -> bool:
+    """Return whether there are two values that differ by more than rounding."""
+    return len(values) > 1 and bool(np.ptp(values) > 1e-12 * np.abs(values).max())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Brings numbers to mean 0 and standard deviation 1, more being better.
+
+    Costs (parameters, milliseconds) are compared by their ratios.
+
+    >>> scale = Scale.of(np.array([1.0, 100.0]), is_cost=True)
+    >>> scale(np.array([1.0, 10.0, 100.0])).round(2).tolist()
+    [1.0, 0.0, -1.0]
+    """
+
+    sign: float
+    """1 where more is better, -1 where less is."""
+    floor: float | None
+    """Least value that has a logarithm of its own; None where differences count."""
+    centre: float = 0.0
+    """What 0 stands for."""
+    unit: float = 1.0
+    """What 1 stands for, less the centre."""
+
+    @classmethod
+    def of(cls, values: Values, *, is_cost: bool) -> "Scale":
+        """Return the scale of values, of which those far below are moved up."""
+        positive = values[values > 0]
+        has_ratios = is_cost and len(positive) and values.min() >= 0
+        floor = float(positive.min()) / 10 if has_ratios else None
+        raw = cls(sign=-1.0 if is_cost else 1.0, floor=floor)
+        fenced = winsorised(raw(values))
+        return cls(
+            sign=raw.sign,
+            floor=floor,
+            centre=float(fenced.mean()),
+            unit=float(fenced.std()) if differ(fenced) else 1.0,
+        )
+
+    def __call__(self, values: Values) -> Values:
+        """Return values on the standard scale."""
+        if self.floor is not None:
+            values = np.log(np.maximum(values, self.floor))
+        return np.asarray((self.sign * values - self.centre) / self.unit)
+
+    def natural(self, values: Values) -> Values:
+        """Return values of the standard scale in their own units."""
+        values = self.sign * (self.centre + self.unit * values)
+        return np.asarray(values if self.floor is None else np.exp(values))
+
+
+def shrunken(scores: Values, errors: Values) -> Values:
+    """Return scores, each pulled to the common mean by its share of noise.
+
+    Args:
+        scores: Raw ones.
+        errors: Their standard errors; NaN counts as the median of the known ones.
+
+    Source:
+        Efron and Morris, JASA 1973.
+
+    >>> shrunken(np.array([0.6, 0.9]), np.array([0.0, 0.0])).tolist()
+    [0.6, 0.9]
+    """
+    away, noise = scores - scores.mean(), filled(errors) ** 2
+    spread = max(float(away.var() - noise.mean()), 0.0)
+    total = spread + noise
+    kept = np.divide(spread, total, out=np.ones_like(total), where=total > 0)
+    # Where all may be luck the better score is still the better guess.
+    return np.asarray(scores.mean() + np.maximum(kept, 1e-3) * away)
+
+
+def filled(errors: Sequence[float] | Values) -> Values:
+    """Return standard errors, the median of the known ones where one is not known."""
+    errors = np.asarray(errors, dtype=np.float64)
+    known = errors[np.isfinite(errors)]
+    usual = float(np.median(known)) if len(known) else 0.0
+    return np.asarray(np.where(np.isfinite(errors), errors, usual), dtype=np.float64)
