@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.audited import Audited
@@ -20,8 +22,8 @@ from fewshot_automl.automl.scoring import equal_trials, honest_score, partners_o
 from fewshot_automl.automl.tried import Outputs, Tried, cross_calibrated
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.ledger import Ledger
+from fewshot_automl.ledger.outputs import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import CostModel, Leader, Ranking, broken, saving_seconds
@@ -242,10 +244,7 @@ class Finish:
                     for number, fitted in parts.items()
                 )
             )
-        assigned = tried.problem.folds.assignment[: len(outputs)]
-        save_predictions(
-            self.folder / MODEL_PREDICTIONS, Predictions(proba=outputs, folds=assigned)
-        )
+        write_outputs(self.folder / MODEL_PREDICTIONS, outputs.astype(np.float32))
         return model, outputs
 
     def _ready_by(self, needed: float) -> float | None:

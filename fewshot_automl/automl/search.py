@@ -125,6 +125,7 @@ class Search:
                 allows=allowed,
                 reserve=reserve,
                 expected_seconds=self._least_seconds,
+                thinks_ahead=self._thinks_ahead,
                 seed=settings.seed,
                 on_event=self.listener.trial,
             )
@@ -160,6 +161,12 @@ class Search:
             has_lora="rank" in self.space,
         )
         return replace(aims, exact=exact)
+
+    @property
+    def _thinks_ahead(self) -> bool:
+        """Return whether trials leave this process free for the oracle."""
+        is_elsewhere = self.settings.executor != "in_process"
+        return is_elsewhere or self.context.placement.device != "cpu"
 
     def _least_seconds(self, config: Config, history: History) -> float:
         """Return the seconds without which a trial is not worth starting.
@@ -232,7 +239,9 @@ def prepare(
     space = space_for(audited.profile, available.at_hand, settings.methods)
     for dimension, values in settings.narrow.items():
         space = space.narrow(dimension, values)
-    ledger = Ledger.open(settings.storage or folder, study=study, space=space)
+    ledger = Ledger.open(
+        settings.storage or folder, study=study, space=space, folder=folder
+    )
     note_space(ledger, task.modality, space)
     interrupted = ledger.interrupt_running()
     if known := len(ledger.history()):
@@ -270,7 +279,7 @@ def prepare(
     problem = Problem(
         task=task,
         inputs=audited.labelled.inputs,
-        labels=audited.labelled.labels,
+        targets=audited.labelled.labels,
         folds=folds,
         keys=audited.keys,
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
@@ -328,7 +337,7 @@ def _one_place(device: str | None) -> Placement:
     if placement.processes > 1:
         raise UserError(
             f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --executor processes "
+            "accelerate launch. Start it without; give it --executor loky "
             "--workers N for trials side by side."
         )
     return placement
@@ -347,7 +356,7 @@ def _folds(
     audited: Audited, splits: Splits, seed: int, repeats: int | None = None
 ) -> Folds:
     return choose_folds(
-        audited.labelled.labels,
+        audited.dataset.task.strata(audited.labelled.labels),
         groups=audited.keys,
         seed=seed,
         max_folds=splits.folds,

@@ -46,12 +46,12 @@ class Method(Protocol):
         ...
 
     @property
-    def variants(self) -> tuple[Mapping[str, Value], ...]:
+    def rung_zero(self) -> tuple[Mapping[str, Value], ...]:
         """Return the values with which it is tried on every backbone in rung 0."""
         ...
 
     @property
-    def late_variants(self) -> tuple[Mapping[str, Value], ...]:
+    def rung_zero_best(self) -> tuple[Mapping[str, Value], ...]:
         """Return those with which it is then tried on the best backbone alone."""
         ...
 
@@ -82,14 +82,14 @@ def rung_zero(
         config
         for row in cheap
         if not row.needs_backbone
-        for config in _configs(space, row, row.variants, None)
+        for config in _configs(space, row, row.rung_zero, None)
     ]
     seen = [
         config
         for backbone in backbones
         for row in cheap
         if row.needs_backbone
-        for config in _configs(space, row, row.variants, backbone)
+        for config in _configs(space, row, row.rung_zero, backbone)
     ]
     return [*plain, *seen]
 
@@ -102,7 +102,7 @@ def on_best_backbone(
         config
         for row in _cheap(space, methods)
         if row.needs_backbone
-        for config in _configs(space, row, row.late_variants, backbone)
+        for config in _configs(space, row, row.rung_zero_best, backbone)
     ]
 
 

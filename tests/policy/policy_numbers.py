@@ -19,8 +19,8 @@ class Row:
     name: str
     trains: bool = False
     needs_backbone: bool = True
-    variants: tuple = ({},)
-    late_variants: tuple = ()
+    rung_zero: tuple = ({},)
+    rung_zero_best: tuple = ()
 
 
 METHODS = (
