@@ -1,22 +1,21 @@
-"""What is said of a model's size beforehand is what it then measures."""
+"""What a Config fixes of a model's size is what it then measures."""
 
 import dataclasses
 
 import pytest
 
 from fewshot_automl.adaptation.lora import LoraSettings, attach
-from fewshot_automl.trial import foretold as module
-from fewshot_automl.trial.evaluate import refit
-from fewshot_automl.trial.foretold import foretold, update_numbers
-from fewshot_automl.trial.measured import size_of
+from fewshot_automl.trial import exact as module
+from fewshot_automl.trial import exact_measures, refit, size_of
+from fewshot_automl.trial.exact import lora_numbers
 
 ALL = {"score", "flops", "parameters", "memory_mb"}
 QUICK = {"steps": 10, "batch_size": 8}
 
 
 @pytest.fixture
-def known(workbench):
-    return foretold(workbench.cards, workbench.problem, ALL, has_lora=True)
+def known(context):
+    return exact_measures(context.cards, context.problem, ALL, has_lora=True)
 
 
 @pytest.mark.parametrize(
@@ -35,12 +34,12 @@ def known(workbench):
         ("full", QUICK),
     ],
 )
-def test_sizes_are_those_of_the_model(workbench, space, known, method, values):
+def test_sizes_are_those_of_the_model(context, space, known, method, values):
     config = space.default(method=method, **values)
-    sizes = size_of(refit(workbench, config))
+    sizes = size_of(refit(context, config))
     assert known["parameters"](config) == sizes["parameters"]
     assert known["memory_mb"](config) == pytest.approx(sizes["memory_mb"], rel=1e-9)
-    card = workbench.cards[0]
+    card = context.cards[0]
     assert known["flops"](config) == (card.flops if "backbone" in config else 0.0)
 
 
@@ -50,7 +49,7 @@ def test_sizes_are_those_of_the_model(workbench, space, known, method, values):
 )
 def test_lora_layers_are_counted_by_their_shapes(tiny_cards, tiny_backbone, name):
     card = tiny_cards[name]
-    counts = update_numbers([card])[name]
+    counts = lora_numbers([card])[name]
     base = tiny_backbone(name)
     assert len(counts) == base.depth
     before = sum(p.numel() for p in base.module.parameters())
@@ -58,20 +57,20 @@ def test_lora_layers_are_counted_by_their_shapes(tiny_cards, tiny_backbone, name
         fork = base.fork(base.depth)
         attach(fork, base, cut, LoraSettings(rank=3, alpha=3.0, dropout=0.0))
         after = sum(p.numel() for p in fork.module.parameters())
-        assert 3 * counts[cut] == after - before
+        assert 3 * counts[cut][0] == after - before
 
 
-def test_layers_that_are_not_known_leave_sizes_to_be_learnt(workbench, space):
-    card = workbench.cards[0]
+def test_layers_that_are_not_known_leave_sizes_to_be_learnt(context, space):
+    card = context.cards[0]
     strange = dataclasses.replace(card, architecture="no-such")
-    asked = ([strange], workbench.problem, ALL)
-    assert set(foretold(*asked, has_lora=True)) == {"flops"}
-    known = foretold(*asked, has_lora=False)
+    asked = ([strange], context.problem, ALL)
+    assert set(exact_measures(*asked, has_lora=True)) == {"flops"}
+    known = exact_measures(*asked, has_lora=False)
     assert set(known) == {"flops", "parameters", "memory_mb"}
     assert known["parameters"](space.default(method="probe")) > card.parameters
 
 
-def test_nothing_is_built_for_what_nobody_asks(workbench, monkeypatch):
+def test_nothing_is_built_for_what_nobody_asks(context, monkeypatch):
     monkeypatch.setattr(module, "build", None)
-    known = foretold(workbench.cards, workbench.problem, {"flops"}, has_lora=True)
+    known = exact_measures(context.cards, context.problem, {"flops"}, has_lora=True)
     assert set(known) == {"flops"}
