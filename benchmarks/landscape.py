@@ -255,7 +255,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         for fold in folds:
             start = time.monotonic()
             fitted = fit_on(bench, encodings, config, fold.train, None)
-            rows = fitted.predict_proba(encodings.take(fold.validation))
+            rows = fitted.outputs(encodings.take(fold.validation))
             seconds.append(time.monotonic() - start)
             proba[index, fold.validation] = rows
             right = rows.argmax(1) == problem.labels[fold.validation]
@@ -295,7 +295,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
 
 def guessed(fitted: Any, encodings: Encodings, rows: np.ndarray) -> np.ndarray:
     """Return the class that a model finds most probable for each row."""
-    proba = fitted.predict_proba(encodings.take(rows))
+    proba = fitted.outputs(encodings.take(rows))
     if not np.isfinite(proba).all():
         raise UserError("Predictions are NaN. Use a lower learning rate.")
     return np.asarray(proba.argmax(1))

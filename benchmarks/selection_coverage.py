@@ -64,7 +64,7 @@ def study(task: str, shots: int, seed: int) -> dict[str, float]:
         proba = np.empty((len(folds.repeats), len(y), labels.max() + 1))
         for fold in folds:
             fitted = clone(model).fit(x[fold.train], y[fold.train])
-            proba[fold.repeat, fold.validation] = fitted.predict_proba(
+            proba[fold.repeat, fold.validation] = fitted.outputs(
                 x[fold.validation]
             )
         probas.append(proba)

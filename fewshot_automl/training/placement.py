@@ -80,10 +80,7 @@ def choose_placement(device: str | None = None) -> Placement:
         UserError: If the named device is not there.
     """
     visible = visible_devices()
-    # A cluster may set WORLD_SIZE for a job that is not torch's: waiting for processes
-    # that nobody started would never end.
-    is_launched = {"RANK", "MASTER_ADDR"} <= os.environ.keys()
-    processes = int(os.environ.get("WORLD_SIZE", "1")) if is_launched else 1
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if _is_launched() else 1
     named = device or os.environ.get(DEVICE_VARIABLE)
     if named == "cuda" or (named is None and visible[0].startswith("cuda")):
         named = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -97,3 +94,15 @@ def choose_placement(device: str | None = None) -> Placement:
     if chosen.startswith("cuda") and torch.cuda.get_device_capability(chosen) >= (8, 0):
         precision = "bf16"
     return Placement(device=chosen, precision=precision, processes=processes)
+
+
+def _is_launched() -> bool:
+    """Return whether a launcher has told this process how to find the others.
+
+    A cluster may set ``WORLD_SIZE`` for a job that is not torch's: waiting for
+    processes that nobody started would never end.
+    """
+    is_connected = (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    )
+    return is_connected or {"RANK", "MASTER_ADDR"} <= os.environ.keys()

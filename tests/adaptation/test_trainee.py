@@ -42,7 +42,7 @@ def test_short_and_long_rows_run_apart_with_the_same_result(trainees, monkeypatc
     batch = activations(base)
     found, expected = saving.eval()(batch), plain.eval()(batch)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    assert len(cuts) > 2
+    assert len(cuts) > 1
     assert min(cuts) < max(cuts)
 
 

@@ -4,7 +4,7 @@ import pytest
 from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.workbench import Problem, Workbench
 
-from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.automl import delivery, fit
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
@@ -120,7 +120,7 @@ def model_of(workbench, kind, temperature=0.5):
         config, fitted = configs[kind], refit(workbench, configs[kind])
     else:
         config = configs["probe"]
-        fitted = Blend(
+        fitted = Ensemble(
             members=tuple(
                 Member(
                     fitted=refit(workbench, each),

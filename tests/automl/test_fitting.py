@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fewshot_automl.adaptation.baseline import Frequencies
+from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.automl import fitting
 from fewshot_automl.errors import TrialError
 from fewshot_automl.oracle.goals import Limit

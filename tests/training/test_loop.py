@@ -310,6 +310,7 @@ def test_an_accelerator_of_the_users_own_is_left_as_it_was():
 
 TWO = """
 import json, sys
+import torch
 from accelerate import debug_launcher
 from tests.training.test_loop import Net, Points, run, settings, weights
 from fewshot_automl.training import choose_placement
@@ -319,7 +320,7 @@ def work():
     assert placement.processes == 2
     net = Net()
     log = run(net, told=settings(steps=60), placement=placement)
-    rank = __import__("os").environ["RANK"]
+    rank = torch.distributed.get_rank()
     told = {"weights": weights(net).tolist(), "losses": log.losses}
     open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(told))
 
