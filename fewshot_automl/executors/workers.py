@@ -49,24 +49,21 @@ class WorkerProcesses:
     imports anything.
     """
 
-    def __init__(
-        self, workers: int = 2, *, threads_each: int | None = None, gpus: int = 0
-    ) -> None:
+    def __init__(self, workers: int = 2, *, gpus: int = 0) -> None:
         """Prepare the workers; each starts with its first call.
 
         Args:
-            workers: How many processes.
-            threads_each: Threads of numerical libraries in each. None keeps
-                `OMP_NUM_THREADS` where it is set, else shares the cores out.
+            workers: How many processes. They share out the cores, unless
+                `OMP_NUM_THREADS` is set.
             gpus: How many GPUs this process sees, of which each worker shall see only
                 one, as the first. With 0 or 1 workers see what it sees.
         """
-        for name, count in (("workers", workers), ("threads_each", threads_each)):
-            if count is not None and count < 1:
-                raise UserError(f"{name} must be 1 or more, got {count}.")
-        self._threads_each = threads_each or _share_of_threads(workers)
+        if workers < 1:
+            raise UserError(f"workers must be 1 or more, got {workers}.")
+        self._threads = str(_share_of_threads(workers))
         names = _names_of_gpus(gpus) if gpus > 1 else [None]
         self._workers = [_Worker(names[i % len(names)]) for i in range(workers)]
+        self._function: tuple[Callable[..., Any] | None, bytes] = (None, b"")
         self._calls: deque[tuple[Ticket, tuple[bytes, bytes]]] = deque()
         self._submitted = 0
 
@@ -83,13 +80,18 @@ class WorkerProcesses:
     ) -> Ticket:
         """Send a call to a free worker, or keep it until one is free.
 
+        A function that is submitted again is the one of the first time: what changed
+        in it since is not sent.
+
         Raises:
             UserError: If the function or an argument cannot be pickled.
         """
         from cloudpickle import dumps
 
         try:
-            call = dumps(function), dumps((*arguments, allowance_seconds))
+            if function is not self._function[0]:
+                self._function = function, dumps(function)
+            call = self._function[1], dumps((*arguments, allowance_seconds))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UserError(
                 f"A call for other processes must be picklable, got {function!r} "
@@ -138,7 +140,7 @@ class WorkerProcesses:
     def _pool(self, gpu: str | None) -> Any:
         from loky import ProcessPoolExecutor
 
-        variables = dict.fromkeys(_THREADS, str(self._threads_each))
+        variables = dict.fromkeys(_THREADS, self._threads)
         if gpu is not None:
             variables[_GPUS] = gpu
         return ProcessPoolExecutor(
@@ -180,7 +182,7 @@ def _share_of_threads(workers: int) -> int:
         return int(known)
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, cores // max(workers, 1))
+    return max(1, cores // workers)
 
 
 # What follows runs in the worker.

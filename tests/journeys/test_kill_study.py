@@ -127,7 +127,7 @@ def test_nothing_finished_is_lost_and_nothing_done_twice(
         kills += 1
         ledger = Ledger.open(tmp_path, study="toy", space=SPACE)
         history = ledger.history()
-        for number, (config, outcome) in enumerate(history):
+        for config, outcome in history:
             if outcome.is_done:  # what is marked finished has its outputs
                 assert (ledger.outputs(config) == np.float32(config.number("lr"))).all()
         for number in acknowledged(tmp_path):
