@@ -3,11 +3,14 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
-from fewshot_automl.backbones.backbone import Tensors
+Tensors = dict[str, Tensor]
+"""Named tensors: of one example (a row), or of many with a leading batch axis."""
+MASK: Final = "mask"
+"""Name of the tensor that says which positions of a padded batch are real."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,7 @@ from timm.models.tiny_vit import Attention as TinyVitAttention
 from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
-from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.backbone import Tensors
+from fewshot_automl.backbones.anatomy import Anatomy, Tensors
 from fewshot_automl.backbones.card import Card, ImageInput
 from fewshot_automl.errors import CardError, unknown_name
 

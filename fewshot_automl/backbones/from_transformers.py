@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel
 
-from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.backbone import MASK, Tensors
+from fewshot_automl.backbones.anatomy import MASK, Anatomy, Tensors
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.errors import CardError, unknown_name
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.card import Card, Located, from_json
-from fewshot_automl.backbones.checkpoints import read_tensors
-from fewshot_automl.backbones.hashing import file_sha256
-from fewshot_automl.backbones.loaded import (
+from fewshot_automl.backbones.backbone import (
     CARD_FILE,
     HASHES_FILE,
     WEIGHTS_FILE,
-    LoadedBackbone,
+    Backbone,
 )
+from fewshot_automl.backbones.card import Card, Located, from_json
+from fewshot_automl.backbones.checkpoints import read_tensors
+from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.readers import reader_of
 from fewshot_automl.errors import CardError, ExportError, unknown_name
 
@@ -83,7 +83,7 @@ def skeleton(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy
         return build(card, folder)
 
 
-def load(card: Card, located: Located) -> LoadedBackbone:
+def load(card: Card, located: Located) -> Backbone:
     """Return the backbone of a card, in eval mode with every parameter frozen.
 
     Args:
@@ -98,7 +98,7 @@ def load(card: Card, located: Located) -> LoadedBackbone:
     _fill(module, anatomy, read_tensors(located.weights), card.id)
     _freeze(module)
     reader = reader_of(card, located.folder, anatomy.pad_id)
-    return LoadedBackbone(
+    return Backbone(
         card=card,
         module=module,
         recipe=f"{reader.recipe} {_digest(card, anatomy)}",
@@ -186,7 +186,7 @@ def _stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
     return layer
 
 
-def load_saved(folder: Path) -> LoadedBackbone:
+def load_saved(folder: Path) -> Backbone:
     """Return what `Backbone.save` wrote; needs no zoo, no cache and no network.
 
     Args:

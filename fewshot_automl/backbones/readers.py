@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fewshot_automl.backbones.backbone import MASK, Tensors
+from fewshot_automl.backbones.anatomy import MASK, Tensors
 from fewshot_automl.backbones.card import Card, ImageInput, TextInput
 from fewshot_automl.errors import CardError, DataError, UserError
 from fewshot_automl.modalities import Input, content_hash, open_image
@@ -25,37 +25,6 @@ _DEGREES: Final = 8.0
 """A variation is turned by at most so much; enough for a hand-held camera."""
 _COLOUR: Final = (0.8, 1.2)
 """Factors on brightness, contrast and saturation."""
-
-
-@runtime_checkable
-class Reader(Protocol):
-    """Knows one modality: how examples become rows and rows become batches."""
-
-    recipe: str
-    """Everything that shapes `read`, in one stable line."""
-
-    def read(self, inputs: Sequence[Input], view: int) -> list[Tensors]:
-        """Turn raw examples into rows; see `Backbone.preprocess`."""
-        ...
-
-    def collate(self, rows: Sequence[Tensors]) -> Tensors:
-        """Make one batch of rows."""
-        ...
-
-    def split(self, batch: Tensors) -> list[Tensors]:
-        """Undo `collate`; every row owns its memory."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the files that reading needs besides the card."""
-        ...
-
-
-def reader_of(card: Card, folder: Path, pad_id: int) -> Reader:
-    """Return the reader of a card's modality; the folder may hold a tokenizer."""
-    if isinstance(card.input, TextInput):
-        return TextReader(card.input, folder, pad_id)
-    return ImageReader(card.input)
 
 
 class TextReader:
@@ -240,6 +209,17 @@ class ImageReader:
         ):
             picture = change(picture).enhance(chance.uniform(*_COLOUR))
         return picture
+
+
+Reader = TextReader | ImageReader
+"""Knows one modality: how examples become rows and rows become batches."""
+
+
+def reader_of(card: Card, folder: Path, pad_id: int) -> Reader:
+    """Return the reader of a card's modality; the folder may hold a tokenizer."""
+    if isinstance(card.input, TextInput):
+        return TextReader(card.input, folder, pad_id)
+    return ImageReader(card.input)
 
 
 def _own(view: Tensor) -> Tensor:

