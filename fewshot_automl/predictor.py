@@ -36,7 +36,7 @@ class Predictor:
     task: Task
     """What was learnt."""
     config: Config
-    """How: method, backbone and all they were given; of an ensemble, its best member's."""
+    """How: method, backbone and all they were given; of an ensemble, the best one's."""
     fitted: Fitted
     """Encoder and head, or an ensemble of several."""
     columns: Columns = field(default_factory=Columns)

@@ -4,9 +4,8 @@ import socket
 
 import numpy as np
 import pytest
-from fewshot_automl.trial.design import space_for
 
-from fewshot_automl.adaptation.baseline import Frequencies
+from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
@@ -16,6 +15,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.trial.space import space_for
 
 TASK = Task(modality="text", names=("bad", "good"))
 TEXTS = ["bad film", "the bad city", "good film", "the good city"]
@@ -31,7 +31,7 @@ def trained(tiny_backbone, tiny_cards):
         profile = Profile(task=TASK, class_counts=(2, 2))
         space = space_for(profile, [tiny_cards["tiny-bert"]])
         config = space.default(method=name)
-        if METHODS[name].is_dear:
+        if METHODS[name].trains:
             config = space.default(method=name, steps=10, batch_size=8)
         encoder = Encoder(backbone=backbone, store=FeatureStore(None))
         job = Job(task=TASK, config=config, seed=0, placement=choose_placement("cpu"))

@@ -47,11 +47,6 @@ def test_hidden_files_are_ignored_and_others_are_named(pets):
     assert kinds["empty folder"] == (str(pets / "none"),)
 
 
-def test_one_more_level_belongs_to_the_class(pets):
-    draw(pets / "cat9" / "monday" / "7.png", 7)
-    assert read(pets).examples.labels.tolist().count(0) == 4
-
-
 def test_images_beside_the_classes_are_unlabelled(pets):
     draw(pets / "new.png", 8)
     draw(pets / "unlabelled" / "x.png", 9)

@@ -20,14 +20,6 @@ def test_lists_of_texts_with_labels_beside_them():
     assert dataset.examples.origins == ("row 0", "row 1")
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [np.array(["a b", "c"]), np.array(["a b", "c"], dtype=object), ("a b", "c")],
-)
-def test_arrays_and_tuples_of_texts(texts):
-    assert read(texts, labels=np.array([0, 1])).examples.inputs == ("a b", "c")
-
-
 def test_whole_numbers_have_no_decimals_and_missing_ones_no_label():
     frame = pd.DataFrame(
         {"t": ["good", "bad", "hm", "eh"], "y": [1.0, 0.0, np.nan, None]},
@@ -54,11 +46,6 @@ def test_nullable_integers_and_booleans():
     assert read(whole, target="y").task.class_names == ("0", "1")
     assert read(truth, target="y").task.class_names == ("False", "True")
     assert read(truth, target="y").examples.labels.tolist() == [1, 0, -1]
-
-
-def test_a_series_is_a_column_of_texts():
-    dataset = read(pd.Series(["good", "bad"], index=["a", "b"]), labels=LABELS)
-    assert dataset.examples.origins == ("row a", "row b")
 
 
 def test_mappings_of_columns_and_lists_of_rows():

@@ -4,7 +4,6 @@ import pytest
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.resampling import (
     bootstrap_weights,
-    default_draws,
     pooled_score,
     scorer,
 )
@@ -81,13 +80,6 @@ def test_many_classes_are_taken_in_steps(monkeypatch):
     whole = scorer("macro_f1", labels, probas)(weights)
     monkeypatch.setattr("fewshot_automl.evaluation.resampling._NUMBERS_AT_ONCE", 75)
     np.testing.assert_allclose(scorer("macro_f1", labels, probas)(weights), whole)
-
-
-def test_dear_objectives_get_fewer_draws():
-    _, probas = case(models=4, classes=2)
-    assert default_draws("roc_auc", probas) == 200
-    assert default_draws("roc_auc", probas * 25) == 100
-    assert default_draws("roc_auc", probas * 250) == 40
 
 
 def test_what_does_not_fit_is_refused():
