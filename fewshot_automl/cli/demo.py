@@ -108,7 +108,7 @@ def _play(
         console,
         began,
     )
-    scores = {summary_of(result.config): result.test_scores or {}}
+    scores = {f"winner: {summary_of(result.config)}": result.test_scores or {}}
     for method in BASELINES[data.modality]:
         alone = replace(
             settings,
@@ -135,7 +135,8 @@ def _show(
 ) -> None:
     tested = result.test_scores or {}
     names = [name for name in tested if name != "n"]
-    made = table(f"on {tested['n']:.0f} examples it never saw", *names, right=(*names,))
+    heads = tuple(name.replace("_", " ") for name in names)
+    made = table(f"on {tested['n']:.0f} examples it never saw", *heads, right=heads)
     for place, (model, values) in enumerate(scores.items()):
         cells = (f"{values[name]:.3f}" for name in names)
         made.add_row(Text(model), *cells, style="" if place else "bold green")
