@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 from fewshot_automl import fit
 from fewshot_automl.adaptation.heads import Arrays, Head, HeadSettings, Scaling
 from fewshot_automl.adaptation.kinds import FLOAT, HEADS, HeadRow
-from fewshot_automl.adaptation.saved import FITTED_KINDS
 from fewshot_automl.adaptation.method import Method
+from fewshot_automl.adaptation.saved import FITTED_KINDS
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.cells import label_text, number
 from fewshot_automl.errors import DataError
