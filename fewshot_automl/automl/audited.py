@@ -1,4 +1,4 @@
-"""The examples that a fit is given, read and checked before anything is spent on them."""
+"""The examples that a fit is given, checked before anything is spent on them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -12,10 +12,15 @@ from fewshot_automl.adaptation.deployed import (
     weight_bytes_of,
 )
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
-from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import (
+    Ensemble,
+    Member,
+    load_fitted,
+    own_encoder,
+    save_fitted,
+)
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.majority import Constant
-from fewshot_automl.adaptation.table import load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import Ensemble, Member, load_fitted, save_fitted
 from fewshot_automl.errors import ExportError
 from fewshot_automl.tasks.calibration import apply_temperature
 

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 from fewshot_automl import fit
 from fewshot_automl.adaptation.heads import Arrays, Head, HeadSettings, Scaling
 from fewshot_automl.adaptation.kinds import FLOAT, HEADS, HeadRow
-from fewshot_automl.adaptation.leaves import LEAVES
 from fewshot_automl.adaptation.method import Method
+from fewshot_automl.adaptation.saved import FITTED_KINDS
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.cells import label_text, number
 from fewshot_automl.errors import DataError
@@ -226,7 +226,7 @@ class OnVectors(Method):
 def vectors(monkeypatch):
     monkeypatch.setitem(MODALITIES, "vector", Vectors())
     monkeypatch.setitem(METHODS, "vectors", OnVectors())
-    monkeypatch.setitem(LEAVES, "vectors", RawHead)
+    monkeypatch.setitem(FITTED_KINDS, "vectors", RawHead)
 
 
 @pytest.fixture(autouse=True)
