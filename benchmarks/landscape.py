@@ -25,11 +25,14 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fewshot_automl.evaluation.calibration import refinement_loss
+from fewshot_automl.inputs import content_hashes
+from fewshot_automl.task import Modality, Task
 from fewshot_automl.trial.design import (
     FIRST_HEADS,
     dear_defaults,
@@ -47,18 +50,15 @@ from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import UserError
-from fewshot_automl.evaluation.calibration import refinement_loss
 from fewshot_automl.evaluation.folds import Fold, choose_folds
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.inputs import content_hashes
 from fewshot_automl.oracle.candidates import sobol_configs
 from fewshot_automl.oracle.scores import regularised
 from fewshot_automl.outcome import REFINEMENT
 from fewshot_automl.space import Config, Space
-from fewshot_automl.task import Modality, Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.evaluate import Evaluate, fit_on
+from fewshot_automl.trial.evaluate import fit_on
 from fewshot_automl.trial.workload import Workload, is_dear, mean_characters
 
 ROOT = Path(__file__).resolve().parent.parent

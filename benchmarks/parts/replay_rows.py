@@ -15,6 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import optuna
 import torch
+from fewshot_automl.trial.design import dear_space
 from machine import ROOT
 from optuna.distributions import (
     BaseDistribution,
@@ -35,7 +36,6 @@ from fewshot_automl.oracle.encoding import Layout
 from fewshot_automl.oracle.kernel import ConditionalKernel
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
-from fewshot_automl.trial.design import dear_space
 from fewshot_automl.trial.workload import is_dear
 
 Pick = Callable[[History, Sequence[Config], int], Config]
