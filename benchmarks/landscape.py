@@ -130,17 +130,14 @@ def recorded_space(name: str, classes: Sequence[int], names: Sequence[str]) -> S
         names: Of the classes.
     """
     modality = modality_of(name)
-    profile = Profile(task=task_of(name, names), class_counts=tuple(classes))
+    profile = Profile(task=task_of(name, names), strata=tuple(classes))
     space = space_for(profile, embedded(modality))
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 
 
 def task_of(name: str, classes: Sequence[str]) -> Task:
     """Return the task of a shared dataset."""
-    kind = "binary" if len(classes) == 2 else "multiclass"
-    return Task(
-        modality=modality_of(name), target=kind, class_names=tuple(sorted(classes))
-    )
+    return Task(modality=modality_of(name), names=tuple(sorted(classes)))
 
 
 def embedded(modality: Modality) -> tuple[Card, ...]:
@@ -246,7 +243,7 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
     count = int(one.unseen[0])
     labels, metric = problem.labels[:count], problem.task.metric
     repeats = one.folds[: 1 if is_dear(config) else None]
-    proba = np.full((len(repeats), count, problem.task.classes), np.nan)
+    proba = np.full((len(repeats), count, problem.task.width), np.nan)
     scores, seconds, unseen, recalls = [], [], [], []
     start = time.monotonic()
     encodings = bench.encodings(config)

@@ -104,7 +104,7 @@ def dimensions() -> Iterator[tuple[str, ...]]:
     known = {}
     for modality in MODALITIES:
         task = Task(modality=modality, names=("a", "b", "c"))
-        profile = Profile(task=task, class_counts=(20, 10, 8))
+        profile = Profile(task=task, strata=(20, 10, 8))
         space = space_for(profile, Zoo.shipped().cards(modality))
         names = space["method"].describe().split(", ")
         known |= {row.name: (row, names) for row in space.dimensions}

@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.table import load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
 from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source
@@ -62,9 +61,9 @@ class Predictor:
         Raises:
             DataError: If the data cannot be read; says where.
         """
-        return self.predict_proba_of(read_inputs(data, self.task, self.columns).inputs)
+        return self.outputs_of(read_inputs(data, self.task, self.columns).inputs)
 
-    def predict_proba_of(
+    def outputs_of(
         self, inputs: tuple[Input, ...]
     ) -> Float[np.ndarray, "examples width"]:
         """Return calibrated outputs for examples that were read already."""

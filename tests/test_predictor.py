@@ -5,10 +5,10 @@ import socket
 import numpy as np
 import pytest
 
-from fewshot_automl.adaptation.majority import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.leaves import own_encoder
+from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Job, Profile
+from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore
@@ -28,7 +28,7 @@ def trained(tiny_backbone, tiny_cards):
 
     def train(name):
         backbone = tiny_backbone("tiny-bert")
-        profile = Profile(task=TASK, class_counts=(2, 2))
+        profile = Profile(task=TASK, strata=(2, 2))
         space = space_for(profile, [tiny_cards["tiny-bert"]])
         config = space.default(method=name)
         if METHODS[name].trains:
@@ -74,7 +74,7 @@ def test_a_folder_predicts_by_itself_and_can_be_written_again(name, trained, now
         predictor = Predictor.load(folder)
         np.testing.assert_allclose(predictor.predict_proba(UNSEEN), expected, atol=1e-5)
         assert predictor.predict(UNSEEN) == [
-            TASK.class_names[place] for place in expected.argmax(axis=1)
+            TASK.names[place] for place in expected.argmax(axis=1)
         ]
         kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
         assert kinds <= {".json", ".safetensors", ".md"}
@@ -144,7 +144,7 @@ def test_the_folder_of_a_fit_is_taken_for_the_model_in_it(trained, tmp_path):
 def test_replaces_a_model_but_nothing_else(trained, tmp_path):
     folder = trained("probe").save(tmp_path / "m")
     trained("majority").save(folder)
-    assert isinstance(Predictor.load(folder).fitted, Frequencies)
+    assert isinstance(Predictor.load(folder).fitted, Constant)
     assert sorted(path.name for path in folder.iterdir()) == ["model.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     (tmp_path / "thesis").mkdir()
@@ -180,4 +180,4 @@ def test_a_model_in_service_keeps_nothing_of_what_it_is_shown(trained):
 
 
 def test_nothing_in_nothing_out(trained):
-    assert trained("probe").predict_proba_of(()).shape == (0, 2)
+    assert trained("probe").outputs_of(()).shape == (0, 2)

@@ -163,7 +163,7 @@ def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:
     """Return the space that a task's Configs were drawn from."""
     names = tuple(f"{i:03}" for i in range(len(facts.counts)))
     task = Task(modality=facts.modality, names=names)
-    space = space_for(Profile(task=task, class_counts=facts.counts), cards)
+    space = space_for(Profile(task=task, strata=facts.counts), cards)
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 
 

@@ -18,7 +18,8 @@ from fewshot_automl.adaptation.heads import (
     NeighbourHead,
 )
 from fewshot_automl.errors import ExportError
-from fewshot_automl.space import Config
+from fewshot_automl.space import Config, Dimension
+from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.loop import Loss
 from fewshot_automl.training.losses import cross_entropy
@@ -31,6 +32,10 @@ FLOAT: Final = 4
 WIDE: Final = 8
 """Bytes of a number in float64 or int64."""
 
+
+LABEL_SMOOTHING: Final = FloatDimension(
+    name="label_smoothing", low=0.0, high=0.2, default=0.05
+)
 
 FitsHead = Callable[[np.ndarray, np.ndarray, Task, HeadSettings], Head]
 """Takes features, targets, task and settings, and returns a fitted head."""
@@ -47,9 +52,21 @@ class HeadRow:
     """Fits one of them."""
     classes: tuple[type[Head], ...]
     """Those that a saved model may have."""
+    is_weighed: bool = False
+    """Whether rare strata can weigh more, in heads and in the loss."""
     numbers: Callable[[str, int, Task, int], Numbers]
     """Takes a head's name, the width of the features, the task and the number of
     examples; returns the numbers that the head holds besides its scaling."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossRow:
+    """The loss of a kind of target."""
+
+    make: Callable[[np.ndarray, Task, Config], Loss]
+    """Takes targets, task and Config, and returns what a training minimises."""
+    dimensions: tuple[Dimension, ...] = ()
+    """What a Config says of it."""
 
 
 def _class_head_numbers(head: str, width: int, task: Task, examples: int) -> Numbers:
@@ -77,14 +94,15 @@ HEADS: Final[dict[str, HeadRow]] = {
         heads=("logistic", "lda", "rbf"),
         fit=fit_class_head,
         classes=(LinearHead, KernelHead, NeighbourHead),
+        is_weighed=True,
         numbers=_class_head_numbers,
     ),
 }
 """Heads by kind of target."""
-LOSSES: Final[dict[str, Callable[[np.ndarray, Task, Config], Loss]]] = {
-    "classes": _class_loss,
+LOSSES: Final[dict[str, LossRow]] = {
+    "classes": LossRow(dimensions=(LABEL_SMOOTHING,), make=_class_loss),
 }
-"""What trainings minimise by kind of target: from targets, task and Config a loss."""
+"""What trainings minimise by kind of target."""
 
 
 def head_from_state(kind: str, arrays: Arrays) -> Head:
@@ -101,3 +119,10 @@ def head_from_state(kind: str, arrays: Arrays) -> Head:
         )
     head: Head = known[kind].from_arrays(arrays)
     return head
+
+
+def head_numbers(config: Config, width: int, task: Task, examples: int) -> Numbers:
+    """Return the numbers of a head and its scaling, in the order of its `arrays`."""
+    row = HEADS[task.kind]
+    head = str(config.get("head", row.heads[0]))
+    return [(1, 1), (2 * width, FLOAT), *row.numbers(head, width, task, examples)]

@@ -1,4 +1,4 @@
-"""`majority`: the most frequent class, whatever the example."""
+"""`majority`: one answer, whatever the example; of classes, the most frequent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,39 +17,41 @@ from fewshot_automl.tasks import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frequencies:
-    """Predicts the training frequencies, whatever the example."""
+class Constant:
+    """Predicts the same for every example; of classes, the training frequencies."""
 
-    proba: Float[np.ndarray, " classes"]
+    output: Float[np.ndarray, " outputs"]
 
     @property
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
-        return bool(np.isfinite(self.proba).all())
+        return bool(np.isfinite(self.output).all())
 
-    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples classes"]:
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
         """Return the same row for every example."""
-        return np.tile(self.proba, (len(encodings), 1))
+        return np.tile(self.output, (len(encodings), 1))
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Return the frequencies; nothing is written."""
-        return {"proba": self.proba.tolist()}
+        """Return the output; nothing is written."""
+        return {"output": self.output.tolist()}
 
     @classmethod
-    def load(cls, folder: Path, state: dict[str, Any]) -> "Frequencies":
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Constant":
         """Return what `save` wrote."""
-        return cls(proba=np.array(state["proba"]))
+        return cls(output=np.array(state["output"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Majority(Method):
-    """Predicts the most frequent class: the floor under every score."""
+    """Predicts what is best without looking: the floor under every score."""
 
     name: str = "majority"
-    title: str = "Most common class"
-    meaning: str = "always answers the most common class; no model should be worse"
+    title: str = "Constant answer"
+    meaning: str = (
+        "always gives the same answer, such as the most common class; no model should "
+        "be worse"
+    )
     needs_backbone: bool = False
-    kinds: tuple[str, ...] = ("classes",)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return nothing: there is nothing to choose."""
@@ -58,10 +60,9 @@ class Majority(Method):
     def numbers(
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
     ) -> Numbers:
-        """Return the size of the frequencies."""
+        """Return the size of the output."""
         return [(task.width, WIDE)]
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
-        """Count the classes (with one pseudo-count, so that no loss is infinite)."""
-        counts = np.bincount(targets, minlength=job.task.width) + 1.0
-        return Frequencies(proba=counts / counts.sum())
+        """Ask the task for its best answer without information."""
+        return Constant(output=job.task.no_information(targets))

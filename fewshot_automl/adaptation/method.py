@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.kinds import Numbers
+from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
 from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension, Value
 from fewshot_automl.tasks import Task
@@ -23,21 +23,23 @@ class Profile:
 
     task: Task
     """What is to be learnt."""
-    class_counts: tuple[int, ...]
-    """Labelled examples of each class; one number where targets have no classes."""
+    strata: tuple[int, ...]
+    """Labelled examples of each stratum: of each class, where there are classes."""
 
-    @property
-    def examples(self) -> int:
-        """Return the number of labelled examples."""
-        return sum(self.class_counts)
+    @classmethod
+    def of(cls, task: Task, targets: np.ndarray) -> "Profile":
+        """Return the profile of a task with these targets, all of them labelled."""
+        return cls(task=task, strata=tuple(task.strata(targets).sum(axis=0).tolist()))
 
     @property
     def is_imbalanced(self) -> bool:
         """Return whether the largest class has over 1.5 times the smallest's examples.
 
-        Below that, weighting classes changes less than the folds' own noise.
+        Below that, weighting classes changes less than the folds' own noise. Where
+        weights mean nothing for the kind of target, there is nothing to weigh.
         """
-        return max(self.class_counts) > 1.5 * min(self.class_counts)
+        is_weighed = HEADS[self.task.kind].is_weighed
+        return is_weighed and max(self.strata) > 1.5 * min(self.strata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,8 @@ class Method(ABC):
     modalities: tuple[str, ...] = ()
     """What it can be used on; empty for everything."""
     kinds: tuple[str, ...] = ()
-    """Kinds of target that it can learn; empty for all."""
+    """Kinds of target that it can learn; empty for all that have heads (and, if it
+    trains, a loss), see `adaptation.kinds`."""
     passes: float = 0.0
     """Forward passes through what is trained that a training step is worth."""
     rung_zero: tuple[Mapping[str, Value], ...] = ({},)
@@ -114,8 +117,9 @@ class Method(ABC):
 
     def suits(self, task: Task) -> bool:
         """Return whether the method can be used on a task."""
+        kinds = self.kinds or (LOSSES if self.trains else HEADS)
         return (not self.modalities or task.modality in self.modalities) and (
-            not self.kinds or task.kind in self.kinds
+            task.kind in kinds
         )
 
     @abstractmethod

@@ -44,7 +44,7 @@ class Prototype(Method):
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return the rule, the scaling and the number of neighbours."""
-        most = int(np.clip(2 * max(profile.class_counts), 3, 31))
+        most = int(np.clip(2 * max(profile.strata), 3, 31))
         neighbours = IntDimension(
             name="neighbours",
             low=1,

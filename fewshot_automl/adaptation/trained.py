@@ -11,19 +11,18 @@ from torch import Tensor
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.heads import HeadSettings, LinearHead, Scaling
-from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
+from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers, head_numbers
 from fewshot_automl.adaptation.lora import VARIANTS, Adapter, LoraSettings, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.probe import (
     head_dimension,
-    head_numbers,
     imbalance_dimensions,
 )
 from fewshot_automl.adaptation.rows import TrainingRows
 from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import TrialError
-from fewshot_automl.modalities import Input
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Choice, Config, Dimension
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.space import Int as IntDimension
@@ -79,14 +78,8 @@ LOOP: Final[tuple[Dimension, ...]] = (
     IntDimension(name="batch_size", low=8, high=64, log=True, default=32),
     FloatDimension(name="weight_decay", low=1e-4, high=0.3, log=True, default=0.01),
 )
-LABEL_SMOOTHING: Final = FloatDimension(
-    name="label_smoothing", low=0.0, high=0.2, default=0.05
-)
 TEMPERATURE: Final = FloatDimension(
     name="temperature", low=0.03, high=0.3, log=True, default=0.1
-)
-AUGMENTATION: Final = Choice(
-    name="augmentation", options=("none", "light"), default="none"
 )
 LORA_DIMENSIONS: Final[tuple[Dimension, ...]] = (
     Choice(name="lora_variant", options=VARIANTS, default="lora"),
@@ -121,14 +114,16 @@ class Trained(Method):
         lora = LORA_DIMENSIONS if self.part == "lora" else ()
         loss: tuple[Dimension, ...] = (TEMPERATURE, head_dimension(task))
         if self.loss == "of the task":
-            smoothing = (LABEL_SMOOTHING,) if task.kind == "classes" else ()
             loss = (
-                *(HEAD_LEARNING_RATE, PROBE_SHARE, *smoothing),
+                *(HEAD_LEARNING_RATE, PROBE_SHARE, *LOSSES[task.kind].dimensions),
                 *imbalance_dimensions(profile),
             )
-        images = (AUGMENTATION,) if task.modality == "image" else ()
+        augmentations = modality_named(task.modality).augmentations
+        views: tuple[Dimension, ...] = ()
+        if len(augmentations) > 1:
+            views = (Choice(name="augmentation", options=augmentations),)
         rate = LEARNING_RATES[self.part]
-        return (*frozen, rate, *lora, *LOOP, *loss, *images)
+        return (*frozen, rate, *lora, *LOOP, *loss, *views)
 
     def first_trained(self, config: Config, depth: int) -> int:
         """Return the first block trained; at least one block is. -1 is everything."""
@@ -159,7 +154,7 @@ class Trained(Method):
         if is_contrastive:
             loss, sampler = _contrastive(config), balanced(targets, job.seed)
         else:
-            loss = LOSSES[job.task.kind](targets, job.task, config)
+            loss = LOSSES[job.task.kind].make(targets, job.task, config)
             sampler = shuffled(len(targets), job.seed)
         loop.train(
             trainee,

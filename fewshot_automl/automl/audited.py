@@ -1,11 +1,9 @@
-"""The examples that a fit is given, read and checked before anything is spent on them."""
+"""The examples that a fit is given, checked before anything is spent on them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.listener import Listener
@@ -34,13 +32,11 @@ class Audited:
     @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
-        task = self.dataset.task
-        counts = np.bincount(self.labelled.labels, minlength=task.classes)
-        return Profile(task=task, class_counts=tuple(counts.tolist()))
+        return Profile.of(self.dataset.task, self.labelled.targets)
 
     def fingerprint(self, seed: int) -> str:
         """Return a hash of all that the scores of a study of it rest on."""
-        return fingerprint(self.keys, self.labelled.labels, self.dataset.task, seed)
+        return fingerprint(self.keys, self.labelled.targets, self.dataset.task, seed)
 
 
 def audited(
@@ -65,7 +61,7 @@ def audited(
     for line in findings.lines():
         listener.say(line)
     findings.raise_if_fatal()
-    labelled = findings.examples.labelled()
+    labelled = findings.examples.labelled(dataset.task)
     return Audited(
         dataset=dataset,
         labelled=labelled,
@@ -75,7 +71,7 @@ def audited(
             "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
             "labelled": len(labelled),
             "unlabelled": len(findings.examples) - len(labelled),
-            **dataset.task.facts(labelled.labels),
+            **dataset.task.facts(labelled.targets),
             "inferred": list(dataset.inferred),
             "findings": findings.lines(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -83,7 +83,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return class probabilities in the order of `classes_`."""
         check_is_fitted(self)
         predictor = self.result_.predictor
-        columns = list(map(predictor.task.class_names.index, map(str, self.classes_)))
+        columns = list(map(predictor.task.names.index, map(str, self.classes_)))
         proba: np.ndarray = predictor.predict_proba(list(X))[:, columns]
         return proba
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.automl.audited import Audited
 from fewshot_automl.automl.delivery import deliver, delivered_measures, scored
 from fewshot_automl.automl.fitting import fitted_winner, with_partners
@@ -149,7 +149,7 @@ class Finish:
                 for number in numbers
             ],
             "seed": seed,
-            **calibration,
+            "calibration": calibration,
         }
         fresh = Predictor(
             task=problem.task,
@@ -238,11 +238,12 @@ class Finish:
                 members=tuple(
                     Member(
                         fitted=fitted,
-                        temperature=tried.calibration(number)["temperature"],
+                        calibration=tried.calibration(number),
                         encoder=self.context.encodings(tried.config(number)).encoder,
                     )
                     for number, fitted in parts.items()
-                )
+                ),
+                kind=self.context.problem.task.kind,
             )
         write_outputs(self.folder / MODEL_PREDICTIONS, outputs.astype(np.float32))
         return model, outputs

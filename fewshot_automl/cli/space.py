@@ -34,8 +34,8 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         modality=asked.modality,
         target_kind=asked.target_kind,
     )
-    counts = dataset.task.strata(dataset.examples.labelled().labels).sum(axis=0)
-    profile = Profile(task=dataset.task, class_counts=tuple(counts.tolist()))
+    labelled = dataset.examples.labelled(dataset.task)
+    profile = Profile.of(dataset.task, labelled.targets)
     console = people(is_json)
     for sentence in dataset.inferred:
         console.print(sentence, markup=False)

@@ -55,7 +55,7 @@ def read(
         TaskError: If the target is of a kind that is not supported.
 
     >>> dataset = read(["so good", "so bad", "hm"], labels=["pos", "neg", None])
-    >>> dataset.task.class_names, dataset.examples.labels.tolist()
+    >>> dataset.task.names, dataset.examples.targets.tolist()
     (('neg', 'pos'), [1, 0, -1])
     """
     table = read_table(source, split=split)
@@ -99,7 +99,7 @@ def read_inputs(
         DataError: If the source cannot be read or lacks the column.
 
     >>> task = Task(modality="text", names=("neg", "pos"))
-    >>> read_inputs(["what a day"], task, Columns()).labels.tolist()
+    >>> read_inputs(["what a day"], task, Columns()).targets.tolist()
     [-1]
     """
     table = read_table(source, split=split, prefer=())
@@ -165,7 +165,7 @@ def _examples(table: Table, chosen: InputChoice, targets: np.ndarray) -> Example
         )
     )
     _require_some_file(inputs, table)
-    return Examples(inputs=inputs, labels=targets, origins=table.origins)
+    return Examples(inputs=inputs, targets=targets, origins=table.origins)
 
 
 def _require_some_file(inputs: Sequence[Input], table: Table) -> None:

@@ -36,14 +36,14 @@ class Measure:
         """Return the name of the setting that bounds it."""
         return f"{'min' if self.is_maximised else 'max'}_{self.name}"
 
-    def told(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """Return a value as people read it.
 
-        >>> MEASURES["parameters"].told(22_713_216.0)
+        >>> MEASURES["parameters"].format(22_713_216.0)
         '22.7M'
-        >>> MEASURES["latency_ms"].told(0.0312)
+        >>> MEASURES["latency_ms"].format(0.0312)
         '0.0312 ms'
-        >>> MEASURES["worst_recall"].told(0.75)
+        >>> MEASURES["worst_recall"].format(0.75)
         '0.75'
         """
         for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

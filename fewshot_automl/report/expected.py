@@ -10,7 +10,7 @@ from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, label, title
 from fewshot_automl.space import Config
-from fewshot_automl.tasks import Metric, metric_named
+from fewshot_automl.tasks import Metric, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         history: All trials.
     """
     score, winner = summary["score"], summary["winner"]["number"]
-    metric = metric_named(score["metric"])
+    metric = Task.from_json(summary["task"]).measured
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
     test = tests.get(metric.name)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
-from fewshot_automl.tasks import Metric, metric_named
+from fewshot_automl.tasks import Metric, Task
 
 WIDTH: Final = 470
 """Of a drawing's inside, in pixels."""
@@ -121,7 +121,7 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         summary: What `result.json` holds.
         history: All trials.
     """
-    metric = metric_named(summary["score"]["metric"])
+    metric = Task.from_json(summary["task"]).measured
     methods = done_methods(history)
     equal = set(summary.get("indistinguishable") or ())
     over = set(summary.get("over") or ())

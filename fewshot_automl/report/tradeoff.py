@@ -11,7 +11,7 @@ from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.search import HEIGHT, WIDTH, done_methods
 from fewshot_automl.report.words import bound_of, label
 from fewshot_automl.space import Config
-from fewshot_automl.tasks import Metric, metric_named
+from fewshot_automl.tasks import Metric, Task
 
 WIDE: Final = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
@@ -101,7 +101,7 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
     names = [name for name in dict.fromkeys(asked) if name != SCORE]
     if not names:
         return None
-    metric = metric_named(summary["score"]["metric"])
+    metric = Task.from_json(summary["task"]).measured
     measures = tuple(MEASURES[name] for name in names)
     bounds = {limit["name"]: limit for limit in limits}
     return Tradeoff(
@@ -151,7 +151,7 @@ def _plot(
             colour=methods.index(history[i][0].text("method")),
             x=across.place(value),
             y=up.place(metric.orient(score)),
-            text=f"{metric.orient(score):.3f}, {measure.told(value)}",
+            text=f"{metric.orient(score):.3f}, {measure.format(value)}",
             is_front=i in front,
             is_winner=i == summary["winner"]["number"],
             is_over=i in over,
@@ -225,4 +225,4 @@ def _end(bound: Mapping[str, Any]) -> float:
 
 def _tick(value: float, measure: Measure) -> str:
     """Return a tick without its unit, which the axis names once."""
-    return measure.told(value).removesuffix(f" {measure.unit}")
+    return measure.format(value).removesuffix(f" {measure.unit}")

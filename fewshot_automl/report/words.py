@@ -70,7 +70,7 @@ def bound_of(limit: Mapping[str, Any]) -> str:
     words, end = "at most", limit["most"]
     if end is None:
         words, end = "at least", limit["least"]
-    return f"{words} {MEASURES[limit['name']].told(float(end))}"
+    return f"{words} {MEASURES[limit['name']].format(float(end))}"
 
 
 def digits_for(low: float, high: float) -> int:

@@ -24,6 +24,7 @@ from fewshot_automl.report.search import search
 from fewshot_automl.report.section import Section
 from fewshot_automl.report.tradeoff import tradeoff
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task
 
 REPORT_FILE: Final = "report.html"
 MODEL_MANIFEST: Final = "model/model.json"
@@ -31,7 +32,7 @@ STUDY_FILE: Final = "study.json"
 SECTIONS: Final[Mapping[str, Callable[[Path, Mapping[str, Any]], Section]]] = {
     "classes": classes_section,
 }
-"""What the report says of a target beyond its score, by the task's kind."""
+"""What the report says of a target beyond its score, by the task's kind; optional."""
 OPTIONAL: Final = (
     *("data", "date", "labelled", "unlabelled", "class_counts", "inferred", "findings"),
     *("skipped", "placement", "plan", "folds", "seconds", "budget_seconds", "ending"),
@@ -59,7 +60,7 @@ def write_report(
     page = template.render(
         summary={**dict.fromkeys(OPTIONAL), **summary},
         expected=expected(summary, history),
-        section=SECTIONS[summary["task"].get("kind", "classes")](folder, summary),
+        section=_section(folder, summary),
         search=search(summary, history),
         tradeoff=tradeoff(summary, history),
         winner=history[summary["winner"]["number"]][0],
@@ -71,6 +72,16 @@ def write_report(
         script_hash=_hash(script),
     )
     return _write(folder / REPORT_FILE, page)
+
+
+def _section(folder: Path, summary: Mapping[str, Any]) -> Section:
+    """Return what is said of the kind of target; little of one without a section."""
+    task = Task.from_json(summary["task"])
+    if task.kind in SECTIONS:
+        return SECTIONS[task.kind](folder, summary)
+    return Section(
+        about=f"{task.modality} to {task.kind}", right="be predicted rightly"
+    )
 
 
 @cache
@@ -124,7 +135,7 @@ def _origin(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
         or manifest.get("versions")
         or {"fewshot-automl": metadata.version("fewshot-automl")},
         "seed": summary.get("seed", asked.get("seed")),
-        "temperature": summary.get("temperature", manifest.get("temperature")),
+        "calibration": summary.get("calibration", manifest.get("calibration")),
         "license": summary.get("license") or summary["winner"].get("license"),
         "settings": {
             name: value

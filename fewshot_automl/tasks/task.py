@@ -68,16 +68,6 @@ class Task:
         """Return how many numbers a model says of an example."""
         return self.rules.width(self.names)
 
-    @property
-    def classes(self) -> int:
-        """Return the number of classes."""
-        return len(self.names)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes."""
-        return self.names
-
     def is_labelled(self, targets: np.ndarray) -> Bool[np.ndarray, " examples"]:
         """Return which examples somebody has labelled."""
         return self.rules.is_labelled(targets)
@@ -102,10 +92,9 @@ class Task:
         """Return which strata each labelled example is in, for folds."""
         return self.rules.strata(targets, self.names)
 
-    def no_information(self, targets: np.ndarray) -> Outputs:
-        """Return the outputs of a model that knows nothing of the inputs."""
-        one = self.rules.no_information(targets, self.names)
-        return np.tile(one, (len(targets), 1))
+    def no_information(self, targets: np.ndarray) -> Float[np.ndarray, " width"]:
+        """Return the one output that is best where nothing of the input is known."""
+        return self.rules.no_information(targets, self.names)
 
     def decode(self, outputs: Outputs) -> list[Any]:
         """Return what each row of outputs decides for, as people read it."""

@@ -50,8 +50,7 @@ class Problem:
     @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
-        counts = np.bincount(self.targets, minlength=self.task.classes)
-        return Profile(task=self.task, class_counts=tuple(counts.tolist()))
+        return Profile.of(self.task, self.targets)
 
     def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
         """Return the folds of a trial, repeat by repeat; trained methods have fewer."""

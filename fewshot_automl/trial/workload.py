@@ -12,12 +12,9 @@ from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.adaptation.trained import views_of
 from fewshot_automl.backbones.card import Card, TextInput
-from fewshot_automl.modalities import Input
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 
-EFFICIENCY: Final[dict[str, float]] = {"text": 0.75, "image": 0.25}
-"""Share of the matrix-product rate that an encoder reaches, before any trial; the
-depthwise convolutions of small image encoders are far from matrix products."""
 LOAD_SECONDS: Final = 0.4
 """Of opening any backbone."""
 WEIGHTS_A_SECOND: Final = 1e8
@@ -127,7 +124,7 @@ class Workload:
         if isinstance(card.input, TextInput):  # texts count by their length
             tokens = min(_tokens(self.characters), card.input.max_tokens)
             flops *= tokens / card.flops_at
-        return flops / (EFFICIENCY[card.modality] * self.rate)
+        return flops / (modality_named(card.modality).efficiency * self.rate)
 
 
 def matrix_product_rate(

@@ -24,7 +24,7 @@ def train(tiny_backbone):
 
 def head_of(train, labels=LABELS, **values):
     counts = tuple(np.bincount(labels, minlength=3).tolist())
-    space = Space(Prototype().dimensions(Profile(task=TASK, class_counts=counts)))
+    space = Space(Prototype().dimensions(Profile(task=TASK, strata=counts)))
     job = Job(
         task=TASK,
         config=space.default(**values),
@@ -80,6 +80,6 @@ def test_the_sharpness_fits_what_is_held_out(train):
 
 def test_there_are_no_more_neighbours_to_choose_than_make_sense():
     for counts, most in (((2, 2, 2), 4), ((1, 1, 1), 3), ((90, 90, 90), 31)):
-        profile = Profile(task=TASK, class_counts=counts)
+        profile = Profile(task=TASK, strata=counts)
         neighbours = Space(Prototype().dimensions(profile))["neighbours"]
         assert (neighbours.low, neighbours.high) == (1, most)

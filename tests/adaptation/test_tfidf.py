@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.majority import Frequencies, Majority
+from fewshot_automl.adaptation.majority import Constant, Majority
 from fewshot_automl.adaptation.method import Job
 from fewshot_automl.adaptation.tfidf import TermHead, Tfidf
 from fewshot_automl.errors import TrialError
@@ -41,7 +41,7 @@ def test_majority_predicts_smoothed_frequencies(tmp_path):
     np.testing.assert_allclose(
         model.outputs(bare("x", "y")), [[3 / 6, 2 / 6, 1 / 6]] * 2
     )
-    again = Frequencies.load(tmp_path, model.save(tmp_path))
+    again = Constant.load(tmp_path, model.save(tmp_path))
     np.testing.assert_array_equal(again.proba, model.proba)
 
 

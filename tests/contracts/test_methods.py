@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.lora import VARIANTS
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import load_fitted, save_fitted
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
@@ -74,7 +75,7 @@ def encoded(tiny_backbone):
 
 
 def space_of(name, modality, tiny_cards, class_counts=(4, 4, 4)):
-    profile = Profile(task=TASKS[modality], class_counts=class_counts)
+    profile = Profile(task=TASKS[modality], strata=class_counts)
     return space_for(profile, [tiny_cards[BACKBONES[modality]]], [name])
 
 
@@ -112,7 +113,7 @@ def test_its_row_says_all_of_it(name):
 
 def test_dimensions_of_all_methods_make_one_space(modality, tiny_cards):
     for counts in ((4, 4, 4), (1, 4, 20)):
-        profile = Profile(task=TASKS[modality], class_counts=counts)
+        profile = Profile(task=TASKS[modality], strata=counts)
         cards = [card for card in tiny_cards.values() if card.modality == modality]
         space = space_for(profile, cards)
         assert isinstance(space, Space)

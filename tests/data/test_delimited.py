@@ -24,7 +24,7 @@ def test_a_written_csv_reads_back_cell_by_cell(rows, tmp_path_factory):
 
     dataset = read(path, target="label", inputs={"text": "text"}, target_kind=None)
 
-    names = [dataset.task.class_names[i] if i >= 0 else "" for i in labels_of(dataset)]
+    names = [dataset.task.names[i] if i >= 0 else "" for i in labels_of(dataset)]
     texts = [text if text.strip() else "" for text, _ in rows]
     assert list(dataset.examples.inputs) == texts
     assert names == [label for _, label in rows]
@@ -32,7 +32,7 @@ def test_a_written_csv_reads_back_cell_by_cell(rows, tmp_path_factory):
 
 
 def labels_of(dataset):
-    return dataset.examples.labels.tolist()
+    return dataset.examples.targets.tolist()
 
 
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))

@@ -90,7 +90,7 @@ def test_a_model_from_a_list_reads_tables_and_the_other_way_round():
     assert examples.inputs == ("hm",)
     from_table = read(TITLED, target="stars")
     examples = read_inputs(["hm", "eh"], from_table.task, from_table.columns)
-    assert examples.labels.tolist() == [-1, -1]
+    assert examples.targets.tolist() == [-1, -1]
 
 
 def test_numbers_as_texts_are_read_where_they_were_asked_for():
@@ -108,9 +108,9 @@ def test_test_labels_become_the_tasks_indices():
     dataset = read(TITLED, target="stars")
     test = {"body": ["x y", "z", "w"], "y": ["n", "p", None]}
     examples = read_like(test, dataset.task, dataset.columns, "y")
-    assert examples.labels.tolist() == [0, 1, -1]
+    assert examples.targets.tolist() == [0, 1, -1]
     beside = read_like(["x", "y"], dataset.task, dataset.columns, labels=["n", "p"])
-    assert beside.labels.tolist() == [0, 1]
+    assert beside.targets.tolist() == [0, 1]
 
 
 def test_an_unknown_test_label_names_row_and_classes():

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from fewshot_automl.oracle.evidence import Evidence
-from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.likelihood import Pairs
 from fewshot_automl.oracle.surrogate import fit_scores, likelihood_of, standardised
+
+from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space
 

@@ -1,7 +1,7 @@
 import numpy as np
+from fewshot_automl.oracle.feasibility import success_probability
 
 from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.oracle.feasibility import success_probability
 from fewshot_automl.space import Config, Float, Space
 
 ENCODING = Encoding(Space((Float(name="x", low=0.0, high=1.0),)))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from fewshot_automl.oracle.front import front, incumbent_within, within
 from fewshot_automl.oracle.goals import SCORE, Goal, Limit
 from fewshot_automl.oracle.winner import incumbent
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Float, Space
 

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
-from fewshot_automl.oracle.encoding import Layout
 from fewshot_automl.oracle.front_improvement import (
     FrontImprovement,
     Prospects,
@@ -10,8 +8,10 @@ from fewshot_automl.oracle.front_improvement import (
 )
 from fewshot_automl.oracle.hypervolume import free_boxes
 from fewshot_automl.oracle.improvement import LOWEST_BAR, Improvement
-from fewshot_automl.oracle.kernel import Kernel
 from fewshot_automl.oracle.process import Points, Process
+
+from fewshot_automl.oracle.encoding import Layout
+from fewshot_automl.oracle.kernel import Kernel
 
 LAYOUT = Layout(continuous=(0, 0), categorical=(), groups=1)
 GENERATOR = np.random.default_rng(0)

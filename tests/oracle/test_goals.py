@@ -2,10 +2,10 @@ import math
 import pickle
 
 import pytest
+from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit, measured
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle import GpOracle
-from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit, measured
 from fewshot_automl.outcome import Outcome
 
 DONE = Outcome(status="done", mean=0.9, measures={"flops": 2e9, "memory_mb": math.nan})

@@ -3,13 +3,13 @@ import logging
 import numpy as np
 import pytest
 import torch
+from fewshot_automl.oracle.surrogate import SurrogateError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.oracle import RandomOracle, SobolOracle, incumbent, search
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.surrogate import SurrogateError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 

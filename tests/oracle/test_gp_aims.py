@@ -5,14 +5,14 @@ import logging
 
 import numpy as np
 import pytest
+from fewshot_automl.oracle.front import front, incumbent_within
+from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit
+from fewshot_automl.oracle.hypervolume import hypervolume
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fewshot_automl.oracle import RandomOracle
-from fewshot_automl.oracle.front import front, incumbent_within
-from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.hypervolume import hypervolume
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space
 

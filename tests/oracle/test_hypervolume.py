@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from fewshot_automl.oracle.hypervolume import (
     free_boxes,
     hypervolume,
     nondominated,
     reference_point,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def points(draw, most=8):

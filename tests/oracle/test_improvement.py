@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from fewshot_automl.oracle.improvement import Improvement, log_h
+from fewshot_automl.oracle.process import Process
 from scipy.stats import norm
 
 from fewshot_automl.oracle.encoding import Layout
-from fewshot_automl.oracle.improvement import Improvement, log_h
 from fewshot_automl.oracle.kernel import Kernel
-from fewshot_automl.oracle.process import Process
 
 LAYOUT = Layout(continuous=(0, 0), categorical=(), groups=1)
 GENERATOR = np.random.default_rng(0)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from fewshot_automl.oracle.likelihood import Likelihood, Pairs
 from scipy.stats import multivariate_normal
 
 from fewshot_automl.oracle import RandomOracle
 from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.oracle.kernel import Kernel, Priors, kernel_priors
-from fewshot_automl.oracle.likelihood import Likelihood, Pairs
 from fewshot_automl.space import Choice, Float, Int, Space, When
 
 LORA = When("method", ("lora",))

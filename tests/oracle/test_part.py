@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from fewshot_automl.oracle.part import all_of_few, evenly, is_inside, neighbours
 
 from fewshot_automl.oracle import RandomOracle, SobolOracle
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.part import all_of_few, evenly, is_inside, neighbours
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space, When
 

@@ -4,14 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.sampling import random_configs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.past import MOST_POINTS, Past
 from fewshot_automl.oracle.prior import FORMAT, VERSION, Prior
-from fewshot_automl.oracle.sampling import random_configs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 

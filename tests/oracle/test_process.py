@@ -1,8 +1,8 @@
 import numpy as np
+from fewshot_automl.oracle.process import Process
 
 from fewshot_automl.oracle.encoding import Layout
 from fewshot_automl.oracle.kernel import Kernel
-from fewshot_automl.oracle.process import Process
 
 LAYOUT = Layout(continuous=(0, 0), categorical=(), groups=1)
 GENERATOR = np.random.default_rng(0)

@@ -2,7 +2,6 @@ import logging
 
 import numpy as np
 import pytest
-
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.front_improvement import (
     FrontImprovement,
@@ -14,6 +13,7 @@ from fewshot_automl.oracle.improvement import LOWEST_BAR, Improvement
 from fewshot_automl.oracle.process import Points
 from fewshot_automl.oracle.pursuit import Pursuit
 from fewshot_automl.oracle.surrogate import fit_scores
+
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Float, Space
 

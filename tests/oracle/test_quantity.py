@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-
-from fewshot_automl.errors import UserError
 from fewshot_automl.oracle.goals import SCORE, Aims, Goal, Limit
 from fewshot_automl.oracle.process import Points
 from fewshot_automl.oracle.quantity import Quantity, Scale
+
+from fewshot_automl.errors import UserError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Float, Space
 

@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-
 from fewshot_automl.oracle.part import fill
 from fewshot_automl.oracle.sampling import (
     FLOAT_POINTS,
@@ -11,6 +10,7 @@ from fewshot_automl.oracle.sampling import (
     mutations,
     sobol_configs,
 )
+
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 
 SPACE = Space(

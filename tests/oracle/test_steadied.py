@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from fewshot_automl.oracle.steadied import (
     LEAST_PAIRS,
     comparable_scores,
     steadied,
 )
 from fewshot_automl.oracle.winner import incumbent
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fewshot_automl.outcome import REFINEMENT, Outcome
 from fewshot_automl.space import Config, Float, Space
 

@@ -2,9 +2,6 @@ import logging
 
 import numpy as np
 import pytest
-from numpy.linalg import LinAlgError
-
-from fewshot_automl.oracle import RandomOracle, surrogate
 from fewshot_automl.oracle.evidence import Evidence
 from fewshot_automl.oracle.likelihood import Pairs
 from fewshot_automl.oracle.surrogate import (
@@ -13,6 +10,9 @@ from fewshot_automl.oracle.surrogate import (
     likelihood_of,
     standardised,
 )
+from numpy.linalg import LinAlgError
+
+from fewshot_automl.oracle import RandomOracle, surrogate
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Float, Space
 

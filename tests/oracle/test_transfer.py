@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.transfer import COLUMNS, Column, TransferAdviser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.transfer import COLUMNS, Column, TransferAdviser
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space, When
 

@@ -1,7 +1,7 @@
 import numpy as np
+from fewshot_automl.oracle.winner import shrunken, smoothed_scores
 
 from fewshot_automl.oracle import RandomOracle, incumbent
-from fewshot_automl.oracle.winner import shrunken, smoothed_scores
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space
 

@@ -92,7 +92,7 @@ def test_the_front_is_drawn_and_listed(make_traded):
     assert f'd="{plot.front}"' in page
     assert "latency (ms), smaller is better" in page
     for row, _ in found.front:
-        assert plot.measure.told(row["latency_ms"]) in page
+        assert plot.measure.format(row["latency_ms"]) in page
 
 
 def test_each_limit_shades_what_it_forbids(make_traded):

@@ -11,14 +11,14 @@ def texts(count):
 def test_names_are_sorted_naturally():
     names = [str(i) for i in range(11)] * 2
     dataset = read(texts(22), labels=names)
-    assert dataset.task.class_names == tuple(str(i) for i in range(11))
+    assert dataset.task.names == tuple(str(i) for i in range(11))
     assert dataset.task.kind == "classes"
 
 
 def test_labels_in_files_survive_as_written(tmp_path):
     rows = [f"t {i},{y}" for i, y in enumerate(["007", "1.0", "NA", "True", "null"])]
     (tmp_path / "a.csv").write_text("\n".join(["t,y", *rows]))
-    names = read(tmp_path / "a.csv", target="y").task.class_names
+    names = read(tmp_path / "a.csv", target="y").task.names
     assert set(names) == {"007", "1.0", "NA", "True", "null"}
 
 
@@ -34,7 +34,7 @@ def test_measures_are_not_classes(labels):
     with pytest.raises(TaskError, match="Predicting numbers is not supported yet"):
         read(texts(len(labels)), labels=labels)
     kept = read(texts(len(labels)), labels=labels, target_kind="classes")
-    assert kept.task.classes == len({str(label) for label in labels})
+    assert kept.task.width == len({str(label) for label in labels})
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_measures_are_not_classes(labels):
     [[3, 4, 5, 6, 7, 8] * 3, list(range(64)) * 8, ["1.0", "2.0", "3.0"], [-1, 1, 1]],
 )
 def test_codes_are_classes(labels):
-    assert read(texts(len(labels)), labels=labels).task.classes == len(set(labels))
+    assert read(texts(len(labels)), labels=labels).task.width == len(set(labels))
 
 
 def test_joined_labels_are_noticed_with_their_row():
@@ -50,17 +50,17 @@ def test_joined_labels_are_noticed_with_their_row():
     with pytest.raises(TaskError, match=r"got 'anger\|joy' in row 2"):
         read(texts(5), labels=labels)
     kept = read(texts(5), labels=labels, target_kind="classes")
-    assert kept.task.class_names == ("anger", "anger|joy", "joy")
+    assert kept.task.names == ("anger", "anger|joy", "joy")
 
 
 def test_a_comma_in_a_class_name_joins_nothing():
     labels = ["Food, drink", "Food, drink", "Health, care", "Sport"]
-    assert read(texts(4), labels=labels).task.classes == 3
+    assert read(texts(4), labels=labels).task.width == 3
 
 
 def test_given_names_set_the_order_and_are_complete():
     dataset = read(texts(3), labels=["lo", "hi", "hi"], class_names=["lo", "hi"])
-    assert dataset.examples.labels.tolist() == [0, 1, 1]
+    assert dataset.examples.targets.tolist() == [0, 1, 1]
     with pytest.raises(DataError, match=r"one of 'lo', 'hi', got 'mid' in row 1"):
         read(texts(2), labels=["lo", "mid"], class_names=["lo", "hi"])
 

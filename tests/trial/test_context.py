@@ -41,7 +41,7 @@ def test_encodings_have_a_backbone_only_where_the_config_names_one(context, spac
 
 def test_the_profile_counts_the_classes(texts_problem):
     profile = texts_problem.profile
-    assert profile.class_counts == (5, 5, 5)
+    assert profile.strata == (5, 5, 5)
     assert profile.examples == 15
     assert not profile.is_imbalanced
     assert len(set(texts_problem.keys)) == 15

@@ -12,7 +12,7 @@ from fewshot_automl.trial import space_for
 
 def profile(modality="text", counts=(5, 5)):
     task = Task(modality=modality, names=("a", "b"))
-    return Profile(task=task, class_counts=counts)
+    return Profile(task=task, strata=counts)
 
 
 @pytest.fixture

@@ -1,0 +1,127 @@
+"""Fitted models that stand alone, one or several together, and their form on disk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float
+
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.majority import Constant
+from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.tfidf import TermHead
+from fewshot_automl.errors import ExportError
+from fewshot_automl.features.store import FeatureStore, StoreSettings
+from fewshot_automl.tasks import kind_named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One model of an ensemble."""
+
+    fitted: Fitted
+    """What predicts."""
+    calibration: Mapping[str, float]
+    """What puts its confidence right, so that no member shouts."""
+    encoder: Encoder | None
+    """What its features come from; None if it needs none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ensemble:
+    """Averages the calibrated outputs of its members, all with equal say.
+
+    Equal weights are not a lack of ambition: an ensemble is made where the labels
+    cannot tell the members apart, and weights learnt from them would be noise.
+
+    Source:
+        Clemen, Int. J. Forecasting 1989 (equal weights are hard to beat).
+    """
+
+    members: tuple[Member, ...]
+    kind: str = "classes"
+    """Of the target, whose rules say how outputs are calibrated."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        return all(member.fitted.is_finite for member in self.members)
+
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
+        """Return the mean; each member sees the examples through its own encoder."""
+        votes = [
+            kind_named(self.kind).calibrate(
+                member.fitted.outputs(encodings.with_encoder(member.encoder)),
+                member.calibration,
+            )
+            for member in self.members
+        ]
+        mean: np.ndarray = np.mean(votes, axis=0)
+        return mean
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write each member into a folder of its own."""
+        states = []
+        for index, member in enumerate(self.members):
+            home = folder / f"member-{index}"
+            home.mkdir(parents=True)
+            state = save_fitted(member.fitted, home)
+            states.append({"calibration": dict(member.calibration), "fitted": state})
+        return {"of": self.kind, "members": states}
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Ensemble":
+        """Return what `save` wrote, each member on its own backbone."""
+        members = []
+        for index, values in enumerate(state["members"]):
+            fitted = load_fitted(folder / f"member-{index}", values["fitted"])
+            members.append(
+                Member(
+                    fitted=fitted,
+                    calibration=values["calibration"],
+                    encoder=own_encoder(fitted),
+                )
+            )
+        return cls(members=tuple(members), kind=state["of"])
+
+
+FITTED_KINDS: Final[dict[str, type[Fitted]]] = {
+    "adapted": Adapted,
+    "constant": Constant,
+    "terms": TermHead,
+    "ensemble": Ensemble,
+}
+
+
+def save_fitted(fitted: Fitted, folder: Path) -> dict[str, Any]:
+    """Write a fitted model into a folder; return the JSON that `load_fitted` needs."""
+    kind = next(kind for kind, made in FITTED_KINDS.items() if type(fitted) is made)
+    return {"kind": kind, **fitted.save(folder)}
+
+
+def load_fitted(folder: Path, state: dict[str, Any]) -> Fitted:
+    """Return the model that `save_fitted` wrote.
+
+    Raises:
+        ExportError: If it was written by a version that knows more kinds.
+    """
+    if state["kind"] not in FITTED_KINDS:
+        raise ExportError(
+            f"Kind of model must be one of {', '.join(FITTED_KINDS)}, got "
+            f"{state['kind']!r}. Update fewshot_automl."
+        )
+    return FITTED_KINDS[state["kind"]].load(folder, state)
+
+
+def own_encoder(fitted: Fitted) -> Encoder | None:
+    """Return the encoder of a loaded model's own backbone; None if it needs none.
+
+    It keeps nothing: a model in service must not grow with what it is shown.
+    """
+    if not isinstance(fitted, Adapted):
+        return None
+    store = FeatureStore(None, StoreSettings(max_memory_bytes=0))
+    return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
