@@ -25,7 +25,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ from fewshot_automl.trial.design import (
     dear_space,
     space_for,
 )
-from fewshot_automl.trial.evaluate import Evaluate, fit_on
+from fewshot_automl.trial.evaluate import fit_on
 from fewshot_automl.trial.forecast import Forecast, Prices
 from fewshot_automl.trial.workbench import Problem, Workbench
 from fewshot_automl.trial.workload import Workload, is_dear, mean_characters

@@ -31,6 +31,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
+from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.transfer import COLUMNS, TransferAdviser
 from machine import ROOT, stamp
 from threadpoolctl import threadpool_limits
 
@@ -38,10 +40,8 @@ from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.oracle import Prior, RandomOracle, incumbent
-from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.oracle.oracle import Oracle
-from fewshot_automl.oracle.transfer import COLUMNS, TransferAdviser
 from fewshot_automl.outcome import ADVICE_PREFIX, History, Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 from fewshot_automl.task import Task

@@ -331,7 +331,8 @@ def botorch(scene: Scene, *, is_advised: bool = False) -> Row:
             past studies' advice as the mean, a share of the noise, and the choice by
             posterior mean.
     """
-    from fewshot_automl.oracle.model import NOISE_SHARE, calm
+    from fewshot_automl.oracle.calm import calm
+    from fewshot_automl.oracle.model import NOISE_SHARE
     from fewshot_automl.oracle.scores import done_scores, winsorised
 
     space = scene.landscape.space
