@@ -30,9 +30,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot_automl.backbones.anatomy import Anatomy
+from fewshot_automl.backbones.backbone import MASK
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import LOADERS
-from fewshot_automl.backbones.rows import MASK
 from fewshot_automl.backbones.zoo import Zoo
 
 FLOPS_TOLERANCE = 0.01

@@ -194,7 +194,8 @@ def falls_short(figures: Mapping[str, Any], trials: int) -> list[str]:
     if at is None or at[0] > MOST_REGRET:
         value = "not replayed" if at is None else f"{at[0]:.3f}"
         short.append(
-            f"regret after {MOST_REGRET_AT} training trials {value}, wanted {MOST_REGRET}"
+            f"regret after {MOST_REGRET_AT} training trials {value}, "
+            f"wanted {MOST_REGRET}"
         )
     for row in AHEAD_OF:
         if row not in figures:

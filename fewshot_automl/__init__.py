@@ -12,14 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from fewshot_automl.automl import (
-        FewShotClassifier,
-        Listener,
-        Result,
-        Settings,
-    )
+    from fewshot_automl.automl.classifier import FewShotClassifier
     from fewshot_automl.automl.fit import fit, resume
+    from fewshot_automl.automl.listener import Listener
+    from fewshot_automl.automl.result import Result
     from fewshot_automl.automl.scoring import Score
+    from fewshot_automl.automl.settings import Settings
     from fewshot_automl.backbones.card import Card
     from fewshot_automl.backbones.zoo import Zoo
     from fewshot_automl.errors import FewShotError, RunError, UserError
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from fewshot_automl.predictor import Predictor
     from fewshot_automl.space import Choice, Config, Float, Int, Space, When
     from fewshot_automl.study import Budget
-    from fewshot_automl.task import Task
+    from fewshot_automl.tasks import Task
 
     __version__: str
 
@@ -65,13 +63,13 @@ _HOMES: Final = {
     "FewShotError": "errors",
     "Float": "space",
     "Int": "space",
-    "Listener": "automl",
+    "Listener": "automl.listener",
     "Outcome": "outcome",
     "Predictor": "predictor",
-    "Result": "automl",
+    "Result": "automl.result",
     "RunError": "errors",
     "Score": "automl.scoring",
-    "Settings": "automl",
+    "Settings": "automl.settings",
     "Space": "space",
     "Task": "task",
     "UserError": "errors",

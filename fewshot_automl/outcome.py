@@ -52,8 +52,6 @@ class Outcome:
     """Why it failed or was stopped; empty when done."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """Other measured quantities by name: accuracy, log_loss, parameters, flops, ..."""
-    predictions: str = ""
-    """Out-of-fold predictions: a file, relative to the study's folder."""
     outputs: Float32[np.ndarray, "repeats examples width"] | None = field(
         default=None, compare=False, repr=False
     )
@@ -91,7 +89,6 @@ class Outcome:
             "cost_seconds": self.cost_seconds,
             "reason": self.reason,
             "measures": dict(self.measures),
-            "predictions": self.predictions,
         }
 
     @classmethod
@@ -124,6 +121,5 @@ def _from_json(values: Mapping[str, Any], outputs: np.ndarray | None = None) -> 
         cost_seconds=values["cost_seconds"],
         reason=values["reason"],
         measures=values.get("measures") or values.get("objectives", {}),
-        predictions=values.get("predictions", ""),
         outputs=outputs,
     )

@@ -20,10 +20,9 @@ from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source
 from fewshot_automl.errors import ExportError
-from fewshot_automl.evaluation.calibration import apply_temperature
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 FORMAT: Final = 1
 MANIFEST: Final = "model.json"
@@ -32,25 +31,29 @@ PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """Predicts classes for new examples; it does not know that there was a search."""
+    """Predicts for new examples; it does not know that there was a search."""
 
     task: Task
     """What was learnt."""
     config: Config
-    """How: method, backbone and all they were given; of a blend, the best member's."""
+    """How: method, backbone and all they were given; of an ensemble, the best one's."""
     fitted: Fitted
-    """Encoder and head, or a blend of several."""
+    """Encoder and head, or an ensemble of several."""
     columns: Columns = field(default_factory=Columns)
     """Where the examples stand in a table like the training data."""
-    temperature: float = 1.0
-    """Divides the log-probabilities; fitted on out-of-fold predictions."""
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    """What `Task.calibrate` needs, fitted to out-of-fold outputs; empty for none."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is known about the model: scores, intervals, data, date."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Packages that wrote it; filled in by `save`."""
 
-    def predict_proba(self, data: Source) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities in the order of `task.class_names`.
+    def predict(self, data: Source) -> list[Any]:
+        """Return what is predicted for each example: of classes, the most probable."""
+        return self.task.decode(self.predict_proba(data))
+
+    def predict_proba(self, data: Source) -> Float[np.ndarray, "examples width"]:
+        """Return outputs: of classes, probabilities in the order of `task.names`.
 
         Args:
             data: What `fit` takes: a list of texts or images, a table, a file, a
@@ -59,22 +62,17 @@ class Predictor:
         Raises:
             DataError: If the data cannot be read; says where.
         """
-        return self.predict_proba_of(read_inputs(data, self.task, self.columns).inputs)
+        return self.outputs_of(read_inputs(data, self.task, self.columns).inputs)
 
-    def predict_proba_of(
+    def outputs_of(
         self, inputs: tuple[Input, ...]
-    ) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities for examples that were read already."""
+    ) -> Float[np.ndarray, "examples width"]:
+        """Return calibrated outputs for examples that were read already."""
         if not inputs:
-            return np.zeros((0, self.task.classes))
+            return np.zeros((0, self.task.width))
         encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
-        proba = self.fitted.predict_proba(encodings)
-        return apply_temperature(proba.astype(np.float64), self.temperature)
-
-    def predict(self, data: Source) -> list[str]:
-        """Return the name of the most probable class for each example."""
-        best = self.predict_proba(data).argmax(axis=1)
-        return [self.task.class_names[index] for index in best]
+        outputs = self.fitted.outputs(encodings).astype(np.float64)
+        return self.task.calibrate(outputs, self.calibration)
 
     def save(self, folder: Path | str) -> Path:
         """Write a self-contained folder: safetensors and JSON, with their hashes.
@@ -103,7 +101,7 @@ class Predictor:
             "task": self.task.to_json(),
             "config": self.config.to_json(),
             "columns": self.columns.to_json(),
-            "temperature": self.temperature,
+            "calibration": dict(self.calibration),
             "facts": dict(self.facts),
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "fitted": state,
@@ -145,7 +143,7 @@ class Predictor:
             config=Config.from_json(manifest["config"]),
             fitted=load_fitted(folder, manifest["fitted"]),
             columns=Columns.from_json(manifest["columns"]),
-            temperature=float(manifest["temperature"]),
+            calibration=manifest["calibration"],
             facts=manifest["facts"],
             versions=manifest["versions"],
         )

@@ -32,9 +32,9 @@ def random_weights(tmp_path_factory) -> Callable:
     import torch
     from safetensors.torch import save_file
 
+    from fewshot_automl.backbones.card import Located
     from fewshot_automl.backbones.hashing import file_sha256
     from fewshot_automl.backbones.load import build
-    from fewshot_automl.backbones.weight_cache import Located
 
     homes = {}
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_automl import errors, inputs
+from fewshot_automl import errors
+from fewshot_automl import modalities as inputs
 from fewshot_automl.errors import DataError, ShapeError, TaskError, UserError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.places import cache_folder
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 
 def png(image):
@@ -35,7 +36,7 @@ def test_an_outcome_survives_json_and_pickle():
         standard_error=0.1,
         cost_seconds=2.0,
         measures={"accuracy": 0.5},
-        predictions="predictions/x.safetensors",
+        outputs=np.zeros((1, 2, 3), dtype=np.float32),
     )
     for again in (
         Outcome.from_json(outcome.to_json()),
@@ -56,15 +57,13 @@ def test_a_failed_trial_has_no_score_and_a_done_one_must():
 
 
 def test_a_task_survives_json_and_refuses_what_does_not_fit():
-    task = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+    task = Task(modality="text", names=("a", "b", "c"))
     assert Task.from_json(task.to_json()) == task
-    for wrong in (
-        {"target": "binary"},
-        {"class_names": ("a", "a", "b")},
-        {"class_names": ("a",)},
-    ):
+    old = {"modality": "text", "target": "multiclass", "metric": "accuracy"}
+    assert Task.from_json({**old, "class_names": ["a", "b", "c"]}) == task
+    for wrong in ({"names": ("a", "a", "b")}, {"names": ("a",)}, {"kind": "number"}):
         with pytest.raises(TaskError):
-            Task(**{**task.to_json(), "class_names": task.class_names, **wrong})
+            Task(**{**task.to_json(), "names": task.names, **wrong})
 
 
 def test_images_come_upright_in_rgb_on_white(tmp_path):
@@ -93,7 +92,7 @@ def test_broken_images_are_named(tmp_path):
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr(inputs, "MAX_PIXELS", 100)
+    monkeypatch.setattr(inputs.image, "MAX_PIXELS", 100)
     with pytest.raises(DataError, match="at most 100 pixels"):
         inputs.open_image(png(Image.new("RGB", (20, 20))))
 

@@ -5,19 +5,19 @@ import socket
 import numpy as np
 import pytest
 
-from fewshot_automl.adaptation.baseline import Frequencies
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.leaves import own_encoder
+from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.space import space_for
 
-TASK = Task(modality="text", target="binary", class_names=("bad", "good"))
+TASK = Task(modality="text", names=("bad", "good"))
 TEXTS = ["bad film", "the bad city", "good film", "the good city"]
 UNSEEN = ["what a good name", "a bad river", ""]
 
@@ -28,10 +28,10 @@ def trained(tiny_backbone, tiny_cards):
 
     def train(name):
         backbone = tiny_backbone("tiny-bert")
-        profile = Profile(task=TASK, class_counts=(2, 2))
+        profile = Profile(task=TASK, strata=(2, 2))
         space = space_for(profile, [tiny_cards["tiny-bert"]])
         config = space.default(method=name)
-        if METHODS[name].is_dear:
+        if METHODS[name].trains:
             config = space.default(method=name, steps=10, batch_size=8)
         encoder = Encoder(backbone=backbone, store=FeatureStore(None))
         job = Job(task=TASK, config=config, seed=0, placement=choose_placement("cpu"))
@@ -42,7 +42,7 @@ def trained(tiny_backbone, tiny_cards):
             task=TASK,
             config=config,
             fitted=fitted,
-            temperature=1.5,
+            calibration={"temperature": 1.5},
             facts={"score": {"raw": 0.5}},
         )
 
@@ -74,11 +74,11 @@ def test_a_folder_predicts_by_itself_and_can_be_written_again(name, trained, now
         predictor = Predictor.load(folder)
         np.testing.assert_allclose(predictor.predict_proba(UNSEEN), expected, atol=1e-5)
         assert predictor.predict(UNSEEN) == [
-            TASK.class_names[place] for place in expected.argmax(axis=1)
+            TASK.names[place] for place in expected.argmax(axis=1)
         ]
         kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
         assert kinds <= {".json", ".safetensors", ".md"}
-    assert predictor.temperature == 1.5
+    assert predictor.calibration == {"temperature": 1.5}
     assert predictor.facts == {"score": {"raw": 0.5}}
     assert set(predictor.versions) >= {"torch", "fewshot-automl"}
     assert predictor.config == trained(name).config
@@ -144,7 +144,7 @@ def test_the_folder_of_a_fit_is_taken_for_the_model_in_it(trained, tmp_path):
 def test_replaces_a_model_but_nothing_else(trained, tmp_path):
     folder = trained("probe").save(tmp_path / "m")
     trained("majority").save(folder)
-    assert isinstance(Predictor.load(folder).fitted, Frequencies)
+    assert isinstance(Predictor.load(folder).fitted, Constant)
     assert sorted(path.name for path in folder.iterdir()) == ["model.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     (tmp_path / "thesis").mkdir()
@@ -159,8 +159,8 @@ def test_temperature_softens_and_keeps_the_order(trained):
 
     predictor = trained("probe")
     hard, soft = (
-        dataclasses.replace(predictor, temperature=t).predict_proba(UNSEEN)
-        for t in (1.0, 4.0)
+        dataclasses.replace(predictor, calibration=mended).predict_proba(UNSEEN)
+        for mended in ({}, {"temperature": 4.0})
     )
     assert (soft.max(axis=1) <= hard.max(axis=1)).all()
     np.testing.assert_array_equal(soft.argmax(axis=1), hard.argmax(axis=1))
@@ -180,4 +180,4 @@ def test_a_model_in_service_keeps_nothing_of_what_it_is_shown(trained):
 
 
 def test_nothing_in_nothing_out(trained):
-    assert trained("probe").predict_proba_of(()).shape == (0, 2)
+    assert trained("probe").outputs_of(()).shape == (0, 2)

@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 from torch import Tensor
 
-from fewshot_automl.adaptation.baseline import Frequencies, TermHead
-from fewshot_automl.adaptation.blend import Blend
 from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.ensemble import Ensemble
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.leaves import own_encoder
+from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.inputs import Input
+from fewshot_automl.adaptation.tfidf import TermHead
+from fewshot_automl.modalities import Input
 
 LEAST_RUNS: Final = 3
 """Timed predictions, after one that warms up; their median counts."""
@@ -32,13 +33,13 @@ def deployed(fitted: Fitted, device: str) -> Fitted:
         fitted: As a study fitted it.
         device: Where its weights are.
     """
-    if isinstance(fitted, Blend):
+    if isinstance(fitted, Ensemble):
         parts = [deployed(member.fitted, device) for member in fitted.members]
         members = [
             replace(member, fitted=part, encoder=own_encoder(part))
             for member, part in zip(fitted.members, parts, strict=True)
         ]
-        return Blend(members=tuple(members))
+        return Ensemble(members=tuple(members))
     if isinstance(fitted, Adapted):
         return replace(fitted, start=None, device=device)
     return fitted
@@ -47,8 +48,8 @@ def deployed(fitted: Fitted, device: str) -> Fitted:
 def parameters_of(fitted: Fitted) -> int:
     """Return how many numbers a saved model holds: backbone, adapter and head.
 
-    LoRA layers stay beside the weights that they change, and count. Members of a
-    blend are saved, loaded and run each with its own backbone, and add up.
+    LoRA layers stay beside the weights that they change, and count. Members of an
+    ensemble are saved, loaded and run each with its own backbone, and add up.
     """
     return sum(int(np.prod(array.shape)) for array in _arrays(fitted))
 
@@ -70,7 +71,7 @@ def latency_seconds(fitted: Fitted, example: Input, device: str) -> float:
     """
     alone = deployed(fitted, device)
     encodings = Encodings(inputs=(example,), encoder=own_encoder(alone))
-    return median_seconds(lambda: alone.predict_proba(encodings))
+    return median_seconds(lambda: alone.outputs(encodings))
 
 
 def median_seconds(work: Callable[[], object]) -> float:
@@ -100,14 +101,13 @@ def middling(inputs: tuple[Input, ...]) -> Input:
 
 
 def _arrays(fitted: Fitted) -> Iterator[np.ndarray | Tensor]:
-    if isinstance(fitted, Blend):
+    if isinstance(fitted, Ensemble):
         for member in fitted.members:
             yield from _arrays(member.fitted)
     elif isinstance(fitted, Adapted):
         yield from fitted.backbone.module.parameters()
         yield from fitted.head.arrays().values()
     elif isinstance(fitted, TermHead):
-        yield from fitted.head.arrays().values()
-        yield from (terms.inverse_frequency for terms in fitted.terms)
-    elif isinstance(fitted, Frequencies):
-        yield fitted.proba
+        yield from fitted.arrays().values()
+    elif isinstance(fitted, Constant):
+        yield fitted.output

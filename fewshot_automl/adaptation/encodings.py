@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int
 from fewshot_automl.backbones.backbone import Backbone, Tensors
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore, Row
-from fewshot_automl.inputs import Input, content_hashes
+from fewshot_automl.modalities import Input, content_hashes
 
 POOLED: Final = "pooled"
 

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fewshot_automl.adaptation.encodings import Encodings, on_device
-from fewshot_automl.adaptation.heads import Head, head_from_state
+from fewshot_automl.adaptation.heads import Head
+from fewshot_automl.adaptation.kinds import head_from_state
 from fewshot_automl.adaptation.lora import Adapter, load_adapter, save_adapter
 from fewshot_automl.backbones.backbone import Backbone, Tensors
 from fewshot_automl.backbones.load import load_saved
@@ -28,7 +29,7 @@ class Adapted:
     backbone: Backbone
     """The encoder with its changes."""
     head: Head
-    """From features to probabilities."""
+    """From features to outputs."""
     start: int | None = None
     """First changed block; -1 if everything changed; None if nothing did, or if the
     encodings already come from this very backbone (after loading)."""
@@ -62,11 +63,9 @@ class Adapted:
             encodings.activations(start), lambda batch: self.backbone.tail(batch, start)
         )
 
-    def predict_proba(
-        self, encodings: Encodings
-    ) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities; each row sums to 1."""
-        return self.head.predict_proba(self.features(encodings))
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
+        """Return what the head predicts."""
+        return self.head.outputs(self.features(encodings))
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write backbone, adapter and head: a folder that needs no zoo."""
@@ -74,7 +73,7 @@ class Adapted:
             self.backbone.save(folder / "backbone")
         else:
             self.adapter.base.save(folder / "backbone")
-            save_adapter(self.backbone.module, self.adapter, folder / "adapter")
+            save_adapter(self.backbone.module, folder / "adapter")
         arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
         save_file(arrays, folder / "head.safetensors")
         cut = None if self.adapter is None else self.adapter.cut

@@ -1,43 +1,47 @@
-"""Fitted heads: from feature vectors to class probabilities, in plain numpy."""
+"""Fitted heads: from feature vectors to outputs, in plain numpy."""
 
-from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from fewshot_automl.errors import ExportError
-
 Arrays = dict[str, np.ndarray]
 
 
-@runtime_checkable
-class Head(Protocol):
-    """A fitted head."""
+class _AsArrays:
+    """Writes the fields of a dataclass as arrays, those of its `scaling` among them."""
 
-    @property
-    def kind(self) -> str:
-        """Return its name in `HEADS`."""
-        ...
-
-    def predict_proba(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities; each row sums to 1."""
-        ...
+    __slots__ = ()
 
     def arrays(self) -> Arrays:
         """Return all that defines it."""
-        ...
+        found: Arrays = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Scaling):
+                found.update(value.arrays())
+            else:
+                found[field.name] = np.atleast_1d(value)
+        return found
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Head":
-        """Return the head that `arrays` came from."""
-        ...
+    def from_arrays(cls, arrays: Arrays) -> Any:
+        """Return what `arrays` came from."""
+        values: dict[str, Any] = {}
+        for field in fields(cls):  # type: ignore[arg-type]
+            if field.type is Scaling:
+                values[field.name] = Scaling.from_arrays(arrays)
+            elif field.type in (bool, int, float):
+                values[field.name] = arrays[field.name][0].item()
+            else:
+                values[field.name] = arrays[field.name]
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
+class Scaling(_AsArrays):
     """Puts features on a common footing before a head sees them.
 
     Rows are brought to unit length if `unit` (the angle carries the meaning in most
@@ -59,7 +63,7 @@ class Scaling:
                 width, so that the expected squared length is 1 under both rules).
         """
         unit = rule == "unit"
-        rows = _unit_rows(features) if unit else features.astype(np.float64)
+        rows = unit_rows(features) if unit else features.astype(np.float64)
         center = rows.mean(axis=0)
         if unit:
             spread = np.sqrt(((rows - center) ** 2).sum(axis=1).mean())
@@ -78,60 +82,67 @@ class Scaling:
         self, features: Float[np.ndarray, "examples width"]
     ) -> Float[np.ndarray, "examples width"]:
         """Return the scaled features in float64."""
-        rows = _unit_rows(features) if self.unit else features.astype(np.float64)
+        rows = unit_rows(features) if self.unit else features.astype(np.float64)
         scaled: np.ndarray = (rows - self.center) / self.scale
         return scaled
 
-    def arrays(self) -> Arrays:
-        """Return all that defines it."""
-        return {
-            "unit": np.array([self.unit]),
-            "center": self.center,
-            "scale": self.scale,
-        }
 
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Scaling":
-        """Return the scaling that `arrays` came from."""
-        return cls(
-            unit=bool(arrays["unit"][0]),
-            center=arrays["center"],
-            scale=arrays["scale"],
-        )
+class Head(_AsArrays, ABC):
+    """A fitted head."""
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+    """Its name in saved models."""
+
+    @abstractmethod
+    def outputs(
+        self, features: Float[np.ndarray, "examples width"]
+    ) -> Float[np.ndarray, "examples outputs"]:
+        """Return what is predicted; of classes, probabilities that sum to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinearHead:
-    """Softmax of a linear map of the scaled features."""
+class HeadSettings:
+    """How a head is fitted."""
+
+    head: str
+    """Which of the heads of its kind of target, see `kinds.HEADS`."""
+    seed: int
+    """Of the inner folds that choose its strength."""
+    scaling: str = "unit"
+    """Rule of `Scaling`."""
+    weighting: str = "none"
+    """Weights of the classes: ``none`` or ``balanced`` (inverse frequency)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearHead(Head):
+    """Softmax of a linear map of the scaled features.
+
+    A kind of target with another activation has a subclass that overrides `activate`.
+    """
 
     scaling: Scaling
-    weight: Float32[np.ndarray, "width classes"]
-    bias: Float32[np.ndarray, " classes"]
-    kind: str = "linear"
+    weight: Float32[np.ndarray, "width outputs"]
+    bias: Float32[np.ndarray, " outputs"]
+    kind: ClassVar[str] = "linear"
 
-    def predict_proba(
+    def outputs(
         self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples classes"]:
+    ) -> Float[np.ndarray, "examples outputs"]:
         """Return class probabilities; each row sums to 1."""
-        logits = self.scaling.apply(features) @ self.weight + self.bias
+        return self.activate(self.scaling.apply(features) @ self.weight + self.bias)
+
+    def activate(
+        self, logits: Float[np.ndarray, "examples outputs"]
+    ) -> Float[np.ndarray, "examples outputs"]:
+        """Return outputs for what the linear map gives."""
         return softmax(logits)
-
-    def arrays(self) -> Arrays:
-        """Return all that defines it."""
-        return {**self.scaling.arrays(), "weight": self.weight, "bias": self.bias}
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "LinearHead":
-        """Return the head that `arrays` came from."""
-        return cls(
-            scaling=Scaling.from_arrays(arrays),
-            weight=arrays["weight"],
-            bias=arrays["bias"],
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelHead:
+class KernelHead(Head):
     """Softmax of a linear map of RBF similarities to the training examples."""
 
     scaling: Scaling
@@ -141,39 +152,18 @@ class KernelHead:
     bias: Float32[np.ndarray, " classes"]
     gamma: float
     """Of exp(-gamma * squared distance)."""
-    kind: str = "kernel"
+    kind: ClassVar[str] = "kernel"
 
-    def predict_proba(
+    def outputs(
         self, features: Float[np.ndarray, "examples width"]
     ) -> Float[np.ndarray, "examples classes"]:
         """Return class probabilities; each row sums to 1."""
         similarity = rbf(self.scaling.apply(features), self.support, self.gamma)
         return softmax(similarity @ self.coefficients + self.bias)
 
-    def arrays(self) -> Arrays:
-        """Return all that defines it."""
-        return {
-            **self.scaling.arrays(),
-            "support": self.support,
-            "coefficients": self.coefficients,
-            "bias": self.bias,
-            "gamma": np.array([self.gamma]),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "KernelHead":
-        """Return the head that `arrays` came from."""
-        return cls(
-            scaling=Scaling.from_arrays(arrays),
-            support=arrays["support"],
-            coefficients=arrays["coefficients"],
-            bias=arrays["bias"],
-            gamma=float(arrays["gamma"][0]),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeighbourHead:
+class NeighbourHead(Head):
     """Soft vote of the nearest training examples (or class means) by cosine.
 
     A class scores the log of the summed similarity weights of its members among the
@@ -188,13 +178,13 @@ class NeighbourHead:
     neighbours: int
     sharpness: float
     """Inverse temperature of the cosine."""
-    kind: str = "neighbour"
+    kind: ClassVar[str] = "neighbour"
 
-    def predict_proba(
+    def outputs(
         self, features: Float[np.ndarray, "examples width"]
     ) -> Float[np.ndarray, "examples classes"]:
         """Return class probabilities; each row sums to 1."""
-        cosine = _unit_rows(self.scaling.apply(features)) @ self.points.T
+        cosine = unit_rows(self.scaling.apply(features)) @ self.points.T
         if self.neighbours < cosine.shape[1]:
             nearest = -np.partition(-cosine, self.neighbours - 1, axis=1)
             threshold = nearest[:, self.neighbours - 1 : self.neighbours]
@@ -204,27 +194,6 @@ class NeighbourHead:
         votes = weight @ self.votes + smooth
         proba: np.ndarray = votes / votes.sum(axis=1, keepdims=True)
         return proba
-
-    def arrays(self) -> Arrays:
-        """Return all that defines it."""
-        return {
-            **self.scaling.arrays(),
-            "points": self.points,
-            "votes": self.votes,
-            "neighbours": np.array([self.neighbours]),
-            "sharpness": np.array([self.sharpness]),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "NeighbourHead":
-        """Return the head that `arrays` came from."""
-        return cls(
-            scaling=Scaling.from_arrays(arrays),
-            points=arrays["points"],
-            votes=arrays["votes"],
-            neighbours=int(arrays["neighbours"][0]),
-            sharpness=float(arrays["sharpness"][0]),
-        )
 
 
 def softmax(
@@ -255,31 +224,11 @@ def squared_distances(
     return distances
 
 
-def _unit_rows(
+def unit_rows(
     rows: Float[np.ndarray, "examples width"],
 ) -> Float[np.ndarray, "examples width"]:
+    """Return the rows in float64, each brought to length 1."""
     wide = rows.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: np.ndarray = wide / np.maximum(norms, 1e-12)
     return unit
-
-
-HEADS: Final[dict[str, type[Head]]] = {
-    "linear": LinearHead,
-    "kernel": KernelHead,
-    "neighbour": NeighbourHead,
-}
-
-
-def head_from_state(kind: str, arrays: Arrays) -> Head:
-    """Return a head from its kind and arrays.
-
-    Raises:
-        ExportError: If the kind is not one of `HEADS`.
-    """
-    if kind not in HEADS:
-        raise ExportError(
-            f"Head must be one of {', '.join(HEADS)}, got {kind!r}. The model was "
-            "written by a newer version; update fewshot_automl."
-        )
-    return HEADS[kind].from_arrays(arrays)

@@ -3,23 +3,24 @@
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.adaptation.baseline import Frequencies, TermHead
 from fewshot_automl.adaptation.encodings import Encoder
 from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.tfidf import TermHead
 from fewshot_automl.errors import ExportError
 from fewshot_automl.features.store import FeatureStore, StoreSettings
 
-_KINDS: Final[dict[str, type[Fitted]]] = {
+LEAVES: Final[dict[str, type[Fitted]]] = {
     "adapted": Adapted,
-    "frequencies": Frequencies,
+    "constant": Constant,
     "terms": TermHead,
 }
 
 
 def save_leaf(fitted: Fitted, folder: Path) -> dict[str, Any]:
     """Write a fitted model into a folder; return the JSON that `load_leaf` needs."""
-    kind = next(kind for kind, made in _KINDS.items() if type(fitted) is made)
+    kind = next(kind for kind, made in LEAVES.items() if type(fitted) is made)
     return {"kind": kind, **fitted.save(folder)}
 
 
@@ -29,12 +30,12 @@ def load_leaf(folder: Path, state: dict[str, Any]) -> Fitted:
     Raises:
         ExportError: If it was written by a version that knows more kinds.
     """
-    if state["kind"] not in _KINDS:
+    if state["kind"] not in LEAVES:
         raise ExportError(
-            f"Kind of model must be one of {', '.join(_KINDS)}, got "
+            f"Kind of model must be one of {', '.join(LEAVES)}, got "
             f"{state['kind']!r}. Update fewshot_automl."
         )
-    return _KINDS[state["kind"]].load(folder, state)
+    return LEAVES[state["kind"]].load(folder, state)
 
 
 def own_encoder(fitted: Fitted) -> Encoder | None:

@@ -1,18 +1,19 @@
-"""What a method of adaptation is: its dimensions, and how it is fitted."""
+"""What a method of adaptation is: its dimensions, its cost, and how it is fitted."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.backbones.backbone import Backbone
-from fewshot_automl.errors import TrialError
-from fewshot_automl.space import Config, Dimension
-from fewshot_automl.task import Modality, Task
+from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
+from fewshot_automl.modalities import Input
+from fewshot_automl.space import Config, Dimension, Value
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import Placement
 
 
@@ -22,26 +23,28 @@ class Profile:
 
     task: Task
     """What is to be learnt."""
-    class_counts: tuple[int, ...]
-    """Labelled examples of each class."""
+    strata: tuple[int, ...]
+    """Labelled examples of each stratum: of each class, where there are classes."""
 
-    @property
-    def examples(self) -> int:
-        """Return the number of labelled examples."""
-        return sum(self.class_counts)
+    @classmethod
+    def of(cls, task: Task, targets: np.ndarray) -> "Profile":
+        """Return the profile of a task with these targets, all of them labelled."""
+        return cls(task=task, strata=tuple(task.strata(targets).sum(axis=0).tolist()))
 
     @property
     def is_imbalanced(self) -> bool:
         """Return whether the largest class has over 1.5 times the smallest's examples.
 
-        Below that, weighting classes changes less than the folds' own noise.
+        Below that, weighting classes changes less than the folds' own noise. Where
+        weights mean nothing for the kind of target, there is nothing to weigh.
         """
-        return max(self.class_counts) > 1.5 * min(self.class_counts)
+        is_weighed = HEADS[self.task.kind].is_weighed
+        return is_weighed and max(self.strata) > 1.5 * min(self.strata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """All that one fit is told besides its examples and labels."""
+    """All that one fit is given besides its examples and targets."""
 
     task: Task
     """What is to be learnt."""
@@ -57,20 +60,18 @@ class Job:
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A fitted model: probabilities for examples, and a form on disk."""
+    """A fitted model: outputs for examples, and a form on disk."""
 
     @property
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
         ...
 
-    def predict_proba(
-        self, encodings: Encodings
-    ) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities; each row sums to 1.
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
+        """Return what is predicted; of classes, probabilities that sum to 1.
 
         During a study, `encodings` come from the frozen backbone the fit began with;
-        after loading, from the fitted model's own (`encoder_backbone`).
+        after loading, from the fitted model's own (`own_encoder`).
         """
         ...
 
@@ -84,107 +85,72 @@ class Fitted(Protocol):
         ...
 
 
-@runtime_checkable
-class Method(Protocol):
-    """A way to adapt; one row of `adaptation.table.METHODS`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(ABC):
+    """A way to adapt; one row of `adaptation.table.METHODS`.
 
-    @property
-    def name(self) -> str:
-        """Return its name in Configs, on the command line and in reports."""
-        ...
+    All that others need to know of a method stands in its row: adding one is adding
+    its file and its row.
+    """
 
-    @property
-    def needs_backbone(self) -> bool:
-        """Return whether it reads a backbone's features."""
-        ...
+    name: str
+    """In Configs, on the command line and in records."""
+    title: str
+    """For people."""
+    meaning: str
+    """What it does, as the end of a sentence that begins with its title."""
+    trains: bool = False
+    """Whether it trains by gradient steps; the others are cheap, and in rung 0."""
+    needs_backbone: bool = True
+    """Whether it reads a backbone's features."""
+    modalities: tuple[str, ...] = ()
+    """What it can be used on; empty for everything."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of target that it can learn; empty for all that have heads (and, if it
+    trains, a loss), see `adaptation.kinds`."""
+    passes: float = 0.0
+    """Forward passes through what is trained that a training step is worth."""
+    rung_zero: tuple[Mapping[str, Value], ...] = ({},)
+    """Values that rung 0 tries, on each backbone where it needs one."""
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ()
+    """Values that rung 0 tries once all others are seen, on the best backbone."""
 
-    @property
-    def is_dear(self) -> bool:
-        """Return whether it trains by steps; the others are quick, and in rung 0."""
-        ...
+    def suits(self, task: Task) -> bool:
+        """Return whether the method can be used on a task."""
+        kinds = self.kinds or (LOSSES if self.trains else HEADS)
+        return (not self.modalities or task.modality in self.modalities) and (
+            task.kind in kinds
+        )
 
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """Return what it can be used on."""
-        ...
-
+    @abstractmethod
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return its dimensions; the condition on `method` is added by the caller.
 
         Two methods may share a dimension: then both return the same one.
         """
-        ...
 
-    def fit(
-        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
-    ) -> Fitted:
+    def first_trained(self, config: Config, depth: int) -> int:
+        """Return the first block that is trained: -1 for all, `depth` for none."""
+        return depth
+
+    @abstractmethod
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the numbers that a model holds besides its backbone and adapter.
+
+        Args:
+            config: How it is fitted.
+            width: Of the backbone's features, 0 without a backbone.
+            task: What is learnt.
+            inputs: All labelled examples.
+        """
+
+    @abstractmethod
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit to labelled examples.
 
         Raises:
             TrialError: If it cannot be fitted (NaN loss, out of memory).
             OutOfTime: If the deadline passed first.
         """
-        ...
-
-
-@runtime_checkable
-class TrainsTogether(Protocol):
-    """A method whose fits can run side by side on one device, as a cohort."""
-
-    def is_alike(self, backbone: Backbone, one: Config, other: Config) -> bool:
-        """Return whether two of its Configs can be in one cohort."""
-        ...
-
-    def slot_bytes(
-        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
-    ) -> int:
-        """Return how much memory one fit more in a cohort takes."""
-        ...
-
-    def fit_together(
-        self,
-        encodings: Encodings,
-        labels: Int[np.ndarray, " examples"],
-        chosen: Sequence[np.ndarray],
-        jobs: Sequence[Job],
-    ) -> list[Fitted | TrialError]:
-        """Fit several times, each as `Method.fit` would alone.
-
-        Args:
-            encodings: All examples.
-            labels: Their class indices.
-            chosen: Of each fit, the places of its examples.
-            jobs: Of each fit; their Configs are alike.
-
-        Returns:
-            For each fit its model, or the error that ended it.
-
-        Raises:
-            OutOfTime: If the deadline of the first job passes.
-        """
-        ...
-
-
-def class_weights(
-    labels: Int[np.ndarray, " examples"], classes: int, rule: str
-) -> Float[np.ndarray, " classes"]:
-    """Return the weight of each class in the loss; 1 on average over examples.
-
-    Args:
-        labels: Class indices.
-        classes: Number of classes.
-        rule: ``none`` or ``balanced`` (inverse frequency).
-
-    Source:
-        King and Zeng, Political Analysis 2001, sec. 4.2.
-
-    >>> class_weights(np.array([0, 0, 0, 1]), 2, "balanced").round(3).tolist()
-    [0.667, 2.0]
-    """
-    if rule == "none":
-        return np.ones(classes)
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    weights = np.zeros(classes)
-    present = counts > 0
-    weights[present] = len(labels) / (present.sum() * counts[present])
-    return weights

@@ -1,85 +1,67 @@
 """`probe`: a head on frozen features, its strength chosen by cross-validation."""
 
-import contextlib
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from threadpoolctl import ThreadpoolController
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.heads import (
-    Head,
-    KernelHead,
-    LinearHead,
-    Scaling,
-    rbf,
-    softmax,
-    squared_distances,
-)
-from fewshot_automl.adaptation.logistic import fit_softmax_path
-from fewshot_automl.adaptation.method import Fitted, Job, Profile, class_weights
-from fewshot_automl.space import Choice, Dimension
-from fewshot_automl.task import MODALITIES, Modality
+from fewshot_automl.adaptation.heads import HeadSettings
+from fewshot_automl.adaptation.kinds import FLOAT, HEADS, Numbers
+from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
+from fewshot_automl.modalities import Input
+from fewshot_automl.space import Choice, Config, Dimension, Value
+from fewshot_automl.tasks import Task
 
-HeadKind = Literal["logistic", "lda", "rbf"]
-
-STRENGTHS: Final = (3e-6, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 4e-2)
-"""Penalties tried; features have mean squared length 1 (see `Scaling`)."""
-SHRINKAGES: Final = (0.02, 0.1, 0.3, 0.6, 0.9)
-"""Shares of the spherical covariance tried in LDA."""
-TEMPERATURES: Final = (1.0, 2.0, 5.0, 10.0)
-"""Divisors of the LDA logits tried: with few examples its Gaussians are too sure."""
-BANDWIDTHS: Final = (0.25, 1.0, 4.0)
-"""RBF gammas tried, times the inverse median squared distance."""
-MAX_INNER_FOLDS: Final = 5
-THREADED_FROM: Final = 256
-"""Rows from which matrix products of the heads may use several threads."""
-
-HEAD: Final = Choice(name="head", options=get_args(HeadKind), default="logistic")
 SCALING: Final = Choice(name="scaling", options=("unit", "standard"), default="unit")
 CLASS_WEIGHTS: Final = Choice(
     name="class_weights", options=("none", "balanced"), default="none"
 )
 
-Candidates = list[Head]
-Path = Callable[
-    [np.ndarray, np.ndarray, np.ndarray, int, Scaling, Sequence[int] | None],
-    Candidates,
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Method):
     """Fits a head to pooled features; the backbone stays as it is."""
 
     name: str = "probe"
-    needs_backbone: bool = True
-    is_dear: bool = False
-    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+    title: str = "Probe"
+    meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
+    rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"},)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""
-        return (HEAD, SCALING, *imbalance_dimensions(profile))
+        return (
+            head_dimension(profile.task),
+            SCALING,
+            *imbalance_dimensions(profile),
+        )
 
-    def fit(
-        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
-    ) -> Fitted:
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the size of the head."""
+        return head_numbers(config, width, task, len(inputs))
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        head = fit_head(
-            train.pooled(),
-            labels,
-            job.task.classes,
-            kind=job.config.text("head"),
+        settings = HeadSettings(
+            head=job.config.text("head"),
             scaling=job.config.text("scaling"),
             weighting=str(job.config.get("class_weights", "none")),
             seed=job.seed,
         )
+        fit = HEADS[job.task.kind].fit
+        head = fit(train.pooled(), targets, job.task, settings)
         return Adapted(backbone=train.backbone, head=head)
+
+
+def head_dimension(task: Task) -> Choice:
+    """Return the choice among the heads of a task."""
+    heads = HEADS[task.kind].heads
+    return Choice(name="head", options=heads, default=heads[0])
 
 
 def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
@@ -87,257 +69,8 @@ def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
     return (CLASS_WEIGHTS,) if profile.is_imbalanced else ()
 
 
-def fit_head(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    classes: int,
-    *,
-    kind: str,
-    scaling: str,
-    weighting: str,
-    seed: int,
-) -> Head:
-    """Fit a head; its strength is the one with the least cross-validated log loss.
-
-    Args:
-        features: One row an example.
-        labels: Class indices; a class may be absent.
-        classes: Number of classes.
-        kind: ``logistic``, ``lda`` (shrinkage) or ``rbf`` (kernel logistic).
-        scaling: Rule of `Scaling`.
-        weighting: Rule of `class_weights`.
-        seed: Of the inner folds.
-    """
-    path = PATHS[kind]
-    weights = class_weights(labels, classes, weighting)[labels]
-    with quiet_threads(len(labels)):
-        best = _choose(path, features, labels, classes, scaling, weights, seed)
-        rule = Scaling.fit(features, scaling)
-        return path(rule.apply(features), labels, weights, classes, rule, [best])[0]
-
-
-def quiet_threads(examples: int) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which small matrix products run on one thread.
-
-    Below `THREADED_FROM` rows the threads of a BLAS cost more than they bring: alone
-    about nothing, on a machine with other work up to 15 times the whole fit.
-    """
-    if examples >= THREADED_FROM:
-        return contextlib.nullcontext()
-    limit: contextlib.AbstractContextManager[object] = _thread_pools().limit(
-        limits=1, user_api="blas"
-    )
-    return limit
-
-
-@functools.cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _choose(
-    path: Path,
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    classes: int,
-    scaling: str,
-    weights: Float[np.ndarray, " examples"],
-    seed: int,
-) -> int:
-    """Return the position in the path with the least cross-validated log loss.
-
-    Held-out examples of a class that the inner training part lacks say nothing about
-    strength and do not count. Where none counts (one example a class), the middle of
-    the path is taken.
-    """
-    losses: list[Float[np.ndarray, " candidates"]] = []
-    total = 0.0
-    for held_out in inner_folds(labels, seed):
-        known = np.bincount(labels[~held_out], minlength=classes) > 0
-        judged = held_out & known[labels]
-        if not judged.any() or known.sum() < 2:
-            continue
-        rule = Scaling.fit(features[~held_out], scaling)
-        heads = path(
-            rule.apply(features[~held_out]),
-            labels[~held_out],
-            weights[~held_out],
-            classes,
-            rule,
-            None,
-        )
-        share = weights[judged]
-        losses.append(
-            _losses(heads, rule.apply(features[judged]), labels[judged], share)
-        )
-        total += float(share.sum())
-    if not losses:
-        return PATH_MIDDLE[path]
-    return int(np.argmin(np.sum(losses, axis=0) / total))
-
-
-def _losses(
-    heads: Candidates,
-    scaled: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-) -> Float[np.ndarray, " candidates"]:
-    """Return the weighted log loss of each head of one path on scaled features."""
-    logits: list[np.ndarray] = []
-    similarity: dict[float, np.ndarray] = {}
-    for head in heads:
-        if isinstance(head, KernelHead):
-            if head.gamma not in similarity:
-                similarity[head.gamma] = rbf(scaled, head.support, head.gamma)
-            logits.append(similarity[head.gamma] @ head.coefficients + head.bias)
-        else:
-            assert isinstance(head, LinearHead)
-            logits.append(scaled @ head.weight + head.bias)
-    proba = softmax(np.stack(logits))[:, np.arange(len(labels)), labels]
-    losses: np.ndarray = -(weights * np.log(np.maximum(proba, 1e-12))).sum(axis=1)
-    return losses
-
-
-def inner_folds(
-    labels: Int[np.ndarray, " examples"], seed: int
-) -> list[Bool[np.ndarray, " examples"]]:
-    """Return masks of held-out examples: stratified, as many folds as classes allow."""
-    rng = np.random.default_rng(seed)
-    counts = np.bincount(labels)
-    folds = int(np.clip(np.median(counts[counts > 0]), 2, MAX_INNER_FOLDS))
-    if len(labels) > 300:
-        folds = min(folds, 3)
-    assigned = np.empty(len(labels), dtype=np.int64)
-    offset = 0
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        assigned[members] = (np.arange(len(members)) + offset) % folds
-        offset += len(members)
-    return [assigned == fold for fold in range(folds)]
-
-
-def logistic_path(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-    classes: int,
-    scaling: Scaling,
-    wanted: Sequence[int] | None,
-) -> Candidates:
-    """Return logistic heads for `STRENGTHS` (or the wanted positions of it)."""
-    strengths = tuple(np.take(STRENGTHS, _positions(STRENGTHS, wanted)).tolist())
-    solved = fit_softmax_path(features, labels, weights, classes, strengths)
-    return [
-        LinearHead(
-            scaling=scaling,
-            weight=weight.astype(np.float32),
-            bias=bias.astype(np.float32),
-        )
-        for weight, bias in zip(solved.weight, solved.bias, strict=True)
-    ]
-
-
-def lda_path(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-    classes: int,
-    scaling: Scaling,
-    wanted: Sequence[int] | None,
-) -> Candidates:
-    """Return linear discriminants over shrinkage x temperature.
-
-    Source:
-        Friedman, JASA 1989, eq. 18: (1 - a) * covariance + a * mean variance * I.
-    """
-    grid = [(a, t) for a in SHRINKAGES for t in TEMPERATURES]
-    known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
-    means = np.stack([features[labels == label].mean(axis=0) for label in known])
-    center = means.mean(axis=0)
-    within = features - means[np.searchsorted(known, labels)]
-    _, singular, rows = np.linalg.svd(
-        np.sqrt(weights)[:, None] * within, full_matrices=False
-    )
-    variances = singular**2 / max(float(weights.sum()) - len(known), 1.0)
-    sphere = max(float(variances.sum()) / features.shape[1], 1e-9)
-    priors = np.bincount(labels, weights=weights, minlength=classes)
-    priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
-    heads: Candidates = []
-    for shrinkage, temperature in [grid[i] for i in _positions(grid, wanted)]:
-        around = means - center
-        inside = around @ rows.T
-        outside = 1.0 / (shrinkage * sphere)
-        scale = 1.0 / ((1 - shrinkage) * variances + shrinkage * sphere) - outside
-        weight = np.zeros((features.shape[1], classes))
-        weight[:, known] = (around * outside + (inside * scale) @ rows).T
-        known_bias = priors[known] - 0.5 * (around * weight[:, known].T).sum(axis=1)
-        # The known weights sum to 0, so the mean of their logits is that of their
-        # biases; below it a class that nobody has seen wins nowhere.
-        bias = np.full(classes, known_bias.mean() - 30.0 * temperature)
-        bias[known] = known_bias - center @ weight[:, known]
-        heads.append(
-            LinearHead(
-                scaling=scaling,
-                weight=(weight / temperature).astype(np.float32),
-                bias=(bias / temperature).astype(np.float32),
-            )
-        )
-    return heads
-
-
-def rbf_path(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-    classes: int,
-    scaling: Scaling,
-    wanted: Sequence[int] | None,
-) -> Candidates:
-    """Return kernel logistic heads over bandwidth x strength.
-
-    The Gram matrix is factored once a bandwidth, and the linear path is followed in
-    the space it spans, which is kernel logistic regression exactly.
-    """
-    grid = [(b, s) for b in BANDWIDTHS for s in STRENGTHS]
-    chosen = [grid[i] for i in _positions(grid, wanted)]
-    distances = squared_distances(features, features)
-    off_diagonal = distances[~np.eye(len(distances), dtype=bool)]
-    median = max(float(np.median(off_diagonal)) if off_diagonal.size else 1.0, 1e-9)
-    heads: Candidates = []
-    for bandwidth in dict.fromkeys(b for b, _ in chosen):
-        strengths = tuple(s for b, s in chosen if b == bandwidth)
-        gamma = bandwidth / median
-        values, vectors = np.linalg.eigh(rbf(features, features, gamma))
-        keep = values > 1e-8 * values.max()
-        root = np.sqrt(values[keep])
-        solved = fit_softmax_path(
-            vectors[:, keep] * root, labels, weights, classes, strengths
-        )
-        back = vectors[:, keep] / root
-        heads.extend(
-            KernelHead(
-                scaling=scaling,
-                support=features.astype(np.float32),
-                coefficients=(back @ weight).astype(np.float32),
-                bias=bias.astype(np.float32),
-                gamma=gamma,
-            )
-            for weight, bias in zip(solved.weight, solved.bias, strict=True)
-        )
-    return heads
-
-
-def _positions(grid: Sequence[object], wanted: Sequence[int] | None) -> Sequence[int]:
-    return range(len(grid)) if wanted is None else wanted
-
-
-PATHS: Final[dict[str, Path]] = {
-    "logistic": logistic_path,
-    "lda": lda_path,
-    "rbf": rbf_path,
-}
-PATH_MIDDLE: Final[dict[Path, int]] = {
-    logistic_path: len(STRENGTHS) // 2,
-    lda_path: len(SHRINKAGES) * len(TEMPERATURES) // 2,
-    rbf_path: len(BANDWIDTHS) * len(STRENGTHS) // 2,
-}
+def head_numbers(config: Config, width: int, task: Task, examples: int) -> Numbers:
+    """Return the numbers of a head and its scaling, in the order of its `arrays`."""
+    row = HEADS[task.kind]
+    head = str(config.get("head", row.heads[0]))
+    return [(1, 1), (2 * width, FLOAT), *row.numbers(head, width, task, examples)]

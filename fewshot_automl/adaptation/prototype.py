@@ -1,20 +1,23 @@
 """`prototype`: nearest class mean, or nearest neighbours, on frozen features."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from fewshot_automl.adaptation.class_heads import inner_folds
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.heads import NeighbourHead, Scaling
-from fewshot_automl.adaptation.method import Fitted, Job, Profile
-from fewshot_automl.adaptation.probe import SCALING, inner_folds
-from fewshot_automl.space import Choice, Dimension, When
+from fewshot_automl.adaptation.heads import NeighbourHead, Scaling, unit_rows
+from fewshot_automl.adaptation.kinds import FLOAT, WIDE, Numbers
+from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
+from fewshot_automl.adaptation.probe import SCALING
+from fewshot_automl.modalities import Input
+from fewshot_automl.space import Choice, Config, Dimension, When
 from fewshot_automl.space import Int as IntDimension
-from fewshot_automl.task import MODALITIES, Modality
+from fewshot_automl.tasks import Task
 
 SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse temperatures of the cosine that cross-validation chooses from."""
@@ -23,8 +26,11 @@ RULE: Final = Choice(name="rule", options=("mean", "knn"), default="mean")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prototype:
+class Prototype(Method):
     """Votes by cosine to class means or to the nearest training examples.
+
+    Both are one head in numpy, whose sharpness is cross-validated: scikit-learn's
+    neighbours and centroids give no probabilities by cosine.
 
     Source:
         Snell et al., NeurIPS 2017 (class means); centring first, Wang et al.,
@@ -32,13 +38,13 @@ class Prototype:
     """
 
     name: str = "prototype"
-    needs_backbone: bool = True
-    is_dear: bool = False
-    modalities: tuple[Modality, ...] = field(default=MODALITIES)
+    title: str = "Prototype"
+    meaning: str = "answers the class whose average example is nearest"
+    kinds: tuple[str, ...] = ("classes",)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return the rule, the scaling and the number of neighbours."""
-        most = int(np.clip(2 * max(profile.class_counts), 3, 31))
+        most = int(np.clip(2 * max(profile.strata), 3, 31))
         neighbours = IntDimension(
             name="neighbours",
             low=1,
@@ -49,11 +55,17 @@ class Prototype:
         )
         return (RULE, SCALING, neighbours)
 
-    def fit(
-        self, train: Encodings, labels: Int[np.ndarray, " examples"], job: Job
-    ) -> Fitted:
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the sizes of scaling and points."""
+        points = len(inputs) if config["rule"] == "knn" else task.width
+        held = points * (width + task.width)
+        return [(1, 1), (2 * width + held, FLOAT), (2, WIDE)]
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Place the points; the sharpness is the one that cross-validates best."""
-        features = train.pooled()
+        features, labels = train.pooled(), targets
         neighbours = int(job.config.get("neighbours", 0))
         scaling = job.config.text("scaling")
         losses = np.zeros(len(SHARPNESSES))
@@ -61,18 +73,16 @@ class Prototype:
             kept = ~held_out
             if held_out.any() and kept.any():
                 heads = _heads(
-                    features[kept], labels[kept], job.task.classes, scaling, neighbours
+                    features[kept], labels[kept], job.task.width, scaling, neighbours
                 )
                 truth = labels[held_out]
                 for position, head in enumerate(heads):
-                    proba = head.predict_proba(features[held_out])
+                    proba = head.outputs(features[held_out])
                     losses[position] -= np.log(
                         proba[np.arange(len(truth)), truth]
                     ).sum()
         best = int(np.argmin(losses))
-        head = _heads(features, labels, job.task.classes, scaling, neighbours, [best])[
-            0
-        ]
+        head = _heads(features, labels, job.task.width, scaling, neighbours, [best])[0]
         return Adapted(backbone=train.backbone, head=head)
 
 
@@ -92,7 +102,7 @@ def _heads(
         known = np.unique(labels)
         points = np.stack([points[labels == label].mean(axis=0) for label in known])
         votes = np.eye(classes)[known]
-    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    points = unit_rows(points)
     return [
         NeighbourHead(
             scaling=rule,

@@ -10,9 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import on_device
-from fewshot_automl.backbones.backbone import Backbone, Tensors
-from fewshot_automl.backbones.rows import MASK
-from fewshot_automl.training.placement import free_bytes
+from fewshot_automl.backbones.backbone import MASK, Backbone, Tensors
 
 TABLE_BYTES: Final = 2**30
 """Largest table in the memory of the CPU; larger ones are collated batch by batch."""
@@ -25,19 +23,22 @@ LEAST_ROWS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowTable:
-    """Holds rows of a backbone and cuts batches out of them.
+class TrainingRows:
+    """Holds the examples of a fit in one or several views, and cuts batches from them.
 
     The rows are padded once and stand on the training's device, where they fit. A
     batch is as long as the longest of its rows.
     """
 
     rows: Sequence[Tensors]
-    """The rows, each without padding."""
-    examples: int
-    """Examples; there is a row for each of them in each view."""
+    """All examples in the first view, then all in the second, and so on; each without
+    padding."""
+    views: int
+    """Number of views; a random one is drawn for each example."""
+    seed: int
+    """Decides which view is drawn, with the number of the step."""
     backbone: Backbone
-    """Knows how they are padded."""
+    """Knows how rows are padded."""
     device: str
     """Where batches are wanted."""
     _whole: Tensors | None = field(init=False)
@@ -45,19 +46,28 @@ class RowTable:
 
     def __post_init__(self) -> None:
         """Pad and move the rows if they fit."""
-        lengths = np.array([_length(row) for row in self.rows])
+        lengths = np.array([next(iter(row.values())).shape[0] for row in self.rows])
+        longest = self.rows[int(lengths.argmax())]
+        size = len(lengths) * sum(
+            t.numel() * t.element_size() for t in longest.values()
+        )
+        room = TABLE_BYTES
+        if self.device.startswith("cuda"):
+            room = int(DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0])
         whole = None
-        if _padded_bytes(self.rows, lengths) <= _room(self.device):
+        if size <= room:
             whole = on_device(self.backbone.collate(self.rows), self.device)
         object.__setattr__(self, "_whole", whole)
         object.__setattr__(self, "_lengths", lengths)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.rows)
+        """Return the number of examples."""
+        return len(self.rows) // self.views
 
-    def take(self, places: Int[np.ndarray, " batch"]) -> Tensors:
-        """Return some rows as a batch, equal to what collating them would give."""
+    def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
+        """Return some examples, equal to what collating their rows would give."""
+        rng = np.random.default_rng((self.seed, step))
+        places = rng.integers(self.views, size=len(indices)) * len(self) + indices
         if self._whole is None:
             chosen = [self.rows[place] for place in places]
             return on_device(self.backbone.collate(chosen), self.device)
@@ -69,52 +79,24 @@ class RowTable:
         return batch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewedRows:
-    """Examples of a fit in one or several views, a random one for each drawn."""
+def parts_by_length(batch: Tensors) -> list[tuple[Tensor | None, Tensors]]:
+    """Return a batch cut into rows of like length, each part with its rows' places.
 
-    table: RowTable
-    """All examples in the first view, then all in the second, and so on."""
-    chosen: Int[np.ndarray, " examples"]
-    """Places of the fit's examples in the first view."""
-    views: int
-    """Number of views."""
-    seed: int
-    """Decides which view is drawn, with the number of the step."""
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.chosen)
-
-    def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
-        """Return the collated rows of some examples."""
-        return self.table.take(self.places(indices, step))
-
-    def places(
-        self, indices: Int[np.ndarray, " batch"], step: int
-    ) -> Int[np.ndarray, " batch"]:
-        """Return the rows of some examples; the views depend on seed and step only."""
-        rng = np.random.default_rng((self.seed, step))
-        drawn = rng.integers(self.views, size=len(indices))
-        found: np.ndarray = drawn * self.table.examples + self.chosen[indices]
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class CohortRows:
-    """The rows of several fits that share a table."""
-
-    fits: Sequence[ViewedRows]
-
-    def batch(
-        self, members: Sequence[int], drawn: Sequence[np.ndarray], size: int, step: int
-    ) -> Tensors:
-        """Return the rows of each member in turn, each filled up to `size` rows."""
-        places = [
-            np.resize(self.fits[member].places(indices, step), size)
-            for member, indices in zip(members, drawn, strict=True)
-        ]
-        return self.fits[0].table.take(np.concatenate(places))
+    A batch that is not cut comes as it is, without places.
+    """
+    if MASK not in batch:
+        return [(None, batch)]
+    lengths = batch[MASK].sum(dim=1).cpu().numpy()
+    groups = length_groups(lengths)
+    if len(groups) < 2:
+        return [(None, batch)]
+    parts: list[tuple[Tensor | None, Tensors]] = []
+    for group in groups:
+        index = torch.from_numpy(group).to(batch[MASK].device)
+        longest = int(lengths[group].max())
+        part = {name: tensor[index, :longest] for name, tensor in batch.items()}
+        parts.append((index, part))
+    return parts
 
 
 def length_groups(lengths: Int[np.ndarray, " rows"]) -> list[np.ndarray]:
@@ -144,36 +126,3 @@ def _cut(
         return [order]
     first, second = order[: ends[best]], order[ends[best] :]
     return [*_cut(first, lengths, least), *_cut(second, lengths, least)]
-
-
-def batch_lengths(batch: Tensors) -> Int[np.ndarray, " rows"] | None:
-    """Return the length of each row of a padded batch; None if none is padded."""
-    if MASK not in batch:
-        return None
-    lengths: np.ndarray = batch[MASK].sum(dim=1).cpu().numpy()
-    return lengths
-
-
-def part_of(batch: Tensors, group: np.ndarray, length: int) -> Tensors:
-    """Return some rows of a padded batch, cut to a length."""
-    index = torch.from_numpy(group).to(batch[MASK].device)
-    return {name: tensor[index, :length] for name, tensor in batch.items()}
-
-
-def _length(row: Tensors) -> int:
-    """Return the positions of a row of text; images all have one size."""
-    first: Tensor = next(iter(row.values()))
-    return int(first.shape[0])
-
-
-def _padded_bytes(rows: Sequence[Tensors], lengths: np.ndarray) -> int:
-    if not len(rows):
-        return 0
-    longest = rows[int(lengths.argmax())]
-    return len(rows) * sum(t.numel() * t.element_size() for t in longest.values())
-
-
-def _room(device: str) -> int:
-    if device.startswith("cuda"):
-        return int(DEVICE_SHARE * free_bytes(device))
-    return TABLE_BYTES

@@ -3,13 +3,20 @@
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.adaptation.baseline import Majority, Tfidf
-from fewshot_automl.adaptation.blend import Blend
+from fewshot_automl.adaptation.ensemble import Ensemble
 from fewshot_automl.adaptation.leaves import load_leaf, save_leaf
+from fewshot_automl.adaptation.majority import Majority
 from fewshot_automl.adaptation.method import Fitted, Method
 from fewshot_automl.adaptation.probe import Probe
 from fewshot_automl.adaptation.prototype import Prototype
-from fewshot_automl.adaptation.tuned import Tuned
+from fewshot_automl.adaptation.tfidf import Tfidf
+from fewshot_automl.adaptation.trained import (
+    CONTRASTIVE,
+    CONTRASTIVE_LORA,
+    FULL,
+    LORA,
+    PARTIAL_FREEZE,
+)
 from fewshot_automl.errors import unknown_name
 
 _ROWS: Final[tuple[Method, ...]] = (
@@ -17,15 +24,15 @@ _ROWS: Final[tuple[Method, ...]] = (
     Tfidf(),
     Prototype(),
     Probe(),
-    Tuned(name="contrastive", part="blocks", loss="contrastive"),
-    Tuned(name="contrastive_lora", part="lora", loss="contrastive"),
-    Tuned(name="partial_freeze", part="blocks", loss="cross_entropy"),
-    Tuned(name="lora", part="lora", loss="cross_entropy"),
-    Tuned(name="full", part="everything", loss="cross_entropy"),
+    CONTRASTIVE,
+    CONTRASTIVE_LORA,
+    PARTIAL_FREEZE,
+    LORA,
+    FULL,
 )
 METHODS: Final[dict[str, Method]] = {row.name: row for row in _ROWS}
 
-BLEND: Final = "blend"
+ENSEMBLE: Final = "ensemble"
 
 
 def method(name: str) -> Method:
@@ -41,8 +48,8 @@ def method(name: str) -> Method:
 
 def save_fitted(fitted: Fitted, folder: Path) -> dict[str, Any]:
     """Write a fitted model into a folder; return the JSON that `load_fitted` needs."""
-    if isinstance(fitted, Blend):
-        return {"kind": BLEND, **fitted.save(folder)}
+    if isinstance(fitted, Ensemble):
+        return {"kind": ENSEMBLE, **fitted.save(folder)}
     return save_leaf(fitted, folder)
 
 
@@ -52,6 +59,6 @@ def load_fitted(folder: Path, state: dict[str, Any]) -> Fitted:
     Raises:
         ExportError: If it was written by a version that knows more kinds.
     """
-    if state["kind"] == BLEND:
-        return Blend.load(folder, state)
+    if state["kind"] == ENSEMBLE:
+        return Ensemble.load(folder, state)
     return load_leaf(folder, state)

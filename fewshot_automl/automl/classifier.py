@@ -12,7 +12,6 @@ from fewshot_automl.automl.fit import fit
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
-from fewshot_automl.task import TargetKind
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -66,7 +65,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = [str(label) for label in self.classes_.tolist()]
         if len(set(names)) < len(names):
             raise UserError(f"Labels must read differently, got {names}. Rename some.")
-        kind: TargetKind = "binary" if len(names) == 2 else "multiclass"
+        kind: str = "classes"
         self.result_ = fit(
             list(X),
             labels=[names[place] for place in places],
@@ -84,7 +83,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return class probabilities in the order of `classes_`."""
         check_is_fitted(self)
         predictor = self.result_.predictor
-        columns = list(map(predictor.task.class_names.index, map(str, self.classes_)))
+        columns = list(map(predictor.task.names.index, map(str, self.classes_)))
         proba: np.ndarray = predictor.predict_proba(list(X))[:, columns]
         return proba
 

@@ -1,30 +1,26 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
+import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
-from fewshot_automl.adaptation.table import method
 from fewshot_automl.automl.listener import Listener, Silence
-from fewshot_automl.automl.past import NO_PRIOR, chosen_prior
-from fewshot_automl.automl.posed import pose
 from fewshot_automl.automl.record import read_record, write_record
 from fewshot_automl.automl.result import Result
-from fewshot_automl.automl.search import prepare
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError, unknown_name
-from fewshot_automl.evaluation.objectives import objective
-from fewshot_automl.executors.table import EXECUTORS
-from fewshot_automl.oracle.table import oracle_named
 from fewshot_automl.places import cache_folder
 from fewshot_automl.study import parse_budget
-from fewshot_automl.training.placement import choose_placement
+
+logger = logging.getLogger(__name__)
 
 NO_LIMIT: Final = "none"
 """The budget of a study that only a number of trials ends."""
@@ -32,6 +28,10 @@ KEPT_STUDIES: Final = 20
 """Studies kept in the cache, where fits without `out` put theirs."""
 KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
+MODELS: Final = "fewshot_automl.automl.search"
+"""Imports all that a study needs before its first trial."""
+ORACLE: Final = "fewshot_automl.oracle.gp"
+"""Imports what it needs after rung 0."""
 
 
 def fit(
@@ -43,14 +43,10 @@ def fit(
     budget: str | float | None = None,
     trials: int | None = None,
     metric: str | None = None,
-    backbones: tuple[str, ...] | list[str] | None = None,
-    methods: tuple[str, ...] | list[str] | None = None,
-    objectives: tuple[str, ...] | list[str] | None = None,
-    max_parameters: float | None = None,
-    max_flops: float | None = None,
-    max_latency_ms: float | None = None,
-    max_memory_mb: float | None = None,
-    min_worst_recall: float | None = None,
+    backbones: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    objectives: Sequence[str] | None = None,
+    limits: Mapping[str, float] | None = None,
     prior: Path | str | None = None,
     seed: int = 0,
     out: Path | str | None = None,
@@ -69,17 +65,15 @@ def fit(
         budget: Wall time of everything, as ``"5min"`` or seconds; ``"none"`` for no
             limit. None takes that of `settings`, which is 5 minutes.
         trials: Most trials; None for no limit.
-        metric: Objective to maximise; the target kind's default if None.
+        metric: What to maximise; the target kind's default if None.
         backbones: Backbones to search; all at hand if None.
         methods: Methods to search; all that fit if None.
         objectives: What to improve beside ``"score"``: ``"parameters"``, ``"flops"``,
             ``"latency_ms"``, ``"memory_mb"``, ``"worst_recall"``. The report then
             shows the front of trade-offs; the model is the best by score.
-        max_parameters: Most numbers that the model may hold.
-        max_flops: Most operations of its backbones for one example.
-        max_latency_ms: Most milliseconds for one example, on this machine.
-        max_memory_mb: Most millions of bytes that its weights may take.
-        min_worst_recall: Least recall of the class found least, cross-validated.
+        limits: What the model must keep, by name: ``max_parameters``, ``max_flops``,
+            ``max_latency_ms`` and ``max_memory_mb`` for one example on this machine,
+            ``min_worst_recall`` of the class found least, cross-validated.
         prior: File of past studies that advise the search, ``"none"`` for no advice;
             those that come with the package if None.
         seed: Of folds, suggestions and trainings.
@@ -98,43 +92,45 @@ def fit(
         RunError: If no trial could be finished, or weights could not be had.
     """
     began = time.monotonic() if started is None else started
+    importing = _start_imports()
     asked = _settings(
         settings or Settings(),
-        target=target,
-        budget=budget,
-        trials=trials,
-        metric=metric,
-        backbones=backbones,
-        methods=methods,
-        objectives=objectives,
-        limits={
-            "max_parameters": max_parameters,
-            "max_flops": max_flops,
-            "max_latency_ms": max_latency_ms,
-            "max_memory_mb": max_memory_mb,
-            "min_worst_recall": min_worst_recall,
+        {
+            "target": target,
+            "trials": trials,
+            "metric": metric,
+            "backbones": None if backbones is None else tuple(backbones),
+            "methods": None if methods is None else tuple(methods),
+            "objectives": None if objectives is None else tuple(objectives),
+            "limits": limits,
+            "prior": None if prior is None else str(prior),
+            "seed": seed or None,
         },
-        prior=prior,
-        seed=seed,
+        budget,
     )
-    teller = listener or Silence()
-    _check_names(asked)
-    chosen_prior(asked.prior, None if out is None else Path(out))
     dataset = read(
         data,
         target=asked.target,
-        text=asked.text,
-        image=asked.image,
+        inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
         metric=asked.metric,
         labels=labels,  # type: ignore[arg-type]
     )
-    objective(dataset.task.metric)
-    posed = pose(dataset, data, test, asked, teller)
+    importing.join()
+    from fewshot_automl.automl.audited import audited
+    from fewshot_automl.automl.past import chosen_prior
+    from fewshot_automl.automl.search import prepare
+
+    _check_names(asked)
+    chosen_prior(asked.prior, None if out is None else Path(out))
+    teller = listener or Silence()
+    examples = audited(dataset, data, test, asked, teller)
     folder = _new_folder() if out is None else Path(out)
-    name = write_record(folder, asked, data, test, posed.mark(asked.seed))
-    return prepare(posed, asked, folder, name, teller, began).go()
+    name = write_record(folder, asked, data, test, examples.fingerprint(asked.seed))
+    search = prepare(examples, asked, folder, name, teller, began)
+    Thread(target=_import, args=(ORACLE,), daemon=True).start()
+    return search.go()
 
 
 def resume(
@@ -206,32 +202,10 @@ def resume(
 
 
 def _settings(
-    base: Settings,
-    *,
-    target: str | None,
-    budget: str | float | None,
-    trials: int | None,
-    metric: str | None,
-    backbones: tuple[str, ...] | list[str] | None,
-    methods: tuple[str, ...] | list[str] | None,
-    objectives: tuple[str, ...] | list[str] | None,
-    limits: Mapping[str, float | None],
-    prior: Path | str | None,
-    seed: int,
+    base: Settings, given: Mapping[str, Any], budget: str | float | None
 ) -> Settings:
     """Return the settings with the arguments of `fit` put in."""
-    changes: dict[str, Any] = {
-        "target": target,
-        "trials": trials,
-        "metric": metric,
-        "backbones": None if backbones is None else tuple(backbones),
-        "methods": None if methods is None else tuple(methods),
-        "objectives": None if objectives is None else tuple(objectives),
-        **limits,
-        "prior": None if prior is None else str(prior),
-        "seed": seed or None,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = {name: value for name, value in given.items() if value is not None}
     if budget == NO_LIMIT:
         changes["budget_seconds"] = None
     elif isinstance(budget, str):
@@ -239,7 +213,7 @@ def _settings(
     elif budget is not None:
         changes["budget_seconds"] = float(budget)
     made = replace(base, **changes)
-    if made.prior in (None, NO_PRIOR):
+    if made.prior in (None, NO_LIMIT):
         return made
     return replace(made, prior=str(Path(made.prior).absolute()))
 
@@ -251,6 +225,12 @@ def _check_names(settings: Settings) -> None:
         UnknownNameError: Names the nearest known ones.
         UserError: If the device is not there.
     """
+    from fewshot_automl.adaptation.table import method
+    from fewshot_automl.backbones.zoo import Zoo
+    from fewshot_automl.executors.table import EXECUTORS
+    from fewshot_automl.oracle import oracle_named
+    from fewshot_automl.training.placement import choose_placement
+
     zoo = Zoo.known()
     for name in settings.backbones or ():
         zoo[name]
@@ -262,6 +242,20 @@ def _check_names(settings: Settings) -> None:
             "executor", settings.executor, EXECUTORS, "fewshot fit --help"
         )
     choose_placement(settings.device)
+
+
+def _start_imports() -> Thread:
+    """Start importing the models' libraries, some seconds' work, while data are read."""
+    thread = Thread(target=_import, args=(MODELS,), daemon=True)
+    thread.start()
+    return thread
+
+
+def _import(name: str) -> None:
+    try:
+        import_module(name)
+    except Exception:
+        logger.debug("%s could not be imported ahead", name, exc_info=True)
 
 
 def _new_folder() -> Path:

@@ -1,36 +1,25 @@
-"""The final fit: the winner on all examples, or who takes its place."""
+"""The final fit: the winner on all examples, or who takes its place, and partners."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from fewshot_automl.adaptation.deployed import latency_seconds, middling
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.automl.contenders import fitted_measures
-from fewshot_automl.automl.limits import Limits, broken, told
+from fewshot_automl.automl.limits import Limits, broken_in_words
 from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.tried import Tried
 from fewshot_automl.errors import RunError, TrialError
-from fewshot_automl.outcome import History
-from fewshot_automl.space import Config
-from fewshot_automl.trial.evaluate import refit
-from fewshot_automl.trial.workbench import Workbench
-from fewshot_automl.trial.workload import is_dear
+from fewshot_automl.evaluation.measures import added_up
+from fewshot_automl.trial import TrialContext, refit, size_of
 
 MOST_FITTED: Final = 5
 """Models fitted to all examples, at most, to find one that still keeps the limits."""
 
 
-def is_at_hand(workbench: Workbench, config: Config) -> bool:
-    """Return whether a Config's backbone, if it has one, can be loaded.
-
-    A resumed study may have fewer backbones than it began with.
-    """
-    known = {card.id for card in workbench.cards}
-    return "backbone" not in config or config.text("backbone") in known
-
-
 def fitted_winner(
-    workbench: Workbench,
-    history: History,
+    context: TrialContext,
+    tried: Tried,
     order: Sequence[int],
     deadline: float | None,
     listener: Listener,
@@ -39,12 +28,12 @@ def fitted_winner(
     """Fit the winner; if that fails or takes too long, the best cheap Config.
 
     A model that breaks a limit once it is fitted to all examples gives way to the
-    next best, `MOST_FITTED` times and then to quick ones; if all do, the first stays.
+    next best, `MOST_FITTED` times and then to cheap ones; if all do, the first stays.
 
     Args:
-        workbench: Where to fit.
-        history: All trials.
-        order: Places of those that may win, the best first.
+        context: Where to fit.
+        tried: All trials.
+        order: Numbers of those that may win, the best first.
         deadline: `time.monotonic()` at which the model must be there.
         listener: Told of what gives way.
         limits: What the model must keep.
@@ -53,54 +42,44 @@ def fitted_winner(
         RunError: If none can be fitted.
     """
     beyond: list[tuple[int, Fitted]] = []
-    tried = []
-    for place in order[:MOST_FITTED]:
-        tried.append(place)
+    seen = []
+    for number in order[:MOST_FITTED]:
+        seen.append(number)
         try:
-            fitted = refit(workbench, history[place][0], deadline)
+            fitted = refit(context, tried.config(number), deadline)
         except TrialError as error:
             listener.say(
-                f"{'The winner' if len(tried) == 1 else 'The next'} could not be "
-                f"fitted to all examples ({error}); the best quick model takes its "
+                f"{'The winner' if len(seen) == 1 else 'The next'} could not be "
+                f"fitted to all examples ({error}); the best cheap model takes its "
                 "place."
             )
             break
-        if over := _over({place: fitted}, history, workbench, limits):
+        if over := _over({number: fitted}, tried, context, limits):
             listener.say(f"{over}; the next best takes its place.")
-            beyond.append((place, fitted))
+            beyond.append((number, fitted))
         else:
-            return place, fitted
-    for place in _quick(workbench, history, order):
-        if place in tried or (beyond and place not in order):
+            return number, fitted
+    for number in _cheap(context, tried, order):
+        if number in seen or (beyond and number not in order):
             continue
         try:
-            fitted = refit(workbench, history[place][0])
+            fitted = refit(context, tried.config(number))
         except TrialError as error:
-            listener.say(f"Neither could {history[place][0]}: {error}")
+            listener.say(f"Neither could {tried.config(number)}: {error}")
             continue
-        if place not in order or not _over({place: fitted}, history, workbench, limits):
-            return place, fitted
-        beyond.append((place, fitted))
+        if number not in order or not _over({number: fitted}, tried, context, limits):
+            return number, fitted
+        beyond.append((number, fitted))
     if beyond:
         return beyond[0]
     raise RunError("No model could be fitted to all examples. Give a larger budget.")
 
 
-def _quick(workbench: Workbench, history: History, order: Sequence[int]) -> list[int]:
-    """Return the quick trials, those first that may win, the best first."""
-    quick = [
-        i
-        for i, (config, outcome) in enumerate(history)
-        if outcome.is_done and not is_dear(config) and is_at_hand(workbench, config)
-    ]
-    return sorted(quick, key=lambda i: (i not in order, -history[i][1].mean))
-
-
 def with_partners(
     parts: Mapping[int, Fitted],
     wanted: Sequence[int],
-    history: History,
-    workbench: Workbench,
+    tried: Tried,
+    context: TrialContext,
     *,
     seconds: Callable[[int], tuple[float, float]],
     promised: float,
@@ -112,11 +91,11 @@ def with_partners(
 
     Args:
         parts: The winner.
-        wanted: Places of the partners, the most trusted first.
-        history: All trials.
-        workbench: Where to fit.
+        wanted: Numbers of the partners, the most trusted first.
+        tried: All trials.
+        context: Where to fit.
         seconds: What fitting a partner takes, and what scoring it will.
-        promised: Seconds that are spoken for after the fits.
+        promised: Seconds that are needed after the fits.
         deadline: `time.monotonic()` at which all must be over.
         listener: Told of a partner that is left out.
         limits: What all together must keep.
@@ -128,12 +107,12 @@ def with_partners(
         if deadline is not None and deadline - time.monotonic() <= needed:
             continue
         try:
-            fitted = refit(workbench, history[partner][0], deadline)
+            fitted = refit(context, tried.config(partner), deadline)
         except TrialError as error:
-            listener.say(f"Not averaged in: {history[partner][0]} ({error})")
+            listener.say(f"Not averaged in: {tried.config(partner)} ({error})")
             continue
         more = {**kept, partner: fitted}
-        if over := _over(more, history, workbench, limits):
+        if over := _over(more, tried, context, limits):
             listener.say(f"Not averaged in. {over}.")
         else:
             kept = more
@@ -141,13 +120,41 @@ def with_partners(
     return kept
 
 
+def fitted_measures(
+    parts: Mapping[int, Fitted], tried: Tried, context: TrialContext
+) -> dict[str, float]:
+    """Return the measures of models that are fitted to all examples.
+
+    What can be counted is counted anew, for some heads keep examples. The latency is
+    the lesser of the trial's and a new one: other work on the machine only adds.
+    """
+    example, device = middling(context.problem.inputs), context.placement.device
+    found = []
+    for number, fitted in parts.items():
+        values = {**tried.outcome(number).measures, **size_of(fitted)}
+        if "latency_ms" in values:
+            seconds = latency_seconds(fitted, example, device)
+            values["latency_ms"] = min(values["latency_ms"], 1000 * seconds)
+        found.append(values)
+    return {**tried.measures(list(parts)), **added_up(found)}
+
+
+def _cheap(context: TrialContext, tried: Tried, order: Sequence[int]) -> list[int]:
+    """Return the cheap trials, those first that may win, the best first."""
+    cheap = [
+        i
+        for i in tried.done
+        if not tried.trains(i) and context.is_at_hand(tried.config(i))
+    ]
+    return sorted(cheap, key=lambda i: (i not in order, -tried.outcome(i).mean))
+
+
 def _over(
-    parts: Mapping[int, Fitted], history: History, workbench: Workbench, limits: Limits
+    parts: Mapping[int, Fitted], tried: Tried, context: TrialContext, limits: Limits
 ) -> str:
     """Return what models break together, fitted to all examples; empty if nothing."""
     if not limits:
         return ""
-    values = fitted_measures(parts, history, workbench)
-    named = ", ".join(told(limit, values) for limit in broken(limits, values))
-    last = history[list(parts)[-1]][0]
-    return f"Fitted to all examples, {last} is over a limit: {named}" if named else ""
+    words = broken_in_words(limits, fitted_measures(parts, tried, context))
+    last = tried.config(list(parts)[-1])
+    return f"Fitted to all examples, {last} is over a limit: {words}" if words else ""

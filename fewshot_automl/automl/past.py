@@ -8,7 +8,7 @@ from fewshot_automl.automl.record import read_record, settings_of
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle import Prior
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Space
 
@@ -70,10 +70,10 @@ def settled_prior(asked: str | None, folder: Path) -> Prior:
     return prior
 
 
-def told(asked: str | None, prior: Prior) -> str:
+def prior_in_words(asked: str | None, prior: Prior) -> str:
     """Return in words which prior a study has.
 
-    >>> told("none", Prior())
+    >>> prior_in_words("none", Prior())
     'none'
     """
     if asked == NO_PRIOR:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Int
 
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 STUDY_FILE: Final = "study.json"
 
@@ -27,11 +26,11 @@ def settings_of(folder: Path | str) -> Settings:
 
 
 def fingerprint(
-    keys: tuple[str, ...], labels: Int[np.ndarray, " examples"], task: Task, seed: int
+    keys: tuple[str, ...], targets: np.ndarray, task: Task, seed: int
 ) -> str:
     """Return a hash of all that a study's scores rest on; the seed makes the folds."""
     digest = hashlib.sha256("\n".join(keys).encode())
-    digest.update(labels.tobytes())
+    digest.update(targets.tobytes())
     digest.update(json.dumps([task.to_json(), seed], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

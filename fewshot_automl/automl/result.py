@@ -9,7 +9,7 @@ from fewshot_automl.automl.scoring import Score
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class Result:
     def front(self) -> list[dict[str, Any]]:
         """Return the trials of the Pareto front, the best score first.
 
-        Each has its number, Config, score (greater is better) and objectives. Without
+        Each has its number, Config, score (greater is better) and measures. Without
         a second objective and without limits there is no front.
         """
         return list(self.summary.get("front", []))
@@ -63,10 +63,7 @@ class Result:
         return scores
 
     def trials(self) -> "pd.DataFrame":
-        """Return one row a trial: number, status, score, cost and its Config.
-
-        A Config that was looked at stands twice once the folds it had left were run.
-        """
+        """Return one row a trial: number, status, score, cost and its Config."""
         import pandas as pd
 
         return pd.DataFrame(

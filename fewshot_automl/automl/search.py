@@ -2,79 +2,69 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl.finish import finish
-from fewshot_automl.automl.fitting import is_at_hand
-from fewshot_automl.automl.leaders import foremost, unstopped
-from fewshot_automl.automl.limits import broken_by
+from fewshot_automl.automl.audited import Audited
+from fewshot_automl.automl.available import Available, available_backbones
+from fewshot_automl.automl.finish import Finish
 from fewshot_automl.automl.listener import Listener
-from fewshot_automl.automl.opening import Opening
-from fewshot_automl.automl.pantry import Pantry, stock
-from fewshot_automl.automl.past import note_space, settled_prior, told
-from fewshot_automl.automl.plan import (
-    PLAN_NOTE,
-    SCORING_SHARE,
-    SLACK,
-    Plan,
-    Situation,
-    Splits,
-    draw_plan,
-    saving_seconds,
-)
-from fewshot_automl.automl.posed import Posed
+from fewshot_automl.automl.past import note_space, prior_in_words, settled_prior
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.automl.thrift import Thrifty
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
 from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.oracle.advice import Adviser
-from fewshot_automl.oracle.goals import Aims
-from fewshot_automl.oracle.prior import Prior
-from fewshot_automl.oracle.table import oracle_named
-from fewshot_automl.oracle.transfer import TransferAdviser
-from fewshot_automl.outcome import History, Outcome
+from fewshot_automl.oracle import Aims, Prior, oracle_named
+from fewshot_automl.outcome import History
 from fewshot_automl.places import cache_folder
+from fewshot_automl.policy import (
+    Allowed,
+    CostModel,
+    Leader,
+    Opening,
+    Plan,
+    Reserve,
+    Situation,
+    Splits,
+    draw_plan,
+)
+from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Choice, Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
-from fewshot_automl.trial.design import reference_ladder, space_for
-from fewshot_automl.trial.evaluate import Evaluate
-from fewshot_automl.trial.forecast import Forecast, matrix_product_rate
-from fewshot_automl.trial.foretold import foretold
-from fewshot_automl.trial.workbench import Problem, Workbench
-from fewshot_automl.trial.workload import Workload, mean_characters
+from fewshot_automl.trial import (
+    Problem,
+    TrialContext,
+    Workload,
+    evaluate,
+    exact_measures,
+    space_for,
+)
 
+PLAN_NOTE: Final = "plan"
+"""The ledger's note that holds the plan."""
 HOPEFUL_SHARE: Final = 0.8
-"""Of a forecast; a trial with less time than that is not started."""
-MOST_FINAL_SHARE: Final = 0.2
-"""Of the budget, that fits of more members than one may take."""
-BATCH: Final = 32
-"""Examples in a batch whose products are measured."""
-LONG: Final = 64
-"""Tokens beyond which a product of more rows is no faster, only longer."""
-PATCHES: Final = 196
-"""Tokens of an image in such a batch."""
+"""Of what is expected; a trial with less time than that is not started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """Everything that a study needs, made and checked before its first trial."""
 
-    posed: Posed
+    audited: Audited
     settings: Settings
     folder: Path
-    pantry: Pantry
+    available: Available
     space: Space
     plan: Plan
-    workbench: Workbench
-    forecast: Forecast
+    context: TrialContext
+    costs: CostModel
     prior: Prior
     ledger: Ledger
     budget: Budget
@@ -83,144 +73,138 @@ class Search:
 
     def go(self) -> Result:
         """Search, then finish with what was found."""
-        executor = executor_named(
-            self.settings.executor,
-            self.settings.workers,
-            gpus=shared_gpus(self.settings.device),
+        settings, aims = self.settings, self._aims()
+        members = settings.members or self.plan.members  # the plan may be an older one
+        leader = Leader(
+            space=self.space,
+            seed=settings.seed,
+            aims=aims,
+            prior=self.prior,
+            is_at_hand=self.context.is_at_hand,
         )
-        aims = self._aims()
-        thrifty = Thrifty(
-            oracle=oracle_named(self.settings.oracle, self._advisers, aims),
-            forecast=self.forecast,
-            dear_seconds=self.plan.dear_seconds,
-            seconds_left=self._seconds_left,
-            limits=self.settings.limits,
+        test = self.audited.test
+        reserve = Reserve(
+            costs=self.costs,
+            leader=leader,
+            budget_seconds=settings.budget_seconds,
+            members=members,
+            tested=0 if test is None else len(test),
+        )
+
+        def seconds_left(history: History) -> float:
+            self._say_late(reserve.late_seconds(history))
+            return self.budget.remaining(time.monotonic()) - reserve(history)
+
+        allowed = Allowed(
+            space=self.space,
+            costs=self.costs,
+            aims=aims,
+            trial_seconds=self.plan.trial_seconds,
+            seconds_left=seconds_left,
+        )
+        executor = executor_named(
+            settings.executor, settings.workers, gpus=shared_gpus(settings.device)
         )
         try:
             end = run(
                 self.space,
-                Evaluate(workbench=self.workbench),
-                oracle=thrifty,
+                partial(evaluate, self.context),
+                oracle=oracle_named(settings.oracle, prior=self.prior, aims=aims),
                 ledger=self.ledger,
                 executor=executor,
                 budget=self.budget,
                 opening=Opening(
                     space=self.space,
-                    forecast=self.forecast,
+                    methods=tuple(METHODS.values()),
+                    costs=self.costs,
                     plan=self.plan,
-                    seed=self.settings.seed,
-                    limits=self.settings.limits,
-                    keeps=aims.keeps,
+                    keeps=allowed.within_limits,
                     prior=self.prior,
+                    seed=settings.seed,
                 ),
-                reserve=self._final_seconds,
-                forecast=self._least_seconds,
-                seed=self.settings.seed,
+                allows=allowed,
+                reserve=reserve,
+                expected_seconds=self._least_seconds,
+                thinks_ahead=self._thinks_ahead,
+                seed=settings.seed,
                 on_event=self.listener.trial,
             )
-            if end.ending == "exhausted" and thrifty.leaves_out(
-                self.space, unstopped(end.history)
-            ):
-                end = replace(end, ending="seconds")
         finally:
             executor.shutdown()
-        return finish(
-            end=end,
-            workbench=self.workbench,
-            space=self.space,
-            forecast=self.forecast,
-            columns=self.posed.dataset.columns,
-            test=self.posed.test,
-            origins=self.posed.labelled.origins,
+        if end.ending == "exhausted" and self._has_more(end.history, allowed):
+            end = replace(end, ending="seconds")
+        finish = Finish(
+            audited=self.audited,
+            context=self.context,
+            ledger=self.ledger,
+            costs=self.costs,
+            leader=leader,
+            aims=aims,
+            budget=self.budget,
+            members=members,
             folder=self.folder,
             listener=self.listener,
-            budget=self.budget,
-            most_members=self._most_members,
-            goals=self.settings.goals,
-            limits=self.settings.limits,
-            advisers=self._advisers,
             facts=self._facts(),
         )
-
-    def _is_allowed(self, outcome: Outcome) -> bool:
-        return not broken_by(self.settings.limits, outcome)
-
-    @property
-    def _advisers(self) -> tuple[Adviser, ...]:
-        """Return whom the oracle listens to."""
-        past = (self.prior,) if self.prior.studies else ()
-        return (TransferAdviser(), *past)
+        return finish(end)
 
     def _aims(self) -> Aims:
         """Return what the oracle is after; what Configs fix it need not learn."""
-        aims = Aims(goals=self.settings.goals, limits=self.settings.limits)
-        exact = foretold(
-            self.pantry.at_hand,
-            self.workbench.problem,
+        settings = self.settings
+        aims = Aims(
+            objectives=settings.search_objectives, limits=settings.search_limits
+        )
+        exact = exact_measures(
+            self.available.at_hand,
+            self.context.problem,
             frozenset(aims.names),
             has_lora="rank" in self.space,
         )
         return replace(aims, exact=exact)
 
     @property
-    def _most_members(self) -> int:
-        """Return what this run asks for; the plan may be that of an earlier one."""
-        return self.settings.members or self.plan.members
-
-    def _seconds_left(self, history: History) -> float:
-        return self.budget.remaining(time.monotonic()) - self._final_seconds(history)
+    def _thinks_ahead(self) -> bool:
+        """Return whether trials leave this process free for the oracle."""
+        is_elsewhere = self.settings.executor != "in_process"
+        return is_elsewhere or self.context.placement.device != "cpu"
 
     def _least_seconds(self, config: Config, history: History) -> float:
         """Return the seconds without which a trial is not worth starting.
 
-        Less than what is forecast: a trial that runs out of time costs only time
-        that nothing else could have used.
+        Less than what is expected: a trial that runs out of time costs only time that
+        nothing else could have used.
         """
-        return HOPEFUL_SHARE * self.forecast.after(history).trial_seconds(config)
+        return HOPEFUL_SHARE * self.costs.after(history).seconds(config)
 
-    def _final_seconds(self, history: History) -> float:
-        """Return the seconds that fitting, scoring and saving the model will take.
+    def _has_more(self, history: History, allowed: Allowed) -> bool:
+        """Return whether there is something left to try that takes too long now."""
+        counting = [pair for pair in history if pair[1].status != "stopped"]
+        keeps = allowed.within_limits(counting)
+        left = oracle_named("sobol").suggest(self.space, counting, 1, 0, keeps)
+        return bool(left)
 
-        Scoring claims no more than its share: rather a late result than no search.
-        """
-        budget = self.settings.budget_seconds
-        if budget is None:
-            return 0.0
-        prices = self.forecast.after(history)
-        leaders = foremost(
-            [pair for pair in history if is_at_hand(self.workbench, pair[0])],
-            self._is_allowed,
-        )[: self._most_members]
-        tested = 0 if self.posed.test is None else len(self.posed.test)
-        scoring = [prices.scoring_seconds(config, tested) for config in leaders]
-        most = SCORING_SHARE * budget
-        if scoring and scoring[0] > most and "late" not in self._said:
+    def _say_late(self, seconds: float) -> None:
+        if seconds and "late" not in self._said:
             self._said.add("late")
+            assert self.audited.test is not None
             self.listener.say(
-                f"Scoring the {tested} test examples is forecast to take "
-                f"{scoring[0]:.0f} s, more than {SCORING_SHARE:.0%} of the budget. The "
-                "search keeps the rest, so the result may be late."
+                f"Scoring the {len(self.audited.test)} test examples is expected to "
+                f"take {seconds:.0f} s, more than {SCORING_SHARE:.0%} of the budget. "
+                "The search keeps the rest, so the result may be late."
             )
-        costs = [
-            prices.refit_seconds(config) + min(seconds, most / SLACK)
-            for config, seconds in zip(leaders, scoring, strict=True)
-        ]
-        fitting = max([*costs, 0.0])
-        fitting = max(fitting, min(sum(costs), MOST_FINAL_SHARE * budget))
-        return saving_seconds(prices, budget) + SLACK * fitting
 
     def _facts(self) -> dict[str, Any]:
         return {
-            **self.posed.facts,
-            "placement": str(self.workbench.placement),
+            **self.audited.facts,
+            "placement": str(self.context.placement),
             "plan": str(self.plan),
-            "prior": told(self.settings.prior, self.prior),
-            "skipped": [card.id for card in self.pantry.missing],
+            "prior": prior_in_words(self.settings.prior, self.prior),
+            "skipped": [card.id for card in self.available.missing],
         }
 
 
 def prepare(
-    posed: Posed,
+    audited: Audited,
     settings: Settings,
     folder: Path,
     study: str,
@@ -230,7 +214,7 @@ def prepare(
     """Return a study that is ready to go.
 
     Args:
-        posed: What is to be learnt.
+        audited: What is to be learnt.
         settings: What was asked for.
         folder: The study's.
         study: Its name in the ledger's storage.
@@ -241,23 +225,24 @@ def prepare(
         UserError: If something asked for cannot be had.
     """
     budget_seconds = settings.budget_seconds
-    deadline = None if budget_seconds is None else began + budget_seconds
-    modality = posed.dataset.task.modality
-    pantry = stock(
-        modality,
+    task = audited.dataset.task
+    available = available_backbones(
+        task.modality,
         settings.backbones,
         listener,
-        deadline,
-        settings.limits,
+        None if budget_seconds is None else began + budget_seconds,
+        settings.search_limits,
         is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
     )
     placement = _one_place(settings.device)
     listener.say(str(placement))
-    space = space_for(posed.profile, pantry.at_hand, settings.methods)
+    space = space_for(audited.profile, available.at_hand, settings.methods)
     for dimension, values in settings.narrow.items():
         space = space.narrow(dimension, values)
-    ledger = Ledger.open(settings.storage or folder, study=study, space=space)
-    note_space(ledger, modality, space)
+    ledger = Ledger.open(
+        settings.storage or folder, study=study, space=space, folder=folder
+    )
+    note_space(ledger, task.modality, space)
     interrupted = ledger.interrupt_running()
     if known := len(ledger.history()):
         listener.say(
@@ -270,55 +255,54 @@ def prepare(
         trials=settings.trials,
         used_before=float(used) if isinstance(used, int | float) else 0.0,
     )
-    workload = _measured(posed, _searched(space, pantry), placement)
+    workload = Workload.measured(
+        _searched(space, available), audited.labelled.inputs, placement.device
+    )
     plan = settled_plan(
         ledger,
         Situation(
-            workload=workload,
-            reference=tuple(reference_ladder(space, len(posed.labelled))),
+            costs=CostModel(arithmetic=workload),
+            space=space,
+            methods=tuple(METHODS.values()),
             budget_seconds=budget_seconds,
             trials=settings.trials,
             spent_seconds=budget.used(time.monotonic()),
-            tested=0 if posed.test is None else len(posed.test),
+            tested=0 if audited.test is None else len(audited.test),
             members=settings.members,
-            most_folds=len(_folds(posed, Splits(folds=5), settings.seed, 1).first),
+            most_folds=len(_folds(audited, Splits(folds=5), settings.seed, 1).first),
         ),
     )
     listener.say(f"Plan: {plan}.")
-    prior = settled_prior(settings.prior, folder).about(modality)
-    listener.say(f"Prior: {told(settings.prior, prior)}.")
-    folds = _folds(posed, plan.splits, settings.seed)
+    prior = settled_prior(settings.prior, folder).about(task.modality)
+    listener.say(f"Prior: {prior_in_words(settings.prior, prior)}.")
+    folds = _folds(audited, plan.splits, settings.seed)
     problem = Problem(
-        task=posed.dataset.task,
-        inputs=posed.labelled.inputs,
-        labels=posed.labelled.labels,
+        task=task,
+        inputs=audited.labelled.inputs,
+        targets=audited.labelled.targets,
         folds=folds,
-        keys=posed.keys,
-        dear_repeats=min(plan.splits.dear_repeats, len(folds.repeats)),
+        keys=audited.keys,
+        training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
-    dear_fits = problem.dear_repeats * len(folds.first)
     return Search(
-        posed=posed,
+        audited=audited,
         settings=settings,
         folder=folder,
-        pantry=pantry,
+        available=available,
         space=space,
         plan=plan,
-        workbench=Workbench(
+        context=TrialContext(
             problem=problem,
-            cards=pantry.at_hand,
+            cards=available.at_hand,
             store=FeatureStore(cache_folder() / "features"),
             placement=placement,
-            folder=folder,
             seed=settings.seed,
         ),
-        forecast=Forecast(
-            workload=replace(
-                workload,
-                cards=pantry.at_hand,  # also those of trials before it was narrowed
-                quick_fits=len(folds),
-                dear_fits=dear_fits,
-            )
+        costs=CostModel(
+            # The cards are also those of trials before the space was narrowed.
+            arithmetic=replace(workload, cards=available.at_hand),
+            cheap_folds=len(folds),
+            training_folds=problem.training_repeats * len(folds.first),
         ),
         prior=prior,
         ledger=ledger,
@@ -336,16 +320,13 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     noted = ledger.notes().get(PLAN_NOTE)
     if isinstance(noted, dict):
         plan = Plan.from_json(noted)
-        at_hand = {card.id for card in situation.workload.cards}
+        at_hand = set(situation.costs.arithmetic.backbones)
         trials = situation.trials if situation.budget_seconds is None else None
         asked = situation.budget_seconds, trials
-        if asked == (plan.budget_seconds, plan.trials) and at_hand.issuperset(
-            plan.backbones
-        ):
+        is_same = asked == (plan.budget_seconds, plan.trials)
+        if is_same and at_hand.issuperset(plan.backbones):
             return plan
         situation = replace(situation, splits=plan.splits)
-    elif ledger.history():  # of a version that made no plans
-        situation = replace(situation, splits=Splits())
     plan = draw_plan(situation)
     ledger.note(PLAN_NOTE, plan.to_json())
     return plan
@@ -356,39 +337,27 @@ def _one_place(device: str | None) -> Placement:
     if placement.processes > 1:
         raise UserError(
             f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --executor processes "
+            "accelerate launch. Start it without; give it --executor loky "
             "--workers N for trials side by side."
         )
     return placement
 
 
-def _searched(space: Space, pantry: Pantry) -> tuple[Card, ...]:
+def _searched(space: Space, available: Available) -> tuple[Card, ...]:
     """Return the cards of the backbones that the space still has."""
     if "backbone" not in space:
         return ()
     dimension = space["backbone"]
     assert isinstance(dimension, Choice)
-    return tuple(card for card in pantry.at_hand if card.id in dimension.options)
-
-
-def _measured(posed: Posed, cards: tuple[Card, ...], placement: Placement) -> Workload:
-    """Return the workload, after measuring this machine for some milliseconds."""
-    characters = mean_characters(posed.labelled.inputs)
-    workload = Workload(
-        cards=cards, examples=len(posed.labelled), characters=characters, rate=1.0
-    )
-    width = min((card.width for card in cards), default=384)
-    rows = BATCH * min(round(workload.tokens) or PATCHES, LONG)
-    rate = matrix_product_rate(placement.device, rows=rows, width=width)
-    return replace(workload, rate=rate)
+    return tuple(card for card in available.at_hand if card.id in dimension.options)
 
 
 def _folds(
-    posed: Posed, splits: Splits, seed: int, repeats: int | None = None
+    audited: Audited, splits: Splits, seed: int, repeats: int | None = None
 ) -> Folds:
     return choose_folds(
-        posed.labelled.labels,
-        groups=posed.keys,
+        audited.dataset.task.strata(audited.labelled.targets),
+        groups=audited.keys,
         seed=seed,
         max_folds=splits.folds,
         max_repeats=repeats or splits.repeats,

@@ -1,83 +1,212 @@
-"""What a fit was asked for, in a form that a resume can read again."""
+"""Everything that shapes a study besides the data, declared once.
+
+A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a key of
+``study.json``; its `Option` says how the command line spells and explains it.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.oracle.goals import Goal, Limit
+from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Value
-from fewshot_automl.task import Modality, TargetKind
+from fewshot_automl.tasks import TASK_KINDS, metric_names
+
+if TYPE_CHECKING:
+    from fewshot_automl.oracle import Limit, Objective
+
+Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
+Group = Literal["data", "space", "goal", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """How one setting looks outside Python."""
+
+    help: str
+    """A sentence or two, with what the default means."""
+    kind: Kind
+    """What its words are: one word, names, a number above 0, a length of time, ..."""
+    group: Group
+    """What it is about. `data` and `space` are options of ``fewshot space`` too."""
+    name: str | None
+    """On the command line and in `fit`, where it isn't the field's."""
+    metavar: str | None
+    """Stands for the value in help."""
+    least: int
+    """Least number, for a `count`."""
+    allowed: Callable[[], Iterable[str]] | None
+    """Returns the names that it may have, for help; None: any."""
+
+
+def _setting(
+    default: Any,
+    help: str,
+    group: Group,
+    kind: Kind = "word",
+    *,
+    name: str | None = None,
+    metavar: str | None = None,
+    least: int = 1,
+    allowed: Callable[[], Iterable[str]] | None = None,
+) -> Any:
+    option = Option(
+        help=help,
+        kind=kind,
+        group=group,
+        name=name,
+        metavar=metavar,
+        least=least,
+        allowed=allowed,
+    )
+    if callable(default):
+        return field(default_factory=default, hash=False, metadata={"option": option})
+    return field(default=default, metadata={"option": option})
+
+
+def _modalities() -> Iterable[str]:
+    return MODALITIES
+
+
+def _target_kinds() -> Iterable[str]:
+    return TASK_KINDS
+
+
+def _oracles() -> Iterable[str]:
+    from fewshot_automl.oracle import ORACLES
+
+    return ORACLES
+
+
+def _executors() -> Iterable[str]:
+    from fewshot_automl.executors.table import EXECUTORS
+
+    return EXECUTORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that shapes a study besides the data.
 
-    A field, a CLI flag and a key of `study.json` have one name.
-
     >>> Settings(budget_seconds=60.0, methods=("probe",)).methods
     ('probe',)
     """
 
-    target: str | None = None
-    """Column of labels; not needed for class folders."""
-    text: str | None = None
-    """Column of texts; None infers it."""
-    image: str | None = None
-    """Column of images; None infers it."""
-    modality: Modality | None = None
-    """What an example is; None infers it."""
-    target_kind: TargetKind | None = None
-    """What the target is; None infers it."""
-    metric: str | None = None
-    """Objective to maximise; None takes the target kind's default."""
-    budget_seconds: float | None = 300.0
-    """Wall time of the whole command, final fit included; None for no limit."""
-    trials: int | None = None
-    """Most trials of the study; None for no limit."""
-    backbones: tuple[str, ...] | None = None
-    """Backbones to search; None takes all whose weights are at hand."""
-    methods: tuple[str, ...] | None = None
-    """Methods to search; None takes all that fit the modality."""
-    narrow: Mapping[str, tuple[Value, ...]] = field(default_factory=dict, hash=False)
-    """Other dimensions to narrow, by name: options of a choice, or two ends of
-    a range, as in ``{"schedule": ("linear",), "frozen_fraction": (0.5, 0.9)}``."""
-    members: int | None = None
-    """Most models averaged in the result, where the labels cannot rank them; 1 for a
-    single model. None takes 3, or 5 with much time."""
-    objectives: tuple[str, ...] = (SCORE,)
-    """What to improve, `score` always among them: any of `MEASURES` beside it. The
-    study then looks for a front of trade-offs."""
-    max_parameters: float | None = None
-    """Most numbers that the model may hold, all members of an average together."""
-    max_flops: float | None = None
-    """Most floating-point operations that its backbones may take for one example."""
-    max_latency_ms: float | None = None
-    """Most milliseconds that predicting one example may take on this machine."""
-    max_memory_mb: float | None = None
-    """Most millions of bytes that its weights may take."""
-    min_worst_recall: float | None = None
-    """Least recall, out of fold, of the class that is found least."""
-    seed: int = 0
-    """Of folds, suggestions and trainings."""
-    is_strict: bool = False
-    """Whether unreadable examples are an error instead of being left out."""
-    storage: str | None = None
-    """Optuna storage URL; None keeps a journal file in the output folder."""
-    oracle: str = "gp"
-    """Row of `ORACLES`."""
-    prior: str | None = None
-    """File of past studies that advise the oracle; `none` for no advice. None takes
-    the one that comes with the package."""
-    executor: str = "in_process"
-    """Row of `EXECUTORS`."""
-    workers: int = 1
-    """Trials that run side by side."""
-    device: str | None = None
-    """Where to train; None chooses."""
+    target: str | None = _setting(
+        None, "Column of labels; not needed for class folders.", "data", metavar="COL"
+    )
+    inputs: Mapping[str, str] = _setting(
+        dict,
+        'Columns of the examples by what they hold, as in {"text": "review"}. '
+        "Default: inferred.",
+        "data",
+        "columns",
+    )
+    modality: str | None = _setting(
+        None, "What an example is. Default: inferred.", "data", allowed=_modalities
+    )
+    target_kind: str | None = _setting(
+        None, "What the target is. Default: inferred.", "data", allowed=_target_kinds
+    )
+    backbones: tuple[str, ...] | None = _setting(
+        None,
+        "Backbones to search. Default: all at hand (see: fewshot zoo).",
+        "space",
+        "names",
+        metavar="ID...",
+    )
+    methods: tuple[str, ...] | None = _setting(
+        None,
+        "Methods to search. Default: all that fit (see: fewshot space DATA).",
+        "space",
+        "names",
+        metavar="NAME...",
+    )
+    narrow: Mapping[str, tuple[Value, ...]] = _setting(
+        dict,
+        "Other dimensions to narrow: options of a choice, or two ends of a range, as "
+        "in schedule=linear frozen_fraction=0.5,0.9.",
+        "space",
+        "ranges",
+        metavar="NAME=VALUE,...",
+    )
+    metric: str | None = _setting(
+        None, "What to maximise. Default: accuracy.", "goal", allowed=metric_names
+    )
+    objectives: tuple[str, ...] = _setting(
+        (SCORE,),
+        "What to improve together; the score always is. The report then shows the "
+        "Pareto front.",
+        "goal",
+        "names",
+        metavar="NAME...",
+        allowed=lambda: (SCORE, *MEASURES),
+    )
+    limits: Mapping[str, float] = _setting(
+        dict,
+        "What the model may cost and must keep, by name of the limit, as in "
+        '{"max_latency_ms": 20}.',
+        "goal",
+        "limits",
+    )
+    members: int | None = _setting(
+        None,
+        "Most models averaged where the labels cannot rank them. Default: 3, or 5 "
+        "with 10 minutes or more.",
+        "goal",
+        "count",
+    )
+    budget_seconds: float | None = _setting(
+        300.0,
+        "Wall time of everything, the final fit included: 90s, 5min, 2h; none for no "
+        "limit. Default: 5min.",
+        "run",
+        "time",
+        name="budget",
+        metavar="TIME",
+    )
+    trials: int | None = _setting(
+        None, "Most trials. Default: no limit.", "run", "count"
+    )
+    seed: int = _setting(
+        0, "Of folds, suggestions and trainings. Default: 0.", "run", "count", least=0
+    )
+    is_strict: bool = _setting(
+        False,
+        "Refuse unreadable examples instead of leaving them out.",
+        "run",
+        "flag",
+        name="strict",
+    )
+    storage: str | None = _setting(
+        None,
+        "Optuna storage of the trials. Default: a journal file in the folder.",
+        "run",
+        metavar="URL",
+    )
+    oracle: str = _setting(
+        "gp", "What chooses the next trial. Default: gp.", "run", allowed=_oracles
+    )
+    prior: str | None = _setting(
+        None,
+        "Past studies that advise the oracle (see: fewshot prior); none for no advice. "
+        "Default: those that come with fewshot.",
+        "run",
+        metavar="FILE",
+    )
+    executor: str = _setting(
+        "in_process",
+        "Where trials run. Default: in_process.",
+        "run",
+        allowed=_executors,
+    )
+    workers: int = _setting(1, "Trials side by side. Default: 1.", "run", "count")
+    device: str | None = _setting(
+        None, "cpu, cuda, cuda:1, mps. Default: the best.", "run", metavar="NAME"
+    )
 
     def __post_init__(self) -> None:
         """Check what no other room checks."""
@@ -86,75 +215,109 @@ class Settings:
                 "Budget must be a time or a number of trials, got neither. "
                 "Give --budget 5min or --trials 20."
             )
-        if self.members is not None and self.members < 1:
-            raise UserError(f"Members must be 1 or more, got {self.members}. Use 1.")
-        if self.seed < 0:
-            raise UserError(f"Seed must be 0 or more, got {self.seed}. Use 0.")
-        for name in ("backbones", "methods"):
-            if getattr(self, name) == ():
-                raise UserError(f"{name} must name at least one, got none.")
-        object.__setattr__(self, "objectives", _objectives(self.objectives))
-        for measure in MEASURES.values():
-            _check_limit(measure.limit, getattr(self, measure.limit))
+        for name, option in options().items():
+            value = getattr(self, name)
+            if option.kind == "count" and value is not None and value < option.least:
+                raise UserError(
+                    f"{name} must be {option.least} or more, got {value}. "
+                    f"Use {option.least}."
+                )
+            if option.kind == "columns" and (unknown := value.keys() - MODALITIES):
+                raise unknown_name(
+                    "modality", min(unknown), MODALITIES, "fewshot fit --help"
+                )
+            if option.kind == "names" and value == ():
+                raise UserError(
+                    f"{name} must name at least one, got none. Leave it out."
+                )
+        known = (SCORE, *MEASURES)
+        for name in self.objectives:
+            if name not in known:
+                raise unknown_name("objective", name, known, "fewshot fit --help")
+        first = tuple(dict.fromkeys((SCORE, *self.objectives)))
+        object.__setattr__(self, "objectives", first)
+        for name, end in self.limits.items():
+            _check_limit(name, end)
 
     @property
-    def goals(self) -> tuple[Goal, ...]:
+    def search_objectives(self) -> "tuple[Objective, ...]":
         """Return the objectives as an oracle takes them, the score first.
 
-        >>> [str(goal) for goal in Settings(objectives=("latency_ms",)).goals]
+        >>> names = Settings(objectives=("latency_ms",)).search_objectives
+        >>> [str(objective) for objective in names]
         ['most score', 'least latency_ms']
         """
+        from fewshot_automl.oracle import Objective
+
         return tuple(
-            Goal(name, maximise=name == SCORE or MEASURES[name].is_maximised)
+            Objective(name, maximise=name == SCORE or MEASURES[name].is_maximised)
             for name in self.objectives
         )
 
     @property
-    def limits(self) -> tuple[Limit, ...]:
-        """Return what the model must keep.
+    def search_limits(self) -> "tuple[Limit, ...]":
+        """Return what the model must keep, as an oracle takes it.
 
-        >>> [str(limit) for limit in Settings(max_flops=1e9).limits]
+        >>> [str(limit) for limit in Settings(limits={"max_flops": 1e9}).search_limits]
         ['flops at most 1e+09']
         """
-        found = []
-        for name, measure in MEASURES.items():
-            end = getattr(self, measure.limit)
-            if end is not None and measure.is_maximised:
-                found.append(Limit(name, least=float(end)))
-            elif end is not None:
-                found.append(Limit(name, most=float(end)))
-        return tuple(found)
+        from fewshot_automl.oracle import Limit
+
+        rows = {row.limit: row for row in MEASURES.values()}
+        return tuple(
+            Limit(rows[name].name, least=float(end))
+            if rows[name].is_maximised
+            else Limit(rows[name].name, most=float(end))
+            for name, end in self.limits.items()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
         return {**asdict(self), "narrow": {n: list(v) for n, v in self.narrow.items()}}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Settings":
-        """Return the settings that `to_json` wrote."""
-        known = {field.name for field in fields(cls)}
+    def from_json(cls, values: Mapping[str, Any]) -> "Settings":
+        """Return the settings that `to_json` wrote.
+
+        Raises:
+            UserError: If another version wrote settings that this one doesn't know.
+        """
+        if unknown := sorted(values.keys() - options().keys()):
+            raise UserError(
+                f"Settings of the study must be among {', '.join(options())}, got "
+                f"{', '.join(unknown)}. Resume it with the version that began it."
+            )
         read: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
-            if name in known
         }
         narrow = read.get("narrow", {})
         read["narrow"] = {name: tuple(ends) for name, ends in narrow.items()}
         return cls(**read)
 
 
-def _objectives(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return each name once, the score first, whether it was named or not."""
-    known = (SCORE, *MEASURES)
-    for name in names:
-        if name not in known:
-            raise unknown_name("objective", name, known, "fewshot fit --help")
-    return tuple(dict.fromkeys((SCORE, *names)))
+def options(*groups: Group) -> dict[str, Option]:
+    """Return the option of each field, in their order; of some groups only if named.
+
+    >>> list(options("space"))
+    ['backbones', 'methods', 'narrow']
+    """
+    every = {row.name: cast(Option, row.metadata["option"]) for row in fields(Settings)}
+    return {n: row for n, row in every.items() if not groups or row.group in groups}
 
 
-def _check_limit(name: str, value: float | None) -> None:
-    if value is None:
-        return
+def limit_names() -> tuple[str, ...]:
+    """Return the names that limits have, one for each measure.
+
+    >>> limit_names()[:2]
+    ('max_parameters', 'max_flops')
+    """
+    return tuple(row.limit for row in MEASURES.values())
+
+
+def _check_limit(name: str, value: float) -> None:
+    if name not in limit_names():
+        raise unknown_name("limit", name, limit_names(), "fewshot fit --help")
     if name.startswith("min_"):
         if not 0 <= value <= 1:
             raise UserError(f"{name} must be from 0 to 1, got {value}. Use 0.5.")

@@ -1,17 +1,21 @@
-"""Where a network can be cut, and how to run its pieces."""
+"""Where a network can be cut, how to run its pieces, and how to fork it."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
-from fewshot_automl.backbones.backbone import Tensors
+Tensors = dict[str, Tensor]
+"""Named tensors: of one example (a row), or of many with a leading batch axis."""
+MASK: Final = "mask"
+"""Name of the tensor that says which positions of a padded batch are real."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """The pieces of a network as names in its module, and four functions.
+    """The pieces of a network as names in its module, and the functions to run them.
 
     Functions take the module, so that one anatomy serves all forks. Names under no
     field are what runs after the last block.
@@ -27,10 +31,8 @@ class Anatomy:
     shared: tuple[str, ...] = ()
     """What every block uses, such as relative position embeddings."""
     leftover: tuple[str, ...] = ()
-    """Prefixes of tensors in weight files that belong to parts we leave out."""
-    stacks: bool = True
-    """Whether every layer is given hidden states of the batch and nothing else, so
-    that the blocks of several networks can run as one."""
+    """Prefixes of tensors in weight files that belong to parts we leave out, where
+    the network has a module of that name."""
     config: Mapping[str, Any] | None = None
     """The configuration that came with the weights, to be saved with them."""
     pad_id: int = 0
@@ -43,13 +45,23 @@ class Anatomy:
     """Run one block: module, hidden states, context, number of the block."""
     finish: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
     """From the last block's output and mask to feature vectors."""
-    fit: Callable[[nn.Module, dict[str, Tensor]], None] | None = None
-    """Change tensors of a weight file in place to the shapes of the module."""
+    fit: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
+    """Make tensors of a weight file those of the module, as the library does it."""
 
     @property
     def depth(self) -> int:
         """Return the number of blocks."""
         return len(self.blocks)
+
+    def run(
+        self, module: nn.Module, hidden: Tensor, mask: Tensor | None, blocks: range
+    ) -> Tensor:
+        """Run some blocks."""
+        if blocks:
+            context = self.context(module, hidden, mask)
+            for block in blocks:
+                hidden = self.step(module, hidden, context, block)
+        return hidden
 
     def is_in_tail(self, name: str, cut: int) -> bool:
         """Return whether ``tail(.., cut)`` uses a name and ``stem(.., cut)`` does not.
@@ -81,3 +93,18 @@ class Anatomy:
             if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)
             and self.is_in_tail(name, cut)
         )
+
+    def fork(self, module: nn.Module, cut: int) -> nn.Module:
+        """Return a copy that owns the tail and shares tensors of the stem.
+
+        Args:
+            module: The network.
+            cut: -1 shares nothing.
+        """
+        # deepcopy takes what it finds in the memo instead of copying it.
+        memo: dict[int, object] = {}
+        for tensors in (module.named_parameters(), module.named_buffers()):
+            for name, tensor in tensors:
+                if not self.is_in_tail(name, cut):
+                    memo[id(tensor)] = tensor
+        return copy.deepcopy(module, memo)

@@ -1,21 +1,34 @@
 """The one interface behind which every pretrained encoder stands."""
 
+import dataclasses
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fewshot_automl.backbones.anatomy import MASK, Anatomy, Tensors
 from fewshot_automl.backbones.card import Card
-from fewshot_automl.inputs import Input
+from fewshot_automl.backbones.hashing import file_sha256
+from fewshot_automl.backbones.readers import Reader
+from fewshot_automl.errors import ExportError, UserError
+from fewshot_automl.modalities import Input
 
-Tensors = dict[str, Tensor]
-"""Named tensors: of one example (a row), or of many with a leading batch axis."""
+__all__ = ["MASK", "Backbone", "Tensors"]
+
+HIDDEN = "hidden"
+"""Name of the hidden states among activations."""
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+CONFIG_FILE = "config.json"
+HASHES_FILE = "sha256.json"
 
 
-@runtime_checkable
-class Backbone(Protocol):
+@dataclass(kw_only=True, slots=True, repr=False, eq=False)
+class Backbone:
     """Turns examples into vectors, whole or cut in two at any block.
 
     The flow is ``preprocess -> collate -> stem(cut) -> tail(cut)``; for every `cut`
@@ -24,7 +37,8 @@ class Backbone(Protocol):
     batch of activations is padded exactly as a batch of inputs is.
 
     A backbone starts in eval mode with every parameter frozen
-    (``requires_grad=False``); whoever adapts it forks it first.
+    (``requires_grad=False``); whoever adapts it forks it first. A family of networks
+    gives a module and its `Anatomy`, a modality a `Reader`.
     """
 
     card: Card
@@ -32,19 +46,26 @@ class Backbone(Protocol):
     module: nn.Module
     """The weights. Adapters are put into it; names in `lora_targets` are its own."""
     recipe: str
-    """Everything that shapes `preprocess`, in one stable line."""
+    """Everything that shapes features besides the weights, in one stable line."""
     weights_sha256: str
     """Hash of the weight file that was opened."""
+    anatomy: Anatomy
+    reader: Reader
+    tensor_names: frozenset[str]
+    """Names in the module's state when it was loaded, before any adapter."""
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.card.id!r}, {self.recipe!r})"
 
     @property
     def depth(self) -> int:
         """Return the number of blocks."""
-        ...
+        return self.anatomy.depth
 
     @property
     def width(self) -> int:
         """Return the length of a feature vector."""
-        ...
+        return self.anatomy.width
 
     def preprocess(self, inputs: Sequence[Input], view: int = 0) -> list[Tensors]:
         """Turn raw examples into rows the encoder takes.
@@ -58,60 +79,117 @@ class Backbone(Protocol):
         Raises:
             DataError: If an example is not of the card's modality or unreadable.
         """
-        ...
+        return self.reader.read(inputs, view)
 
     def collate(self, rows: Sequence[Tensors]) -> Tensors:
         """Stack rows (inputs or activations), padding to the longest among them."""
-        ...
+        return self.reader.collate(rows)
 
     def split(self, batch: Tensors) -> list[Tensors]:
-        """Undo `collate`: rows without their padding."""
-        ...
+        """Undo `collate`: rows without their padding, each owning its memory."""
+        return self.reader.split(batch)
 
     def stem(self, batch: Tensors, cut: int) -> Tensors:
         """Run everything before block `cut`; `cut == depth` runs all blocks."""
-        ...
+        self._check(cut)
+        batch = self._here(batch)
+        hidden = self.anatomy.begin(self.module, batch)
+        mask = {MASK: batch[MASK]} if MASK in batch else {}
+        hidden = self.anatomy.run(self.module, hidden, batch.get(MASK), range(cut))
+        return {HIDDEN: hidden, **mask}
 
     def tail(self, activations: Tensors, cut: int) -> Float[Tensor, "batch width"]:
         """Run block `cut` and everything after it, and pool."""
-        ...
+        self._check(cut)
+        activations = self._here(activations)
+        mask = activations.get(MASK)
+        blocks = range(cut, self.depth)
+        hidden = self.anatomy.run(self.module, activations[HIDDEN], mask, blocks)
+        return self.anatomy.finish(self.module, hidden, mask)
 
     def features(self, batch: Tensors) -> Float[Tensor, "batch width"]:
         """Run the whole encoder and pool."""
-        ...
+        return self.tail(self.stem(batch, 0), 0)
 
     def tail_parameters(self, cut: int) -> Iterator[nn.Parameter]:
         """Yield the parameters that `tail(.., cut)` uses and `stem` does not.
 
-        `cut == 0` leaves the embedding (text) or patch stem (image) out; to train
-        everything, use ``module.parameters()`` and `features`.
+        What every block uses, such as MPNet's relative positions, belongs to the tail
+        at cut 0 only. `cut == 0` leaves the embedding (text) or patch stem (image)
+        out; to train everything, use ``module.parameters()`` and `features`.
         """
-        ...
+        self._check(cut)
+        return self.anatomy.tail_parameters(self.module, cut)
 
     def lora_targets(self, cut: int) -> tuple[str, ...]:
         """Return full names in `module` of the layers LoRA adapts, from `cut` on."""
-        ...
+        self._check(cut)
+        return self.anatomy.modules_named(self.module, self.card.lora_targets, cut)
 
     def fork(self, cut: int) -> "Backbone":
         """Return a twin that owns what `tail(.., cut)` uses and shares the rest.
 
-        Buffers after the cut (batch-norm statistics) are owned too. ``fork(0)``
-        still shares embeddings; ``fork(-1)`` owns everything.
+        Buffers after the cut (batch-norm statistics) are owned too. ``fork(0)`` still
+        shares embeddings; ``fork(-1)`` owns everything.
         """
-        ...
-
-    def stacks(self, cut: int) -> bool:
-        """Return whether tails of several forks can run as one, see `training.slots`.
-
-        Every weight after the cut must be used by the layer that holds it and by no
-        other. A cut of -1 asks for the whole network.
-        """
-        ...
+        if cut != -1:
+            self._check(cut)
+        return dataclasses.replace(self, module=self.anatomy.fork(self.module, cut))
 
     def to(self, device: str) -> "Backbone":
-        """Move the weights to a device, in place, and return the backbone."""
-        ...
+        """Move the weights to a device, in place, and return the backbone.
+
+        What a fork shares moves with it, so move a backbone before forking it.
+        """
+        self.module.to(device)
+        return self
 
     def save(self, folder: Path) -> None:
-        """Write all that `load_saved` needs: safetensors and JSON, no pickle."""
-        ...
+        """Write all that `load.load_saved` needs: safetensors and JSON, no pickle.
+
+        Raises:
+            ExportError: If an adapter stands inside the module.
+        """
+        state = self.module.state_dict()
+        if state.keys() != self.tensor_names:
+            strange = sorted(state.keys() ^ self.tensor_names)
+            raise ExportError(
+                f"Backbone must hold its own tensors only to be saved, got "
+                f"{strange[:3]}. Merge the adapter or save it apart."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{WEIGHTS_FILE}.part"
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in state.items()}, part
+        )
+        part.replace(folder / WEIGHTS_FILE)  # ours may be mapped from the file there
+        (folder / CARD_FILE).write_text(self.card.to_json(), encoding="utf-8")
+        if self.anatomy.config is not None:
+            config = json.dumps(dict(self.anatomy.config), indent=2)
+            (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+        self.reader.save(folder)
+        hashes = {
+            path.name: file_sha256(path)
+            for path in sorted(folder.iterdir())
+            if path.is_file() and path.name != HASHES_FILE
+        }
+        (folder / HASHES_FILE).write_text(
+            json.dumps(hashes, indent=2), encoding="utf-8"
+        )
+
+    def _here(self, batch: Tensors) -> Tensors:
+        """Bring a batch to the weights; stored activations may be in half precision."""
+        weight = next(self.module.parameters())
+        return {
+            name: tensor.to(weight.device, weight.dtype)
+            if tensor.is_floating_point()
+            else tensor.to(weight.device)
+            for name, tensor in batch.items()
+        }
+
+    def _check(self, cut: int) -> None:
+        if not 0 <= cut <= self.depth:
+            raise UserError(
+                f"Cut must be from 0 to {self.depth}, got {cut}. "
+                f"Backbone {self.card.id!r} has {self.depth} blocks."
+            )

@@ -8,25 +8,101 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from fewshot_automl.backbones.sources import Source, kind_of, read_source
-from fewshot_automl.backbones.table import Table
+from fewshot_automl.backbones.table import Count, Fraction, Rule, Text, read, wrong
 from fewshot_automl.errors import CardError
-
-Modality = Literal["text", "image"]
-MODALITIES: tuple[Modality, ...] = ("text", "image")
 
 TextPooling = Literal["mean", "cls", "last"]
 ImagePooling = Literal["avg", "token", "map"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Format = Literal["safetensors", "pth", "pickle"]
+KeyMap = Literal["same", "in-order", "mobile-sam"]
+
+
+def _matches(pattern: str, words: str) -> Rule:
+    return Rule(words, re.compile(pattern).fullmatch)
+
+
+Id = Annotated[
+    str,
+    _matches(r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, '.', '_' or '-'"),
+]
+Sha256 = Annotated[str, _matches(r"[0-9a-f]{64}", "64 lower-case hex digits")]
+Commit = Annotated[str, _matches(r"[0-9a-f]{40}", "40 lower-case hex digits")]
+Repo = Annotated[str, _matches(r"[^/]+/[^/]+", "owner/name")]
+Safetensors = Annotated[str, _matches(r".+\.safetensors", "a .safetensors file")]
+FileName = Annotated[str, _matches(r"[^./\\][^/\\]*", "a plain file name")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagePart:
+    """One package of several whose files, joined, make one zip archive."""
+
+    name: Text
+    version: Text
+    file: Text
+    """Path inside the package's archive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraFile:
+    """A file that belongs beside the weights, such as a tokenizer's."""
+
+    to: FileName
+    """File name beside the weights, for example ``tokenizer.json``."""
+    file: Text
+    """Path inside the archive."""
+    sha256: Sha256
+    name: Text | None = None
+    """The package that holds it; None: the package of the weights."""
+    version: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSource:
+    """A Python package that carries the weights, taken as data, never imported."""
+
+    kind: Literal["package"] = "package"
+    name: Text
+    version: Text
+    """Exact version."""
+    file: Text
+    """Path of the weight file inside the archive (of the joined zip, with parts)."""
+    sha256: Sha256
+    format: Format
+    """How tensors are read from the weight file."""
+    key_map: KeyMap = "same"
+    """How tensors get the names of the network, see `checkpoints`."""
+    parts: tuple[PackagePart, ...] = ()
+    """Packages whose files joined in this order are a zip that holds `file`."""
+    extras: tuple[ExtraFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSource:
+    """A repository of the Hugging Face hub; safetensors only, no remote code."""
+
+    kind: Literal["hub"] = "hub"
+    repo: Repo
+    revision: Commit | None = None
+    """Commit; None: nobody has pinned one, so weights are fetched only by a user who
+    names a revision, whose commit is then kept beside them."""
+    file: Safetensors = "model.safetensors"
+    sha256: Sha256 | None = None
+    """Hash of the weight file; None: the commit vouches for it."""
+    files: tuple[Text, ...] = ()
+    """Files beside the weights that must be there."""
+
+
+Source = PackageSource | HubSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextInput:
     """How a text becomes tokens and tokens become one vector."""
 
-    max_tokens: int
+    max_tokens: Count
     """Longer texts are cut here, special tokens included."""
     pooling: TextPooling
     """Mean over tokens, first token, or last token."""
@@ -40,66 +116,68 @@ class TextInput:
 class ImageInput:
     """How an image becomes pixels and feature maps become one vector."""
 
-    size: int
+    size: Count
     """Height and width of the square the encoder sees."""
-    mean: tuple[float, ...]
+    mean: tuple[float, float, float]
     """Per channel, on a scale where pixels are 0 to 1."""
-    std: tuple[float, ...]
+    std: tuple[float, float, float]
     """Per channel, on the same scale."""
     interpolation: Interpolation
-    """Filter used when resizing."""
-    crop_fraction: float
+    crop_fraction: Fraction
     """Side of the centre crop over the shorter side of the resized image."""
     pooling: ImagePooling
     """Mean over positions, the class token, or the encoder's attention pooling."""
+
+
+INPUTS: Mapping[str, type] = {"text": TextInput, "image": ImageInput}
+"""One row a modality that backbones read."""
+Modality = Annotated[str, Rule(f"one of {', '.join(INPUTS)}", INPUTS.__contains__)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """Facts about one backbone; no weights, no code."""
 
-    id: str
+    id: Id
     """Our name; the file has the same."""
-    family: str
-    """The loader: ``timm`` or ``transformers``; a row of `load.LOADERS`."""
+    family: Text
+    """The loader: a row of `load.LOADERS`."""
     modality: Modality
-    """What an example is."""
-    architecture: str
+    """What an example is: a modality whose input recipe has a row in `INPUTS`."""
+    architecture: Text
     """timm architecture name, or transformers ``model_type``."""
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """timm's keyword arguments, or a transformers configuration; may be empty when a
     ``config.json`` comes with the weights."""
-    license: str
+    license: Text
     """SPDX id, or ``unconfirmed: why``."""
-    license_source: str
-    """Where the licence was read."""
-    paper: str
-    """Reference, for example ``arXiv:1801.04381``."""
-    pretraining: str
+    license_source: Text
+    paper: Text
+    pretraining: Text
     """Pretraining data and objective in a phrase."""
-    parameters: int
+    parameters: Count
     """Number of weights of the encoder, without a classifier."""
-    width: int
+    width: Count
     """Length of a feature vector."""
-    depth: int
+    depth: Count
     """Number of blocks, the places where a backbone can be cut."""
-    flops: int
+    flops: Count
     """Floating-point operations (two per multiply-add) of one example forward."""
-    flops_at: int
+    flops_at: Count
     """The tokens (text) or pixels a side (image) at which `flops` was counted."""
-    facts_source: str
+    facts_source: Text
     """Where parameters, width, depth, flops and the input recipe come from."""
     input: TextInput | ImageInput
     """The input recipe."""
     blocks: str
     """Module path of the blocks, for people."""
-    lora_targets: tuple[str, ...]
+    lora_targets: tuple[Text, ...]
     """Suffixes of the module names that LoRA adapts."""
-    group: str
+    group: Text
     """Family of architectures, for example ``bert``, ``efficientnet``, ``vit``."""
-    prior_rank: int
+    prior_rank: Count
     """1 is the one we would try first within the modality."""
-    prior_source: str
+    prior_source: Text
     """What the rank rests on."""
     is_default: bool = False
     """Whether this is the backbone of its modality when nobody says otherwise."""
@@ -122,43 +200,32 @@ class Card:
         """Return whether the licence is confirmed."""
         return not self.license.startswith("unconfirmed")
 
+    @property
+    def is_embedded(self) -> bool:
+        """Return whether a Python package carries the weights."""
+        return any(isinstance(source, PackageSource) for source in self.sources)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `from_dict` reads and that JSON can hold."""
-        values = dataclasses.asdict(self)
-        values["sources"] = [
-            {"kind": kind_of(source), **dataclasses.asdict(source)}
-            for source in self.sources
-        ]
-        return values
+        return dataclasses.asdict(self)
 
     def to_json(self) -> str:
         """Return the card as JSON, for saving inside a model folder."""
         return json.dumps(self.to_dict(), indent=2)
 
 
-def _input(table: Table, modality: Modality) -> TextInput | ImageInput:
-    recipe: TextInput | ImageInput
-    if modality == "text":
-        recipe = TextInput(
-            max_tokens=table.integer("max_tokens"),
-            pooling=cast(TextPooling, table.choice("pooling", ("mean", "cls", "last"))),
-            prefix=table.text("prefix", "", empty=True),
-            normalize=table.flag("normalize", False),
-        )
-    else:
-        filters = ("nearest", "bilinear", "bicubic", "lanczos")
-        recipe = ImageInput(
-            size=table.integer("size"),
-            mean=table.numbers("mean", 3),
-            std=table.numbers("std", 3),
-            interpolation=cast(Interpolation, table.choice("interpolation", filters)),
-            crop_fraction=table.fraction("crop_fraction"),
-            pooling=cast(
-                ImagePooling, table.choice("pooling", ("avg", "token", "map"))
-            ),
-        )
-    table.finish()
-    return recipe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """Weights that are at hand."""
+
+    weights: Path
+    """The safetensors file."""
+    folder: Path
+    """Holds the weights and the files beside them, such as ``tokenizer.json``."""
+    sha256: str
+    """Hash of `weights`, checked."""
+    source: str
+    """Where they came from, in words."""
 
 
 def from_dict(values: Mapping[str, Any], where: str) -> Card:
@@ -171,38 +238,10 @@ def from_dict(values: Mapping[str, Any], where: str) -> Card:
     Raises:
         CardError: If a field is missing, unknown or not allowed.
     """
-    table = Table(values, where)
-    modality = cast(Modality, table.choice("modality", MODALITIES))
-    card = Card(
-        id=table.text("id"),
-        family=table.text("family"),
-        modality=modality,
-        architecture=table.text("architecture"),
-        config=table.mapping("config"),
-        license=table.text("license"),
-        license_source=table.text("license_source"),
-        paper=table.text("paper"),
-        pretraining=table.text("pretraining"),
-        parameters=table.integer("parameters"),
-        width=table.integer("width"),
-        depth=table.integer("depth"),
-        flops=table.integer("flops"),
-        flops_at=table.integer("flops_at"),
-        facts_source=table.text("facts_source"),
-        input=_input(table.table("input"), modality),
-        blocks=table.text("blocks"),
-        lora_targets=table.texts("lora_targets"),
-        group=table.text("group"),
-        prior_rank=table.integer("prior_rank"),
-        prior_source=table.text("prior_source"),
-        is_default=table.flag("is_default", False),
-        sources=tuple(map(read_source, table.tables("sources"))),
-    )
-    table.finish()
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", card.id):
-        raise table.wrong("id", "lower-case letters, digits, '.', '_' or '-'", card.id)
+    recipe = INPUTS.get(str(values.get("modality")), TextInput)
+    card = read(Card, values, where, hints={"input": recipe})
     if card.is_default and not card.is_licensed:
-        raise table.wrong("is_default", "false where the licence is unconfirmed", True)
+        raise wrong(where, "is_default", "false where the licence is unconfirmed", True)
     return card
 
 
@@ -222,19 +261,31 @@ def from_json(text: str, where: str = "card.json") -> Card:
 
 
 def read_card(path: Path) -> Card:
-    """Read one ``<id>.toml``.
+    """Read ``<id>.toml``, or ``<id>/card.json`` beside weights.
 
     Raises:
         CardError: Names the file, the field, what is allowed and what was found.
     """
+    is_toml = path.suffix == ".toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        card = (
+            from_dict(tomllib.loads(text), str(path))
+            if is_toml
+            else from_json(text, str(path))
+        )
     except (OSError, ValueError) as error:
-        raise CardError(f"{path} must be a readable TOML file, got {error}.") from error
-    card = from_dict(values, str(path))
-    if card.id != path.stem:
+        if isinstance(error, CardError):
+            raise
+        kind = "TOML" if is_toml else "JSON"
         raise CardError(
-            f"{path}: id must be the file's name {path.stem!r}, got {card.id!r}. "
+            f"{path} must be a readable {kind} file, got {error}."
+        ) from error
+    name = path.stem if is_toml else path.parent.name
+    if card.id != name:
+        place = "file's" if is_toml else "folder's"
+        raise CardError(
+            f"{path}: id must be the {place} name {name!r}, got {card.id!r}. "
             "Rename one of them."
         )
     return card

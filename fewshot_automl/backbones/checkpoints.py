@@ -3,6 +3,7 @@
 import collections
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +12,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from fewshot_automl.backbones.hashing import disk_full
-from fewshot_automl.backbones.key_maps import rename
-from fewshot_automl.backbones.onnx_tensors import onnx_tensors
-from fewshot_automl.backbones.sources import Format
+from fewshot_automl.backbones.card import Format, KeyMap
 from fewshot_automl.errors import CardError
 
 
@@ -60,25 +58,15 @@ def _pickle(path: Path) -> object:
         return TensorsOnly(file).load()
 
 
-def _onnx(path: Path) -> object:
-    named = onnx_tensors(path.read_bytes())
-    return {name: torch.from_numpy(array.copy()) for name, array in named.items()}
-
-
-def _safetensors(path: Path) -> object:
-    return load_file(path)
-
-
 _READERS: Mapping[Format, Callable[[Path], object]] = {
-    "safetensors": _safetensors,
+    "safetensors": load_file,
     "pth": _pth,
     "pickle": _pickle,
-    "onnx": _onnx,
 }
 
 
-def read_tensors(path: Path, format: Format) -> dict[str, Tensor]:
-    """Return the named tensors of a checkpoint.
+def read_tensors(path: Path, format: Format = "safetensors") -> dict[str, Tensor]:
+    """Return the named tensors of a checkpoint, in the order they were saved.
 
     Args:
         path: A file whose sha256 was checked.
@@ -89,11 +77,17 @@ def read_tensors(path: Path, format: Format) -> dict[str, Tensor]:
     """
     try:
         values = _READERS[format](path)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    except (
+        pickle.UnpicklingError,
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise CardError(
-            f"{path.name} must be a {format} file of plain tensors, got: {reason} "
-            "Do not use this file."
+            f"{path} must be a readable {format} file of plain tensors, got: {reason} "
+            "Fetch it again, whole; if this comes back, do not use it."
         ) from error
     if isinstance(values, dict) and isinstance(values.get("model"), dict):
         values = values["model"]
@@ -108,28 +102,71 @@ def read_tensors(path: Path, format: Format) -> dict[str, Tensor]:
     return values
 
 
-def convert(path: Path, format: Format, key_map: str, target: Path) -> None:
-    """Write a checkpoint's tensors as safetensors under their new names.
+def convert(
+    path: Path, format: Format, key_map: KeyMap, network: nn.Module, target: Path
+) -> None:
+    """Write a checkpoint's tensors as safetensors under the names of a network.
 
     Args:
         path: A file whose sha256 was checked.
         format: How it is read.
-        key_map: A row of `KEY_MAPS`.
+        key_map: ``same`` keeps names. ``in-order`` goes by position, for checkpoints
+            whose layers were made in the network's order; a classifier at the end
+            is left out. ``mobile-sam`` takes the image encoder out of MobileSAM.
+        network: Gives names and shapes; its weights may be on the meta device.
         target: The safetensors file to write.
 
     Raises:
-        CardError: If the file holds something else, the names do not fit, or the
-            disk is full.
+        CardError: If the file holds something else, or the names do not fit.
     """
     tensors = read_tensors(path, format)
-    renamed = rename(list(tensors), key_map)
-    # clone: safetensors refuses tensors that share memory, and mmap must not outlive
-    # the file
-    kept = {new: tensors[old].detach().clone() for old, new in renamed.items()}
-    whole = {name: tensor.contiguous() for name, tensor in kept.items()}
-    try:
-        save_file(whole, target, metadata={"format": "pt"})
-    except SafetensorError as error:
-        if "No space" in str(error) or "quota" in str(error):
-            raise disk_full(target.parent) from error
-        raise
+    if key_map == "in-order":
+        tensors = _in_order(tensors, network, path)
+    elif key_map == "mobile-sam":
+        names = {name: _mobile_sam(name) for name in tensors}
+        tensors = {new: tensors[old] for old, new in names.items() if new is not None}
+    # clone: safetensors refuses tensors that share memory
+    save_file(
+        {name: each.detach().clone().contiguous() for name, each in tensors.items()},
+        target,
+        metadata={"format": "pt"},
+    )
+
+
+def _in_order(
+    tensors: dict[str, Tensor], network: nn.Module, path: Path
+) -> dict[str, Tensor]:
+    wanted = network.state_dict()
+    pairs = zip(wanted.items(), tensors.items(), strict=False)
+    for (name, place), (given, tensor) in pairs:
+        if place.shape != tensor.shape:
+            raise CardError(
+                f"{path.name} must hold the network's tensors in order, got {given} "
+                f"{tuple(tensor.shape)} for {name} {tuple(place.shape)}. "
+                "Correct key_map in the card."
+            )
+    if not 0 <= len(tensors) - len(wanted) <= 2:
+        raise CardError(
+            f"{path.name} must hold the network's {len(wanted)} tensors and at most "
+            f"a classifier's two, got {len(tensors)}. Correct key_map in the card."
+        )
+    return dict(zip(wanted, tensors.values(), strict=False))
+
+
+def _mobile_sam(key: str) -> str | None:
+    """Return timm's name for a tensor of MobileSAM's TinyViT.
+
+    The classifier and its norm were never trained after distillation; the neck and
+    everything outside the encoder serve segmentation.
+    """
+    encoder, rest, dropped = "image_encoder.", key, ("neck.", "head.", "norm_head.")
+    rest = key.removeprefix(encoder)
+    if rest == key or rest.startswith(dropped) or rest.endswith("attention_bias_idxs"):
+        return None
+    rest = rest.replace("patch_embed.seq.0.", "patch_embed.conv1.")
+    rest = rest.replace("patch_embed.seq.2.", "patch_embed.conv2.")
+    if match := re.fullmatch(r"layers\.(\d)\.(.+)", rest):
+        # timm keeps a downsampling at the head of the next stage
+        stage = int(match[1]) + match[2].startswith("downsample.")
+        rest = f"stages.{stage}.{match[2]}"
+    return re.sub(r"\.c\.(weight|bias)$", r".conv.\1", rest)

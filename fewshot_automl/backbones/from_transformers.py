@@ -1,7 +1,7 @@
 """Text encoders of transformers, cut into embeddings, blocks and a pooled end.
 
-Each supported ``model_type`` has one row in `KINDS`. Those of `bert` need no
-transformers; for the others it is imported inside the rows, which costs seconds.
+transformers builds the network from its configuration; each supported ``model_type``
+has one row in `KINDS` that says how its own modules are run in pieces.
 """
 
 import json
@@ -12,196 +12,141 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoModel
 
-from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.backbone import Tensors
-from fewshot_automl.backbones.bert import bert, mpnet, roberta, xlm_roberta
+from fewshot_automl.backbones.anatomy import MASK, Anatomy, Tensors
 from fewshot_automl.backbones.card import Card, TextInput
-from fewshot_automl.backbones.pooling import pool_tokens
-from fewshot_automl.backbones.rows import MASK
 from fewshot_automl.errors import CardError, unknown_name
-
-Values = dict[str, Any]
-"""A transformers configuration."""
 
 CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """How one ``model_type`` is built and run."""
+    """How one ``model_type`` is run in pieces."""
 
-    network: Callable[[Values], nn.Module]
-    """From configuration to a network with random weights; its `config` is whole."""
     blocks: str
     """Path of the list of blocks."""
-    context: Callable[[nn.Module, Tensor, Tensor], Any]
+    context: Callable[[Any, Tensor, Tensor], Any]
     """From module, hidden states and mask to what all blocks take."""
-    step: Callable[[nn.Module, nn.Module, Tensor, Any, int], Tensor]
+    step: Callable[[Any, Any, Tensor, Any, int], Tensor]
     """Run one block: module, block, hidden states, context, number."""
-    embed: Callable[[nn.Module, Tensors], Tensor]
+    embed: Callable[[Any, Tensors], Tensor]
     """From token ids to hidden states."""
     shared: tuple[str, ...] = ()
     """What every block uses."""
     final: str | None = None
     """Path of the norm after the last block."""
-    stacks: bool = True
-    """See `Anatomy.stacks`."""
+    attention: str = "sdpa"
+    """transformers' name of the attention whose masks `context` gives."""
 
 
-def _path(module: nn.Module, path: str) -> nn.Module:
-    return module.get_submodule(path)
-
-
-def _embed(module: nn.Module, batch: Tensors) -> Tensor:
-    hidden: Tensor = _path(module, "embeddings")(batch["input_ids"])
+def _embed(module: Any, batch: Tensors) -> Tensor:
+    hidden: Tensor = module.embeddings(batch["input_ids"])
     return hidden
 
 
-def _key_mask(module: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+def _key_mask(module: Any, hidden: Tensor, mask: Tensor) -> Tensor:
     return mask[:, None, None, :].bool()
 
 
 def _plain_step(
-    module: nn.Module, block: nn.Module, hidden: Tensor, context: Any, index: int
+    module: Any, block: Any, hidden: Tensor, context: Any, index: int
 ) -> Tensor:
     out: Tensor = block(hidden, context)
     return out
 
 
-def _distilbert(values: Values) -> nn.Module:
-    from transformers.models.distilbert.configuration_distilbert import (
-        DistilBertConfig,
-    )
-    from transformers.models.distilbert.modeling_distilbert import DistilBertModel
-
-    module: nn.Module = DistilBertModel(_attending(DistilBertConfig(**values), "sdpa"))
-    return module
+def _mpnet_context(module: Any, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    holes = (mask[:, None, None, :] == 0) * torch.finfo(hidden.dtype).min
+    return holes, module.encoder.compute_position_bias(hidden[:1])
 
 
-def _attending(config: Any, implementation: str) -> Any:
-    """Choose the attention whose masks we give, by transformers' name of it."""
-    config._attn_implementation = implementation
-    return config
-
-
-def _mpnet_context(module: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
-    # The bias is the same for every text; only the mask has a row for each.
-    bias: Tensor = module.encoder.position_bias(hidden.shape[1])  # type: ignore[operator, union-attr]
-    hole = torch.finfo(hidden.dtype).min
-    return bias.to(hidden.dtype).masked_fill(mask[:, None, None, :] == 0, hole)
-
-
-def _deberta(values: Values) -> nn.Module:
-    from transformers.models.deberta_v2.configuration_deberta_v2 import DebertaV2Config
-    from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Model
-
-    module: nn.Module = DebertaV2Model(_attending(DebertaV2Config(**values), "eager"))
-    return module
-
-
-def _deberta_embed(module: nn.Module, batch: Tensors) -> Tensor:
-    hidden: Tensor = _path(module, "embeddings")(batch["input_ids"], mask=batch[MASK])
-    return hidden
-
-
-def _deberta_context(
-    module: nn.Module, hidden: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    encoder: Any = module.encoder
-    return (
-        mask,
-        encoder.get_attention_mask(mask),
-        encoder.get_rel_pos(hidden),
-        encoder.get_rel_embedding(),
-    )
-
-
-def _deberta_step(
-    module: nn.Module, block: nn.Module, hidden: Tensor, context: Any, index: int
+def _mpnet_step(
+    module: Any, block: Any, hidden: Tensor, context: Any, index: int
 ) -> Tensor:
-    mask, pairs, positions, embeddings = context
-    out: Tensor = block(
-        hidden, pairs, relative_pos=positions, rel_embeddings=embeddings
-    )[0]
-    convolution: Any = module.encoder.conv  # type: ignore[union-attr]
-    if index == 0 and convolution is not None:
-        out = convolution(hidden, out, mask)
+    out: Tensor = block(hidden, *context)[0]
     return out
 
 
-def _modernbert(values: Values) -> nn.Module:
-    from transformers.models.modernbert.configuration_modernbert import (
-        ModernBertConfig,
-    )
-    from transformers.models.modernbert.modeling_modernbert import ModernBertModel
+def _deberta_embed(module: Any, batch: Tensors) -> Tensor:
+    hidden: Tensor = module.embeddings(batch["input_ids"], mask=batch[MASK])
+    return hidden
 
-    module: nn.Module = ModernBertModel(_attending(ModernBertConfig(**values), "sdpa"))
-    return module
+
+def _deberta_context(module: Any, hidden: Tensor, mask: Tensor) -> dict[str, Any]:
+    encoder = module.encoder
+    return {
+        "mask": mask,
+        "attention_mask": encoder.get_attention_mask(mask),
+        "relative_pos": encoder.get_rel_pos(hidden),
+        "rel_embeddings": encoder.get_rel_embedding(),
+    }
+
+
+def _deberta_step(
+    module: Any, block: Any, hidden: Tensor, context: Any, index: int
+) -> Tensor:
+    given = {name: value for name, value in context.items() if name != "mask"}
+    out: Tensor = block(hidden, **given)[0]
+    if index == 0 and module.encoder.conv is not None:
+        out = module.encoder.conv(hidden, out, context["mask"])
+    return out
 
 
 def _modernbert_context(
-    module: nn.Module, hidden: Tensor, mask: Tensor
-) -> dict[str, tuple[Tensor, tuple[Tensor, Tensor]]]:
-    config: Any = module.config
-    rotary: Any = module.rotary_emb
+    module: Any, hidden: Tensor, mask: Tensor
+) -> dict[str, dict[str, Any]]:
     positions = torch.arange(hidden.shape[1], device=hidden.device)
     distance = (positions[:, None] - positions).abs()
     keys = mask[:, None, None, :].bool()
     # Padding far from every real token would have nothing to attend to and turn into
     # NaN, so each position may attend to itself.
-    near = (keys & (distance <= config.sliding_window)) | (distance == 0)
+    near = (keys & (distance <= module.config.sliding_window)) | (distance == 0)
     masks = {"full_attention": keys, "sliding_attention": near}
     return {
-        name: (masks[name], rotary(hidden, positions[None], name))
-        for name in set(config.layer_types)
+        name: {
+            "attention_mask": masks[name],
+            "position_embeddings": module.rotary_emb(hidden, positions[None], name),
+        }
+        for name in set(module.config.layer_types)
     }
 
 
 def _modernbert_step(
-    module: nn.Module, block: nn.Module, hidden: Tensor, context: Any, index: int
+    module: Any, block: Any, hidden: Tensor, context: Any, index: int
 ) -> Tensor:
-    mask, positions = context[block.attention_type]
-    out: Tensor = block(hidden, attention_mask=mask, position_embeddings=positions)
+    out: Tensor = block(hidden, **context[block.attention_type])
     return out
 
 
-def _bert_like(
-    network: Callable[[Values], nn.Module], blocks: str = "encoder.layer"
-) -> Kind:
-    return Kind(
-        network=network,
-        blocks=blocks,
-        context=_key_mask,
-        step=_plain_step,
-        embed=_embed,
-    )
+def _bert_like(blocks: str = "encoder.layer") -> Kind:
+    return Kind(blocks=blocks, context=_key_mask, step=_plain_step, embed=_embed)
 
 
 KINDS: Mapping[str, Kind] = {
-    "bert": _bert_like(bert),
-    "roberta": _bert_like(roberta),
-    "xlm-roberta": _bert_like(xlm_roberta),
-    "distilbert": _bert_like(_distilbert, "transformer.layer"),
+    "bert": _bert_like(),
+    "roberta": _bert_like(),
+    "xlm-roberta": _bert_like(),
+    "distilbert": _bert_like("transformer.layer"),
     "mpnet": Kind(
-        network=mpnet,
         blocks="encoder.layer",
         context=_mpnet_context,
-        step=_plain_step,
+        step=_mpnet_step,
         embed=_embed,
         shared=("encoder.relative_attention_bias",),
+        attention="eager",
     ),
     "deberta-v2": Kind(
-        network=_deberta,
         blocks="encoder.layer",
-        stacks=False,
         context=_deberta_context,
         step=_deberta_step,
         embed=_deberta_embed,
         shared=("encoder.rel_embeddings", "encoder.LayerNorm"),
+        attention="eager",
     ),
     "modernbert": Kind(
-        network=_modernbert,
         blocks="layers",
         context=_modernbert_context,
         step=_modernbert_step,
@@ -228,19 +173,19 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
         raise unknown_name("model_type", card.architecture, KINDS, "fewshot zoo")
     kind = KINDS[card.architecture]
     values = _config_values(card, folder)
-    module = kind.network(values)
-    config: Any = module.config
-    count: int = config.num_hidden_layers
-    blocks: list[tuple[str, ...]] = [
-        (f"{kind.blocks}.{index}",) for index in range(count)
-    ]
+    config = AutoConfig.for_model(card.architecture, **values)
+    module: Any = AutoModel.from_config(config, attn_implementation=kind.attention)
+    if getattr(module, "pooler", None) is not None:
+        module.pooler = None  # made for a task of pretraining; nobody runs it
+    paths = [f"{kind.blocks}.{index}" for index in range(config.num_hidden_layers)]
+    blocks: list[tuple[str, ...]] = [(path,) for path in paths]
     if getattr(getattr(module, "encoder", None), "conv", None) is not None:
         blocks[0] = (*blocks[0], "encoder.conv")
     recipe = card.input
     assert isinstance(recipe, TextInput)
 
     def step(module: nn.Module, hidden: Tensor, context: Any, index: int) -> Tensor:
-        block = _path(module, f"{kind.blocks}.{index}")
+        block = module.get_submodule(paths[index])
         return kind.step(module, block, hidden, context, index)
 
     def context(module: nn.Module, hidden: Tensor, mask: Tensor | None) -> Any:
@@ -250,7 +195,7 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
     def finish(module: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
         assert mask is not None
         if kind.final is not None:
-            hidden = _path(module, kind.final)(hidden)
+            hidden = module.get_submodule(kind.final)(hidden)
         return pool_tokens(hidden, mask, recipe)
 
     return module, Anatomy(
@@ -258,8 +203,6 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
         before=("embeddings",),
         blocks=tuple(blocks),
         shared=kind.shared,
-        stacks=kind.stacks,
-        leftover=("pooler.", "embeddings.position_ids"),
         config={"model_type": card.architecture, **values},
         pad_id=config.pad_token_id or 0,
         begin=kind.embed,
@@ -289,3 +232,27 @@ def _config_values(card: Card, folder: Path | None) -> dict[str, Any]:
     for name in ("model_type", "architectures", "auto_map", "_name_or_path"):
         values.pop(name, None)
     return values
+
+
+def pool_tokens(hidden: Tensor, mask: Tensor, recipe: TextInput) -> Tensor:
+    """Return one vector a text, as the card's authors pool.
+
+    Args:
+        hidden: The last block's output, [batch, tokens, width].
+        mask: 1 for real tokens, 0 for padding (on the right).
+        recipe: Says which tokens count and whether vectors get length 1.
+
+    >>> hidden = torch.tensor([[[1.0], [3.0], [9.0]]])
+    >>> mask = torch.tensor([[1, 1, 0]])
+    >>> pool_tokens(hidden, mask, TextInput(max_tokens=3, pooling="mean")).item()
+    2.0
+    """
+    if recipe.pooling == "mean":
+        real = mask[..., None].to(hidden.dtype)
+        pooled = (hidden * real).sum(1) / real.sum(1)
+    elif recipe.pooling == "cls":
+        pooled = hidden[:, 0]
+    else:
+        last = mask.sum(1) - 1
+        pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
+    return normalize(pooled, dim=-1) if recipe.normalize else pooled

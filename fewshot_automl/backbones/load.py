@@ -4,25 +4,23 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MethodType
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.assembly import WithoutDrawing, fill, freeze
-from fewshot_automl.backbones.card import Card, TextInput, from_json
-from fewshot_automl.backbones.hashing import file_sha256
-from fewshot_automl.backbones.image_reader import ImageReader
-from fewshot_automl.backbones.loaded import (
+from fewshot_automl.backbones.backbone import (
     CARD_FILE,
     HASHES_FILE,
     WEIGHTS_FILE,
-    LoadedBackbone,
+    Backbone,
 )
-from fewshot_automl.backbones.reader import Reader
-from fewshot_automl.backbones.text_reader import TextReader
-from fewshot_automl.backbones.weight_cache import Located
+from fewshot_automl.backbones.card import Card, Located, from_json
+from fewshot_automl.backbones.checkpoints import read_tensors
+from fewshot_automl.backbones.hashing import file_sha256
+from fewshot_automl.backbones.readers import reader_of
 from fewshot_automl.errors import CardError, ExportError, unknown_name
 
 Loader = Callable[[Card, Path | None], tuple[nn.Module, Anatomy]]
@@ -30,10 +28,6 @@ Loader = Callable[[Card, Path | None], tuple[nn.Module, Anatomy]]
 
 
 def _timm(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
-    from fewshot_automl.backbones import mobilenet
-
-    if mobilenet.is_here(card):
-        return mobilenet.build(card, folder)
     from fewshot_automl.backbones import from_timm
 
     return from_timm.build(card, folder)
@@ -45,11 +39,15 @@ def _transformers(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
     return from_transformers.build(card, folder)
 
 
+LOADERS: Mapping[str, Loader] = {
+    "timm": _timm,
+    "transformers": _transformers,
+}
+"""One row a family of backbones; each imports its library when it is first asked."""
+
+
 def build(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy]:
     """Return the network of a card with random weights, checked against the card.
-
-    Inside ``torch.device("meta")`` it costs next to nothing, which is how facts of
-    cards are checked without their weights.
 
     Args:
         card: Of any family in `LOADERS`.
@@ -74,30 +72,33 @@ def build(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy]:
     return module, anatomy
 
 
-def load(card: Card, located: Located) -> LoadedBackbone:
+def skeleton(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy]:
+    """Return the network of a card without memory for its weights.
+
+    Args:
+        card: As for `build`.
+        folder: As for `build`.
+    """
+    with torch.device("meta"):
+        return build(card, folder)
+
+
+def load(card: Card, located: Located) -> Backbone:
     """Return the backbone of a card, in eval mode with every parameter frozen.
 
     Args:
         card: Facts and recipe.
-        located: Weights whose tensor names are the architecture's, as
-            `weights.locate` finds them.
+        located: Weights, as `weights.locate` finds them.
 
     Raises:
         CardError: If weights, tokenizer or configuration do not fit the card.
     """
-    with WithoutDrawing():
+    with torch.random.fork_rng(devices=[]):  # drawn weights, replaced at once
         module, anatomy = build(card, located.folder)
-    try:
-        tensors = load_file(located.weights)
-    except (OSError, SafetensorError) as error:
-        raise CardError(
-            f"Weights of {card.id!r} must be a readable safetensors file, got "
-            f"{located.weights} ({error}). Fetch them again."
-        ) from error
-    fill(module, anatomy, tensors, card.id)
-    freeze(module)
-    reader = _reader(card, located.folder, anatomy)
-    return LoadedBackbone(
+    _fill(module, anatomy, read_tensors(located.weights), card.id)
+    _freeze(module)
+    reader = reader_of(card, located.folder, anatomy.pad_id)
+    return Backbone(
         card=card,
         module=module,
         recipe=f"{reader.recipe} {_digest(card, anatomy)}",
@@ -108,7 +109,84 @@ def load(card: Card, located: Located) -> LoadedBackbone:
     )
 
 
-def load_saved(folder: Path) -> LoadedBackbone:
+def encoder_names(
+    module: nn.Module, anatomy: Anatomy, names: set[str]
+) -> dict[str, str]:
+    """Return name in the network to name in a weight file that may hold more.
+
+    A file of a whole model puts its model's name before the encoder's tensors and has
+    heads beside it; a pooler or classifier that nobody runs is left out. All else
+    stays, also what the network does not know, so that filling it fails.
+
+    Args:
+        module: The network.
+        anatomy: Its anatomy.
+        names: Names in the file.
+    """
+    wanted = module.state_dict().keys()
+    prefixes = {""} | {f"{name.partition('.')[0]}." for name in names}
+    prefix = max(sorted(prefixes), key=lambda p: len({p + n for n in wanted} & names))
+    parts = {name.partition(".")[0] for name in wanted}
+    computed = {name for name, _ in module.named_buffers()} - wanted
+    inner = {n.removeprefix(prefix): n for n in names if n.startswith(prefix)}
+    return {
+        name: given
+        for name, given in inner.items()
+        if name.partition(".")[0] in parts
+        and not name.startswith(anatomy.leftover)
+        and name not in computed
+    }
+
+
+def _fill(
+    module: nn.Module, anatomy: Anatomy, tensors: dict[str, Tensor], card_id: str
+) -> None:
+    """Put tensors into a module, each into its place and none left over.
+
+    The tensors themselves take the places: weights mapped from a file stay mapped,
+    unread until used, and written to a copy of the page.
+    """
+    if anatomy.fit is not None:
+        tensors = anatomy.fit(module, tensors)
+    names = encoder_names(module, anatomy, set(tensors))
+    kept = {name: tensors[given] for name, given in names.items()}
+    try:
+        module.load_state_dict(kept, strict=True, assign=True)
+    except RuntimeError as error:
+        raise CardError(
+            f"Weights of {card_id!r} must be those of its architecture, got: "
+            f"{' '.join(str(error).split())[:400]} Correct the card."
+        ) from error
+    module.float()  # files may be in half precision
+    if any(parameter.ndim == 4 for parameter in module.parameters()):
+        # Convolutions run an eighth faster so, measured with one thread on a CPU.
+        module.to(memory_format=torch.channels_last)
+
+
+def _freeze(module: nn.Module) -> None:
+    """Make a module the way every backbone starts: eval mode, nothing trainable.
+
+    Batch norm stays in eval mode for good: ``module.train()`` passes it by. Its
+    scale and shift can be trained, its statistics cannot. A few dozen examples give
+    moments so noisy that updating them costs more than it brings, they would make a
+    result depend on who shares the batch, and a stem whose activations are stored
+    must not drift.
+    """
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.__dict__["train"] = MethodType(_stay_in_eval_mode, layer)
+    module.eval()
+    module.requires_grad_(False)
+
+
+def _stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
+    layer.training = False
+    for child in layer.children():  # timm's batch norm holds its activation
+        child.train(mode)
+    return layer
+
+
+def load_saved(folder: Path) -> Backbone:
     """Return what `Backbone.save` wrote; needs no zoo, no cache and no network.
 
     Args:
@@ -117,18 +195,6 @@ def load_saved(folder: Path) -> LoadedBackbone:
     Raises:
         ExportError: If a file is missing or not the one that was saved.
     """
-    hashes = _checked_hashes(folder)
-    card = from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
-    located = Located(
-        weights=folder / WEIGHTS_FILE,
-        folder=folder,
-        sha256=hashes[WEIGHTS_FILE],
-        source=f"folder {folder}",
-    )
-    return load(card, located)
-
-
-def _checked_hashes(folder: Path) -> dict[str, str]:
     try:
         hashes = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
         if not isinstance(hashes, dict) or not {CARD_FILE, WEIGHTS_FILE} <= set(hashes):
@@ -147,13 +213,14 @@ def _checked_hashes(folder: Path) -> dict[str, str]:
             f"Files in {folder} must be those that were saved, got a changed "
             f"{', '.join(changed)}. Save it again."
         )
-    return hashes
-
-
-def _reader(card: Card, folder: Path, anatomy: Anatomy) -> Reader:
-    if isinstance(card.input, TextInput):
-        return TextReader(card.input, folder, anatomy.pad_id)
-    return ImageReader(card.input)
+    card = from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
+    located = Located(
+        weights=folder / WEIGHTS_FILE,
+        folder=folder,
+        sha256=hashes[WEIGHTS_FILE],
+        source=f"folder {folder}",
+    )
+    return load(card, located)
 
 
 def _digest(card: Card, anatomy: Anatomy) -> str:
@@ -166,10 +233,3 @@ def _digest(card: Card, anatomy: Anatomy) -> str:
     text = json.dumps([card.architecture, dict(config)], sort_keys=True, default=str)
     network = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"pooling={card.input.pooling} network={network}"
-
-
-LOADERS: Mapping[str, Loader] = {
-    "timm": _timm,
-    "transformers": _transformers,
-}
-"""One row a family of backbones."""

@@ -6,21 +6,25 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewshot_automl.backbones.card import (
     Card,
     ImageInput,
-    ImagePooling,
-    Interpolation,
     TextInput,
     TextPooling,
 )
-from fewshot_automl.backbones.zoo import CARD_FILE, Zoo
+from fewshot_automl.backbones.table import read
+from fewshot_automl.backbones.weights import CARD_FILE, WEIGHTS_FILE
+from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.backbones.zoo_folders import user_folder
 from fewshot_automl.errors import CardError, DataError
 
-WEIGHTS_FILE = "model.safetensors"
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fewshot_automl.backbones.anatomy import Anatomy
+
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 _FLOPS_TOKENS = 128
@@ -93,27 +97,15 @@ def _text_input(path: Path, config: dict[str, Any]) -> TextInput:
 
 
 def _image_input(path: Path, config: dict[str, Any]) -> ImageInput:
-    recipe = {**config, **config.get("pretrained_cfg", {})}
-    pooling: ImagePooling = "avg"
-    if config.get("global_pool") in ("token", "map"):
-        pooling = config["global_pool"]
-    filters: dict[str, Interpolation] = {
-        name: name for name in ("nearest", "bilinear", "bicubic", "lanczos")
+    given = {**config, **config.get("pretrained_cfg", {})}
+    pooling = config.get("global_pool")
+    values = {
+        "size": (given.get("input_size") or [None])[-1],
+        "crop_fraction": given.get("crop_pct"),
+        "pooling": pooling if pooling in ("token", "map") else "avg",
+        **{name: given.get(name) for name in ("mean", "std", "interpolation")},
     }
-    try:
-        return ImageInput(
-            size=int(recipe["input_size"][-1]),
-            mean=tuple(map(float, recipe["mean"])),
-            std=tuple(map(float, recipe["std"])),
-            interpolation=filters[recipe["interpolation"]],
-            crop_fraction=float(recipe["crop_pct"]),
-            pooling=pooling,
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CardError(
-            f"{path / CONFIG_FILE} must hold timm's pretrained_cfg (input_size, mean, "
-            f"std, interpolation, crop_pct), got {error!r}. Save with save_for_hf."
-        ) from error
+    return read(ImageInput, values, f"{path / CONFIG_FILE}, timm's pretrained_cfg")
 
 
 def _draft(path: Path, id: str, license: str) -> Card:
@@ -158,40 +150,38 @@ def _draft(path: Path, id: str, license: str) -> Card:
     )
 
 
-def measure(draft: Card, folder: Path | None) -> tuple[Card, frozenset[str]]:
-    """Return a card with the facts of its network, and its tensors' names.
+def measure(draft: Card, folder: Path | None) -> Card:
+    """Return a card with the facts of its network.
 
     The network is built without memory for weights, so this takes seconds at most.
 
     Args:
         draft: A card whose parameters, width, depth, flops, blocks and LoRA targets
             are to be replaced.
-        folder: Where a configuration lies that the card does not hold.
+        folder: Where a configuration lies that the card does not hold; if weights
+            lie there too, their names are compared with the network's.
 
     Raises:
-        CardError: If there is no such network.
+        CardError: If there is no such network, or the weights are not its own.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from fewshot_automl.backbones.anatomy import MASK
     from fewshot_automl.backbones.load import LOADERS
-    from fewshot_automl.backbones.rows import MASK
 
     with torch.device("meta"):
         module, anatomy = LOADERS[draft.family](draft, folder)
         module.eval().requires_grad_(False)
-        recipe = draft.input
-        if isinstance(recipe, ImageInput):
-            batch = {"pixels": torch.zeros(1, 3, recipe.size, recipe.size)}
+        if isinstance(draft.input, ImageInput):
+            batch = {"pixels": torch.zeros(1, 3, draft.flops_at, draft.flops_at)}
         else:
             ones = torch.ones(1, draft.flops_at, dtype=torch.int64)
             batch = {"input_ids": ones, MASK: ones}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             mask = batch.get(MASK)
             hidden = anatomy.begin(module, batch)
-            context = anatomy.context(module, hidden, mask)
-            for index in range(anatomy.depth):
-                hidden = anatomy.step(module, hidden, context, index)
+            hidden = anatomy.run(module, hidden, mask, range(anatomy.depth))
             anatomy.finish(module, hidden, mask)
     lora = next(
         (
@@ -201,8 +191,10 @@ def measure(draft: Card, folder: Path | None) -> tuple[Card, frozenset[str]]:
         ),
         (),
     )
+    if folder is not None and (folder / WEIGHTS_FILE).exists():
+        _check_weights(folder / WEIGHTS_FILE, module, anatomy)
     first = anatomy.blocks[0][0]
-    card = dataclasses.replace(
+    return dataclasses.replace(
         draft,
         parameters=sum(p.numel() for p in module.parameters()),
         width=anatomy.width,
@@ -211,33 +203,24 @@ def measure(draft: Card, folder: Path | None) -> tuple[Card, frozenset[str]]:
         blocks=first.rpartition(".")[0] or first,
         lora_targets=lora,
     )
-    return card, frozenset(module.state_dict())
 
 
-def _bring_weights(source: Path, target: Path, wanted: frozenset[str]) -> None:
-    """Write the encoder's tensors, without a classifier and its model's prefix."""
+def _check_weights(path: Path, module: "nn.Module", anatomy: "Anatomy") -> None:
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+
+    from fewshot_automl.backbones.load import encoder_names
 
     try:
-        with safe_open(source, "pt") as file:
+        with safe_open(path, "pt") as file:
             names = set(file.keys())
-            needed = {name for name in wanted if "num_batches" not in name}
-            prefixes = {""} | {f"{name.split('.')[0]}." for name in names}
-            prefix = max(
-                sorted(prefixes), key=lambda p: len({p + n for n in needed} & names)
-            )
-            if lacking := sorted(needed - {n.removeprefix(prefix) for n in names}):
-                raise CardError(
-                    f"{source} must hold the tensors of its architecture, got none "
-                    f"named {', '.join(lacking[:3])}. Save the model again."
-                )
-            kept = {
-                n: file.get_tensor(prefix + n) for n in wanted if prefix + n in names
-            }
     except SafetensorError as error:
-        raise CardError(f"{source} must be a safetensors file, got {error}.") from error
-    save_file(kept, target, metadata={"format": "pt"})
+        raise CardError(f"{path} must be a safetensors file, got {error}.") from error
+    needed = {name for name in module.state_dict() if "num_batches" not in name}
+    if lacking := sorted(needed - encoder_names(module, anatomy, names).keys()):
+        raise CardError(
+            f"{path} must hold the tensors of its architecture, got none "
+            f"named {', '.join(lacking[:3])}. Save the model again."
+        )
 
 
 def add(
@@ -250,8 +233,8 @@ def add(
     """Take a folder of fine-tuned weights into the user's own zoo.
 
     The folder is one that transformers' ``save_pretrained`` wrote, with a
-    ``tokenizer.json``, or timm's ``save_for_hf``. The encoder's weights are copied; a
-    classifier is left out. Facts are measured on the network.
+    ``tokenizer.json``, or timm's ``save_for_hf``. The weights are copied; a classifier
+    among them is passed over when they are loaded. Facts are measured on the network.
 
     Args:
         path: The folder; only read.
@@ -276,13 +259,12 @@ def add(
         raise DataError(
             f"id must be new, got {name!r}, which the zoo has. Choose another."
         )
-    card, wanted = measure(_draft(path, name, license), path)
+    card = measure(_draft(path, name, license), path)
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as work:
         made = Path(work) / name
         made.mkdir()
-        _bring_weights(path / WEIGHTS_FILE, made / WEIGHTS_FILE, wanted)
-        for beside in (CONFIG_FILE, TOKENIZER_FILE):
+        for beside in (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE):
             if (path / beside).exists():
                 shutil.copyfile(path / beside, made / beside)
         (made / CARD_FILE).write_text(card.to_json(), "utf-8")

@@ -1,128 +1,164 @@
-"""A typed reader of one TOML or JSON table that names what is wrong where."""
+"""Reads TOML and JSON tables into dataclasses, and names what is wrong where."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import UnionType
-from typing import Any
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fewshot_automl.errors import CardError
 
+T = TypeVar("T")
 
-class Table:
-    """Takes typed fields out of a table and refuses what nobody asked for.
 
-    >>> table = Table({"width": "384"}, "zoo/text/x.toml")
-    >>> table.integer("width")
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a value must be besides its type."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
+Text = Annotated[str, Rule("text that is not empty", str.strip)]
+Count = Annotated[int, Rule("a whole number from 1 up", lambda n: n >= 1)]
+Fraction = Annotated[float, Rule("a number above 0 up to 1", lambda x: 0 < x <= 1)]
+
+_WORDS: Final[Mapping[Any, str]] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def wrong(where: str, name: str, allowed: str, got: object) -> CardError:
+    """Return the error for one field."""
+    return CardError(
+        f"{where}: {name} must be {allowed}, got {got!r}. Correct the card."
+    )
+
+
+def read(
+    kind: type[T],
+    values: Mapping[str, Any],
+    where: str,
+    path: str = "",
+    hints: Mapping[str, Any] | None = None,
+) -> T:
+    """Return a dataclass filled from a table, by the types of its fields.
+
+    Args:
+        kind: Fields are texts, numbers, flags, lists (tuples), free tables
+            (mappings), other dataclasses, or a union of dataclasses told apart by
+            their literal `kind`.
+        values: As TOML or JSON gives them; None counts as absent.
+        where: File name for messages.
+        path: Where in the file the table stands.
+        hints: Types of fields that depend on other fields.
+
+    Raises:
+        CardError: If a field is missing, unknown or not allowed.
+
+    >>> from fewshot_automl.backbones.card import TextInput
+    >>> read(TextInput, {"max_tokens": "256", "pooling": "mean"}, "x.toml")
     Traceback (most recent call last):
     ...
-    fewshot_automl.errors.CardError: zoo/text/x.toml: width must be a whole number \
-from 1 up, got '384'. Correct the card.
+    fewshot_automl.errors.CardError: x.toml: max_tokens must be a whole number from 1 \
+up, got '256'. Correct the card.
     """
+    types = get_type_hints(kind, include_extras=True) | dict(hints or {})
+    left = {name: value for name, value in values.items() if value is not None}
+    found = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        at = path + field.name
+        if field.name in left:
+            found[field.name] = _value(
+                types[field.name], left.pop(field.name), where, at
+            )
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise wrong(where, at, _allowed(types[field.name]), "nothing")
+    for name, value in left.items():
+        raise wrong(where, path + name, "a field that cards have", value)
+    return kind(**found)
 
-    def __init__(self, values: Mapping[str, Any], where: str, path: str = "") -> None:
-        self._left = {key: value for key, value in values.items() if value is not None}
-        self._where = where
-        self._path = path
 
-    def wrong(self, name: str, allowed: str, got: object) -> CardError:
-        """Return the error for one field."""
-        return CardError(
-            f"{self._where}: {self._path}{name} must be {allowed}, got {got!r}. "
-            "Correct the card."
+def _value(hint: Any, value: Any, where: str, at: str) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    error = wrong(where, at, _allowed(hint), value)
+    if origin is Annotated:
+        if not _is_of(inner[0], value) or not inner[1].holds(value):
+            raise error
+        return float(value) if inner[0] is float else value
+    if origin in (UnionType, Union):
+        options = [each for each in inner if each is not type(None)]
+        return _value(
+            options[0] if len(options) == 1 else _tagged(options, value, where, at),
+            value,
+            where,
+            at,
         )
-
-    def _take(
-        self, name: str, kind: type | UnionType, allowed: str, default: object
-    ) -> Any:
-        if name not in self._left:
-            if default is not ...:
-                return default
-            raise self.wrong(name, allowed, "nothing")
-        value = self._left.pop(name)
-        if not isinstance(value, kind) or (
-            isinstance(value, bool) and kind is not bool
+    if origin is tuple:
+        is_any_length = inner[-1] is ...
+        if not isinstance(value, list | tuple) or (
+            not is_any_length and len(value) != len(inner)
         ):
-            raise self.wrong(name, allowed, value)
-        return value
+            raise error
+        kinds = [inner[0]] * len(value) if is_any_length else inner
+        return tuple(
+            _value(each, item, where, f"{at}[{index}]")
+            for index, (each, item) in enumerate(zip(kinds, value, strict=True))
+        )
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise error
+        return read(hint, value, where, f"{at}.")
+    if not _is_of(hint, value):
+        raise error
+    return float(value) if hint is float else value
 
-    def text(
-        self, name: str, default: str | None = None, *, empty: bool = False
-    ) -> str:
-        """Take a string; it may be absent only with a default, and empty if said."""
-        fallback: object = ... if default is None else default
-        value: str = self._take(name, str, "text", fallback)
-        if not value.strip() and not empty and value != default:
-            raise self.wrong(name, "text that is not empty", value)
-        return value
 
-    def optional_text(self, name: str) -> str | None:
-        """Take a string that may be absent."""
-        return self.text(name) if name in self._left else None
+def _is_of(hint: Any, value: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, get_origin(hint) or hint)
 
-    def choice(self, name: str, allowed: tuple[str, ...]) -> Any:
-        """Take a string that is one of a closed list."""
-        value = self._take(name, str, f"one of {', '.join(allowed)}", ...)
-        if value not in allowed:
-            raise self.wrong(name, f"one of {', '.join(allowed)}", value)
-        return value
 
-    def integer(self, name: str) -> int:
-        """Take a positive whole number."""
-        value: int = self._take(name, int, "a whole number from 1 up", ...)
-        if value < 1:
-            raise self.wrong(name, "a whole number from 1 up", value)
-        return value
+def _tagged(options: list[Any], value: Any, where: str, at: str) -> Any:
+    kinds = {get_args(get_type_hints(each)["kind"])[0]: each for each in options}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if kind not in kinds:
+        raise wrong(where, f"{at}.kind", f"one of {', '.join(kinds)}", kind)
+    return kinds[kind]
 
-    def fraction(self, name: str) -> float:
-        """Take a number above 0 and at most 1."""
-        value = self._take(name, int | float, "a number above 0 up to 1", ...)
-        if not 0 < value <= 1:
-            raise self.wrong(name, "a number above 0 up to 1", value)
-        return float(value)
 
-    def flag(self, name: str, default: bool) -> bool:
-        """Take a boolean."""
-        return bool(self._take(name, bool, "true or false", default))
-
-    def numbers(self, name: str, length: int) -> tuple[float, ...]:
-        """Take a list of so many numbers."""
-        allowed = f"a list of {length} numbers"
-        values = self._take(name, list | tuple, allowed, ...)
-        if len(values) != length or not all(isinstance(v, int | float) for v in values):
-            raise self.wrong(name, allowed, values)
-        return tuple(float(value) for value in values)
-
-    def texts(
-        self, name: str, default: tuple[str, ...] | None = None
-    ) -> tuple[str, ...]:
-        """Take a list of strings."""
-        fallback: object = ... if default is None else default
-        values = self._take(name, list | tuple, "a list of texts", fallback)
-        if not all(isinstance(value, str) and value for value in values):
-            raise self.wrong(name, "a list of texts", values)
-        return tuple(values)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        """Take a free table; an absent one is empty."""
-        value: dict[str, Any] = self._take(name, dict, "a table", {})
-        return dict(value)
-
-    def table(self, name: str) -> "Table":
-        """Take a nested table, to be read in the same way."""
-        value = self._take(name, dict, "a table", ...)
-        return Table(value, self._where, f"{self._path}{name}.")
-
-    def tables(self, name: str) -> list["Table"]:
-        """Take a list of tables; an absent one is empty."""
-        values = self._take(name, list | tuple, "a list of tables", ())
-        for value in values:
-            if not isinstance(value, Mapping):
-                raise self.wrong(name, "a list of tables", values)
-        return [
-            Table(value, self._where, f"{self._path}{name}[{i}].")
-            for i, value in enumerate(values)
-        ]
-
-    def finish(self) -> None:
-        """Refuse fields that were never taken."""
-        for name, value in self._left.items():
-            raise self.wrong(name, "a field that cards have", value)
+def _allowed(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        words: str = inner[1].words
+        return words
+    if origin is Literal:
+        return f"one of {', '.join(inner)}"
+    if origin in (UnionType, Union):
+        return _allowed(inner[0])
+    if origin is tuple:
+        item = _allowed(inner[0]).split(" that ")[0].removeprefix("a ")
+        return (
+            f"a list of {len(inner)} {item}s"
+            if inner[-1] is not ...
+            else (f"a list of {item}s")
+        )
+    return _WORDS.get(hint, "a table")

@@ -1,16 +1,26 @@
-"""The zoo: every card that is known, shipped ones and the user's own."""
+"""The zoo: every card that is known, shipped ones and the user's own, and its check."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from packaging.licenses import (
+    InvalidLicenseExpression,
+    canonicalize_license_expression,
+)
+
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.card import Card, Modality, from_json, read_card
+from fewshot_automl.backbones.card import (
+    INPUTS,
+    Card,
+    ImageInput,
+    PackageSource,
+    read_card,
+)
+from fewshot_automl.backbones.weights import CARD_FILE
 from fewshot_automl.backbones.zoo_folders import shipped_folder, user_folders
 from fewshot_automl.errors import CardError, unknown_name
-
-CARD_FILE = "card.json"
-"""Name of the card in a folder of weights."""
 
 
 def card_files(folder: Path) -> list[Path]:
@@ -21,26 +31,6 @@ def card_files(folder: Path) -> list[Path]:
     """
     found = [*folder.glob("*.toml"), *folder.glob("*/*.toml")]
     return sorted(found) + sorted(folder.glob(f"*/{CARD_FILE}"))
-
-
-def read_card_file(path: Path) -> Card:
-    """Read one of `card_files`.
-
-    Raises:
-        CardError: If it is wrong, or is not named as its card is.
-    """
-    if path.suffix == ".toml":
-        return read_card(path)
-    try:
-        card = from_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CardError(f"{path} must be readable, got {error}.") from error
-    if card.id != path.parent.name:
-        raise CardError(
-            f"{path}: id must be the folder's name {path.parent.name!r}, "
-            f"got {card.id!r}. Rename one of them."
-        )
-    return card
 
 
 class Zoo:
@@ -83,7 +73,7 @@ class Zoo:
         for path in (path for folder in folders for path in card_files(folder)):
             known = {card.id for card in cards}
             if path.name != CARD_FILE or path.parent.name not in known:
-                cards.append(read_card_file(path))
+                cards.append(read_card(path))
         return cls(cards)
 
     @classmethod
@@ -115,7 +105,7 @@ class Zoo:
     def __contains__(self, id: object) -> bool:
         return id in self._cards
 
-    def cards(self, modality: Modality | None = None) -> tuple[Card, ...]:
+    def cards(self, modality: str | None = None) -> tuple[Card, ...]:
         """Return the cards of a modality, best prior first; None: of all."""
         return tuple(c for c in self if modality is None or c.modality == modality)
 
@@ -126,3 +116,65 @@ class Zoo:
     def is_at_hand(self, card: Card) -> bool:
         """Return whether a card's weights are here; cheap, and without network."""
         return weights.is_at_hand(card)
+
+
+def check(folders: Sequence[Path] | None = None) -> list[str]:
+    """Return one sentence for each thing that is wrong with the cards of a zoo.
+
+    Args:
+        folders: Zoo folders; None: the shipped one and the user's own.
+
+    >>> check([shipped_folder() / "image"])
+    []
+    """
+    problems: list[str] = []
+    cards: list[Card] = []
+    if folders is None:
+        folders = (shipped_folder(), *user_folders())
+    for path in (path for folder in folders for path in card_files(folder)):
+        try:
+            card = read_card(path)
+        except CardError as error:
+            problems.append(str(error))
+            continue
+        if path.name == CARD_FILE and card.id in (known.id for known in cards):
+            continue  # weights for a card of an earlier folder
+        cards.append(card)
+        home = path.parent.name
+        if path.suffix == ".toml" and home in INPUTS and home != card.modality:
+            problems.append(
+                f"{path}: modality must be its folder's {home!r}, "
+                f"got {card.modality!r}."
+            )
+    problems += [problem for card in cards for problem in _problems(card)]
+    try:
+        Zoo(cards)
+    except CardError as error:
+        problems.append(str(error))
+    count = Counter(card.modality for card in cards if card.is_default)
+    for modality in dict.fromkeys(card.modality for card in cards):
+        if count[modality] != 1:
+            problems.append(
+                f"Modality {modality!r} must have one default, got {count[modality]}."
+            )
+    return problems
+
+
+def _problems(card: Card) -> Iterable[str]:
+    if card.is_licensed:
+        try:
+            written = str(canonicalize_license_expression(card.license))
+        except InvalidLicenseExpression:
+            written = "an SPDX expression, or as 'unconfirmed: why'"
+        if written != card.license:
+            yield (
+                f"{card.id}: license must be written {written!r}, got {card.license!r}."
+            )
+    for source in card.sources:
+        extras = source.extras if isinstance(source, PackageSource) else ()
+        names = [extra.to for extra in extras]
+        if len(set(names)) < len(names):
+            yield f"{card.id}: extras must have names of their own, got {names}."
+    recipe = card.input
+    if isinstance(recipe, ImageInput) and min(recipe.std) <= 0:
+        yield f"{card.id}: std must be above 0, got {recipe.std}."

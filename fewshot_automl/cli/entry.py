@@ -1,28 +1,96 @@
-"""From words to an exit code: 0 done, 1 failed, 2 the user's to mend, 130 Ctrl-C."""
+"""The command ``fewshot``: from words to an exit code.
+
+0 done, 1 failed, 2 the user's to mend, 130 interrupted. Commands are imported when they
+are used; this file is light, so that ``fewshot --help`` is quick.
+"""
 
 import contextlib
+import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Final, NoReturn
 
 import click
 
-from fewshot_automl.cli.app import app
-from fewshot_automl.cli.quiet import quiet
-from fewshot_automl.cli.session import Session, process_start, say
+from fewshot_automl.cli.commands import Group
 from fewshot_automl.errors import FewShotError, UserError
 
 FAILED: Final = 1
 USER_ERROR: Final = 2
 INTERRUPTED: Final = 130
+OLDEST_SECONDS: Final = 60.0
+"""A process that is older was not started for this command."""
 SPINS: Final = "1000"
 """Turns in which an OpenMP thread waits awake for others before it sleeps.
 
 torch's default is 300 times that: beside other programs on 2 cores it made encoders 3
 to 4 times slower, in CPU seconds too; this and none at all were as fast as one thread.
 """
+VARIABLES: Final = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",  # for worker processes
+}
+"""Keep libraries silent, where the user has not set them."""
+HOMES: Final = {
+    "fit": ("fit", "Find the best model that a few labels can buy."),
+    "predict": ("models", "Write DATA with a column `prediction` added."),
+    "score": ("models", "Print accuracy, macro-F1, log loss and n on labelled DATA."),
+    "resume": ("fit", "Go on with a study that was killed, or search on."),
+    "prior": ("prior", "Let finished studies advise the next ones."),
+    "zoo": ("zoo", "List the backbones; show, get, add or check them."),
+    "space": ("space", "Print every dimension that a fit of DATA would search."),
+    "doctor": ("doctor", "Say what this machine has and what is missing."),
+    "demo": ("demo", "Learn real texts and images from 8 labels a class."),
+}
+"""Each command's file and short help, in the order in which one meets them."""
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        import fewshot_automl
+
+        click.echo(f"fewshot {fewshot_automl.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Group,
+    homes={n: (f"fewshot_automl.cli.{file}", h) for n, (file, h) in HOMES.items()},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Print the version.",
+)
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    help="Show tracebacks and what libraries say; may stand after a command too.",
+)
+def app() -> None:
+    """Get the best model that a few labels can buy, and an honest score for it.
+
+    Begin with:
+      fewshot demo
+      fewshot fit reviews.csv --target sentiment --budget 5min
+
+    Exit codes: 0 done, 1 failed, 2 something to mend in the command or the data,
+    130 interrupted.
+    """
 
 
 def main() -> NoReturn:
@@ -31,6 +99,26 @@ def main() -> NoReturn:
     if "OMP_WAIT_POLICY" not in os.environ:  # else the user has chosen
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     sys.exit(run(sys.argv[1:], started))
+
+
+def process_start() -> float:
+    """Return `time.monotonic()` as it was when this process was created.
+
+    The budget of a fit counts from there: loading Python is part of the wait.
+    """
+    now = time.monotonic()
+    import psutil
+
+    try:
+        age = time.time() - psutil.Process().create_time()
+    except psutil.Error:
+        return now
+    return now - age if 0 <= age < OLDEST_SECONDS else now
+
+
+def started() -> float:
+    """Return `time.monotonic()` from which the running command's budget counts."""
+    return click.get_current_context().find_object(float) or time.monotonic()
 
 
 def run(arguments: Sequence[str], started: float | None = None) -> int:
@@ -46,60 +134,58 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
     """
     words = [word for word in arguments if word != "--debug"]
     is_debug = len(words) < len(arguments)
-    session = (
-        Session(is_debug=is_debug)
-        if started is None
-        else Session(started=started, is_debug=is_debug)
-    )
+    began = time.monotonic() if started is None else started
     with contextlib.nullcontext() if is_debug else quiet():
-        return _run(words, session)
+        try:
+            code = app.main(words, "fewshot", standalone_mode=False, obj=began)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+        except BrokenPipeError:  # the reader of our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  outermost door
+            if is_debug:
+                traceback.print_exc()
+            code, message = _verdict(error, is_debug)
+            click.echo(message, err=True)
+            return code
 
 
-def _run(words: list[str], session: Session) -> int:
+def _verdict(error: BaseException, is_debug: bool) -> tuple[int, str]:
+    """Return the exit code and the message that an error means."""
+    match error:
+        case click.UsageError():
+            place = error.ctx and f"\nTry: {error.ctx.command_path} --help"
+            return USER_ERROR, f"error: {error.format_message()}{place or ''}"
+        case UserError():
+            return USER_ERROR, f"error: {error}"
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED, "Interrupted."
+        case OSError():
+            place = "" if error.filename is None else f": '{error.filename}'"
+            return FAILED, f"error: {error.strerror or error}{place}"
+        case FewShotError() | click.ClickException():
+            return FAILED, f"error: {error}"
+    hint = "" if is_debug else " Add --debug to see where."
+    return FAILED, f"error: an unexpected {type(error).__name__}: {error}.{hint}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings, log records and progress bars of libraries.
+
+    What matters reaches the user as our own sentences and errors. Variables that the
+    user set are left alone; afterwards all is as it was.
+    """
+    added = {name: v for name, v in VARIABLES.items() if name not in os.environ}
+    level = logging.root.manager.disable
+    os.environ.update(added)
+    logging.disable(logging.ERROR)
     try:
-        code = app.main(words, prog_name="fewshot", standalone_mode=False, obj=session)
-        sys.stdout.flush()
-    except click.UsageError as error:
-        return _usage(error)
-    except (KeyboardInterrupt, click.Abort):
-        _trace(session)
-        say("Interrupted.")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except UserError as error:
-        _trace(session)
-        say(f"error: {error}")
-        return USER_ERROR
-    except OSError as error:
-        _trace(session)
-        say(f"error: {error.strerror or error}{_place(error)}")
-        return FAILED
-    except (FewShotError, click.ClickException) as error:
-        _trace(session)
-        say(f"error: {error}")
-        return FAILED
-    except Exception as error:  # noqa: BLE001  the outermost door: no traceback leaves
-        _trace(session)
-        kind = type(error).__name__
-        hint = "" if session.is_debug else " Add --debug to see where."
-        say(f"error: an unexpected {kind}: {error}.{hint}")
-        return FAILED
-    return code if isinstance(code, int) else 0
-
-
-def _usage(error: click.UsageError) -> int:
-    say(f"error: {error.format_message()}")
-    if error.ctx is not None:
-        say(f"Try: {error.ctx.command_path} --help")
-    return USER_ERROR
-
-
-def _place(error: OSError) -> str:
-    return "" if error.filename is None else f": '{error.filename}'"
-
-
-def _trace(session: Session) -> None:
-    if session.is_debug:
-        traceback.print_exc()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,21 +1,31 @@
 """The commands that use a finished model: ``predict`` and ``score``."""
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Final
 
 import click
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
 
+from fewshot_automl.automl.delivery import score_outputs
+from fewshot_automl.automl.record import STUDY_FILE
 from fewshot_automl.cli.commands import Command
-from fewshot_automl.cli.options import json_option, model_argument
-from fewshot_automl.cli.session import print_json, say
+from fewshot_automl.cli.console import print_json, say
+from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.data import read_inputs, read_like
+from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
+from fewshot_automl.predictor import MANIFEST, Predictor
+from fewshot_automl.tasks import Task
 
-if TYPE_CHECKING:
-    from fewshot_automl.predictor import Predictor
+FORMATS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @click.command("predict", cls=Command)
-@model_argument
+@click.argument("model", type=FOLDER)
 @click.argument("data")
 @click.option(
     "--out",
@@ -34,25 +44,20 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
       fewshot predict runs/reviews new.csv
       fewshot predict runs/reviews new.csv --out answers.parquet --proba
     """
-    from fewshot_automl.cli.tables import add_predictions, check_format, write_table
-    from fewshot_automl.data import read_inputs
-    from fewshot_automl.data.sources import read_table
-
-    check_format(out)
+    if out is not None:
+        check_format(out)
     predictor = load_model(model)
-    table = read_table(data, prefer=())
+    columns = read_table(data, prefer=()).columns
     examples = read_inputs(data, predictor.task, predictor.columns)
-    probabilities = predictor.predict_proba_of(examples.inputs)
-    columns = add_predictions(
-        table.columns, predictor.task.class_names, probabilities, with_proba=proba
-    )
-    write_table(columns, out)
+    outputs = predictor.outputs_of(examples.inputs)
+    made = with_predictions(columns, predictor.task, outputs, proba)
+    write_table(made, out)
     if out is not None:
         say(f"Wrote {len(examples)} predictions to {out}")
 
 
 @click.command("score", cls=Command)
-@model_argument
+@click.argument("model", type=FOLDER)
 @click.argument("data")
 @click.option(
     "--target", metavar="COL", help="Column of labels. Default: as in the fit."
@@ -65,42 +70,97 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
       fewshot score runs/reviews test.csv --target sentiment
       fewshot score runs/photos test_photos/ --json
     """
-    from fewshot_automl.automl.delivery import score_predictions
-    from fewshot_automl.data import read_like
-
     predictor = load_model(model)
     examples = read_like(data, predictor.task, predictor.columns, target)
-    labelled = examples.labelled()
-    left_out = len(examples) - len(labelled)
-    if left_out:
+    labelled = examples.labelled(predictor.task)
+    if left_out := len(examples) - len(labelled):
         say(f"{left_out} rows without a label are left out.")
-    probabilities = predictor.predict_proba_of(labelled.inputs)
-    scores = score_predictions(labelled.labels, probabilities)
+    outputs = predictor.outputs_of(labelled.inputs)
+    scores = score_outputs(predictor.task, labelled.targets, outputs)
     if is_json:
         print_json({**scores, "n": len(labelled)})
         return
-    click.echo(f"accuracy  {scores['accuracy']:.4f}")
-    click.echo(f"macro-F1  {scores['macro_f1']:.4f}")
-    click.echo(f"log loss  {scores['log_loss']:.4f}")
-    click.echo(f"n         {len(labelled)}")
+    for name, value in scores.items():
+        shown = f"{value:.0f}" if name == "n" else f"{value:.4f}"
+        click.echo(f"{name.replace('_', ' '):<10}{shown}")
 
 
-def load_model(folder: Path) -> "Predictor":
+def load_model(folder: Path) -> Predictor:
     """Return the model in a folder.
 
     Raises:
         UserError: If there is none.
         ExportError: If it is damaged.
     """
-    from fewshot_automl.automl.record import STUDY_FILE
-    from fewshot_automl.predictor import MANIFEST, Predictor
-
     if not any((place / MANIFEST).exists() for place in (folder, folder / "model")):
-        is_study = (folder / STUDY_FILE).exists()
-        advice = (
-            f"Finish the study first: fewshot resume {folder}"
-            if is_study
-            else "Give the --out folder of a `fewshot fit`."
-        )
+        advice = "Give the --out folder of a `fewshot fit`."
+        if (folder / STUDY_FILE).exists():
+            advice = f"Finish the study first: fewshot resume {folder}"
         raise UserError(f"MODEL must be a folder with a model, got {folder}. {advice}")
     return Predictor.load(folder)
+
+
+def check_format(path: Path) -> None:
+    """Check, before any work, that a table can be written to a file of this name.
+
+    Raises:
+        UserError: If not.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(
+            f"--out must end in {', '.join(FORMATS)}, got '{path.name}'. Rename it."
+        )
+    if not path.absolute().parent.is_dir():
+        raise UserError(
+            f"--out must be in a folder that exists, got '{path}'. Make the folder."
+        )
+
+
+def with_predictions(
+    columns: Mapping[str, Sequence[object]],
+    task: Task,
+    outputs: Float[np.ndarray, "examples width"],
+    with_proba: bool,
+) -> dict[str, Sequence[object]]:
+    """Return the columns with predictions after them.
+
+    A column that is called as one of ours is replaced.
+
+    >>> task = Task(modality="text", names=("no", "yes"))
+    >>> with_predictions({"text": ["hm"]}, task, np.array([[0.25, 0.75]]), True)
+    {'text': ['hm'], 'prediction': ['yes'], 'proba_no': [0.25], 'proba_yes': [0.75]}
+    """
+    made: dict[str, Sequence[object]] = {"prediction": task.decode(outputs)}
+    if with_proba:
+        made |= task.columns(outputs)
+    return {**{name: c for name, c in columns.items() if name not in made}, **made}
+
+
+def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> None:
+    """Write columns in the format of the file's suffix, or as CSV to stdout."""
+    frame = pd.DataFrame(
+        {
+            name: pd.Series([_plain(cell) for cell in cells], dtype=object)
+            for name, cells in columns.items()
+        }
+    )
+    kind = None if path is None else path.suffix.lower()
+    if kind == ".parquet":
+        for name, cells in frame.items():
+            if cells.map(type)[cells.notna()].nunique() > 1:  # a column has one type
+                frame[name] = cells.map(str, na_action="ignore")
+        frame.infer_objects().to_parquet(path, index=False)
+    elif kind == ".jsonl":
+        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        delimiter = "\t" if kind == ".tsv" else ","
+        frame.to_csv(path or sys.stdout, sep=delimiter, index=False)
+
+
+def _plain(cell: object) -> Any:
+    """Return a cell as every format can hold it."""
+    if cell is None or isinstance(cell, str | int | float | bool):
+        return cell
+    if isinstance(cell, Mapping) and "bytes" in cell:  # an encoded image
+        return str(cell.get("path") or "image")
+    return str(cell)

@@ -1,27 +1,23 @@
-"""Options and arguments that several commands share."""
+"""Options of commands; those of a study derive from the fields of `Settings`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from fewshot_automl.automl.settings import Group, Option, Settings, options
 from fewshot_automl.cli.commands import NamesOption
+from fewshot_automl.evaluation.measures import MEASURES, Measure
+from fewshot_automl.modalities import MODALITIES
+from fewshot_automl.space import Value
+from fewshot_automl.study.budget import parse_budget
 
 SIZES: Final = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 """What a letter behind a number multiplies it by."""
+NO_LIMIT: Final = "none"
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def names(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    """Return the names in comma-separated values; None if there were none."""
-    found = tuple(
-        name.strip() for value in values for name in value.split(",") if name.strip()
-    )
-    return tuple(dict.fromkeys(found)) or None
 
 
 def json_option(function: Function) -> Function:
@@ -34,25 +30,120 @@ def json_option(function: Function) -> Function:
     )(function)
 
 
-def model_argument(function: Function) -> Function:
-    """Add MODEL, the folder of a fit or of a saved predictor."""
-    return click.argument(
-        "model", type=click.Path(exists=True, file_okay=False, path_type=Path)
-    )(function)
+def setting_options(*groups: Group) -> Callable[[Function], Function]:
+    """Add an option for each field of `Settings`, or for those of some groups."""
+
+    def decorate(function: Function) -> Function:
+        for name, row in reversed(options(*groups).items()):
+            if row.kind == "limits":
+                for measure in reversed([*MEASURES.values()]):
+                    function = _limit_option(measure)(function)
+            elif row.kind == "columns":
+                for modality in reversed(MODALITIES):
+                    function = _column_option(modality)(function)
+            else:
+                function = _option(name, row)(function)
+        return function
+
+    return decorate
 
 
-def search_options(function: Function) -> Function:
-    """Add what says which columns to read and what to search."""
-    for option in reversed(_SEARCH):
-        function = option(function)
-    return function
+def settings_of_words(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that the values of `setting_options` mean.
+
+    A value of None, and an empty list, leaves a field at its default.
+    """
+    limits = {
+        row.limit: values[row.limit]
+        for row in MEASURES.values()
+        if values.get(row.limit) is not None
+    }
+    columns = {name: values[name] for name in MODALITIES if values.get(name)}
+    given = {name: values[name] for name in options() if values.get(name) is not None}
+    if given.get("budget_seconds") == NO_LIMIT:
+        given["budget_seconds"] = None
+    return Settings(**given, inputs=columns, limits=limits)
 
 
-def goal_options(function: Function) -> Function:
-    """Add what the model should be good at, and what it must keep."""
-    for option in reversed(_GOALS):
-        function = option(function)
-    return function
+def _option(name: str, row: Option) -> Callable[[Function], Function]:
+    flag = f"--{(row.name or name).replace('_', '-')}"
+    more: dict[str, Any] = {}
+    if row.allowed is not None:
+        more = {"cls": NamesOption, "table": row.allowed, "metavar": "NAME"}
+    if row.metavar is not None:
+        more["metavar"] = row.metavar
+    match row.kind:
+        case "names":
+            more |= {"multiple": True, "callback": names}
+        case "ranges":
+            more |= {"multiple": True, "callback": ranges}
+        case "count":
+            more["type"] = click.IntRange(min=row.least)
+        case "time":
+            more["callback"] = seconds
+        case "flag":
+            more["is_flag"] = True
+    return click.option(flag, name, help=row.help, **more)
+
+
+def _limit_option(measure: Measure) -> Callable[[Function], Function]:
+    flag = f"--{measure.limit.replace('_', '-')}"
+    if measure.is_maximised:
+        return click.option(
+            flag,
+            type=click.FloatRange(0, 1),
+            metavar="SHARE",
+            help=f"Limit: {measure.meaning}; at least so much.",
+        )
+    return click.option(
+        flag,
+        callback=amount,
+        metavar=measure.unit.upper() or "N",
+        help=f"Limit: {measure.meaning}; at most so much, as in 20, 5M, 5e6.",
+    )
+
+
+def _column_option(modality: str) -> Callable[[Function], Function]:
+    about = f"Column of the examples, if they are {modality}. Default: inferred."
+    return click.option(f"--{modality}", metavar="COL", help=about)
+
+
+def names(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Return the names in comma-separated values; None if there were none."""
+    found = (name.strip() for value in values for name in value.split(","))
+    return tuple(dict.fromkeys(filter(None, found))) or None
+
+
+def ranges(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[Value, ...]]:
+    """Return options or two ends by dimension, as in ``rank=4,16``."""
+    found = {}
+    for word in values:
+        name, sign, ends = word.partition("=")
+        if not (name and sign and ends):
+            raise click.BadParameter(f"must be as in rank=4,16, got {word!r}.")
+        found[name] = tuple(map(_value, ends.split(",")))
+    return found
+
+
+def _value(word: str) -> Value:
+    """Return a word as the whole number, number or text that it reads as."""
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def seconds(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | str | None:
+    """Return the seconds that a word such as 5min means, or `NO_LIMIT`."""
+    return value if value in (None, NO_LIMIT) else parse_budget(value)
 
 
 def amount(
@@ -72,77 +163,5 @@ def amount(
     return number
 
 
-def _objectives() -> list[str]:
-    from fewshot_automl.evaluation.measures import MEASURES, SCORE
-
-    return [SCORE, *MEASURES]
-
-
-_GOALS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--objectives",
-        cls=NamesOption,
-        table=_objectives,
-        multiple=True,
-        callback=names,
-        metavar="NAME...",
-        help="What to improve together; the score always is.",
-    ),
-    click.option(
-        "--max-parameters",
-        callback=amount,
-        metavar="N",
-        help="Most numbers in the model: 5M, 5e6.",
-    ),
-    click.option(
-        "--max-flops",
-        callback=amount,
-        metavar="N",
-        help="Most operations of its backbones for one example: 2G.",
-    ),
-    click.option(
-        "--max-latency-ms",
-        callback=amount,
-        metavar="MS",
-        help="Most milliseconds to predict one example, on this machine.",
-    ),
-    click.option(
-        "--max-memory-mb",
-        callback=amount,
-        metavar="MB",
-        help="Most megabytes of weights.",
-    ),
-    click.option(
-        "--min-worst-recall",
-        type=click.FloatRange(0, 1),
-        metavar="SHARE",
-        help="Least recall of the class that is found least, cross-validated.",
-    ),
-)
-
-_SEARCH: tuple[Callable[[Any], Any], ...] = (
-    click.option("--target", metavar="COL", help="Column of labels (for tables)."),
-    click.option("--text", metavar="COL", help="Column of texts. Default: inferred."),
-    click.option(
-        "--image", metavar="COL", help="Column of images or paths. Default: inferred."
-    ),
-    click.option(
-        "--modality",
-        type=click.Choice(["text", "image"]),
-        help="What an example is. Default: inferred.",
-    ),
-    click.option(
-        "--backbones",
-        multiple=True,
-        callback=names,
-        metavar="ID...",
-        help="Backbones to search. Default: all at hand (see: fewshot zoo).",
-    ),
-    click.option(
-        "--methods",
-        multiple=True,
-        callback=names,
-        metavar="NAME...",
-        help="Methods to search. Default: all that fit (see: fewshot space DATA).",
-    ),
-)
+FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+"""Type of an argument that is a folder there is."""

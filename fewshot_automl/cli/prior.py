@@ -1,18 +1,20 @@
 """The command ``prior``: distil past studies, and show what they say."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
+from rich.text import Text
 
+from fewshot_automl.automl.past import past_study
 from fewshot_automl.cli.commands import Command, Group
-from fewshot_automl.cli.options import json_option
-from fewshot_automl.cli.session import people, print_json, say
-
-if TYPE_CHECKING:
-    from fewshot_automl.oracle.past import Past
-    from fewshot_automl.oracle.prior import Prior
-    from fewshot_automl.space import Config
+from fewshot_automl.cli.console import people, print_json, say, table
+from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.errors import UserError
+from fewshot_automl.oracle.past import Past
+from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.report.words import phrase, summary_of
+from fewshot_automl.space import Config
 
 SHOWN: Final = 3
 """Configs that are shown as what comes first."""
@@ -33,13 +35,7 @@ def prior() -> None:
 
 
 @prior.command("build", cls=Command)
-@click.argument(
-    "studies",
-    nargs=-1,
-    required=True,
-    metavar="STUDY...",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-)
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY...", type=FOLDER)
 @click.option(
     "--out",
     required=True,
@@ -57,11 +53,6 @@ def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
     Example:
       fewshot prior build runs/* --out ours.json
     """
-    from fewshot_automl.automl.past import past_study
-    from fewshot_automl.errors import UserError
-    from fewshot_automl.oracle.past import Past
-    from fewshot_automl.oracle.prior import Prior
-
     if not out.absolute().parent.is_dir():
         raise UserError(
             f"--out must be in a folder that exists, got '{out}'. Make the folder."
@@ -102,47 +93,26 @@ def show(file: Path | None, is_json: bool) -> None:
       fewshot prior show
       fewshot prior show ours.json
     """
-    from fewshot_automl.oracle.prior import Prior
-
     found = Prior.default() if file is None else Prior.read(file)
     _show(found, is_json)
     if is_json:
         print_json(_facts(found))
 
 
-def _show(found: "Prior", is_json: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from fewshot_automl.cli.words import details, title
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("study", no_wrap=True, style="bold")
-    table.add_column("about")
-    table.add_column("trials", justify="right")
-    table.add_column("kept", justify="right")
-    table.add_column("best there", overflow="fold")
+def _show(found: Prior, is_json: bool) -> None:
+    made = table("study", "about", "trials", "kept", "best there")
     for study in found.studies:
-        best = _best(study)
-        table.add_row(
-            Text(study.name),
-            study.kind,
-            str(study.trials),
-            str(len(study.configs)),
-            Text(f"{title(best)}, {details(best)}".rstrip(", ")),
-        )
+        sizes = (str(study.trials), str(len(study.configs)))
+        made.add_row(Text(study.name), study.kind, *sizes, Text(_words(_best(study))))
     console = people(is_json)
-    console.print(table)
+    console.print(made)
     for kind, configs in _first(found).items():
         console.print(Text(f"\nFirst for {kind or 'anything'}:", style="dim"))
         for config in configs:
-            console.print(
-                Text(f"  {title(config)}, {details(config)}".rstrip(", ")),
-                soft_wrap=True,
-            )
+            console.print(Text(f"  {_words(config)}"), soft_wrap=True)
 
 
-def _facts(found: "Prior") -> dict[str, Any]:
+def _facts(found: Prior) -> dict[str, Any]:
     return {
         "key": found.key,
         "studies": [
@@ -162,12 +132,16 @@ def _facts(found: "Prior") -> dict[str, Any]:
     }
 
 
-def _best(study: "Past") -> "Config":
+def _words(config: Config) -> str:
+    return ", ".join(filter(None, (summary_of(config), phrase(config))))
+
+
+def _best(study: Past) -> Config:
     pairs = zip(study.scores, study.configs, strict=True)
     return max(pairs, key=lambda pair: pair[0])[1]
 
 
-def _first(found: "Prior") -> "dict[str, list[Config]]":
+def _first(found: Prior) -> dict[str, list[Config]]:
     """Return what to try first for each kind, among what its studies kept."""
     made = {}
     for kind in dict.fromkeys(study.kind for study in found.studies):

@@ -1,117 +1,85 @@
 """The command ``space``: what a fit would search."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from fewshot_automl.cli.commands import ListCommand
-from fewshot_automl.cli.options import json_option, search_options
-from fewshot_automl.cli.session import people, print_json
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.automl.available import named_cards
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.cli.commands import Command
+from fewshot_automl.cli.console import people, print_json, table
+from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
+from fewshot_automl.data import read
+from fewshot_automl.space import Dimension
+from fewshot_automl.trial.space import space_for
 
-if TYPE_CHECKING:
-    from fewshot_automl.backbones.card import Card
-    from fewshot_automl.space import Dimension, Space
-    from fewshot_automl.task import Modality
 
-
-@click.command("space", cls=ListCommand)
+@click.command("space", cls=Command)
 @click.argument("data")
-@search_options
+@setting_options("data", "space")
 @json_option
-def space(
-    data: str,
-    target: str | None,
-    text: str | None,
-    image: str | None,
-    modality: str | None,
-    backbones: tuple[str, ...] | None,
-    methods: tuple[str, ...] | None,
-    is_json: bool,
-) -> None:
+def space(data: str, is_json: bool, **chosen: Any) -> None:
     """Print every dimension that a fit of DATA would search.
 
     Examples:
       fewshot space reviews.csv --target sentiment
       fewshot space photos/ --methods probe lora --json
     """
-    import numpy as np
-
-    from fewshot_automl.adaptation.method import Profile
-    from fewshot_automl.data import read
-    from fewshot_automl.trial.design import space_for
-
+    asked = settings_of_words(chosen)
     dataset = read(
         data,
-        target=target,
-        text=text,
-        image=image,
-        modality=modality,  # type: ignore[arg-type]  # click checked it
+        target=asked.target,
+        inputs=asked.inputs,
+        modality=asked.modality,
+        target_kind=asked.target_kind,
     )
-    labels = dataset.examples.labelled().labels
-    counts = np.bincount(labels, minlength=dataset.task.classes)
-    profile = Profile(task=dataset.task, class_counts=tuple(counts.tolist()))
-    cards, note = choose_cards(dataset.task.modality, backbones)
-    found = space_for(profile, cards, methods)
+    labelled = dataset.examples.labelled(dataset.task)
+    profile = Profile.of(dataset.task, labelled.targets)
     console = people(is_json)
-    for sentence in (*dataset.inferred, *note):
+    for sentence in dataset.inferred:
         console.print(sentence, markup=False)
-    _show(found, console)
+    zoo, modality = Zoo.known(), dataset.task.modality
+    if asked.backbones is not None:
+        cards = tuple(named_cards(zoo, asked.backbones, modality))
+    else:
+        every = zoo.cards(modality)
+        cards = tuple(card for card in every if zoo.is_at_hand(card)) or every
+        said = f"Backbones: the {len(cards)} at hand of {len(every)}."
+        if not zoo.is_at_hand(cards[0]):
+            said = (
+                f"No weights are at hand, so all {len(every)} backbones for {modality} "
+                "are shown; a fit fetches the default one. Others: fewshot zoo get ID"
+            )
+        console.print(said, markup=False)
+    found = space_for(profile, cards, asked.methods)
+    for name, values in asked.narrow.items():
+        found = found.narrow(name, list(values))
+    made = table("dimension", "values", "default", "used by")
+    methods = found["method"].describe().split(", ") if "method" in found else []
+    for dimension in found.dimensions:
+        default = dimension.default
+        made.add_row(
+            dimension.name,
+            dimension.describe(),
+            f"{default:g}" if isinstance(default, float) else str(default or ""),
+            users(dimension, methods),
+        )
+    console.print()
+    console.print(made)
     if is_json:
         print_json({"dimensions": found.to_json(), "size": found.size()})
 
 
-def choose_cards(
-    modality: "Modality", names: tuple[str, ...] | None
-) -> tuple[tuple["Card", ...], tuple[str, ...]]:
-    """Return the backbones a fit would search, and what to say about them."""
-    from fewshot_automl.automl.pantry import named_cards
-    from fewshot_automl.backbones.zoo import Zoo
-
-    zoo = Zoo.known()
-    if names is not None:
-        return tuple(named_cards(zoo, names, modality)), ()
-    cards = zoo.cards(modality)
-    at_hand = tuple(card for card in cards if zoo.is_at_hand(card))
-    if at_hand:
-        return at_hand, (f"Backbones: the {len(at_hand)} at hand of {len(cards)}.",)
-    return cards, (
-        f"No weights are at hand, so all {len(cards)} backbones for {modality} are "
-        "shown; a fit fetches the default one. Others: fewshot zoo get ID",
-    )
-
-
-def _show(found: "Space", console: Any) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("dimension", no_wrap=True, style="bold")
-    table.add_column("values", overflow="fold", ratio=3)
-    table.add_column("default", no_wrap=True)
-    table.add_column("used by", overflow="fold", ratio=2, style="dim")
-    methods = found["method"].describe().split(", ") if "method" in found else []
-    for dimension in found.dimensions:
-        default = dimension.default
-        table.add_row(
-            dimension.name,
-            dimension.describe(),
-            f"{default:g}" if isinstance(default, float) else str(default or ""),
-            _users(dimension, methods),
-        )
-    console.print()
-    console.print(table)
-
-
-def _users(dimension: "Dimension", methods: list[str]) -> str:
+def users(dimension: Dimension, methods: list[str]) -> str:
     """Return for which values of other dimensions a dimension counts."""
-    told = []
+    parts = []
     for when in dimension.when:
-        if when.dimension != "method":
-            told.append(f"{when.dimension}: {', '.join(when.values)}")
-            continue
         absent = [name for name in methods if name not in when.values]
-        short = len(absent) < len(when.values) and len(methods) > 3
-        if short and absent:
-            told.append(f"all but {', '.join(absent)}")
+        if when.dimension != "method":
+            parts.append(f"{when.dimension}: {', '.join(when.values)}")
+        elif 0 < len(absent) < len(when.values):
+            parts.append(f"all but {', '.join(absent)}")
         else:
-            told.append(", ".join(when.values))
-    return "; ".join(told)
+            parts.append(", ".join(when.values))
+    return "; ".join(parts)

@@ -1,19 +1,19 @@
 """The command ``zoo``: list, show, fetch, add and check backbones."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
+from fewshot_automl.backbones.card import Card, PackageSource
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.backbones.zoo import check as problems_of
 from fewshot_automl.cli.commands import Command, Group
+from fewshot_automl.cli.console import count, facts, people, print_json, say, table
 from fewshot_automl.cli.options import json_option
-from fewshot_automl.cli.session import people, print_json, say
-from fewshot_automl.errors import FewShotError
-
-if TYPE_CHECKING:
-    from fewshot_automl.backbones.card import Card
-    from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.errors import FewShotError, UserError
 
 
 @click.group("zoo", cls=Group, invoke_without_command=True)
@@ -27,77 +27,49 @@ def zoo(ctx: click.Context, is_json: bool) -> None:
       fewshot zoo show minilm-l6
       fewshot zoo get --defaults
     """
-    if ctx.invoked_subcommand is None:
-        _list(is_json)
-
-
-def _list(is_json: bool) -> None:
-    from fewshot_automl.backbones.zoo import Zoo
-
+    if ctx.invoked_subcommand is not None:
+        return
     known = Zoo.known()
-    at_hand = {card.id: known.is_at_hand(card) for card in known}
-    _show_list(known, at_hand, is_json)
-    if is_json:
-        print_json(
-            {"backbones": [_row(card, at_hand[card.id]) for card in known]},
-        )
-
-
-def _row(card: "Card", is_at_hand: bool) -> dict[str, Any]:
-    return {
-        "id": card.id,
-        "modality": card.modality,
-        "parameters": card.parameters,
-        "flops": card.flops,
-        "license": card.license,
-        "is_at_hand": is_at_hand,
-        "is_default": card.is_default,
-        "is_embedded": is_embedded(card),
-    }
-
-
-def _show_list(known: "Zoo", at_hand: dict[str, bool], is_json: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from fewshot_automl.cli.words import count
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in ("backbone", "modality", "parameters", "FLOPs", "licence", "weights"):
-        right = name in ("parameters", "FLOPs")
-        table.add_column(
-            name, justify="right" if right else "left", no_wrap=name != "licence"
-        )
+    here = {card.id for card in known if known.is_at_hand(card)}
+    numbers = ("parameters", "FLOPs")
+    made = table("backbone", "modality", *numbers, "licence", "weights", right=numbers)
     for card in known:
-        label = Text(card.id, style="bold" if at_hand[card.id] else "")
-        if card.is_default:
-            label.append(" (default)", style="dim")
-        table.add_row(
+        is_here = card.id in here
+        label = Text(card.id, style="bold" if is_here else "")
+        label.append(" (default)" if card.is_default else "", style="dim")
+        weights = Text("package" if is_embedded(card) else "hub", style="dim")
+        made.add_row(
             label,
             card.modality,
             count(card.parameters),
             count(card.flops),
             card.license.partition(":")[0],
-            Text("at hand", style="green")
-            if at_hand[card.id]
-            else Text("package" if is_embedded(card) else "hub", style="dim"),
+            Text("at hand", style="green") if is_here else weights,
         )
     console = people(is_json)
-    console.print(table)
-    count_here = sum(at_hand.values())
-    console.print(
-        Text(
-            f"\n{count_here} of {len(known)} at hand. Get others with: fewshot zoo get "
-            "ID. Best first within a modality.",
-            style="dim",
-        )
-    )
+    console.print(made)
+    hint = "Get others with: fewshot zoo get ID. Best first within a modality."
+    counted = f"\n{len(here)} of {len(known)} at hand. {hint}"
+    console.print(Text(counted, style="dim"))
+    if is_json:
+        rows = [
+            {
+                "id": card.id,
+                "modality": card.modality,
+                "parameters": card.parameters,
+                "flops": card.flops,
+                "license": card.license,
+                "is_at_hand": card.id in here,
+                "is_default": card.is_default,
+                "is_embedded": is_embedded(card),
+            }
+            for card in known
+        ]
+        print_json({"backbones": rows})
 
 
-def is_embedded(card: "Card") -> bool:
+def is_embedded(card: Card) -> bool:
     """Return whether a package carries the weights."""
-    from fewshot_automl.backbones.sources import PackageSource
-
     return any(isinstance(source, PackageSource) for source in card.sources)
 
 
@@ -111,42 +83,24 @@ def show(id: str, is_json: bool) -> None:
       fewshot zoo show efficientnet-lite0
     """
     from fewshot_automl.backbones import weights
-    from fewshot_automl.backbones.zoo import Zoo
 
     card = Zoo.known()[id]
     is_here = weights.is_at_hand(card)
-    _show_card(card, is_here, is_json)
+    shown = _facts(card)
+    if is_here:
+        located = weights.locate(card)
+        shown["weights"] = f"at hand, from {located.source}"
+        shown["file"], shown["sha256"] = str(located.weights), located.sha256
+    else:
+        shown["weights"] = f"get them with: fewshot zoo get {card.id}"
+    people(is_json).print(facts(shown))
     if is_json:
         print_json({**card.to_dict(), "is_at_hand": is_here})
 
 
-def _show_card(card: "Card", is_here: bool, is_json: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from fewshot_automl.backbones import weights
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _facts(card).items():
-        table.add_row(name, Text(value))
-    if is_here:
-        located = weights.locate(card)
-        table.add_row("weights", Text(f"at hand, from {located.source}"))
-        table.add_row("file", Text(str(located.weights)))
-        table.add_row("sha256", Text(located.sha256))
-    else:
-        table.add_row("weights", Text(f"get them with: fewshot zoo get {card.id}"))
-    people(is_json).print(table)
-
-
-def _facts(card: "Card") -> dict[str, str]:
-    from fewshot_automl.backbones.sources import PackageSource
-    from fewshot_automl.cli.words import count
-
+def _facts(card: Card) -> dict[str, str]:
     unit = "pixels a side" if card.modality == "image" else "tokens"
-    facts = {
+    shown = {
         "id": card.id + (" (default)" if card.is_default else ""),
         "modality": card.modality,
         "architecture": f"{card.architecture} ({card.family})",
@@ -162,32 +116,24 @@ def _facts(card: "Card") -> dict[str, str]:
         "rank": f"{card.prior_rank} ({card.prior_source})",
     }
     for place, source in enumerate(card.sources, start=1):
-        if isinstance(source, PackageSource):
-            said = f"package {source.name} {source.version}, {source.file}"
-        else:
-            said = (
-                f"hub {source.repo}, {source.file}, {source.revision or 'any commit'}"
-            )
-        facts[f"source {place}"] = said
-    return facts
+        shown[f"source {place}"] = (
+            f"package {source.name} {source.version}, {source.file}"
+            if isinstance(source, PackageSource)
+            else f"hub {source.repo}, {source.file}, {source.revision or 'no commit'}"
+        )
+    return shown
 
 
-def _recipe(card: "Card") -> str:
+def _recipe(card: Card) -> str:
     """Return how an example becomes the network's input, without what is empty."""
-    recipe = card.input
-    values = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
-    told = []
-    for name, value in values.items():
-        words = name.replace("_", " ")
-        if value is True:
-            told.append(words)
-        elif isinstance(value, tuple):
-            told.append(f"{words} {' '.join(map(str, value))}")
-        elif value:
-            told.append(
-                f"{words} {value!r}" if name == "prefix" else f"{words} {value}"
-            )
-    return ", ".join(told)
+    parts = []
+    for row in fields(card.input):
+        words, value = row.name.replace("_", " "), getattr(card.input, row.name)
+        if isinstance(value, tuple):
+            value = " ".join(map(str, value))
+        if value:
+            parts.append(words if value is True else f"{words} {value}")
+    return ", ".join(parts)
 
 
 @zoo.command("get", cls=Command)
@@ -201,12 +147,18 @@ def _recipe(card: "Card") -> str:
     metavar="DIR",
     help="A folder of wheels or hub downloads; nothing is fetched from elsewhere.",
 )
+@click.option(
+    "--revision",
+    metavar="COMMIT",
+    help="Commit or branch of the hub repository; its commit is kept with the weights.",
+)
 @json_option
 def get(
     ids: tuple[str, ...],
     defaults: bool,
     embedded: bool,
     folder: Path | None,
+    revision: str | None,
     is_json: bool,
 ) -> int:
     """Fetch weights ahead of time.
@@ -217,34 +169,35 @@ def get(
       fewshot zoo get minilm-l6 efficientnet-lite0
       fewshot zoo get --defaults
       fewshot zoo get --embedded --from wheels/
+      fewshot zoo get vit-small --revision main
     """
-    from fewshot_automl.backbones.zoo import Zoo
-
     known = Zoo.known()
     wanted = [known[id] for id in ids]
     wanted += [card for card in known.defaults() if defaults]
     wanted += [card for card in known if embedded and is_embedded(card)]
     if not wanted:
         raise click.UsageError("Name a backbone, or add --defaults or --embedded.")
-    got, failed = _fetch(list(dict.fromkeys(wanted)), folder)
+    got, failed = _fetch(list(dict.fromkeys(wanted)), folder, revision)
     if is_json:
         print_json({"at_hand": got, "failed": failed})
     return 1 if failed else 0
 
 
 def _fetch(
-    cards: Sequence["Card"], folder: Path | None
+    cards: Sequence[Card], folder: Path | None, revision: str | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Fetch one card after another; return where they are, and why some are not."""
     from fewshot_automl.backbones import weights
-    from fewshot_automl.errors import UserError
 
     got: dict[str, str] = {}
     failed: dict[str, str] = {}
     for card in cards:
         try:
             located = weights.get(
-                card, from_folder=folder, progress=lambda step: say(f"  {step}")
+                card,
+                from_folder=folder,
+                revision=revision,
+                progress=lambda step: say(f"  {step}"),
             )
         except UserError:
             raise
@@ -272,7 +225,6 @@ def add(path: Path, id: str | None, license: str | None, replace: bool) -> None:
       fewshot zoo add my-finetuned-bert/ --id my-bert
     """
     from fewshot_automl.backbones import registration
-    from fewshot_automl.cli.words import count
 
     given = {} if license is None else {"license": license}
     card = registration.add(path, id=id, is_replacing=replace, **given)
@@ -285,8 +237,6 @@ def add(path: Path, id: str | None, license: str | None, replace: bool) -> None:
 @zoo.command("check", cls=Command)
 def check() -> int:
     """Check every card; exit with 1 and one line for each thing that is wrong."""
-    from fewshot_automl.backbones.zoo_check import check as problems_of
-
     problems = problems_of()
     for problem in problems:
         say(problem)

@@ -1,5 +1,7 @@
 """The audit: what is wrong with the data, found before any training."""
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -7,17 +9,16 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fewshot_automl.data.balance import balance_findings
-from fewshot_automl.data.copies import conflicts, is_copy, overlap
 from fewshot_automl.data.examples import Dataset, Examples
-from fewshot_automl.data.findings import Finding, Severity, counted
-from fewshot_automl.data.images import TINY, Look, look_at
-from fewshot_automl.data.texts import normalised, text_findings
 from fewshot_automl.errors import DataError
-from fewshot_automl.task import UNLABELLED, Modality
+from fewshot_automl.finding import Finding, Severity, counted
+from fewshot_automl.modalities import MODALITIES, Look, Modality, modality_named
+from fewshot_automl.tasks import Task
 
-_OUT: Final = frozenset({"empty text", "unreadable image", "copy"})
-"""Kinds of findings whose examples are left out."""
+ALMOST_ALL: Final = 0.9
+"""A class name in this share of its class's texts, and hardly elsewhere, is a leak."""
+HARDLY_ANY: Final = 0.02
+
 _ORDER: Final[dict[Severity, int]] = {"fatal": 0, "warning": 1, "note": 2}
 
 
@@ -44,8 +45,13 @@ class Audit:
         """
         if any(finding.severity == "fatal" for finding in self.findings):
             # What was left out may be why too little is left.
-            told = [f for f in self.findings if f.severity == "fatal" or f.kind in _OUT]
-            raise DataError("\n".join(f"{f.message}{f.places()}" for f in told))
+            left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
+            shown = [
+                finding
+                for finding in self.findings
+                if finding.severity == "fatal" or finding.kind in left_out
+            ]
+            raise DataError("\n".join(f"{f.message}{f.places()}" for f in shown))
 
 
 def audit(
@@ -65,107 +71,154 @@ def audit(
     (['too few examples', 'empty text'], [0, 1, 2])
     """
     task = dataset.task
-    keys, usable, findings = _inspect(dataset.examples, task.modality, strict)
-    whole = dataset.examples.take(np.flatnonzero(usable))
-    whole_keys = [key for key, use in zip(keys, usable, strict=True) if use]
+    modality = modality_named(task.modality)
+    examples, findings = dataset.examples, list(dataset.findings)
+    looks = modality.look(examples.inputs)
+    usable = np.array([look.is_usable for look in looks], dtype=np.bool_)
+    findings += _left_out(examples, looks, modality, strict)
+    whole = examples.take(np.flatnonzero(usable))
+    seen = [look for look in looks if look.is_usable]
+    findings += modality.findings(whole.inputs, seen, whole.origins)
     if task.modality == "text":
-        findings += text_findings(whole, task.class_names)
-    findings += conflicts(whole, whole_keys, task.class_names)
+        findings += _leaks(whole, task)
+    keys = [look.key for look in seen]
+    findings += _conflicts(whole, keys, task)
     if test is not None:
-        test_keys, is_usable, _ = _inspect(test, task.modality, strict)
-        findings += overlap(whole, whole_keys, test_keys)
-        findings += _unusable_test(test, task.modality, is_usable)
-    copies = is_copy(whole, whole_keys)
+        tested = modality.look(test.inputs)
+        findings += _overlap(whole, keys, {look.key for look in tested}, task)
+        findings += _unusable_test(test, tested, modality, task)
+    copies = _is_copy(whole, keys, task)
     findings += _copies(whole, copies)
     kept = np.flatnonzero(usable)[~copies]
-    examples = dataset.examples.take(kept)
-    findings += balance_findings(examples, task.class_names)
-    found = sorted(
-        (*dataset.findings, *findings), key=lambda finding: _ORDER[finding.severity]
-    )
-    return Audit(findings=tuple(found), examples=examples, kept=kept)
+    left = examples.take(kept)
+    findings += task.findings(left.targets, left.origins)
+    findings.sort(key=lambda finding: _ORDER[finding.severity])
+    return Audit(findings=tuple(findings), examples=left, kept=kept)
 
 
-def _inspect(
-    examples: Examples, modality: Modality, strict: bool
-) -> tuple[list[str], Bool[np.ndarray, " examples"], list[Finding]]:
-    """Return keys that copies share, which examples are usable, and why others not."""
-    if modality == "text":
-        keys = [normalised(str(text)) for text in examples.inputs]
-        usable = np.array([bool(key) for key in keys], dtype=np.bool_)
-        return keys, usable, _empty(examples, usable)
-    looks = look_at(examples.inputs)
-    usable = np.array([not look.fault for look in looks], dtype=np.bool_)
-    findings = _unreadable(examples, looks, strict) + _tiny(examples, looks)
-    # An unreadable image is a copy of nothing.
-    keys = [look.digest or f"unreadable {row}" for row, look in enumerate(looks)]
-    return keys, usable, findings
+def _placed(examples: Examples, looks: Sequence[Look]) -> list[str]:
+    """Return where the unusable examples stand, and why they are."""
+    return [
+        f"{origin}: {look.fault}" if look.fault else origin
+        for origin, look in zip(examples.origins, looks, strict=True)
+        if not look.is_usable
+    ]
 
 
-def _empty(examples: Examples, usable: Bool[np.ndarray, " examples"]) -> list[Finding]:
-    places = [examples.origins[row] for row in np.flatnonzero(~usable)]
-    if not places:
-        return []
-    message = f"{counted(len(places), 'empty text')} left out."
-    return [Finding.at("empty text", "warning", message, places)]
-
-
-def _unreadable(
-    examples: Examples, looks: Sequence[Look], strict: bool
+def _left_out(
+    examples: Examples, looks: Sequence[Look], modality: Modality, strict: bool
 ) -> list[Finding]:
-    places = [
-        f"{origin}: {look.fault}"
-        for origin, look in zip(examples.origins, looks, strict=True)
-        if look.fault
-    ]
-    if not places:
-        return []
-    if strict:
+    places = _placed(examples, looks)
+    many = counted(len(places), modality.unusable)
+    if strict and modality.is_fault_an_error:
         message = (
-            "Images must all be readable (strict), got "
-            f"{counted(len(places), 'unreadable one')}. Replace or remove them."
+            f"{modality.plural.capitalize()} must all be readable (strict), got "
+            f"{many}. Replace or remove them."
         )
-        return [Finding.at("unreadable image", "fatal", message, places)]
-    message = f"{counted(len(places), 'unreadable image')} left out."
-    return [Finding.at("unreadable image", "warning", message, places)]
-
-
-def _tiny(examples: Examples, looks: Sequence[Look]) -> list[Finding]:
-    places = [
-        origin
-        for origin, look in zip(examples.origins, looks, strict=True)
-        if look.is_tiny
-    ]
-    if not places:
-        return []
-    message = (
-        f"{counted(len(places), 'image')} with a side under {TINY} pixels: there is "
-        "next to nothing to see."
-    )
-    return [Finding.at("tiny image", "warning", message, places)]
+        return Finding.any_at(modality.unusable, "fatal", message, places)
+    return Finding.any_at(modality.unusable, "warning", f"{many} left out.", places)
 
 
 def _unusable_test(
-    test: Examples, modality: Modality, usable: Bool[np.ndarray, " examples"]
+    test: Examples, looks: Sequence[Look], modality: Modality, task: Task
 ) -> list[Finding]:
     """Return what no score can be computed with; leaving it out would flatter."""
-    is_scored = test.labels != UNLABELLED
-    places = [test.origins[row] for row in np.flatnonzero(~usable & is_scored)]
-    if not places or modality == "text":
+    if not modality.is_fault_an_error:
         return []
+    scored = np.flatnonzero(task.is_labelled(test.targets)).tolist()
+    places = _placed(test.take(scored), [looks[row] for row in scored])
     message = (
-        f"Test images must be readable, got {counted(len(places), 'unreadable one')}. "
-        "Replace or remove them."
+        f"Test {modality.plural} must be readable, got "
+        f"{counted(len(places), modality.unusable)}. Replace or remove them."
     )
-    return [Finding.at("unreadable test image", "fatal", message, places)]
+    return Finding.any_at(f"{modality.unusable} in test", "fatal", message, places)
+
+
+def _is_copy(
+    examples: Examples, keys: Sequence[str], task: Task
+) -> Bool[np.ndarray, " examples"]:
+    """Say which labelled examples repeat an earlier one of the same target."""
+    seen: set[tuple[str, bytes]] = set()
+    repeats = np.zeros(len(examples), dtype=np.bool_)
+    known = task.is_labelled(examples.targets)
+    for row, key in enumerate(keys):
+        pair = key, examples.targets[row].tobytes()
+        repeats[row] = known[row] and pair in seen
+        seen.add(pair)
+    return repeats
 
 
 def _copies(examples: Examples, copies: Bool[np.ndarray, " examples"]) -> list[Finding]:
     places = [examples.origins[row] for row in np.flatnonzero(copies)]
-    if not places:
-        return []
     message = (
-        f"{counted(len(places), 'copy', 'copies')} of another example of the same "
-        "class left out, so that no model is tested on what it was trained on."
+        f"{counted(len(places), 'copy', 'copies')} of another example with the same "
+        "label left out, so that no model is tested on what it was trained on."
     )
-    return [Finding.at("copy", "note", message, places)]
+    return Finding.any_at("copy", "note", message, places)
+
+
+def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Finding]:
+    """Return a warning that lists copies with different labels, if there are any."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(task.is_labelled(examples.targets)).tolist():
+        rows[keys[row]].append(row)
+    clashing = [
+        group
+        for group in rows.values()
+        if len({examples.targets[row].tobytes() for row in group}) > 1
+    ]
+    places = [
+        f"{examples.origins[row]} {task.say(examples.targets[row])!r}"
+        for group in clashing
+        for row in group
+    ]
+    message = (
+        f"{counted(len(clashing), 'example')} labelled in more than one way: no model "
+        "can get both right. Correct the labels, or remove the copies."
+    )
+    return Finding.any_at("conflicting labels", "warning", message, places)
+
+
+def _overlap(
+    examples: Examples, keys: Sequence[str], tested: set[str], task: Task
+) -> list[Finding]:
+    """Return a warning that names the training examples that are in the test too."""
+    known = task.is_labelled(examples.targets)
+    places = [
+        origin
+        for origin, key, is_known in zip(examples.origins, keys, known, strict=True)
+        if is_known and key in tested
+    ]
+    message = (
+        f"{counted(len(places), 'training example')} also in the test data: the test "
+        "score will be too good. Remove them from one of the two."
+    )
+    return Finding.any_at("train in test", "warning", message, places)
+
+
+def _leaks(examples: Examples, task: Task) -> list[Finding]:
+    """Return a warning for each name that nearly tells its texts apart."""
+    known = examples.labelled(task)
+    if not len(known):
+        return []
+    texts = [str(text).casefold() for text in known.inputs]
+    found = []
+    for name, inside in zip(
+        task.names, task.strata(known.targets).astype(np.bool_).T, strict=False
+    ):
+        if len(name) < 3 or inside.sum() < 5 or inside.all():
+            continue
+        words = re.compile(rf"(?<!\w){re.escape(name.casefold())}(?!\w)")
+        has_name = np.array([words.search(text) is not None for text in texts])
+        if (
+            has_name[inside].mean() >= ALMOST_ALL
+            and has_name[~inside].mean() <= HARDLY_ANY
+        ):
+            places = [known.origins[i] for i in np.flatnonzero(inside & has_name)]
+            message = (
+                f"The class name {name!r} stands in nearly all texts of its class and "
+                "hardly any other: the text gives the label away. If it will not for "
+                "new texts, remove it."
+            )
+            found.append(Finding.at("label in text", "warning", message, places))
+    return found

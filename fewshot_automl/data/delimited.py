@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from fewshot_automl.data.findings import Finding, counted
 from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
+from fewshot_automl.finding import Finding, counted
 
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE: Final = 200

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fewshot_automl.data.findings import Finding
 from fewshot_automl.errors import DataError
+from fewshot_automl.finding import Finding
 
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
 

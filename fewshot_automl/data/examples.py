@@ -6,38 +6,40 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.data.findings import Finding
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.inputs import Input
-from fewshot_automl.task import UNLABELLED, Task
+from fewshot_automl.finding import Finding
+from fewshot_automl.modalities import Input
+from fewshot_automl.tasks import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Examples:
-    """Holds inputs, their labels and where each came from, in one order.
+    """Holds inputs, their targets and where each came from, in one order.
 
     >>> few = Examples(
     ...     inputs=("good", "bad", "so so"),
-    ...     labels=np.array([1, 0, -1]),
+    ...     targets=np.array([1, 0, -1]),
     ...     origins=("a.csv:2", "a.csv:3", "a.csv:4"),
     ... )
-    >>> len(few), few.unlabelled().origins, few.take([1]).inputs
-    (3, ('a.csv:4',), ('bad',))
+    >>> task = Task(modality="text", names=("-", "+"))
+    >>> len(few), few.labelled(task).origins, few.take([1]).inputs
+    (3, ('a.csv:2', 'a.csv:3'), ('bad',))
     """
 
     inputs: tuple[Input, ...]
-    """Texts, image files, encoded images or pixels; see `inputs.Input`."""
-    labels: Int[np.ndarray, " examples"]
-    """Class indices; -1 where nobody has labelled the example."""
+    """Texts, image files, encoded images or pixels; see `modalities.Input`."""
+    targets: np.ndarray
+    """What is to be predicted, one row an example; `Task` knows its form, and where
+    nobody has labelled an example."""
     origins: tuple[str, ...]
     """File and row, or path, of each example, for messages to people."""
 
     def __post_init__(self) -> None:
         """Check that the three agree in length."""
-        if not len(self.inputs) == len(self.labels) == len(self.origins):
+        if not len(self.inputs) == len(self.targets) == len(self.origins):
             raise ShapeError(
-                f"Inputs, labels and origins must agree in length, got "
-                f"{len(self.inputs)}, {len(self.labels)} and {len(self.origins)}."
+                f"Inputs, targets and origins must agree in length, got "
+                f"{len(self.inputs)}, {len(self.targets)} and {len(self.origins)}."
             )
 
     def __len__(self) -> int:
@@ -49,17 +51,13 @@ class Examples:
         chosen = np.asarray(indices, dtype=np.int64)
         return Examples(
             inputs=tuple(self.inputs[i] for i in chosen),
-            labels=self.labels[chosen],
+            targets=self.targets[chosen],
             origins=tuple(self.origins[i] for i in chosen),
         )
 
-    def labelled(self) -> "Examples":
-        """Return the examples that have a label."""
-        return self.take(np.flatnonzero(self.labels != UNLABELLED))
-
-    def unlabelled(self) -> "Examples":
-        """Return the examples that nobody has labelled."""
-        return self.take(np.flatnonzero(self.labels == UNLABELLED))
+    def labelled(self, task: Task) -> "Examples":
+        """Return the examples that somebody has labelled."""
+        return self.take(np.flatnonzero(task.is_labelled(self.targets)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +66,12 @@ class Columns:
 
     A name is None where the source had no named columns (lists, class folders).
 
-    >>> Columns.from_json(Columns(text="review", target="stars").to_json())
-    Columns(text='review', image=None, target='stars')
+    >>> Columns.from_json(Columns(input="review", target="stars").to_json())
+    Columns(input='review', target='stars')
     """
 
-    text: str | None = None
-    """The column the texts stand in."""
-    image: str | None = None
-    """The column the images, or the paths to them, stand in."""
+    input: str | None = None
+    """The column the texts, or the images or paths to them, stand in."""
     target: str | None = None
     """The column the labels stand in."""
 
@@ -85,8 +81,9 @@ class Columns:
 
     @classmethod
     def from_json(cls, values: dict[str, str | None]) -> "Columns":
-        """Return the columns that `to_json` wrote."""
-        return cls(**values)
+        """Return the columns that `to_json` wrote, also that of version 0.1."""
+        old = values.get("text") or values.get("image")
+        return cls(input=values.get("input", old), target=values["target"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,15 +1,16 @@
 """Folders: one folder of images for each class, or table files by split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fewshot_automl.data.cells import IMAGE_SUFFIXES, natural_order
+from fewshot_automl.cells import natural_order
 from fewshot_automl.data.files import PARQUET, READERS, read_file
-from fewshot_automl.data.findings import Finding, counted
 from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
+from fewshot_automl.finding import Finding, counted
+from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 SPLITS: Final = {
     "train": ("train", "training"),
@@ -25,6 +26,34 @@ _LAYOUT: Final = (
     "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or "
     "write a table with a column of image paths and a column of labels."
 )
+
+
+def choose_split(
+    found: Sequence[str], name: str, split: str | None, prefer: Sequence[str]
+) -> str:
+    """Return the split to read, among those that a source has.
+
+    Args:
+        found: Their names in the source.
+        name: Of the source, for messages.
+        split: The split that was asked for, under any of its names.
+        prefer: The splits to take if nobody asked, best first.
+
+    Raises:
+        DataError: If the source has none of them.
+    """
+    kinds = {part: _NAMES.get(part.lower(), part) for part in found}
+    asked = prefer if split is None else (_NAMES.get(split.lower(), split),)
+    for kind in asked:
+        for part in found:
+            if split == part or kinds[part] == kind:
+                return part
+    if split is None and len(found) == 1:
+        return found[0]
+    raise DataError(
+        f"Split must be one of {', '.join(found)}, got {split!r} for {name}. "
+        f"Choose with split ({found[0]!r}), or pass the rows of one."
+    )
 
 
 def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table:
@@ -51,17 +80,10 @@ def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table
         )
     if not parts:
         return _read_images(root, depth=2)
-    asked = prefer if split is None else (_NAMES.get(split.lower(), split),)
-    chosen = next((name for name in asked if name in parts), None)
-    if chosen is None:
-        raise DataError(
-            f"Split must be one of {', '.join(parts)}, got {split!r} for '{root}'. "
-            f"Point to one of them, for example '{next(iter(parts.values()))}'."
-        )
-    part = parts[chosen]
-    others = [path.name for name, path in parts.items() if name != chosen]
+    part = parts[choose_split(list(parts), f"'{root}'", split, prefer)]
+    others = ", ".join(repr(p.name) for p in parts.values() if p != part)
     note = f"Split: read '{part.name}' of '{root.name}'"
-    note += f", not {', '.join(map(repr, others))}." if others else "."
+    note += f", not {others}." if others else "."
     table = read_file(part) if part.is_file() else _read_images(part, depth=2)
     return replace(table, notes=(note, *table.notes))
 
@@ -94,13 +116,10 @@ def _read_images(root: Path, depth: int) -> Table:
     paths = {path for path, _ in cells}
     reach = (path for path in _files(root, depth + 1) if path not in paths)
     ignored = [str(path) for path in reach]
-    findings = []
-    if ignored:
-        message = f"{counted(len(ignored), 'file')} without an image suffix ignored."
-        findings.append(Finding.at("ignored file", "note", message, ignored))
-    if empty:
-        message = f"{counted(len(empty), 'folder')} without images ignored."
-        findings.append(Finding.at("empty folder", "note", message, empty))
+    message = f"{counted(len(ignored), 'file')} without an image suffix ignored."
+    findings = Finding.any_at("ignored file", "note", message, ignored)
+    message = f"{counted(len(empty), 'folder')} without images ignored."
+    findings += Finding.any_at("empty folder", "note", message, empty)
     return Table(
         name=str(root),
         columns={

@@ -5,19 +5,16 @@ why, and each can be overridden by name.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fewshot_automl.data.cells import (
-    CellKind,
-    is_missing,
-    kind_of,
-    label_text,
-)
+import numpy as np
+
+from fewshot_automl.cells import is_missing, label_text
 from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError, TaskError
-from fewshot_automl.task import Modality
+from fewshot_automl.modalities import MODALITIES, modality_named
 
 _TARGET_NAMES: Final = ("label", "labels", "target", "class", "category", "y")
 
@@ -26,7 +23,7 @@ _TARGET_NAMES: Final = ("label", "labels", "target", "class", "category", "y")
 class InputChoice:
     """Says in which column the examples stand and what they are."""
 
-    modality: Modality
+    modality: str
     """What one cell is."""
     column: str
     """The column's name."""
@@ -34,82 +31,98 @@ class InputChoice:
     """What was inferred, in sentences."""
 
 
+def kind_of(cells: Sequence[object]) -> str:
+    """Return what a column holds, judged by its first thousand filled cells.
+
+    That is a name of `MODALITIES`, or ``number``, ``empty`` or ``other``.
+
+    >>> kind_of(["7", "8.5", ""]), kind_of(["a.jpg", "b/c.PNG"]), kind_of(["so", "7"])
+    ('number', 'image', 'text')
+    """
+    filled = [cell for cell in cells if not is_missing(cell)][:1000]
+    if not filled:
+        return "empty"
+    for row in reversed(MODALITIES.values()):
+        if row.holds(filled):
+            return row.name
+    if all(isinstance(cell, (str, int, float, np.number, np.bool_)) for cell in filled):
+        return "number"
+    return "other"
+
+
 def choose_input(
-    table: Table,
-    *,
-    text: str | None,
-    image: str | None,
-    modality: Modality | None,
-    target: str | None,
+    table: Table, wanted: Mapping[str, str], modality: str | None, target: str | None
 ) -> InputChoice:
     """Return the input column that was named, or the one that looks most like one.
+
+    Args:
+        table: What was read.
+        wanted: The column that was named, by what it holds; empty if none was.
+        modality: What an example is; None infers it.
+        target: The column that cannot be the input.
 
     Raises:
         DataError: If a named column is not in the table.
         TaskError: If no column can be the input, or the wishes exclude each other.
     """
-    if text is not None and image is not None:
+    if len(wanted) > 1:
+        listed = ", ".join(f"{name} {column!r}" for name, column in wanted.items())
         raise TaskError(
-            f"Input must be one column, got text {text!r} and image {image!r}. "
-            "Leave one out; several inputs at once are not supported yet."
+            f"Input must be one column, got {listed}. Leave one out; several inputs "
+            "at once are not supported yet."
         )
-    named: Modality = "text" if text is not None else "image"
-    wanted = text if text is not None else image
-    if wanted is not None:
+    for named, column in wanted.items():
         if modality not in (None, named):
             raise TaskError(
                 f"Modality must be {named!r} for a {named} column, got {modality!r}."
             )
-        return InputChoice(modality=named, column=require(table, wanted, named))
+        modality_named(named)
+        return InputChoice(modality=named, column=require(table, column, named))
     kinds = {name: kind_of(c) for name, c in table.columns.items() if name != target}
-    images = [name for name, kind in kinds.items() if kind == "image"]
-    texts = [name for name, kind in kinds.items() if kind == "text"]
-    if images and modality != "text":
-        return _choose_image(table, images, texts)
-    if texts and modality != "image":
-        return _choose_text(table, texts)
+    for row in reversed(MODALITIES.values()):
+        fitting = [name for name, kind in kinds.items() if kind == row.name]
+        if fitting and modality in (None, row.name):
+            return _chosen(table, row.name, fitting, kinds)
     raise TaskError(_nothing_to_learn_from(table, kinds, modality))
 
 
-def _choose_image(table: Table, images: list[str], texts: list[str]) -> InputChoice:
-    column = images[0]
-    note = "Input: images."
-    if table.is_named:
-        note = f"Input: images in column {column!r}{_left_out(images[1:] + texts)}."
-    return InputChoice(modality="image", column=column, notes=(note,))
-
-
-def _choose_text(table: Table, texts: list[str]) -> InputChoice:
+def _chosen(
+    table: Table, modality: str, fitting: list[str], kinds: Mapping[str, str]
+) -> InputChoice:
+    row = modality_named(modality)
+    if not table.is_named:
+        note = f"Input: {row.plural}."
+        return InputChoice(modality=modality, column=fitting[0], notes=(note,))
     lengths = {
-        name: sum(len(str(c)) for c in table.columns[name] if not is_missing(c))
-        for name in texts
+        name: sum(row.length(str(c)) for c in table.columns[name] if not is_missing(c))
+        for name in fitting
     }
-    column = max(texts, key=lambda name: lengths[name])
-    note = "Input: texts."
-    if table.is_named:
-        why = " (the column with the longest texts)" if len(texts) > 1 else ""
-        others = [name for name in texts if name != column]
-        note = f"Input: text in column {column!r}{why}{_left_out(others)}."
-    return InputChoice(modality="text", column=column, notes=(note,))
-
-
-def _left_out(names: Sequence[str]) -> str:
-    listed = ", ".join(map(repr, names))
-    return f"; left out: {listed} (choose with text or image)" if names else ""
+    column = max(fitting, key=lambda name: lengths[name])
+    why = f" ({row.preference})" if len(fitting) > 1 else ""
+    others = [n for n, kind in kinds.items() if kind in MODALITIES and n != column]
+    left_out = ""
+    if others:
+        listed = ", ".join(map(repr, others))
+        left_out = f"; left out: {listed} (choose with {' or '.join(MODALITIES)})"
+    note = f"Input: {row.plural} in column {column!r}{why}{left_out}."
+    return InputChoice(modality=modality, column=column, notes=(note,))
 
 
 def _nothing_to_learn_from(
-    table: Table, kinds: dict[str, CellKind], modality: Modality | None
+    table: Table, kinds: Mapping[str, str], modality: str | None
 ) -> str:
     listed = ", ".join(f"{name!r} ({kind})" for name, kind in kinds.items()) or "none"
-    advice = "Name it with text (--text) or image (--image)."
+    options = " or ".join(f"{name} (--{name})" for name in MODALITIES)
+    advice = f"Name it with {options}."
     if not table.is_named:
         advice = "Pass strings, or image paths, bytes or pixels, all of one kind."
     if kinds and set(kinds.values()) <= {"number", "empty"}:
         advice = "Tables of numbers are not supported yet."
+    wanted = MODALITIES[modality].plural if modality else None
+    every = " or ".join(row.plural for row in MODALITIES.values())
     return (
-        f"Data must have a column of {modality or 'text or image'}s, got {listed} "
-        f"in {table.name}. {advice}"
+        f"Data must have a column of {wanted or every}, got {listed} in {table.name}. "
+        f"{advice}"
     )
 
 

@@ -1,48 +1,34 @@
 """Reading a source: into a dataset with its task, or as a known task needs it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
-from fewshot_automl.data.cells import as_image, as_text
-from fewshot_automl.data.classes import (
-    choose_classes,
-    class_labels,
-    refuse_multilabel,
-    refuse_numbers,
-    target_kind_of,
-    telling_columns,
-)
+from fewshot_automl.cells import label_text
 from fewshot_automl.data.examples import Columns, Dataset, Examples
 from fewshot_automl.data.infer import (
     InputChoice,
     choose_input,
     choose_target,
+    kind_of,
     require,
 )
 from fewshot_automl.data.sources import Source, read_table
 from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
-from fewshot_automl.inputs import Input
-from fewshot_automl.task import (
-    DEFAULT_METRIC,
-    UNLABELLED,
-    Modality,
-    TargetKind,
-    Task,
-)
+from fewshot_automl.finding import Finding, counted
+from fewshot_automl.modalities import Input, modality_named
+from fewshot_automl.tasks import TASK_KINDS, Task, kind_named
 
 
 def read(
     source: Source,
     *,
     target: str | None = None,
-    text: str | None = None,
-    image: str | None = None,
-    modality: Modality | None = None,
-    target_kind: TargetKind | None = None,
+    inputs: Mapping[str, str] | None = None,
+    modality: str | None = None,
+    target_kind: str | None = None,
     metric: str | None = None,
     labels: Iterable[object] | None = None,
     split: str | None = None,
@@ -53,12 +39,12 @@ def read(
     Args:
         source: A file, folder, DataFrame, list, array, `datasets` object or hub name.
         target: The column of labels; must be named for tables.
-        text: The column of texts; None infers it.
-        image: The column of images or image paths; None infers it.
+        inputs: The column of the examples by what it holds, such as
+            ``{"text": "review"}``; None infers it.
         modality: What an example is; None infers it.
         target_kind: What the target is; None infers it. Naming it also lets number
             codes and joined labels through as classes.
-        metric: The objective to maximise; None takes the kind's default.
+        metric: The metric to maximise; None takes the kind's default.
         labels: Labels beside the source, one for each example; None, NaN or blank
             where there is none.
         split: Which split to read of a source that has several.
@@ -69,37 +55,31 @@ def read(
         TaskError: If the target is of a kind that is not supported.
 
     >>> dataset = read(["so good", "so bad", "hm"], labels=["pos", "neg", None])
-    >>> dataset.task.class_names, dataset.examples.labels.tolist()
+    >>> dataset.task.names, dataset.examples.targets.tolist()
     (('neg', 'pos'), [1, 0, -1])
     """
     table = read_table(source, split=split)
     table = table if labels is None else table.with_labels(labels)
     column, target_notes = choose_target(table, target)
-    chosen = choose_input(
-        table, text=text, image=image, modality=modality, target=column
-    )
-    names = class_labels(table, column)
-    if target_kind is None:
-        refuse_multilabel(names, table.origins)
-        refuse_numbers(names, column)
-    classes = choose_classes(names, table, class_names)
-    kind = target_kind or target_kind_of(len(classes))
+    chosen = choose_input(table, inputs or {}, modality, column)
+    held = table.column(column)
+    if target_kind is not None:
+        kind = kind_named(target_kind)
+    else:
+        kind = next(row for row in reversed(TASK_KINDS.values()) if row.claims(held))
+    targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
     task = Task(
-        modality=chosen.modality,
-        target=kind,
-        class_names=classes,
-        metric=metric or DEFAULT_METRIC[kind],
+        modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     )
-    indices = _indices(names, classes)
-    notes = (*table.notes, *chosen.notes, *target_notes, _described(indices, task))
+    notes = (*table.notes, *chosen.notes, *target_notes, task.describe(targets))
     return Dataset(
-        examples=_examples(table, chosen, indices),
+        examples=_examples(table, chosen, targets),
         task=task,
         columns=_columns(table, chosen, None if labels is not None else column),
         inferred=notes,
         findings=(
             *table.findings,
-            *telling_columns(table, names, {column, chosen.column}),
+            *_telling_columns(table, column, {column, chosen.column}),
         ),
     )
 
@@ -118,13 +98,13 @@ def read_inputs(
     Raises:
         DataError: If the source cannot be read or lacks the column.
 
-    >>> task = Task(modality="text", target="binary", class_names=("neg", "pos"))
-    >>> read_inputs(["what a day"], task, Columns()).labels.tolist()
+    >>> task = Task(modality="text", names=("neg", "pos"))
+    >>> read_inputs(["what a day"], task, Columns()).targets.tolist()
     [-1]
     """
     table = read_table(source, split=split, prefer=())
     chosen = _stored_input(table, task, columns)
-    return _examples(table, chosen, np.full(len(table), UNLABELLED, dtype=np.int64))
+    return _examples(table, chosen, task.rules.no_targets(len(table)))
 
 
 def read_like(
@@ -158,62 +138,43 @@ def read_like(
         target = columns.target
     column, _ = choose_target(table, target)
     chosen = _stored_input(table, task, columns)
-    names = class_labels(table, column)
-    for name, origin in zip(names, table.origins, strict=True):
-        if name is not None and name not in task.class_names:
-            raise DataError(
-                f"Label must be one of {', '.join(map(repr, task.class_names))}, got "
-                f"{name!r} in {origin}. The model does not know other classes; "
-                "correct or remove the row."
-            )
-    if all(name is None for name in names):
+    targets, _ = task.rules.read(table.column(column), task.names, is_sure=True)
+    if not task.is_labelled(targets).any():
         raise DataError(
             f"Test data must have labels, got none in column {column!r} of "
             f"{table.name}."
         )
-    return _examples(table, chosen, _indices(names, task.class_names))
+    return _examples(table, chosen, targets)
 
 
 def _stored_input(table: Table, task: Task, columns: Columns) -> InputChoice:
-    stored = columns.text if task.modality == "text" else columns.image
-    if table.is_named and stored is not None:
-        column = require(table, stored, task.modality)
+    if table.is_named and columns.input is not None:
+        column = require(table, columns.input, task.modality)
         return InputChoice(modality=task.modality, column=column)
     is_there = columns.target is not None and columns.target in table.columns
     target = table.target or (columns.target if is_there else None)
-    return choose_input(
-        table, text=None, image=None, modality=task.modality, target=target
+    return choose_input(table, {}, task.modality, target)
+
+
+def _examples(table: Table, chosen: InputChoice, targets: np.ndarray) -> Examples:
+    read_cell = modality_named(chosen.modality).read
+    inputs = tuple(
+        read_cell(cell, table.folder, origin)
+        for cell, origin in zip(
+            table.columns[chosen.column], table.origins, strict=True
+        )
     )
+    _require_some_file(inputs, table)
+    return Examples(inputs=inputs, targets=targets, origins=table.origins)
 
 
-def _indices(
-    names: Sequence[str | None], classes: Sequence[str]
-) -> Int[np.ndarray, " examples"]:
-    place = {name: index for index, name in enumerate(classes)}
-    indices = [UNLABELLED if name is None else place[name] for name in names]
-    return np.array(indices, dtype=np.int64)
-
-
-def _examples(
-    table: Table, chosen: InputChoice, labels: Int[np.ndarray, " examples"]
-) -> Examples:
-    cells = list(zip(table.columns[chosen.column], table.origins, strict=True))
-    inputs: tuple[Input, ...]
-    if chosen.modality == "text":
-        inputs = tuple(as_text(cell, origin) for cell, origin in cells)
-    else:
-        inputs = tuple(as_image(cell, table.folder, origin) for cell, origin in cells)
-        _require_some_file(inputs, table)
-    return Examples(inputs=inputs, labels=labels, origins=table.origins)
-
-
-def _require_some_file(images: Sequence[Input], table: Table) -> None:
+def _require_some_file(inputs: Sequence[Input], table: Table) -> None:
     """Refuse paths that all lead nowhere: then the folder is wrong, not the images."""
-    paths = [image for image in images if isinstance(image, Path)]
-    if len(paths) < len(images) or any(path.exists() for path in paths):
+    paths = [item for item in inputs if isinstance(item, Path)]
+    if not paths or len(paths) < len(inputs) or any(path.exists() for path in paths):
         return
     raise DataError(
-        f"Image paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
+        f"Paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
         f"got '{paths[0]}' in {table.origins[0]}, and none of them exists. Move the "
         f"{'table' if table.folder else 'working folder'}, or mend the paths; "
         "addresses on the web are not fetched."
@@ -223,20 +184,25 @@ def _require_some_file(images: Sequence[Input], table: Table) -> None:
 def _columns(table: Table, chosen: InputChoice, target: str | None) -> Columns:
     if not table.is_named:
         return Columns()
-    return Columns(
-        text=chosen.column if chosen.modality == "text" else None,
-        image=chosen.column if chosen.modality == "image" else None,
-        target=target,
-    )
+    return Columns(input=chosen.column, target=target)
 
 
-def _described(labels: Int[np.ndarray, " examples"], task: Task) -> str:
-    labelled = int((labels != UNLABELLED).sum())
-    names = ", ".join(map(repr, task.class_names[:10]))
-    more = ", ..." if task.classes > 10 else ""
-    rest = len(labels) - labelled
-    unlabelled = f", {rest:,} unlabelled" if rest else ""
-    return (
-        f"Target: {task.target}, {task.classes} classes ({names}{more}); "
-        f"{labelled:,} labelled{unlabelled}."
-    )
+def _telling_columns(table: Table, target: str, used: set[str]) -> list[Finding]:
+    """Return a note for each unused column that tells the label one to one."""
+    labels = [label_text(cell) for cell in table.columns[target]]
+    known = [row for row, label in enumerate(labels) if label is not None]
+    values = len({labels[row] for row in known})
+    found = []
+    for name, cells in table.columns.items():
+        if name in used or kind_of(cells) not in ("text", "number"):
+            continue
+        pairs = {(label_text(cells[row]), labels[row]) for row in known}
+        if len(pairs) == values == len({value for value, _ in pairs}):
+            message = (
+                f"Column {name!r} tells the label one to one in all "
+                f"{counted(len(known), 'labelled row')}. It is not used as input."
+            )
+            found.append(
+                Finding(kind="telling column", severity="note", message=message)
+            )
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewshot_automl.data.files import PARQUET, READERS, missing, read_file
-from fewshot_automl.data.folders import SPLITS, read_folder
+from fewshot_automl.data.folders import choose_split, read_folder
 from fewshot_automl.data.memory import ROW, comes_from, read_frame, read_memory
 from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
@@ -101,7 +101,7 @@ def _read_hub(
 
     note: tuple[str, ...] = ()
     if isinstance(found, datasets.DatasetDict):
-        chosen = _choose_split(list(found), name, split, prefer)
+        chosen = choose_split(list(found), name, split, prefer)
         note = (f"Split: '{chosen}' of {', '.join(map(repr, found))}.",)
         found, name = found[chosen], f"{name}[{chosen}]"
     if not isinstance(found, datasets.Dataset):
@@ -133,19 +133,3 @@ def _read_hub(
         class_order=labels[target] if target is not None else (),
         notes=note,
     )
-
-
-def _choose_split(
-    splits: list[str], name: str, split: str | None, prefer: tuple[str, ...]
-) -> str:
-    names = [n for kind in prefer for n in SPLITS.get(kind, (kind,))]
-    asked = [split] if split is not None else names
-    chosen = next((n for n in asked if n in splits), None)
-    if chosen is None and split is None and len(splits) == 1:
-        chosen = splits[0]
-    if chosen is None:
-        raise DataError(
-            f"Split must be one of {', '.join(splits)}, got {split!r} for {name}. "
-            f"Choose with split ({splits[0]!r})."
-        )
-    return chosen

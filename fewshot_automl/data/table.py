@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewshot_automl.data.findings import Finding
+from fewshot_automl.cells import Column
 from fewshot_automl.errors import DataError
+from fewshot_automl.finding import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +35,16 @@ class Table:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.origins)
+
+    def column(self, name: str) -> Column:
+        """Return one column with what is needed to speak of its cells."""
+        return Column(
+            name=name,
+            cells=self.columns[name],
+            origins=self.origins,
+            source=self.name,
+            order=self.class_order if name == self.target else (),
+        )
 
     def with_labels(self, labels: Iterable[object]) -> "Table":
         """Return the table with labels that were given beside it.

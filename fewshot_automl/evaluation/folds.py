@@ -3,17 +3,18 @@
 How many folds (`choose_folds`):
 
 - K is at most `max_folds` and at most the number of distinct examples of the smallest
-  class, so that every class stands in every validation part. Classes that together
-  hold at most `rare_share` of the examples do not bound K: one class of 2 must not
-  halve the training data of all others. They still are in every training part.
-- K is at least 2. A class needs 2 distinct examples, or it could never be both
+  stratum (of classes: the smallest class), so that every stratum stands in every
+  validation part. Strata that together hold at most `rare_share` of the examples do
+  not bound K: one class of 2 must not halve the training data of all others. They
+  still are in every training part.
+- K is at least 2. A stratum needs 2 distinct examples, or it could never be both
   learnt and tested.
 
 How many repeats: `ceil(128 / examples)`, from 1 to 5, so that about 128 predictions
 stand behind a score: 5 up to 31 examples, 4 at 32, 3 at 48, 2 at 64, 1 from 128 on.
 A repeat is another random partition; it takes away the luck of the partition, not
-that of the sample. Repeat 0 is the same whatever the number of repeats, so dear
-methods may use `Folds.first` alone and stay comparable.
+that of the sample. Repeat 0 is the same whatever the number of repeats, so methods
+that train may use `Folds.first` alone and stay comparable.
 """
 
 import math
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from fewshot_automl.errors import DataError, ShapeError
 
@@ -30,6 +31,8 @@ MIN_FOLDS: Final = 2
 PREDICTIONS_WANTED: Final = 128
 MAX_REPEATS: Final = 5
 _ATTEMPTS: Final = 20
+
+Membership = Int[np.ndarray, "groups strata"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,7 +88,7 @@ class Folds:
 
 
 def choose_folds(
-    labels: Int[np.ndarray, " examples"],
+    strata: np.ndarray,
     *,
     groups: np.ndarray | Sequence[str] | Sequence[int] | None = None,
     seed: int,
@@ -93,37 +96,56 @@ def choose_folds(
     max_repeats: int = MAX_REPEATS,
     rare_share: float = 0.1,
 ) -> Folds:
-    """Return stratified folds whose number follows from the class counts.
+    """Return stratified folds whose number follows from the size of the strata.
 
     Args:
-        labels: Class indices, all 0 or greater; leave unlabelled examples out.
+        strata: Which strata each example is in, 1 or 0, as `Task.strata` returns
+            them; or the one it is in. Leave unlabelled examples out.
         groups: One value an example; examples with equal values (duplicates, crops of
             one photograph) stay in one fold. None: every example is its own group.
         seed: The same seed gives the same folds.
         max_folds: Upper limit of the number of folds, at least 2.
         max_repeats: Upper limit of the number of partitions; 1 for no repeats.
-        rare_share: Share of the examples whose classes may be too small to appear
-            in every validation part; 0 lets the smallest class bound K.
+        rare_share: Share of the examples whose strata may be too small to appear in
+            every validation part; 0 lets the smallest stratum bound K.
 
     Raises:
-        ShapeError: If `groups` has another length than `labels`.
-        DataError: If an example is unlabelled, there are fewer than 2 classes, or a
-            class has fewer than 2 distinct examples.
+        ShapeError: If `groups` has another length than `strata`.
+        DataError: If there are no examples, or a stratum has fewer than 2 distinct
+            examples.
     """
     if max_folds < MIN_FOLDS or max_repeats < 1:
         raise DataError(
             "max_folds must be at least 2 and max_repeats at least 1, "
             f"got {max_folds} and {max_repeats}."
         )
-    membership = _membership(labels, groups)
+    examples = len(strata)
+    group_of = _group_index(examples, groups)
+    if not strata.size or strata.min() < 0:
+        raise DataError(
+            f"Strata must be 0 or more, got {strata.min() if strata.size else 'none'}. "
+            "Leave unlabelled examples out."
+        )
+    table = strata if strata.ndim == 2 else np.eye(strata.max() + 1, dtype=int)[strata]
+    present = table[:, table.any(axis=0)]
+    membership = np.zeros((group_of.max() + 1, present.shape[1]), dtype=np.int64)
+    np.add.at(membership, group_of, present)
     distinct = np.count_nonzero(membership, axis=0)
-    _check_classes(distinct)
-    count = _fold_count(distinct, membership.sum(axis=0), max_folds, rare_share)
-    group_of = _group_index(labels, groups)
-    wanted = min(max(math.ceil(PREDICTIONS_WANTED / len(labels)), 1), max_repeats)
+    if distinct.min() < MIN_FOLDS:
+        raise DataError(
+            f"Every class must have at least 2 distinct examples, got "
+            f"{np.count_nonzero(distinct < MIN_FOLDS)} of {len(distinct)} classes with "
+            "1. Label another example of them, or leave these classes out."
+        )
+    order = np.argsort(distinct, kind="stable")
+    share = np.cumsum(membership.sum(axis=0)[order]) / membership.sum()
+    count = int(min(max_folds, distinct[order][share > rare_share].min()))
+    sizes = np.bincount(group_of)
+    wanted = min(max(math.ceil(PREDICTIONS_WANTED / examples), 1), max_repeats)
     partitions: dict[frozenset[frozenset[int]], Int[np.ndarray, " examples"]] = {}
     for repeat in range(wanted):
-        places = _partition(membership, count, max_folds, [seed, repeat])[group_of]
+        rng = np.random.default_rng([seed, repeat])
+        places = _partition(membership, sizes, count, max_folds, rng)[group_of]
         parts = [np.flatnonzero(places == fold) for fold in range(places.max() + 1)]
         partitions.setdefault(frozenset(frozenset(p.tolist()) for p in parts), places)
     return Folds(
@@ -134,78 +156,38 @@ def choose_folds(
 
 
 def _group_index(
-    labels: Int[np.ndarray, " examples"],
-    groups: np.ndarray | Sequence[str] | Sequence[int] | None,
+    examples: int, groups: np.ndarray | Sequence[str] | Sequence[int] | None
 ) -> Int[np.ndarray, " examples"]:
     if groups is None:
-        return np.arange(len(labels))
+        return np.arange(examples)
     values = np.asarray(groups)
-    if values.shape != labels.shape:
+    if values.shape != (examples,):
         raise ShapeError(
-            f"Groups must be one value for each of the {len(labels)} labels, "
+            f"Groups must be one value for each of the {examples} examples, "
             f"got shape {values.shape}."
         )
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _membership(
-    labels: Int[np.ndarray, " examples"],
-    groups: np.ndarray | Sequence[str] | Sequence[int] | None,
-) -> Int[np.ndarray, "groups classes"]:
-    """Return how many examples of each class (that occurs) a group holds."""
-    if labels.size == 0 or labels.min() < 0:
-        raise DataError(
-            "Labels must be class indices from 0, got "
-            + ("none." if labels.size == 0 else f"{labels.min()}.")
-            + " Leave unlabelled examples out."
-        )
-    present, classes = np.unique(labels, return_inverse=True)
-    group_of = _group_index(labels, groups)
-    table = np.zeros((group_of.max() + 1, len(present)), dtype=np.int64)
-    np.add.at(table, (group_of, classes), 1)
-    return table
-
-
-def _check_classes(distinct: Int[np.ndarray, " classes"]) -> None:
-    if len(distinct) < 2:
-        raise DataError("Labels must have at least 2 classes, got 1. Add another.")
-    if distinct.min() < MIN_FOLDS:
-        raise DataError(
-            f"Every class must have at least 2 distinct examples, got "
-            f"{np.count_nonzero(distinct < MIN_FOLDS)} of {len(distinct)} classes with "
-            "1. Label another example of them, or leave these classes out."
-        )
-
-
-def _fold_count(
-    distinct: Int[np.ndarray, " classes"],
-    sizes: Int[np.ndarray, " classes"],
-    max_folds: int,
-    rare_share: float,
-) -> int:
-    """Return the number of folds, bounded by the smallest class that is not rare."""
-    order = np.argsort(distinct, kind="stable")
-    share = np.cumsum(sizes[order]) / sizes.sum()
-    common = distinct[order][share > rare_share]
-    return int(min(max_folds, common.min()))
-
-
 def _partition(
-    membership: Int[np.ndarray, "groups classes"],
+    membership: Membership,
+    sizes: Int[np.ndarray, " groups"],
     count: int,
     max_folds: int,
-    seeds: list[int],
+    rng: np.random.Generator,
 ) -> Int[np.ndarray, " groups"]:
-    """Return the fold of each group, such that no class lies in one fold only.
+    """Return the fold of each group, such that no stratum lies in one fold only.
 
-    Only groups that mix classes can make that hard; then other random orders are
+    Only groups that mix strata can make that hard; then other random orders are
     tried, and then more folds.
     """
-    rng = np.random.default_rng(seeds)
     for folds in range(count, max(max_folds, count) + 1):
         for _ in range(_ATTEMPTS):
-            places = _place(membership, folds, rng)
-            if _is_learnable(membership, places, folds):
+            places = _place(membership, sizes, folds, rng)
+            held = np.array(
+                [membership[places == fold].any(axis=0) for fold in range(folds)]
+            )
+            if held.any(axis=1).all() and (held.sum(axis=0) >= MIN_FOLDS).all():
                 return places
     raise DataError(
         f"Groups must leave every class in at least 2 of {max_folds} folds, which no "
@@ -215,35 +197,25 @@ def _partition(
 
 
 def _place(
-    membership: Int[np.ndarray, "groups classes"],
+    membership: Membership,
+    sizes: Int[np.ndarray, " groups"],
     folds: int,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, " groups"]:
-    """Put each group, greatest first, where its classes are scarcest."""
+    """Put each group, greatest first, where its strata are scarcest."""
     places = np.empty(len(membership), dtype=np.int64)
     shares = np.zeros((folds, membership.shape[1]))
     totals = np.zeros(folds)
     weights = membership / membership.sum(axis=0)
     order = rng.permutation(len(membership))
-    order = order[np.argsort(-membership.sum(axis=1)[order], kind="stable")]
+    order = order[np.argsort(-sizes[order], kind="stable")]
     for group in order:
         crowding = np.round(shares @ weights[group], 12)
-        rank = np.lexsort((rng.random(folds), totals, crowding))
-        places[group] = rank[0]
-        shares[rank[0]] += weights[group]
-        totals[rank[0]] += membership[group].sum()
+        fold = np.lexsort((rng.random(folds), totals, crowding))[0]
+        places[group] = fold
+        shares[fold] += weights[group]
+        totals[fold] += sizes[group]
     return places
-
-
-def _is_learnable(
-    membership: Int[np.ndarray, "groups classes"],
-    places: Int[np.ndarray, " groups"],
-    folds: int,
-) -> bool:
-    held: Bool[np.ndarray, "folds classes"] = np.array(
-        [(membership[places == fold] > 0).any(axis=0) for fold in range(folds)]
-    )
-    return bool(held.any(axis=1).all() and (held.sum(axis=0) >= MIN_FOLDS).all())
 
 
 def _folds(places: Int[np.ndarray, " examples"], repeat: int) -> tuple[Fold, ...]:

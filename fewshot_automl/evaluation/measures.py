@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 SCORE: Final = "score"
-"""Name of the metric of a study among its objectives."""
+"""Name of the metric of a study among what it improves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,41 +26,39 @@ class Measure:
     """One clause."""
     is_maximised: bool = False
     """Whether more is better."""
+    adds_up: bool = True
+    """Whether several models together have the sum of theirs."""
+    is_count: bool = False
+    """Whether it is written with a letter for thousands, millions and more."""
 
     @property
     def limit(self) -> str:
         """Return the name of the setting that bounds it."""
         return f"{'min' if self.is_maximised else 'max'}_{self.name}"
 
-    @property
-    def adds_up(self) -> bool:
-        """Return whether several models together have the sum of theirs."""
-        return not self.is_maximised
-
-    def told(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """Return a value as people read it.
 
-        >>> MEASURES["parameters"].told(22_713_216.0)
+        >>> MEASURES["parameters"].format(22_713_216.0)
         '22.7M'
-        >>> MEASURES["latency_ms"].told(0.0312)
+        >>> MEASURES["latency_ms"].format(0.0312)
         '0.0312 ms'
-        >>> MEASURES["worst_recall"].told(0.75)
+        >>> MEASURES["worst_recall"].format(0.75)
         '0.75'
         """
         for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if self.name in COUNTS and value >= size:
+            if self.is_count and value >= size:
                 return f"{value / size:.3g}{letter}"
         return f"{value:.3g}{self.unit and ' ' + self.unit}"
 
 
-COUNTS: Final = ("parameters", "flops")
-"""Measures that are told with a letter for thousands, millions and more."""
 _ROWS: Final = (
     Measure(
         name="parameters",
         title="parameters",
         unit="",
         meaning="numbers the model holds: backbone, adapter and head",
+        is_count=True,
     ),
     Measure(
         name="flops",
@@ -68,6 +66,7 @@ _ROWS: Final = (
         unit="",
         meaning="floating-point operations of the backbone for one example of the "
         "length on its card",
+        is_count=True,
     ),
     Measure(
         name="latency_ms",
@@ -88,6 +87,7 @@ _ROWS: Final = (
         unit="",
         meaning="least share of a class's examples that is found, cross-validated",
         is_maximised=True,
+        adds_up=False,
     ),
 )
 MEASURES: Final[Mapping[str, Measure]] = {row.name: row for row in _ROWS}

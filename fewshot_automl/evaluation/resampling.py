@@ -1,100 +1,82 @@
 """Scores of many models under many reweightings of the same examples.
 
 A bootstrap draws the same examples again and again, so each model is looked at once
-and each draw is a product of matrices. This is what intervals, the correction for
-selection and the comparison of models are built on.
+and each draw is a product of matrices. Intervals, the correction for selection and the
+comparison of models are built on this.
 
-Predictions of one model are `[examples, classes]`, or `[repeats, examples, classes]`
-where a cross-validation was repeated. A row of NaN is an example the model has not
-predicted (in that repeat). A model's score is that of its mean behaviour over the
-repeats: the mean value, the mean confusion matrix, or the mean of the repeats' scores.
+Outputs of one model are `[examples, width]`, or `[repeats, examples, width]` where a
+cross-validation was repeated. A row of NaN is an example the model has not predicted
+(in that repeat). A model's score is that of its mean behaviour over the repeats: the
+mean value, the mean sums, or the mean of the repeats' scores.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.objectives import (
-    All,
-    Confusion,
-    Mean,
-    Objective,
-    check_predictions,
-    objective,
-)
+from fewshot_automl.tasks import All, Mean, Metric, Sums, metric_named
 
 Weights = Float64[np.ndarray, "draws examples"]
-Stacks = Sequence[Float[np.ndarray, "... rows classes"]]
+Stack = Float[np.ndarray, "repeats examples width"]
+Stacks = Sequence[Float[np.ndarray, "... rows width"]]
 Scorer = Callable[[np.ndarray], np.ndarray]
 
-_CELLS_AT_ONCE: Final = 4_000_000
-"""Numbers held at once for confusion matrices (32 MB)."""
+_NUMBERS_AT_ONCE: Final = 4_000_000
+"""Sums held at once (32 MB)."""
 _CURVES: Final = 10_000
 """Curves drawn at most by default: about 3 seconds on 500 examples."""
 
 
 def pooled_score(
-    metric: str | Objective,
-    labels: Int[np.ndarray, " examples"],
-    proba: Float[np.ndarray, "... rows classes"],
+    metric: str | Metric,
+    targets: np.ndarray,
+    outputs: Float[np.ndarray, "... rows width"],
 ) -> float:
-    """Return the oriented score of out-of-fold predictions, all folds pooled.
+    """Return the oriented score of out-of-fold outputs, all folds pooled.
 
     Examples that were not predicted (NaN) are left out.
 
-    Args:
-        metric: Name of an objective, or an objective.
-        labels: Class indices.
-        proba: `[examples, classes]` or `[repeats, examples, classes]`.
-
     Raises:
-        ShapeError: If labels and predictions do not fit, or nothing was predicted.
+        ShapeError: If targets and outputs do not fit, or nothing was predicted.
 
-    >>> proba = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.8, 0.2], [0.6, 0.4]]])
-    >>> pooled_score("accuracy", np.array([0, 1]), proba)
+    >>> outputs = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.8, 0.2], [0.6, 0.4]]])
+    >>> pooled_score("accuracy", np.array([0, 1]), outputs)
     0.75
     """
-    return float(scorer(metric, labels, [proba])(np.ones((1, len(labels))))[0, 0])
+    return float(scorer(metric, targets, [outputs])(np.ones((1, len(targets))))[0, 0])
 
 
-def scorer(
-    metric: str | Objective,
-    labels: Int[np.ndarray, " examples"],
-    probas: Stacks,
-) -> Scorer:
+def scorer(metric: str | Metric, targets: np.ndarray, outputs: Stacks) -> Scorer:
     """Return a function from weights to the oriented scores of every model.
 
     The function takes `[draws, examples]`, how often each example counts in each
     draw, and returns `[draws, models]`; NaN where a score is undefined there.
 
     Args:
-        metric: Name of an objective, or an objective.
-        labels: Class indices.
-        probas: Stacks of each model; the number of repeats may differ.
+        metric: A metric, or the name of one for classes.
+        targets: One for each example.
+        outputs: Of each model; the number of repeats may differ.
 
     Raises:
-        ShapeError: If labels and predictions do not fit, or a model predicted
-            nothing.
+        ShapeError: If targets and outputs do not fit, or a model predicted nothing.
     """
-    wanted = objective(metric)
-    stacks = [_checked(labels, proba) for proba in probas]
+    wanted = metric_named(metric)
+    stacks = [_checked(wanted, targets, stack) for stack in outputs]
     match wanted.measure:
         case Mean(values):
-            raw = _mean_scorer(labels, stacks, values)
-        case Confusion(value):
-            raw = _confusion_scorer(labels, stacks, value)
+            raw = _mean_scorer(targets, stacks, values)
+        case Sums(parts, value):
+            raw = _sums_scorer(targets, stacks, parts, value)
         case All(value):
-            raw = _whole_scorer(labels, stacks, value)
+            raw = _whole_scorer(targets, stacks, value)
     sign = wanted.orient(1.0)
     return lambda weights: sign * raw(np.asarray(weights, dtype=np.float64))
 
 
-def bootstrap_weights(
-    examples: int, draws: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "draws examples"]:
+def bootstrap_weights(examples: int, draws: int, rng: np.random.Generator) -> Weights:
     """Return how often each example was drawn, with replacement, in each draw.
 
     >>> bootstrap_weights(5, 2, np.random.default_rng(0)).sum(axis=1)
@@ -104,71 +86,80 @@ def bootstrap_weights(
     return rng.multinomial(examples, chances, size=draws).astype(np.float64)
 
 
-def default_draws(metric: str | Objective, probas: Stacks) -> int:
-    """Return how many bootstrap draws an objective's cost allows.
+def default_draws(metric: str | Metric, outputs: Stacks) -> int:
+    """Return how many bootstrap draws a metric's cost allows.
 
-    1000 for means over examples and 400 from confusion matrices. For the rest as many
-    as make about 10,000 curves over models and classes, from 40 to 200.
+    1000 for means over examples and 400 from sums. For the rest as many as make about
+    10,000 curves over models and columns, from 40 to 200.
 
     >>> [default_draws(name, [np.eye(2)]) for name in ("accuracy", "mcc", "roc_auc")]
     [1000, 400, 200]
     """
-    match objective(metric).measure:
+    match metric_named(metric).measure:
         case Mean():
             return 1000
-        case Confusion():
+        case Sums():
             return 400
         case All():
-            classes = probas[0].shape[-1]
-            curves = len(probas) * (1 if classes == 2 else classes)
+            width = outputs[0].shape[-1]
+            curves = len(outputs) * (1 if width == 2 else width)
             return min(max(_CURVES // curves, 40), 200)
 
 
-def is_predicted(
-    proba: Float[np.ndarray, "repeats examples classes"],
-) -> Bool[np.ndarray, "repeats examples"]:
+def is_predicted(outputs: Stack) -> Bool[np.ndarray, "repeats examples"]:
     """Return which examples have a prediction in which repeat."""
-    return np.asarray(~np.isnan(proba).any(axis=2))
+    return np.asarray(~np.isnan(outputs).any(axis=2))
 
 
-def as_repeats(
-    proba: Float[np.ndarray, "... examples classes"],
-) -> Float[np.ndarray, "repeats examples classes"]:
-    """Return predictions with an axis of repeats, if need be of length 1.
+def as_repeats(outputs: Float[np.ndarray, "... examples width"]) -> Stack:
+    """Return outputs with an axis of repeats, if need be of length 1.
 
     Raises:
         ShapeError: If there are fewer than 2 or more than 3 axes.
     """
-    if proba.ndim not in (2, 3):
+    if outputs.ndim not in (2, 3):
         raise ShapeError(
-            "Predictions must be [examples, classes] or [repeats, examples, classes], "
-            f"got shape {proba.shape}."
+            "Outputs must be [examples, width] or [repeats, examples, width], got "
+            f"shape {outputs.shape}."
         )
-    return proba if proba.ndim == 3 else proba[None]
+    return outputs if outputs.ndim == 3 else outputs[None]
+
+
+def example_values(
+    targets: np.ndarray,
+    stack: Stack,
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Float64[np.ndarray, " examples"]:
+    """Return each example's value, averaged over the repeats that predicted it."""
+    there = is_predicted(stack)
+    total = np.zeros(len(targets))
+    for row, outputs in zip(there, stack, strict=True):
+        total[row] += values(targets[row], outputs[row])
+    return _divide(total, there.sum(axis=0).astype(np.float64))
 
 
 def _checked(
-    labels: Int[np.ndarray, " examples"], proba: Float[np.ndarray, "... rows classes"]
-) -> Float[np.ndarray, "repeats rows classes"]:
-    stack = as_repeats(proba)
-    if stack.shape[1] != len(labels):
+    wanted: Metric, targets: np.ndarray, outputs: Float[np.ndarray, "... rows width"]
+) -> Stack:
+    stack = as_repeats(outputs)
+    if stack.shape[1] != len(targets):
         raise ShapeError(
-            f"Predictions must have one row for each of the {len(labels)} labels, "
-            f"got {stack.shape[1]} rows. Leave unlabelled examples out."
+            f"Outputs must have one row for each of the {len(targets)} targets, got "
+            f"{stack.shape[1]} rows. Leave unlabelled examples out."
         )
     there = is_predicted(stack)
     if not there.any():
-        raise ShapeError("Predictions must hold at least one prediction, got NaN only.")
-    check_predictions(np.broadcast_to(labels, there.shape)[there], stack[there])
+        raise ShapeError("Outputs must hold at least one prediction, got NaN only.")
+    wanted.check(targets[np.nonzero(there)[1]], stack[there])
     return stack
 
 
 def _mean_scorer(
-    labels: Int[np.ndarray, " examples"],
+    targets: np.ndarray,
     stacks: Sequence[np.ndarray],
     values: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Scorer:
-    table = np.array([example_values(labels, stack, values) for stack in stacks])
+    table = np.array([example_values(targets, stack, values) for stack in stacks])
     there = ~np.isnan(table)
     filled = np.where(there, table, 0.0)
 
@@ -178,60 +169,51 @@ def _mean_scorer(
     return score
 
 
-def example_values(
-    labels: Int[np.ndarray, " examples"],
-    stack: Float[np.ndarray, "repeats examples classes"],
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> Float64[np.ndarray, " examples"]:
-    """Return each example's value, averaged over the repeats that predicted it."""
-    there = is_predicted(stack)
-    total = np.zeros(len(labels))
-    for row, proba in zip(there, stack, strict=True):
-        total[row] += values(labels[row], proba[row])
-    return _divide(total, there.sum(axis=0).astype(np.float64))
-
-
-def _confusion_scorer(
-    labels: Int[np.ndarray, " examples"],
+def _sums_scorer(
+    targets: np.ndarray,
     stacks: Sequence[np.ndarray],
+    parts: Callable[[np.ndarray, np.ndarray], Any],
     value: Callable[[np.ndarray], np.ndarray],
 ) -> Scorer:
     from scipy.sparse import csr_array
 
-    classes = stacks[0].shape[2]
     tables = []
     for stack in stacks:
         there = is_predicted(stack)
         _, examples = np.nonzero(there)
-        cells = labels[examples] * classes + stack[there].argmax(axis=1)
+        # Sums each example's parts over the repeats that predicted it, each by its
+        # share, so that an example counts once however often it was predicted.
         shares = (1.0 / np.maximum(there.sum(axis=0), 1))[examples]
-        shape = (len(labels), classes**2)
-        tables.append(csr_array((shares, (examples, cells)), shape=shape).T.tocsr())
-    step = max(_CELLS_AT_ONCE // classes**2, 1)
+        mean = csr_array(
+            (shares, (examples, np.arange(len(examples)))),
+            shape=(len(targets), len(examples)),
+        )
+        tables.append((mean @ csr_array(parts(targets[examples], stack[there]))).T)
+    step = max(_NUMBERS_AT_ONCE // tables[0].shape[0], 1)
 
     def score(weights: np.ndarray) -> np.ndarray:
         out = np.empty((len(weights), len(tables)))
         for start in range(0, len(weights), step):
             rows = weights[start : start + step]
             for column, table in enumerate(tables):
-                counts = (table @ rows.T).T.reshape(len(rows), classes, classes)
-                out[start : start + step, column] = value(np.ascontiguousarray(counts))
+                sums = np.ascontiguousarray((table @ rows.T).T)
+                out[start : start + step, column] = value(sums)
         return out
 
     return score
 
 
 def _whole_scorer(
-    labels: Int[np.ndarray, " examples"],
+    targets: np.ndarray,
     stacks: Sequence[np.ndarray],
     value: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> Scorer:
     def of_model(stack: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Average over repeats, each weighing as much as it has predictions."""
         total, held = np.zeros(len(weights)), np.zeros(len(weights))
-        for row, proba in zip(is_predicted(stack), stack, strict=True):
+        for row, outputs in zip(is_predicted(stack), stack, strict=True):
             if row.any():
-                scores = value(labels[row], proba[row], weights[:, row])
+                scores = value(targets[row], outputs[row], weights[:, row])
                 size = np.where(np.isfinite(scores), weights[:, row].sum(axis=1), 0.0)
                 total += size * np.where(size > 0, scores, 0.0)
                 held += size

@@ -18,12 +18,12 @@ scores, and yet have no width at all on perfect ones.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.intervals import (
@@ -31,7 +31,6 @@ from fewshot_automl.evaluation.intervals import (
     standard_error,
     wilson_interval,
 )
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.evaluation.resampling import (
     Stacks,
     as_repeats,
@@ -40,8 +39,7 @@ from fewshot_automl.evaluation.resampling import (
     is_predicted,
     scorer,
 )
-
-Choose = Callable[[np.ndarray], int]
+from fewshot_automl.tasks import Metric, metric_named
 
 VARIANCE_INFLATION: Final = 1.5
 """Variance of a cross-validated score over that of as many independent predictions.
@@ -73,12 +71,11 @@ class Corrected:
 
 
 def correct_for_selection(
-    labels: Int[np.ndarray, " examples"],
-    probas: Stacks,
-    metric: str | Objective,
+    targets: np.ndarray,
+    outputs: Stacks,
+    metric: str | Metric,
     *,
     bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
-    choose: Choose | None = None,
     level: float = 0.95,
     draws: int | None = None,
     seed: int = 0,
@@ -86,32 +83,26 @@ def correct_for_selection(
     """Pick the best model and return its score corrected for the picking.
 
     Args:
-        labels: Class indices.
-        probas: Out-of-fold predictions of each model, `[examples, classes]` or
-            `[repeats, examples, classes]`; the number of repeats may differ, and a
-            row of NaN is an example that was not predicted. A model scored on few
-            examples is picked as readily as any other: leave it out, or let `choose`
-            or `bonus` hold it back.
-        metric: Name of an objective, or an objective.
+        targets: One for each example.
+        outputs: Out of fold, of each model; a row of NaN is an example that was not
+            predicted. A model scored on few examples is picked as readily as any
+            other: leave it out, or let `bonus` hold it back.
+        metric: A metric, or the name of one for classes.
         bonus: Added to each model's oriented score before the picking only, as a
             prior for some models; None for no preference.
-        choose: Takes the oriented scores of all models (with the bonus; minus
-            infinity where undefined) and returns the index of the pick; None for
-            the greatest, the earliest of equals.
         level: Share of such intervals that should hold the true score.
-        draws: Number of bootstrap draws; None for what the objective's cost allows.
+        draws: Number of bootstrap draws; None for what the metric's cost allows.
         seed: The same seed gives the same result.
 
     Raises:
-        ShapeError: If labels and predictions do not fit, or there is no model.
+        ShapeError: If targets and outputs do not fit, or there is no model.
 
     Source:
         Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018, algorithm
         5. Ours: the difference between the pick's raw and mean out-of-bag score is
         added (a control variate: 0 on average for means over examples, and for other
-        objectives the bias of scoring on fewer examples), so that one model alone
-        keeps its raw score; the corrected score is never above the raw one; and the
-        interval.
+        metrics the bias of scoring on fewer examples), so that one model alone keeps
+        its raw score; the corrected score is never above the raw one; the interval.
 
     >>> labels = np.array([0, 1] * 10)
     >>> coin = np.random.default_rng(0)
@@ -120,36 +111,44 @@ def correct_for_selection(
     >>> result.raw_score > 0.6 and result.low < 0.5 < result.high
     True
     """
-    if not probas:
+    if not outputs:
         raise ShapeError("There must be at least one model to choose from, got none.")
-    wanted = objective(metric)
-    extra = _bonus(bonus, len(probas))
-    pick = choose or _greatest
-    score_draws = scorer(wanted, labels, probas)
-    full = score_draws(np.ones((1, len(labels))))[0]
-    winner = _pick(full + extra, pick)
+    wanted = metric_named(metric)
+    extra = np.asarray(np.zeros(len(outputs)) if bonus is None else bonus, np.float64)
+    if extra.shape != (len(outputs),) or not np.isfinite(extra).all():
+        raise ShapeError(
+            f"Bonus must be one finite number for each of the {len(outputs)} models, "
+            f"got {extra.tolist()}."
+        )
+    score_draws = scorer(wanted, targets, outputs)
+    full = score_draws(np.ones((1, len(targets))))[0]
+    winner = int(_best(full + extra))
     raw = float(full[winner])
     if not math.isfinite(raw):
         raise ShapeError(
             f"{wanted.name} must be defined for the model that was chosen, got {raw}. "
             "Use another metric, or label examples of another class."
         )
-    count = default_draws(wanted, probas) if draws is None else draws
-    weights = bootstrap_weights(len(labels), count, np.random.default_rng(seed))
-    bias = _selection_bias(score_draws, weights, extra, winner, pick)
+    count = default_draws(wanted, outputs) if draws is None else draws
+    weights = bootstrap_weights(len(targets), count, np.random.default_rng(seed))
+    # How much better the pick is out of bag than each draw's own pick.
+    picks = _best(score_draws(weights) + extra)
+    out_of_bag = score_draws((weights == 0).astype(np.float64))
+    gap = out_of_bag[:, winner] - out_of_bag[np.arange(count), picks]
+    gap = gap[np.isfinite(gap)]
+    bias = float(gap.mean()) if gap.size else 0.0
     corrected = min(max(raw - bias, wanted.limits[0]), raw)
-    low, high = _interval(wanted, labels, probas[winner], corrected, raw, level, seed)
+    low, high = _interval(wanted, targets, outputs[winner], corrected, raw, level, seed)
     return Corrected(score=corrected, low=low, high=high, raw_score=raw, winner=winner)
 
 
 def indistinguishable(
-    labels: Int[np.ndarray, " examples"],
-    probas: Stacks,
-    metric: str | Objective,
+    targets: np.ndarray,
+    outputs: Stacks,
+    metric: str | Metric,
     *,
     winner: int,
     level: float = 0.95,
-    draws: int | None = None,
     seed: int = 0,
 ) -> Bool[np.ndarray, " models"]:
     """Return which models cannot be told apart from the pick (which is one of them).
@@ -158,80 +157,32 @@ def indistinguishable(
     bootstrap draws of the examples, both scored on the same draw. Models are compared
     one by one; among many, some fall out by chance.
 
-    Args:
-        labels: Class indices.
-        probas: Out-of-fold predictions of each model.
-        metric: Name of an objective, or an objective.
-        winner: Index of the pick.
-        level: How sure a difference must be.
-        draws: Number of bootstrap draws; None for what the objective's cost allows.
-        seed: The same seed gives the same result.
-
     Raises:
-        ShapeError: If labels and predictions do not fit.
+        ShapeError: If targets and outputs do not fit.
 
     >>> labels = np.array([0, 1] * 10)
     >>> right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
     >>> indistinguishable(labels, [right, wrong, right], "accuracy", winner=0)
     array([ True, False,  True])
     """
-    count = default_draws(metric, probas) if draws is None else draws
-    weights = bootstrap_weights(len(labels), count, np.random.default_rng(seed))
-    scores = scorer(metric, labels, probas)(weights)
+    rng = np.random.default_rng(seed)
+    weights = bootstrap_weights(len(targets), default_draws(metric, outputs), rng)
+    scores = scorer(metric, targets, outputs)(weights)
     lead = scores[:, [winner]] - scores
     is_known = np.isfinite(lead)
     ahead = (is_known & (lead > 1e-12)).sum(axis=0)
     return np.asarray(ahead <= level * np.maximum(is_known.sum(axis=0), 1))
 
 
-def _greatest(scores: np.ndarray) -> int:
-    return int(np.argmax(scores))
-
-
-def _pick(scores: Float64[np.ndarray, " models"], choose: Choose) -> int:
-    return int(choose(np.where(np.isnan(scores), -np.inf, scores)))
-
-
-def _bonus(
-    bonus: Float[np.ndarray, " models"] | Sequence[float] | None, models: int
-) -> Float64[np.ndarray, " models"]:
-    extra = np.zeros(models) if bonus is None else np.asarray(bonus, dtype=np.float64)
-    if extra.shape != (models,) or not np.isfinite(extra).all():
-        raise ShapeError(
-            f"Bonus must be one finite number for each of the {models} models, "
-            f"got {extra.tolist()}."
-        )
-    return extra
-
-
-def _selection_bias(
-    score_draws: Callable[[np.ndarray], np.ndarray],
-    weights: Float64[np.ndarray, "draws examples"],
-    extra: Float64[np.ndarray, " models"],
-    winner: int,
-    choose: Choose,
-) -> float:
-    """Return how much better the pick is out of bag than each draw's own pick."""
-    in_bag = score_draws(weights) + extra
-    out_of_bag = score_draws((weights == 0).astype(np.float64))
-    picks = _picks(in_bag, choose)
-    gap = out_of_bag[:, winner] - out_of_bag[np.arange(len(picks)), picks]
-    gap = gap[np.isfinite(gap)]
-    return float(gap.mean()) if gap.size else 0.0
-
-
-def _picks(
-    scores: Float64[np.ndarray, "draws models"], choose: Choose
-) -> Int64[np.ndarray, " draws"]:
-    if choose is _greatest:
-        return np.asarray(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1))
-    return np.array([_pick(row, choose) for row in scores], dtype=np.int64)
+def _best(scores: Float64[np.ndarray, "*draws models"]) -> np.ndarray:
+    """Return the place of the greatest, the earliest of equals; NaN is the least."""
+    return np.asarray(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=-1))
 
 
 def _interval(
-    wanted: Objective,
-    labels: Int[np.ndarray, " examples"],
-    proba: Float[np.ndarray, "... rows classes"],
+    wanted: Metric,
+    targets: np.ndarray,
+    outputs: Float[np.ndarray, "... rows width"],
     corrected: float,
     raw: float,
     level: float,
@@ -240,10 +191,10 @@ def _interval(
     """Return both ends: below the corrected score and above the raw one.
 
     Scores between two limits become shares, and the examples as many as would give a
-    share the standard error that was found; for right and wrong, no more than there
-    are, for repeats do not add examples.
+    share the standard error that was found; of decisions no more than there are, for
+    repeats do not add examples.
     """
-    error = standard_error(wanted, labels, proba, seed=seed)
+    error = standard_error(wanted, targets, outputs, seed=seed)
     low, high = wanted.limits
     if not math.isfinite(high - low):
         reach = quantile_of_normal((1 + level) / 2) * error
@@ -251,11 +202,11 @@ def _interval(
         return max(corrected - reach, low), min(raw + reach, high)
     span = high - low
     below, above = ((value - low) / span for value in (corrected, raw))
-    count = int(is_predicted(as_repeats(proba)).any(axis=0).sum())
+    count = int(is_predicted(as_repeats(outputs)).any(axis=0).sum())
     worth = float(count)
     if error > 0 and 0 < above < 1:
         worth = max(above * (1 - above) * (span / error) ** 2, 1.0)
-    examples = min(worth, count) if wanted.needs == "labels" else worth
+    examples = min(worth, count) if wanted.needs == "decisions" else worth
     examples /= VARIANCE_INFLATION
     return (
         low + span * wilson_interval(below, examples, level=level)[0],

@@ -2,15 +2,15 @@
 
 from fewshot_automl.executors.executor import Executor, Finished, Ticket
 from fewshot_automl.executors.in_process import InProcess
-from fewshot_automl.executors.processes import LocalProcesses
 from fewshot_automl.executors.table import EXECUTORS, executor_named
+from fewshot_automl.executors.workers import WorkerProcesses
 
 __all__ = [
     "EXECUTORS",
     "Executor",
     "Finished",
     "InProcess",
-    "LocalProcesses",
     "Ticket",
+    "WorkerProcesses",
     "executor_named",
 ]

@@ -2,7 +2,8 @@
 
 An executor knows nothing of what it runs. It takes a function with its arguments and
 gives back what the function returned or raised; a worker that dies is one failed
-result, never a crash or a hang of whoever waits.
+result, never a crash or a hang of whoever waits. No clock and no path of one machine
+crosses: a call is told how many seconds it has, and counts them itself.
 """
 
 from collections.abc import Callable
@@ -39,8 +40,15 @@ class Executor(Protocol):
         """Return how many calls run at the same time; more than that wait."""
         ...
 
-    def submit(self, function: Callable[..., Any], *args: Any) -> Ticket:
-        """Take a call; it runs now or at the next `wait`.
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        allowance_seconds: float | None,
+    ) -> Ticket:
+        """Take the call ``function(*arguments, allowance_seconds)``.
+
+        It runs now or at the next `wait`.
 
         Raises:
             UserError: If the call cannot be sent to where it would run.

@@ -1,4 +1,4 @@
-"""The executor that needs no other process."""
+"""The executor that runs calls one after the other in this process."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,25 +9,22 @@ from fewshot_automl.executors.executor import Finished, Ticket
 
 
 class InProcess:
-    """Runs one call at a time, in this process, inside `wait`.
+    """Runs a call inside `wait`, in the thread that calls it.
 
-    >>> executor = InProcess()
-    >>> ticket = executor.submit(pow, 2, 5)
-    >>> [finished.value for finished in executor.wait()]
-    [32]
+    Nothing is copied, and a `KeyboardInterrupt` in the function leaves `wait`.
     """
 
     def __init__(self, workers: int = 1, *, gpus: int = 0) -> None:
-        """Prepare to run calls.
+        """Check that nobody asks for more than one worker.
 
         Args:
-            workers: Always 1.
-            gpus: Of no account: calls see all that this process sees.
+            workers: Must be 1.
+            gpus: Not used; the call sees what this process sees.
         """
         if workers != 1:
             raise UserError(
-                f"workers must be 1 for the in_process executor, got {workers}. "
-                "Use the executor processes."
+                f"workers must be 1 for the executor in_process, got {workers}. "
+                "Use the executor loky."
             )
         self._calls: deque[tuple[Ticket, Callable[..., Any], tuple[Any, ...]]] = deque()
         self._submitted = 0
@@ -37,20 +34,25 @@ class InProcess:
         """Return 1."""
         return 1
 
-    def submit(self, function: Callable[..., Any], *args: Any) -> Ticket:
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        allowance_seconds: float | None,
+    ) -> Ticket:
         """Take a call; it runs at a later `wait`."""
         ticket = Ticket(self._submitted)
         self._submitted += 1
-        self._calls.append((ticket, function, args))
+        self._calls.append((ticket, function, (*arguments, allowance_seconds)))
         return ticket
 
     def wait(self, timeout_seconds: float | None = None) -> list[Finished]:
         """Run the oldest waiting call to its end and return it."""
         if not self._calls:
             return []
-        ticket, function, args = self._calls.popleft()
+        ticket, function, arguments = self._calls.popleft()
         try:
-            return [Finished(ticket=ticket, value=function(*args))]
+            return [Finished(ticket=ticket, value=function(*arguments))]
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  Rust's panics are no Exception

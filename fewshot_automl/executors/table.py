@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.executors.executor import Executor
 from fewshot_automl.executors.in_process import InProcess
-from fewshot_automl.executors.processes import LocalProcesses
+from fewshot_automl.executors.workers import WorkerProcesses
 
 
 class Maker(Protocol):
@@ -19,7 +19,7 @@ class Maker(Protocol):
 
 EXECUTORS: Final[Mapping[str, Maker]] = {
     "in_process": InProcess,
-    "processes": LocalProcesses,
+    "loky": WorkerProcesses,
 }
 """What makes an executor, by name."""
 

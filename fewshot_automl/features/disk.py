@@ -12,7 +12,8 @@ from fewshot_automl.features.shard import (
     UNFINISHED,
     DamagedShard,
     Stamp,
-    read_header,
+    read_keys,
+    stamp_of,
     write,
 )
 
@@ -49,10 +50,10 @@ class Disk:
         index = {}
         for path in paths:
             try:
-                stamp = Stamp.of(path)
+                stamp = stamp_of(path)
                 known = self._headers.get(path)
                 if known is None or known[0] != stamp:
-                    known = stamp, read_header(path, group).keys
+                    known = stamp, read_keys(path, group)
                     self._headers[path] = known
                 index[path] = known[1]
             except FileNotFoundError:
@@ -80,13 +81,13 @@ class Disk:
 
     def touch(self, path: Path, stamp: Stamp) -> Stamp:
         """Mark a shard as used now and return its new stamp."""
-        if time.time() - stamp.changed / 1e9 < _TOUCH_SECONDS:
+        if time.time() - stamp[2] / 1e9 < _TOUCH_SECONDS:
             return stamp
         try:
             os.utime(path)
         except PermissionError:  # a folder that is shared for reading only
             return stamp
-        new = Stamp.of(path)
+        new = stamp_of(path)
         if path in self._headers:
             self._headers[path] = new, self._headers[path][1]
         return new

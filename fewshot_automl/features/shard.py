@@ -8,86 +8,43 @@ sees half of one; their names are unique, so two writers never meet.
 
 import hashlib
 import json
-import mmap
-import os
 import uuid
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
 
 from fewshot_automl.errors import ShapeError
 
 Row = dict[str, np.ndarray]
 """One example's activations, e.g. ``{"hidden": [tokens, width]}``."""
+Stamp = tuple[int, int, int]
+"""Size, inode and time of change: tells whether a file is still the one checked."""
 
 SUFFIX: Final = ".safetensors"
 UNFINISHED: Final = ".part"
 """Ends the name of a shard that is still being written."""
-
 _FORMAT: Final = "fewshot-features-1"
-_MAX_HEADER_BYTES: Final = 100_000_000
-_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
-    "BOOL": np.dtype("bool"),
-    "U8": np.dtype("uint8"),
-    "I8": np.dtype("int8"),
-    "I16": np.dtype("<i2"),
-    "I32": np.dtype("<i4"),
-    "I64": np.dtype("<i8"),
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-}
-_KNOWN: Final = frozenset(_DTYPES.values())
-
-MAP_FROM_BYTES: Final = 1_000_000
-"""A smaller shard is read into memory; a map costs an open file each."""
-MAX_MAPS: Final = 256
-"""Shards mapped at once in a process; the usual limit is 1,024 open files."""
-_maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_KNOWN: Final = frozenset(
+    map(np.dtype, ("?", "u1", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8"))
+)
 
 
 class DamagedShard(Exception):
     """A file that is not a whole, unchanged shard of the group it lies in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
-    """Tells whether a file is still the one that was checked."""
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of a file.
 
-    size_bytes: int
-    inode: int
-    changed: int
-
-    @classmethod
-    def of(cls, path: Path) -> "Stamp":
-        """Return the stamp of a file.
-
-        Raises:
-            OSError: If it is gone.
-        """
-        found = path.stat()
-        return cls(
-            size_bytes=found.st_size, inode=found.st_ino, changed=found.st_mtime_ns
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """Says what a shard holds and where in the file."""
-
-    keys: tuple[str, ...]
-    """Content hashes of its rows, in order."""
-    checksum: str
-    """Hash of all names, types, shapes and bytes."""
-    tensors: Mapping[str, Mapping[str, Any]]
-    """The safetensors header, without its metadata."""
-    starts_at: int
-    """First byte after the header."""
+    Raises:
+        OSError: If it is gone.
+    """
+    found = path.stat()
+    return found.st_size, found.st_ino, found.st_mtime_ns
 
 
 def checked(row: Mapping[str, np.ndarray]) -> Row:
@@ -109,11 +66,6 @@ def checked(row: Mapping[str, np.ndarray]) -> Row:
     return own
 
 
-def row_bytes(rows: Sequence[Row]) -> int:
-    """Return what the arrays of some rows weigh."""
-    return sum(values.nbytes for row in rows for values in row.values())
-
-
 def packed(group: str, keys: Sequence[str], rows: Sequence[Row]) -> bytes:
     """Return the bytes of a shard file."""
     arrays = {
@@ -121,15 +73,13 @@ def packed(group: str, keys: Sequence[str], rows: Sequence[Row]) -> bytes:
         for position, row in enumerate(rows)
         for name, values in row.items()
     }
-    content: bytes = save(
-        arrays,
-        metadata={
-            "format": _FORMAT,
-            "group": group,
-            "keys": json.dumps(list(keys)),
-            "checksum": _checksum(group, keys, arrays),
-        },
-    )
+    metadata = {
+        "format": _FORMAT,
+        "group": group,
+        "keys": json.dumps(list(keys)),
+        "checksum": _checksum(group, keys, arrays),
+    }
+    content: bytes = save(arrays, metadata=metadata)
     return content
 
 
@@ -152,81 +102,50 @@ def write(folder: Path, content: bytes) -> Path:
     return path
 
 
-def read_header(path: Path, group: str) -> Header:
-    """Return a shard's header; its rows are neither read nor checked.
+def read_keys(path: Path, group: str) -> tuple[str, ...]:
+    """Return the keys of a shard's rows; these are neither read nor checked.
 
     Raises:
         OSError: If the file is gone.
         DamagedShard: If it is cut short or not a shard of this group.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length > min(_MAX_HEADER_BYTES, size - 8):
-            raise DamagedShard("the header is cut short")
-        text = file.read(length)
+    return _header(path, group)[0]
+
+
+def _header(path: Path, group: str) -> tuple[tuple[str, ...], str]:
     try:
-        tensors = json.loads(text)
-        metadata = tensors.pop("__metadata__")
-        keys = tuple(json.loads(metadata["keys"]))
-        ends_at = max(
-            (int(info["data_offsets"][1]) for info in tensors.values()), default=0
-        )
-        found = (metadata["format"], metadata["group"])
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        keys = tuple(map(str, json.loads(metadata["keys"])))
+        found = metadata["format"], metadata["group"]
         checksum = metadata["checksum"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DamagedShard("the header cannot be read") from error
     if found != (_FORMAT, group):
         raise DamagedShard("it belongs to another format or group")
-    if not all(isinstance(key, str) for key in keys):
-        raise DamagedShard("its keys are not texts")
-    if 8 + length + ends_at != size:
-        raise DamagedShard(f"it has {size} bytes instead of {8 + length + ends_at}")
-    return Header(keys=keys, checksum=checksum, tensors=tensors, starts_at=8 + length)
+    return keys, checksum
 
 
-def read(path: Path, group: str) -> tuple[tuple[str, ...], list[Row], int]:
-    """Return a shard's keys and rows, and the bytes of memory they hold.
-
-    Large shards are mapped: their rows are read-only views of the file's pages,
-    which all processes share, and count as no memory.
+def read(path: Path, group: str) -> dict[str, Row]:
+    """Return a shard's read-only rows by their keys.
 
     Raises:
         OSError: If the file is gone.
         DamagedShard: If the checksum is not that of the content.
     """
-    header = read_header(path, group)
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        is_mapped = size >= MAP_FROM_BYTES and len(_maps) < MAX_MAPS
-        buffer: bytes | mmap.mmap
-        if is_mapped:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            _maps.add(buffer)
-        else:
-            buffer = file.read()
-    rows: list[Row] = [{} for _ in header.keys]
-    arrays: Row = {}
+    keys, checksum = _header(path, group)
+    rows: list[Row] = [{} for _ in keys]
     try:
-        for name, info in header.tensors.items():
-            first, last = info["data_offsets"]
-            values: np.ndarray = np.ndarray(
-                tuple(info["shape"]),
-                _DTYPES[info["dtype"]],
-                buffer,
-                header.starts_at + first,
-            )
-            if values.nbytes != last - first:
-                raise DamagedShard(f"the size of {name!r} is wrong")
-            arrays[name] = values
+        arrays = load_file(path)
+        for name, values in arrays.items():
+            values.flags.writeable = False
             position, _, field = name.partition(":")
             rows[int(position)][field] = values
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (SafetensorError, ValueError, IndexError) as error:
         raise DamagedShard("its content cannot be read") from error
-    if _checksum(group, header.keys, arrays) != header.checksum:
+    if _checksum(group, keys, arrays) != checksum:
         raise DamagedShard("its checksum is wrong")
-    return header.keys, rows, 0 if is_mapped else size
+    return dict(zip(keys, rows, strict=True))
 
 
 def _checksum(group: str, keys: Sequence[str], arrays: Mapping[str, np.ndarray]) -> str:

@@ -3,20 +3,19 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.features.disk import Disk
 from fewshot_automl.features.shard import (
-    MAX_MAPS,
     DamagedShard,
     Row,
     Stamp,
     checked,
     packed,
     read,
-    row_bytes,
+    stamp_of,
 )
 
 __all__ = ["FeatureStore", "Row", "StoreSettings", "StoreStats"]
@@ -29,7 +28,7 @@ class StoreSettings:
     max_disk_bytes: int = 20_000_000_000
     """Least recently used shards, of any group, are deleted beyond this."""
     max_memory_bytes: int = 2_000_000_000
-    """Bounds rows kept in memory: small shards, and all that is not on disk."""
+    """Bounds rows kept in memory between calls, the least recently used go first."""
 
     def __post_init__(self) -> None:
         """Check that neither bound is negative."""
@@ -57,8 +56,13 @@ class _Held:
 
     group: str
     rows: dict[str, Row]
-    memory_bytes: int
     stamp: Stamp | None  # None: not on disk
+
+    memory_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = self.rows.values()
+        self.memory_bytes = sum(each.nbytes for row in rows for each in row.values())
 
 
 class FeatureStore:
@@ -67,7 +71,7 @@ class FeatureStore:
     Any number of processes may share a folder. What one writes the others find;
     at worst two compute the same row and both keep it. A file that is cut short,
     changed or not ours is deleted, logged and computed again. A row's arrays are
-    read-only and may be views of a file's pages: copy before writing to them.
+    read-only: copy before writing to them.
 
     >>> import numpy as np
     >>> store = FeatureStore(None)
@@ -88,7 +92,6 @@ class FeatureStore:
         """
         self._folder = folder
         self._settings = settings = settings or StoreSettings()
-        self._max_memory_bytes = settings.max_memory_bytes
         self._disk = None if folder is None else Disk(folder, settings.max_disk_bytes)
         self._held: OrderedDict[Path | int, _Held] = OrderedDict()
         self._serial = 0
@@ -191,10 +194,9 @@ class FeatureStore:
         assert self._disk is not None
         held = self._held.pop(path, None)
         try:
-            stamp = Stamp.of(path)
+            stamp = stamp_of(path)
             if held is None or held.stamp != stamp:
-                keys, rows, memory = read(path, group)
-                held = _Held(group, dict(zip(keys, rows, strict=True)), memory, stamp)
+                held = _Held(group, read(path, group), stamp)
             held.stamp = self._disk.touch(path, stamp)
         except FileNotFoundError:  # another process made room
             return None
@@ -243,16 +245,12 @@ class FeatureStore:
                 if self._open(path, group) is not None:
                     return
         self._serial += 1
-        self._held[self._serial] = _Held(
-            group, dict(zip(keys, rows, strict=True)), row_bytes(rows), None
-        )
+        own = dict(zip(keys, rows, strict=True))
+        self._held[self._serial] = _Held(group, own, None)
 
     def _trim(self) -> None:
         memory = sum(held.memory_bytes for held in self._held.values())
-        maps = sum(not held.memory_bytes for held in self._held.values())
         for place, held in list(self._held.items()):
-            is_map = not held.memory_bytes
-            if maps > MAX_MAPS // 2 if is_map else memory > self._max_memory_bytes:
+            if memory > self._settings.max_memory_bytes:
                 memory -= held.memory_bytes
-                maps -= is_map
                 del self._held[place]

@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
+import numpy as np
+from jaxtyping import Float32
+
 from fewshot_automl.errors import LedgerError, UserError
 from fewshot_automl.ledger.journal import JournalLock
+from fewshot_automl.ledger.outputs import read_outputs, write_outputs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Int, Space
 
@@ -27,7 +31,8 @@ class Ledger:
 
     A done trial is COMPLETE with its mean as value, a failed one FAIL, a stopped one
     PRUNED. The whole Outcome stands beside it as an attribute, and that is what
-    `history` returns. Every call has reached the disk when it returns.
+    `history` returns; its outputs lie in a file of their own, which `outputs` reads.
+    Every call has reached the disk when it returns.
 
     >>> import tempfile
     >>> space = Space((Choice(name="method", options=("probe", "lora")),))
@@ -40,17 +45,31 @@ class Ledger:
     """
 
     def __init__(
-        self, storage: Any, *, study_id: int, space: Space, address: str
+        self,
+        storage: Any,
+        *,
+        study_id: int,
+        space: Space,
+        address: str,
+        folder: Path | None,
     ) -> None:
         self._storage = storage
         self._study_id = study_id
         self._space = space
+        self._folder = folder
         self._ended: dict[int, tuple[Config, Outcome]] = {}  # these never change
         self.address: Final = address
         """What to give to `optuna-dashboard`: the journal file, or the URL."""
 
     @classmethod
-    def open(cls, location: str | Path, *, study: str, space: Space) -> "Ledger":
+    def open(
+        cls,
+        location: str | Path,
+        *,
+        study: str,
+        space: Space,
+        folder: Path | None = None,
+    ) -> "Ledger":
         """Open the record of a study; it is created where there is none.
 
         Args:
@@ -58,6 +77,8 @@ class Ledger:
                 storage URL, for example `postgresql://user@host/studies`.
             study: The study's name, unique within the storage.
             space: What `Configs` may be recorded.
+            folder: Where out-of-fold outputs go, into `predictions/` in it; `location`
+                if None and that is a folder.
 
         Raises:
             UserError: If the location is a file, or a URL that cannot be opened.
@@ -66,10 +87,13 @@ class Ledger:
         if isinstance(location, str) and "://" in location:
             storage, address = _open_url(location), location
         else:
+            folder = folder or Path(location)
             journal = _journal_in(Path(location))
             storage, address = _open_journal(journal), str(journal)
         study_id = _study_id(storage, study, address)
-        return cls(storage, study_id=study_id, space=space, address=address)
+        return cls(
+            storage, study_id=study_id, space=space, address=address, folder=folder
+        )
 
     def start(self, config: Config) -> int:
         """Record a trial as running, and return its number.
@@ -98,30 +122,33 @@ class Ledger:
         return int(self._storage.get_trial_number_from_id(trial_id))
 
     def finish(self, number: int, outcome: Outcome) -> None:
-        """Record what became of a running trial.
+        """Record what became of a running trial, its outputs first.
 
         Raises:
-            LedgerError: If there is no running trial of that number, or the outcome
-                still says `running`.
+            LedgerError: If there is no running trial of that number, the outcome
+                still says `running`, or its outputs cannot be written.
         """
         if outcome.status == "running":
             raise LedgerError("A finished trial's status must not be 'running'.")
-        from optuna.exceptions import UpdateFinishedTrialError
-
         try:
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(
                 self._study_id, number
             )
-            values = outcome.to_json()
-            self._storage.set_trial_user_attr(trial_id, _OUTCOME, values)
-            for name in _NUMBERS:
-                if values[name] is not None:
-                    self._storage.set_trial_user_attr(trial_id, name, values[name])
-            self._end(trial_id, outcome)
-        except (KeyError, UpdateFinishedTrialError) as error:
+            trial = self._storage.get_trial(trial_id)
+        except KeyError:
+            trial = None
+        if trial is None or trial.state.is_finished():
             raise LedgerError(
                 f"Trial number must be that of a running trial, got {number}."
-            ) from error
+            )
+        if outcome.outputs is not None:
+            write_outputs(self._outputs_file(_config_of(trial)), outcome.outputs)
+        values = outcome.to_json()
+        self._storage.set_trial_user_attr(trial_id, _OUTCOME, values)
+        for name in _NUMBERS:
+            if values[name] is not None:
+                self._storage.set_trial_user_attr(trial_id, name, values[name])
+        self._end(trial_id, outcome)
 
     def history(self) -> list[tuple[Config, Outcome]]:
         """Return every trial in order of start; its number is its place in the list.
@@ -130,6 +157,14 @@ class Ledger:
             LedgerError: If some trial was not recorded by a `Ledger`.
         """
         return [self._ended.get(t.number) or self._row(t) for t in self._trials()]
+
+    def outputs(self, config: Config) -> Float32[np.ndarray, "repeats examples width"]:
+        """Return the out-of-fold outputs of a Config's finished trial.
+
+        Raises:
+            LedgerError: If their file is missing or damaged.
+        """
+        return read_outputs(self._outputs_file(config))
 
     def interrupt_running(self) -> int:
         """Mark the trials that a dead process left running, and return how many.
@@ -157,6 +192,14 @@ class Ledger:
     def notes(self) -> dict[str, JSON]:
         """Return the facts about the whole study."""
         return dict(self._storage.get_study_user_attrs(self._study_id))
+
+    def _outputs_file(self, config: Config) -> Path:
+        if self._folder is None:
+            raise LedgerError(
+                f"A ledger at {self.address} must have a folder for out-of-fold "
+                "outputs, got none. Open it with folder=..."
+            )
+        return self._folder / "predictions" / f"{config.key}.safetensors"
 
     def _row(self, trial: Any) -> tuple[Config, Outcome]:
         row = (_config_of(trial), _outcome_of(trial))

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fewshot_automl.evaluation.objectives import Objective, objective
-from fewshot_automl.outcome import History
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
+from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, Task
+
+History = Sequence[tuple[Config, Outcome]]
 
 WIDTH: Final = 470
 """Of a drawing's inside, in pixels."""
@@ -52,8 +55,7 @@ class TrialRow:
 class Search:
     """Everything that is shown of a search."""
 
-    measured: Objective
-    """The metric."""
+    metric: Metric
     rows: tuple[TrialRow, ...]
     """Every trial, in order."""
     methods: tuple[str, ...]
@@ -61,7 +63,7 @@ class Search:
     best: tuple[float, ...]
     """Best raw score after each trial, from the first done one on."""
     first: int
-    """The number of the first done trial."""
+    """The number of the first trial that was done."""
     trials: Axis
     """Of trial numbers."""
     scores: Axis
@@ -94,7 +96,7 @@ class Search:
         """Return the winner, the other trials from best to worst, then the undone."""
         worst_first = sorted(
             self.done,
-            key=lambda row: (row.is_winner, self.measured.orient(row.score or 0.0)),
+            key=lambda row: (row.is_winner, self.metric.orient(row.score or 0.0)),
         )
         return (*reversed(worst_first), *self.undone)
 
@@ -122,44 +124,46 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         summary: What `result.json` holds.
         history: All trials.
     """
-    measured = objective(summary["score"]["metric"])
-    names = [c.text("method") for c, outcome in history if outcome.is_done]
-    methods = list(dict.fromkeys(names))
+    metric = Task.from_json(summary["task"]).measured
+    methods = done_methods(history)
     equal = set(summary.get("indistinguishable") or ())
     over = set(summary.get("over") or ())
-    rows = tuple(
-        TrialRow(
-            number=number,
-            method=title(config.text("method")),
-            colour=methods.index(config.text("method"))
-            if config.text("method") in methods
-            else len(methods),
-            backbone=config.text("backbone") if "backbone" in config else "",
-            settings=settings(config),
-            status=outcome.status,
-            score=measured.orient(outcome.mean) if outcome.is_done else None,
-            error=outcome.standard_error
-            if math.isfinite(outcome.standard_error)
-            else None,
-            folds=len(outcome.scores),
-            seconds=outcome.cost_seconds,
-            reason=outcome.reason,
-            is_winner=number == summary["winner"]["number"],
-            is_equal=number in equal,
-            is_over=number in over,
+    rows = []
+    for number, (config, outcome) in enumerate(history):
+        name, error = config.text("method"), outcome.standard_error
+        rows.append(
+            TrialRow(
+                number=number,
+                method=title(name),
+                colour=methods.index(name) if name in methods else len(methods),
+                backbone=config.text("backbone") if "backbone" in config else "",
+                settings=settings(config),
+                status=outcome.status,
+                score=metric.orient(outcome.mean) if outcome.is_done else None,
+                error=error if math.isfinite(error) else None,
+                folds=len(outcome.scores),
+                seconds=outcome.cost_seconds,
+                reason=outcome.reason,
+                is_winner=number == summary["winner"]["number"],
+                is_equal=number in equal,
+                is_over=number in over,
+            )
         )
-        for number, (config, outcome) in enumerate(history)
-    )
+    best: list[float] = []
+    for row in rows:
+        if row.score is not None:
+            best.append(max([metric.orient(row.score), *best[-1:]]))
+        elif best:
+            best.append(best[-1])
     scores = [row.score for row in rows if row.score is not None]
-    low, high, hidden = _range(scores, measured)
+    low, high, hidden = _range(scores, metric)
     costs = [max(row.seconds, LEAST_SECONDS) for row in rows if row.score is not None]
-    first = next(row.number for row in rows if row.score is not None)
     return Search(
-        measured=measured,
-        rows=rows,
+        metric=metric,
+        rows=tuple(rows),
         methods=tuple(map(title, methods)),
-        best=_best(rows, range(first, len(history)), measured),
-        first=first,
+        best=tuple(map(metric.orient, best)),
+        first=next(row.number for row in rows if row.score is not None),
         trials=Axis(low=-0.5, high=max(len(history), 2) - 0.5, start=0, end=WIDTH),
         scores=Axis(low=low, high=high, start=HEIGHT, end=0),
         seconds=Axis(
@@ -169,36 +173,21 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
     )
 
 
-def _best(
-    rows: Sequence[TrialRow], numbers: Sequence[int], measured: Objective
-) -> tuple[float, ...]:
-    """Return the best score so far, after each trial.
-
-    Args:
-        rows: What was tried.
-        numbers: The trials, from one that has a score on.
-        measured: Says which way is better.
-    """
-    scores = {row.number: row.score for row in rows}
-    best = -math.inf
-    seen = []
-    for number in numbers:
-        score = scores.get(number)
-        if score is not None:
-            best = max(best, measured.orient(score))
-        seen.append(measured.orient(best))
-    return tuple(seen)
+def done_methods(history: History) -> list[str]:
+    """Return the methods that have a score; their places are their colours."""
+    names = [config.text("method") for config, outcome in history if outcome.is_done]
+    return list(dict.fromkeys(names))
 
 
-def _range(scores: Sequence[float], measured: Objective) -> tuple[float, float, int]:
+def _range(scores: Sequence[float], metric: Metric) -> tuple[float, float, int]:
     """Return the ends of the score axis, and how many bad scores lie beyond.
 
     A loss has no worst value: one trial that went astray would flatten all others.
     """
-    kept = sorted(map(measured.orient, scores), reverse=True)
-    if not math.isfinite(measured.worst) and len(kept) > 3:
+    kept = sorted(map(metric.orient, scores), reverse=True)
+    if not math.isfinite(metric.worst) and len(kept) > 3:
         middle = kept[len(kept) // 2]
         floor = middle - max(6 * (kept[0] - middle), 1.0)
         kept = [score for score in kept if score >= floor]
-    low, high = around(map(measured.orient, kept), (measured.worst, measured.best))
+    low, high = around(map(metric.orient, kept), (metric.worst, metric.best))
     return low, high, len(scores) - len(kept)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
-from fewshot_automl.evaluation.objectives import Objective, objective
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.search import HEIGHT, WIDTH
-from fewshot_automl.report.words import settings, title
+from fewshot_automl.report.search import HEIGHT, WIDTH, done_methods
+from fewshot_automl.report.words import bound_of, label
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, Task
 
 WIDE: Final = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
@@ -31,7 +31,7 @@ class Spot:
     """Place across."""
     y: float
     """Place up."""
-    told: str
+    text: str
     """Score and measure in words."""
     is_front: bool
     is_winner: bool
@@ -69,50 +69,24 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One trial of the front, in the table."""
-
-    number: int
-    method: str
-    backbone: str
-    settings: str
-    score: float
-    """Without luck, in the metric's own direction."""
-    values: tuple[tuple[float, str], ...]
-    """Of each measure: the number and its words."""
-    is_winner: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One limit, and what the model measures."""
-
-    name: str
-    value: str
-    bound: str
-    is_kept: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tradeoff:
     """Everything about several objectives and limits."""
 
     plots: tuple[Plot, ...]
     """One for each measure that was asked for."""
-    choices: tuple[Choice, ...]
-    """The front, the best score first."""
+    front: tuple[tuple[Mapping[str, Any], Config], ...]
+    """The trials of the front as `result.json` has them, the best score first."""
     measures: tuple[Measure, ...]
     """The columns of the front."""
-    limits: tuple[Kept, ...]
-    is_feasible: bool
-    """Whether the model keeps all of them."""
+    limits: tuple[Mapping[str, Any], ...]
+    """As `result.json` has them; `measure` and `bound` are put in."""
     keeping: int
-    """Trials of all folds that do."""
+    """Trials that keep all limits."""
 
     @property
-    def broken(self) -> tuple[Kept, ...]:
+    def broken(self) -> tuple[Mapping[str, Any], ...]:
         """Return the limits that the model breaks."""
-        return tuple(limit for limit in self.limits if not limit.is_kept)
+        return tuple(limit for limit in self.limits if not limit["is_kept"])
 
 
 def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
@@ -127,21 +101,22 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
     names = [name for name in dict.fromkeys(asked) if name != SCORE]
     if not names:
         return None
-    measured = objective(summary["score"]["metric"])
+    metric = Task.from_json(summary["task"]).measured
     measures = tuple(MEASURES[name] for name in names)
     bounds = {limit["name"]: limit for limit in limits}
     return Tradeoff(
         plots=tuple(
-            _plot(summary, history, measured, measure, bounds, len(names) == 1)
+            _plot(summary, history, metric, measure, bounds, len(names) == 1)
             for measure in measures
         ),
-        choices=tuple(
-            _choice(row, measured, measures, summary["winner"]["number"])
-            for row in summary.get("front") or []
+        front=tuple(
+            (row, Config.from_json(row["config"])) for row in summary.get("front") or []
         ),
         measures=measures,
-        limits=tuple(_kept(limit) for limit in limits),
-        is_feasible=bool(summary.get("is_feasible", True)),
+        limits=tuple(
+            {**limit, "measure": MEASURES[limit["name"]], "bound": bound_of(limit)}
+            for limit in limits
+        ),
         keeping=int(summary.get("keeping") or 0),
     )
 
@@ -149,7 +124,7 @@ def tradeoff(summary: Mapping[str, Any], history: History) -> Tradeoff | None:
 def _plot(
     summary: Mapping[str, Any],
     history: History,
-    measured: Objective,
+    metric: Metric,
     measure: Measure,
     bounds: Mapping[str, Mapping[str, Any]],
     is_alone: bool,
@@ -160,24 +135,23 @@ def _plot(
         for i, score in enumerate(smoothed)
         if score is not None and measure.name in history[i][1].measures
     }
-    scores = [measured.orient(score) for score, _ in shown.values()]
+    scores = [metric.orient(score) for score, _ in shown.values()]
     errors = [history[i][1].standard_error for i in shown]
-    up = _score_axis(scores, errors, measured)
+    up = _score_axis(scores, errors, metric)
     bound = bounds.get(measure.name)
     end = None if bound is None else _end(bound)
     across = _axis([value for _, value in shown.values()], end, measure)
     front = [row["number"] for row in summary.get("front") or []]
     over = set(summary.get("over") or ())
-    names = [c.text("method") for c, outcome in history if outcome.is_done]
-    methods = list(dict.fromkeys(names))
+    methods = done_methods(history)
     spots = [
         Spot(
             number=i,
-            label=_label(history[i][0]),
+            label=label(history[i][0]),
             colour=methods.index(history[i][0].text("method")),
             x=across.place(value),
-            y=up.place(measured.orient(score)),
-            told=f"{measured.orient(score):.3f}, {measure.told(value)}",
+            y=up.place(metric.orient(score)),
+            text=f"{metric.orient(score):.3f}, {measure.format(value)}",
             is_front=i in front,
             is_winner=i == summary["winner"]["number"],
             is_over=i in over,
@@ -193,19 +167,19 @@ def _plot(
         spots=tuple(sorted(spots, key=lambda s: (s.is_winner, s.is_front, -s.number))),
         front=_path(sorted(corners), measure),
         shade=None if end is None else _shade(across, end, measure),
-        limit="" if bound is None else _bound(bound),
+        limit="" if bound is None else bound_of(bound),
     )
 
 
 def _score_axis(
-    scores: Sequence[float], errors: Sequence[float], measured: Objective
+    scores: Sequence[float], errors: Sequence[float], metric: Metric
 ) -> Axis:
     """Return an axis that is no finer than the noise: two standard errors at least."""
     known = sorted(error for error in errors if math.isfinite(error))
     reach = known[len(known) // 2] if known else 0.0
     middle = (min(scores) + max(scores)) / 2 if scores else 0.5
     held = [*scores, middle - reach, middle + reach]
-    low, high = around(held, (measured.worst, measured.best))
+    low, high = around(held, (metric.worst, metric.best))
     return Axis(low=low, high=high, start=HEIGHT, end=0)
 
 
@@ -249,47 +223,6 @@ def _end(bound: Mapping[str, Any]) -> float:
     return float(bound["least"] if bound["most"] is None else bound["most"])
 
 
-def _bound(bound: Mapping[str, Any]) -> str:
-    words = "at least" if bound["most"] is None else "at most"
-    return f"{words} {MEASURES[bound['name']].told(_end(bound))}"
-
-
 def _tick(value: float, measure: Measure) -> str:
     """Return a tick without its unit, which the axis names once."""
-    return measure.told(value).removesuffix(f" {measure.unit}")
-
-
-def _kept(limit: Mapping[str, Any]) -> Kept:
-    measure = MEASURES[limit["name"]]
-    return Kept(
-        name=measure.title,
-        value=measure.told(float(limit["value"])),
-        bound=_bound(limit),
-        is_kept=bool(limit["is_kept"]),
-    )
-
-
-def _choice(
-    row: Mapping[str, Any],
-    measured: Objective,
-    measures: Sequence[Measure],
-    winner: int,
-) -> Choice:
-    config = Config.from_json(row["config"])
-    return Choice(
-        number=int(row["number"]),
-        method=title(config.text("method")),
-        backbone=config.text("backbone") if "backbone" in config else "",
-        settings=settings(config),
-        score=measured.orient(float(row[SCORE])),
-        values=tuple(
-            (float(row[measure.name]), measure.told(float(row[measure.name])))
-            for measure in measures
-        ),
-        is_winner=row["number"] == winner,
-    )
-
-
-def _label(config: Config) -> str:
-    words = title(config.text("method"))
-    return f"{words} on {config['backbone']}" if "backbone" in config else words
+    return measure.format(value).removesuffix(f" {measure.unit}")

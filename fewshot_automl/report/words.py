@@ -1,42 +1,26 @@
 """Numbers and names as people read them."""
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.report.axes import Number
 from fewshot_automl.space import Config, Value
 
 NOTHING: Final = "\N{EN DASH}"
 """Stands for a number that does not exist."""
-METHOD_TITLES: Final = {
-    "majority": "Most common class",
-    "tfidf": "Word counts (TF-IDF)",
-    "prototype": "Prototype",
-    "probe": "Probe",
-    "contrastive": "Contrastive tuning",
-    "contrastive_lora": "Contrastive LoRA",
-    "partial_freeze": "Tuning of the last layers",
-    "lora": "LoRA",
-    "full": "Full tuning",
-}
-"""Names of methods for people; a method that is not here keeps its own."""
-METHOD_MEANINGS: Final = {
-    "majority": "always answers the most common class; no model should be worse",
-    "tfidf": "looks only at which words occur, with no pretrained model",
-    "prototype": "answers the class whose average example is nearest",
-    "probe": "puts a simple classifier on top of an unchanged pretrained model",
-    "contrastive": "retrains part of a pretrained model so that examples of one class "
-    "move together",
-    "contrastive_lora": "trains small added weights (LoRA) so that examples of one "
-    "class move together",
-    "partial_freeze": "retrains the last layers of a pretrained model",
-    "lora": "retrains a pretrained model through small added weights",
-    "full": "retrains all of a pretrained model",
-}
-"""One clause a method."""
 SHARES: Final = frozenset({"accuracy"})
 """Metrics that are the share of new examples that come out right."""
+Z_95: Final = 1.96
+"""Standard errors on either side of a mean in a 95 % interval."""
+PHRASED: Final = (
+    *("rank", "frozen_fraction", "learning_rate", "lora_learning_rate"),
+    *("full_learning_rate", "steps", "schedule"),
+)
+"""What one wants to see of a Config while it is tried, in this order."""
 ENDINGS: Final = {
     "seconds": "its time budget was spent",
     "trials": "the number of trials asked for was reached",
@@ -66,6 +50,29 @@ def short(value: Number) -> str:
     return f"{value:.6g}"
 
 
+def score(value: Number, standard_error: Number = math.nan) -> str:
+    """Return a score with the half width of its 95 % interval.
+
+    >>> score(0.8249, 0.03), score(-0.5)
+    ('0.825 ± 0.059', '-0.500')
+    """
+    if not math.isfinite(standard_error):
+        return f"{value:.3f}"
+    return f"{value:.3f} ± {Z_95 * standard_error:.3f}"
+
+
+def bound_of(limit: Mapping[str, Any]) -> str:
+    """Return what a limit of `result.json` allows.
+
+    >>> bound_of({"name": "latency_ms", "most": 20.0, "least": None})
+    'at most 20 ms'
+    """
+    words, end = "at most", limit["most"]
+    if end is None:
+        words, end = "at least", limit["least"]
+    return f"{words} {MEASURES[limit['name']].format(float(end))}"
+
+
 def digits_for(low: float, high: float) -> int:
     """Return how many decimals an interval of this width supports.
 
@@ -91,6 +98,17 @@ def duration(seconds: Number | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock(seconds: Number) -> str:
+    """Return a length of time as a clock shows it.
+
+    >>> clock(72.4), clock(3601.0)
+    ('1:12', '1:00:01')
+    """
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def moment(iso: str) -> str:
@@ -121,12 +139,57 @@ def share(value: float, low: float, high: float) -> str:
 
 
 def title(method: str) -> str:
-    """Return a method's name for people.
+    """Return a method's name for people; one without a row keeps its own.
 
     >>> title("lora"), title("my_method")
     ('LoRA', 'my_method')
     """
-    return METHOD_TITLES.get(method, method)
+    return METHODS[method].title if method in METHODS else method
+
+
+def meaning(method: str) -> str:
+    """Return what a method does, in one clause; nothing for one without a row."""
+    return METHODS[method].meaning if method in METHODS else ""
+
+
+def label(config: Config) -> str:
+    """Return method and backbone of a Config in people's words."""
+    words = title(config.text("method"))
+    return f"{words} on {config['backbone']}" if "backbone" in config else words
+
+
+def summary_of(config: Config) -> str:
+    """Return method and backbone of a Config, as one types them.
+
+    >>> values = {"method": "probe", "head": "rbf", "backbone": "minilm-l6"}
+    >>> summary_of(Config.of(values))
+    'probe (rbf) on minilm-l6'
+    """
+    words = str(config.get("method", "?"))
+    if words == "probe" and "head" in config:
+        words += f" ({config['head']})"
+    return f"{words} on {config['backbone']}" if "backbone" in config else words
+
+
+def phrase(config: Config) -> str:
+    """Return the values that say most of how a Config trains.
+
+    >>> phrase(Config.of({"method": "lora", "rank": 8, "lora_learning_rate": 1e-3}))
+    'rank 8, learning rate 0.001'
+    """
+    return ", ".join(_phrase(name, config[name]) for name in PHRASED if name in config)
+
+
+def _phrase(name: str, value: Value) -> str:
+    if name == "frozen_fraction":
+        return f"{float(value):.0%} frozen"
+    if name == "schedule":
+        return str(value).replace("_", "-")
+    if name == "steps":
+        return f"{value} steps"
+    if name.endswith("learning_rate"):
+        return f"learning rate {float(value):.2g}"
+    return f"{name} {value}"
 
 
 def settings(config: Config) -> str:

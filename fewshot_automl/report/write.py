@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,15 +18,21 @@ from fewshot_automl.errors import RunError
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import words
 from fewshot_automl.report.axes import Axis
-from fewshot_automl.report.judged import judge
-from fewshot_automl.report.promise import promise
+from fewshot_automl.report.classes import classes_section
+from fewshot_automl.report.expected import expected
 from fewshot_automl.report.search import search
+from fewshot_automl.report.section import Section
 from fewshot_automl.report.tradeoff import tradeoff
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task
 
 REPORT_FILE: Final = "report.html"
 MODEL_MANIFEST: Final = "model/model.json"
 STUDY_FILE: Final = "study.json"
+SECTIONS: Final[Mapping[str, Callable[[Path, Mapping[str, Any]], Section]]] = {
+    "classes": classes_section,
+}
+"""What the report says of a target beyond its score, by the task's kind; optional."""
 OPTIONAL: Final = (
     *("data", "date", "labelled", "unlabelled", "class_counts", "inferred", "findings"),
     *("skipped", "placement", "plan", "folds", "seconds", "budget_seconds", "ending"),
@@ -49,18 +55,15 @@ def write_report(
     Raises:
         RunError: If the file cannot be written.
     """
-    winner = history[summary["winner"]["number"]]
-    judgement, why_not = judge(folder, summary, winner[1])
     template = _environment().get_template("report.html.j2")
     script = _source("sort.js")
     page = template.render(
         summary={**dict.fromkeys(OPTIONAL), **summary},
-        promise=promise(summary, history),
-        judged=judgement,
-        why_not_judged=why_not,
+        expected=expected(summary, history),
+        section=_section(folder, summary),
         search=search(summary, history),
         tradeoff=tradeoff(summary, history),
-        winner=winner[0],
+        winner=history[summary["winner"]["number"]][0],
         folder=folder.absolute(),
         quoted=shlex.quote(str(folder.absolute())),
         origin=_origin(folder, summary),
@@ -69,6 +72,16 @@ def write_report(
         script_hash=_hash(script),
     )
     return _write(folder / REPORT_FILE, page)
+
+
+def _section(folder: Path, summary: Mapping[str, Any]) -> Section:
+    """Return what is said of the kind of target; little of one without a section."""
+    task = Task.from_json(summary["task"])
+    if task.kind in SECTIONS:
+        return SECTIONS[task.kind](folder, summary)
+    return Section(
+        about=f"{task.modality} to {task.kind}", right="be predicted rightly"
+    )
 
 
 @cache
@@ -87,13 +100,13 @@ def _environment() -> Environment:
         moment=words.moment,
         clipped=words.clipped,
         title_of=words.title,
+        meaning_of=words.meaning,
         settings_of=words.settings,
     )
     environment.globals.update(
         counted=words.counted,
         share=words.share,
         Axis=Axis,
-        meanings=words.METHOD_MEANINGS,
         endings=words.ENDINGS,
     )
     return environment
@@ -122,7 +135,7 @@ def _origin(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
         or manifest.get("versions")
         or {"fewshot-automl": metadata.version("fewshot-automl")},
         "seed": summary.get("seed", asked.get("seed")),
-        "temperature": summary.get("temperature", manifest.get("temperature")),
+        "calibration": summary.get("calibration", manifest.get("calibration")),
         "license": summary.get("license") or summary["winner"].get("license"),
         "settings": {
             name: value

@@ -9,6 +9,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
@@ -22,6 +24,7 @@ from fewshot_automl.space import Config, Space
 from fewshot_automl.study.agenda import Agenda
 from fewshot_automl.study.budget import Budget
 from fewshot_automl.study.parts import (
+    Allows,
     Ending,
     Evaluate,
     Event,
@@ -34,6 +37,8 @@ logger = logging.getLogger(__name__)
 SECONDS_USED: Final = "seconds_used"
 """The ledger's note of the wall time a study has used: `Budget.used_before` of a
 resume."""
+SUGGESTED: Final = "suggested"
+"""The ledger's note of suggestions that were asked for at once."""
 
 
 def run(
@@ -45,9 +50,11 @@ def run(
     executor: Executor,
     budget: Budget,
     opening: Callable[[History], Sequence[Config]] = lambda history: (),
+    allows: Allows | None = None,
     reserve: Callable[[History], float] = lambda history: 0.0,
-    forecast: Callable[[Config, History], float] | None = None,
+    expected_seconds: Callable[[Config, History], float] | None = None,
     patience: Patience = Patience(),  # noqa: B008  frozen
+    thinks_ahead: bool = False,
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
     clock: Callable[[], float] = time.monotonic,
@@ -68,10 +75,14 @@ def run(
         budget: When to end.
         opening: The Configs to try first, given the history so far; asked before
             each trial.
+        allows: Which Configs the oracle may suggest, given the history; None for all.
         reserve: Seconds to keep for what comes after the study, given the history.
-        forecast: The expected seconds of a Config. One that does not fit the time left
-            is not started.
+        expected_seconds: What a Config is expected to take. One that does not fit the
+            time left is not started, and several that are cheap are asked for at once.
         patience: How much to put up with.
+        thinks_ahead: Whether the oracle is asked, in a thread, while the last trial
+            runs, which it then knows nothing of yet. That saves time where the trial
+            does not need all of this process: on a GPU, or in other processes.
         seed: Makes the suggestions repeatable.
         on_event: Told of every trial that starts or finishes, for a display.
         clock: For tests; its times must be those of `budget`.
@@ -84,30 +95,37 @@ def run(
         RunError: If too many trials failed and none was ever done.
         LedgerError: If the ledger cannot be written.
     """
-    study = _Study(
-        agenda=Agenda(
-            space=space,
-            oracle=oracle,
-            opening=opening,
-            forecast=forecast,
-            misfits=patience.misfits,
-            seed=seed,
-        ),
-        evaluate=evaluate,
-        ledger=ledger,
-        executor=executor,
-        budget=budget,
-        reserve=reserve,
-        patience=patience,
-        on_event=on_event,
-        clock=clock,
-        resumed_at=len(ledger.history()),
-    )
-    try:
-        ending = study.go()
-    except KeyboardInterrupt:
-        study.abandon(INTERRUPTED)
-        ending = "interrupted"
+    noted = ledger.notes().get(SUGGESTED)
+    queue = [Config.from_json(one) for one in noted] if isinstance(noted, list) else []
+    with ThreadPoolExecutor(max_workers=1) as thinker:
+        study = _Study(
+            agenda=Agenda(
+                space=space,
+                oracle=oracle,
+                opening=opening,
+                allows=allows,
+                expected_seconds=expected_seconds,
+                misfits=patience.misfits,
+                thinks_ahead=thinks_ahead,
+                seed=seed,
+                queue=[config for config in queue if space.contains(config)],
+            ),
+            evaluate=evaluate,
+            ledger=ledger,
+            executor=executor,
+            budget=budget,
+            reserve=reserve,
+            patience=patience,
+            on_event=on_event,
+            clock=clock,
+            thinker=thinker,
+            resumed_at=len(ledger.history()),
+        )
+        try:
+            ending = study.go()
+        except KeyboardInterrupt:
+            study.abandon(INTERRUPTED)
+            ending = "interrupted"
     ledger.note(SECONDS_USED, budget.used(clock()))
     return StudyEnd(history=ledger.history(), ending=ending)
 
@@ -123,7 +141,11 @@ class _Flight:
 
 @dataclass(slots=True, kw_only=True)
 class _Study:
-    """The parts of one run, and what it has under way."""
+    """The parts of one run, and what it has under way.
+
+    While the thinker thinks, nothing else calls the oracle, or what the caller gave to
+    tell seconds by: neither need be safe for threads.
+    """
 
     agenda: Agenda
     evaluate: Evaluate
@@ -134,7 +156,9 @@ class _Study:
     patience: Patience
     on_event: Callable[[Event], None]
     clock: Callable[[], float]
+    thinker: ThreadPoolExecutor
     resumed_at: int
+    thought: Future[list[Config]] | None = None
     flights: dict[Ticket, _Flight] = field(default_factory=dict)
 
     def go(self) -> Ending:
@@ -148,6 +172,7 @@ class _Study:
 
     def abandon(self, reason: str) -> None:
         """Mark the trials under way as stopped."""
+        self._let_think()
         stopped = Outcome(status="stopped", reason=reason)
         outcomes = [outcome for _, outcome in self.ledger.history()]
         for flight in list(self.flights.values()):
@@ -164,8 +189,14 @@ class _Study:
                 return "trials"
             if self._seconds_left(history) <= 0:
                 return "seconds"
+            ahead = None if self.thought is None else self.thought.result()
+            self.thought, before = None, self.agenda.queue
             seconds_left = partial(self._seconds_left, history)
-            config = self.agenda.next(history, seconds_left)
+            config = self.agenda.next(history, seconds_left, ahead)
+            if max(len(before), len(self.agenda.queue)) > 1 and (
+                before is not self.agenda.queue
+            ):
+                self.ledger.note(SUGGESTED, [c.to_json() for c in self.agenda.queue])
             if not isinstance(config, Config):
                 return config
             self._start(config, history)
@@ -173,29 +204,44 @@ class _Study:
 
     def _start(self, config: Config, history: History) -> None:
         flight = _Flight(self.ledger.start(config), config, self.clock())
-        deadline = self._deadline(history)
-        ticket = self.executor.submit(self.evaluate, config, deadline)
+        allowance = self._seconds_left(history)
+        ticket = self.executor.submit(
+            self.evaluate, (config,), allowance if allowance < math.inf else None
+        )
         self.flights[ticket] = flight
         self._tell("started", flight, Outcome(status="running"))
 
     def _collect(self) -> None:
         """Record the trials that end, or give up those that should have ended."""
-        deadline = self._deadline(self._counting())
-        timeout: float | None = None
-        if deadline is not None:
-            late = deadline + self.patience.grace_seconds
-            timeout = max(0.0, late - self.clock())
-        finished = self.executor.wait(timeout)
-        for result in finished:
+        history = self._counting()
+        end = self.clock() + self._seconds_left(history) + self.patience.grace_seconds
+        is_last = self._trials_left(history) == 0
+        if self.thought is None and not is_last and self._is_full(history):
+            self.thought = self.thinker.submit(self.agenda.suggest, history)
+        timeout = max(0.0, end - self.clock()) if end < math.inf else None
+        ended = []
+        for result in self.executor.wait(timeout):
             flight = self.flights.pop(result.ticket, None)
             if result.error is not None:
                 logger.debug("A trial raised", exc_info=result.error)
             if flight is not None:  # else it was given up before
                 outcome = _outcome_of(result, self.clock() - flight.started)
                 self._record(flight, outcome)
-                self._tell("finished", flight, outcome)
-        if not finished and deadline is not None and self.clock() >= late:
+                ended.append((flight, outcome))
+        self._let_think()
+        for flight, outcome in ended:
+            self._tell("finished", flight, outcome)
+        if not ended and self.clock() >= end:
             self.abandon("did not come back by its deadline")
+
+    def _is_full(self, history: History) -> bool:
+        """Return whether nothing is to be done but to think and wait."""
+        is_busy = len(self.flights) == self.executor.slots
+        return is_busy and self.agenda.is_oracles_turn(history)
+
+    def _let_think(self) -> None:
+        if self.thought is not None:
+            wait_for([self.thought])
 
     def _record(self, flight: _Flight, outcome: Outcome) -> None:
         self.ledger.finish(flight.number, outcome)
@@ -229,16 +275,10 @@ class _Study:
     def _trials_left(self, history: History) -> int | None:
         if self.budget.trials is None:
             return None
-        configs = {config for config, _ in history}
-        return max(0, self.budget.trials - len(configs))
+        return max(0, self.budget.trials - len({config for config, _ in history}))
 
     def _seconds_left(self, history: History) -> float:
-        deadline = self._deadline(history)
-        return math.inf if deadline is None else deadline - self.clock()
-
-    def _deadline(self, history: History) -> float | None:
-        end = self.budget.end
-        return None if end is None else end - self.reserve(history)
+        return self.budget.remaining(self.clock()) - self.reserve(history)
 
     def _tell(
         self, kind: Literal["started", "finished"], flight: _Flight, outcome: Outcome

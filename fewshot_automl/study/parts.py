@@ -9,8 +9,9 @@ from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config
 
 Evaluate = Callable[[Config, float | None], Outcome]
-"""Tries a Config until a deadline on the clock of `time.monotonic`, None for none."""
-
+"""Tries a Config, for so many seconds at most; None for no limit."""
+Allows = Callable[[History], Callable[[Config], bool]]
+"""Says, given the history, which Configs may be suggested."""
 
 Ending = Literal["trials", "seconds", "exhausted", "interrupted"]
 """Why a study ended: trials or time spent, nothing left to try, or Ctrl-C."""
@@ -26,7 +27,7 @@ class Patience:
     failures: int = 10
     """Failed trials in a row before it ends with an error, if none ever was done."""
     grace_seconds: float = 5.0
-    """How long past its deadline a trial is waited for."""
+    """How long past its allowance a trial is waited for."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -1,13 +1,11 @@
 """Trains any module on any rows: the loop, schedules, batches, losses, places."""
 
-from fewshot_automl.training.batches import balanced, shuffled
-from fewshot_automl.training.gradients import Loss, Rows
-from fewshot_automl.training.loop import train
+from fewshot_automl.training.batches import Sampler, balanced, shuffled
+from fewshot_automl.training.loop import Loss, Rows, train
 from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
 from fewshot_automl.training.placement import (
     Placement,
     choose_placement,
-    launch,
     visible_devices,
 )
 from fewshot_automl.training.schedules import SCHEDULES
@@ -18,12 +16,12 @@ __all__ = [
     "Loss",
     "Placement",
     "Rows",
+    "Sampler",
     "TrainingLog",
     "TrainingSettings",
     "balanced",
     "choose_placement",
     "cross_entropy",
-    "launch",
     "shuffled",
     "supervised_contrastive",
     "train",

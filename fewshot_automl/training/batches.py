@@ -1,39 +1,41 @@
 """Which examples meet in a batch: endless, deterministic streams of positions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Int
 
 from fewshot_automl.errors import ShapeError
 
+Sampler = Callable[[int, int], Iterator[np.ndarray]]
+"""Takes the size of a batch and the number of a process, from 0, and returns its
+endless batches."""
 
-def shuffled(n: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+
+def shuffled(n: int, seed: int) -> Sampler:
     """Return batches that see every example once an epoch, without end.
 
-    An epoch is cut into batches of nearly equal size, none above `batch_size`, so
-    that no step rests on a leftover example.
+    An epoch is cut into batches of nearly equal size, none above the size asked for,
+    so that no step rests on a leftover example.
 
-    >>> [batch.size for batch, _ in zip(shuffled(10, 4, seed=0), range(4))]
+    >>> [batch.size for batch, _ in zip(shuffled(10, seed=0)(4, 0), range(4))]
     [4, 3, 3, 4]
 
     Raises:
-        ShapeError: If there is nothing to draw from or `batch_size` is below 1.
+        ShapeError: If there is nothing to draw from.
     """
-    _require(n, batch_size, least=1)
-    return _shuffled(n, batch_size, np.random.default_rng(seed))
+    if n < 1:
+        raise ShapeError("Batches must be drawn from at least 1 example, got 0.")
+
+    def batches(size: int, process: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng((seed, process))
+        while True:
+            yield from np.array_split(rng.permutation(n), -(-n // size))
+
+    return batches
 
 
-def _shuffled(
-    n: int, batch_size: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    while True:
-        yield from np.array_split(rng.permutation(n), -(-n // batch_size))
-
-
-def balanced(
-    labels: Int[np.ndarray, " examples"], batch_size: int, seed: int
-) -> Iterator[np.ndarray]:
+def balanced(labels: Int[np.ndarray, " examples"], seed: int) -> Sampler:
     """Return batches with as many of one class as of another, without end.
 
     Every class in a batch has at least two places, so that each example has a
@@ -43,31 +45,33 @@ def balanced(
 
     Args:
         labels: Class indices; negative means unlabelled and is never drawn.
-        batch_size: Places in a batch, at least 2; all are filled.
         seed: Decides every draw.
 
     Raises:
-        ShapeError: If nothing is labelled or `batch_size` is below 2.
+        ShapeError: If nothing is labelled.
     """
-    _require(int((labels >= 0).sum()), batch_size, least=2)
-    return _balanced(labels, batch_size, np.random.default_rng(seed))
-
-
-def _balanced(
-    labels: np.ndarray, batch_size: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
     present = np.unique(labels[labels >= 0])
-    members = [_Cycle(np.flatnonzero(labels == name), rng) for name in present]
-    turns = _Cycle(np.arange(present.size), rng)
-    count = min(present.size, batch_size // 2)
-    while True:
-        places = np.full(count, batch_size // count)
-        places[rng.permutation(count)[: batch_size % count]] += 1
-        drawn = [
-            members[which].take(size)
-            for which, size in zip(turns.take(count), places.tolist(), strict=True)
-        ]
-        yield rng.permutation(np.concatenate(drawn))
+    if not present.size:
+        raise ShapeError("Batches must be drawn from at least 1 example, got 0.")
+
+    def batches(size: int, process: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng((seed, process))
+        members = [_Cycle(np.flatnonzero(labels == name), rng) for name in present]
+        turns = _Cycle(np.arange(present.size), rng)
+        size = max(size, 2)
+        count = min(present.size, size // 2)
+        while True:
+            places = np.full(count, size // count)
+            places[rng.permutation(count)[: size % count]] += 1
+            drawn = [
+                members[which].take(wanted)
+                for which, wanted in zip(
+                    turns.take(count), places.tolist(), strict=True
+                )
+            ]
+            yield rng.permutation(np.concatenate(drawn))
+
+    return batches
 
 
 class _Cycle:
@@ -88,10 +92,3 @@ class _Cycle:
             self._left = np.concatenate([self._left, order[~waits], order[waits]])
         drawn, self._left = self._left[:count], self._left[count:]
         return drawn
-
-
-def _require(n: int, batch_size: int, least: int) -> None:
-    if n < 1:
-        raise ShapeError("Batches must be drawn from at least 1 example, got 0.")
-    if batch_size < least:
-        raise ShapeError(f"batch_size must be at least {least}, got {batch_size}.")

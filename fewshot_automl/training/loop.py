@@ -1,191 +1,304 @@
-"""The training loop: the same for every method, every device and any number of them."""
+"""The training loop: one for every method and device, on Accelerate."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fewshot_automl.errors import OutOfTime, ShapeError, TrialError
-from fewshot_automl.training.gradients import Gradients, Loss, Rows
-from fewshot_automl.training.optimiser import Optimiser
-from fewshot_automl.training.placement import Placement, Team, join, own_randomness
+from fewshot_automl.training.batches import Sampler
+from fewshot_automl.training.placement import Placement
 from fewshot_automl.training.settings import TrainingLog, TrainingSettings
 
-__all__ = ["Loss", "Rows", "TrainingLog", "TrainingSettings", "train"]
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-_FORECAST_AFTER: Final = 5
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Takes the outputs and targets of a batch and returns a scalar."""
+
+MOST_PARTS: Final = 4
+"""Pieces in which a batch is run before the trial is given up for lack of memory."""
+ESTIMATED_AFTER: Final = 5
+"""Steps from which the time of the rest is estimated."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Gives the training examples, as inputs or as stored activations."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def batch(self, indices: np.ndarray, step: int) -> dict[str, Tensor]:
+        """Return some examples, collated; `step` may choose their augmented view."""
+        ...
 
 
 def train(
     module: nn.Module,
     rows: Rows,
-    labels: Tensor,
+    targets: Tensor,
     loss: Loss,
-    sampler: Iterator[np.ndarray],
+    sampler: Sampler,
     settings: TrainingSettings,
     placement: Placement,
     *,
     deadline: float | None = None,
-    on_step: Callable[[int, float], None] | None = None,
-    validate: Callable[[], float] | None = None,
 ) -> TrainingLog:
     """Train what requires a gradient in a module, in place.
 
     The module is left on the placement's device, in eval mode. The same seed, rows
     and sampler give the same weights; torch's global random state is left as found.
-    With several processes, all call this with the same arguments and end with the
-    same weights.
+    With several processes, all call this with the same arguments, each draws batches
+    of its own, and all end with the same weights.
+
+    A batch that does not fit in memory is drawn as several smaller ones whose
+    gradients are accumulated.
 
     Args:
-        module: Takes a batch of `rows` and returns one row of logits or embeddings
-            an example.
+        module: Takes a batch of `rows` and returns one row of outputs an example.
         rows: The examples.
-        labels: Class index of each, as `loss` wants it.
-        loss: See `losses`; it is given whole batches.
-        sampler: Endless positions in `rows`, see `batches`.
+        targets: That of each, as `loss` wants it.
+        loss: See `losses`.
+        sampler: See `batches`.
         settings: How long and how hard.
-        placement: Where, and with whom.
+        placement: Where, and with how many others.
         deadline: On the clock of `time.monotonic`.
-        on_step: Told the number of each finished step, from 1, and its loss.
-        validate: Called with the module in eval mode every `validate_every` steps
-            and after the last; greater is better. The weights that scored best, the
-            latest among equals, are the ones kept.
 
     Raises:
         OutOfTime: If the deadline passes, or the steps left clearly cannot be made
             before it; the module keeps half-trained weights.
         TrialError: If the loss is no number, or memory runs out.
     """
-    if len(rows) != labels.shape[0]:
+    if len(rows) != len(targets):
         raise ShapeError(
-            f"Labels must be one a row, {len(rows)} in all, got {labels.shape[0]}."
+            f"Targets must be one a row, {len(rows)} in all, got {len(targets)}."
         )
     start = time.monotonic()
-    team = join(placement)
-    module.to(team.device)
-    optimiser = Optimiser(module, settings)
-    team.align([*optimiser.parameters, *module.buffers()])
-    gradients = Gradients(
-        module=module,
-        rows=rows,
-        labels=labels.to(team.device),
-        loss=loss,
-        team=team,
-        seed=settings.seed,
-    )
-    clock = _Clock(deadline, settings.useful_steps, team)
-    best = None if validate is None else _Best(module, validate, team)
     losses: list[float] = []
-    try:
-        module.train()
-        with own_randomness(team.device):
-            for step in range(settings.useful_steps):
-                clock.check(step)
-                value = gradients.compute(next(sampler), step, optimiser.clear)
-                if not math.isfinite(value):
-                    raise TrialError(
-                        f"loss became {'NaN' if math.isnan(value) else value} at step "
-                        f"{step + 1} of {settings.steps}. Use a lower learning rate."
-                    )
-                team.sum_gradients(optimiser.parameters)
-                optimiser.step(step)
-                losses.append(value)
-                if on_step is not None:
-                    on_step(step + 1, value)
-                is_last = step + 1 == settings.useful_steps or settings.has_converged(
-                    losses
-                )
-                if best is not None and (is_last or _is_due(step + 1, settings)):
-                    best.consider(step + 1)
-                if is_last:
+    with _accelerated(placement) as accelerator, _own_randomness(settings.seed):
+        module.to(accelerator.device)
+        targets = targets.to(accelerator.device)
+        raw = _adamw(module, settings)
+        schedule = torch.optim.lr_scheduler.LambdaLR(raw, settings.multiplier)
+        model, optimizer = accelerator.prepare(module, raw)
+        weights = [weight for group in raw.param_groups for weight in group["params"]]
+
+        def agreed(value: float) -> float:
+            """Return the mean over all processes, which must not part ways."""
+            if placement.processes == 1:
+                return value
+            own = torch.tensor(value, device=accelerator.device)
+            return float(accelerator.reduce(own, "mean"))
+
+        clock = _Clock(deadline, settings.useful_steps, agreed)
+
+        def run(batch_size: int) -> None:
+            """Make the steps that are left, with at most so many examples at once."""
+            parts = -(-settings.batch_size // batch_size)
+            accelerator.gradient_accumulation_steps = parts
+            accelerator.step = 0  # an earlier call may have ended amid its parts
+            own_size = max(batch_size // placement.processes, 1)
+            batches = sampler(own_size, accelerator.process_index)
+            while len(losses) < settings.useful_steps:
+                clock.check(len(losses))
+                optimizer.zero_grad()
+                total = 0.0
+                for _ in range(parts):
+                    with accelerator.accumulate(model):
+                        drawn = next(batches)
+                        batch = rows.batch(drawn, len(losses))
+                        outputs = model(batch).float()
+                        if len(outputs) != len(drawn):
+                            raise ShapeError(
+                                f"The module must return {len(drawn)} rows, got "
+                                f"{len(outputs)}."
+                            )
+                        places = torch.from_numpy(drawn).to(targets.device)
+                        value = loss(outputs, targets[places])
+                        total += agreed(float(value.detach())) / parts
+                        _check_loss(total, len(losses), settings.steps)
+                        accelerator.backward(value)
+                accelerator.clip_grad_norm_(weights, settings.max_grad_norm)
+                optimizer.step()
+                schedule.step()
+                losses.append(total)
+                if settings.has_converged(losses):
                     break
-        if best is not None:
-            best.restore()
-        team.align(module.buffers())
-    finally:
-        optimiser.clear()
-        module.eval()
-    return TrainingLog(
-        losses=tuple(losses),
-        seconds=time.monotonic() - start,
-        best_step=None if best is None else best.step,
-        best_score=None if best is None else best.score,
-        parts=gradients.parts,
+
+        try:
+            module.train()
+            _within_memory(run, settings.batch_size, placement.device)
+        finally:
+            raw.zero_grad()
+            accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            module.eval()
+        return TrainingLog(
+            losses=tuple(losses),
+            seconds=time.monotonic() - start,
+            parts=accelerator.gradient_accumulation_steps,
+        )
+
+
+def _adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+    """Return AdamW over what a module wants trained.
+
+    Vectors and scalars (biases, norms) do not decay: pulling them to 0 regularises
+    nothing. Parameters under ``module.head`` may have a learning rate of their own.
+
+    Raises:
+        TrialError: If nothing requires a gradient.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_head = name == "head" or name.startswith("head.")
+            groups.setdefault((is_head, parameter.ndim >= 2), []).append(parameter)
+    if not groups:
+        raise TrialError(
+            "The module must have a parameter that requires a gradient, got none. "
+            "Unfreeze some blocks or add a head."
+        )
+    head_rate = settings.head_learning_rate or settings.learning_rate
+    kinds = {p.device.type for group in groups.values() for p in group}
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": head_rate if is_head else settings.learning_rate,
+                "weight_decay": settings.weight_decay if decays else 0.0,
+            }
+            for (is_head, decays), parameters in groups.items()
+        ],
+        # One kernel for the whole update: 4 times as fast as the plain loop on a
+        # CPU core, for MiniLM's last blocks as for LoRA's small matrices.
+        fused=kinds <= {"cpu", "cuda"},
     )
+
+
+def _check_loss(value: float, step: int, steps: int) -> None:
+    if not math.isfinite(value):
+        raise TrialError(
+            f"loss became {'NaN' if math.isnan(value) else value} at step "
+            f"{step + 1} of {steps}. Use a lower learning rate."
+        )
+
+
+def _within_memory(run: Callable[[int], None], size: int, device: str) -> None:
+    """Call `run` with a batch size, and with smaller ones where memory runs out."""
+    from accelerate.utils.memory import (
+        find_executable_batch_size,
+        should_reduce_batch_size,
+    )
+
+    try:
+        # Not under `find_executable_batch_size` from the start: it collects garbage
+        # on every call, which takes half a second with torch and transformers loaded.
+        run(size)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        least = -(-size // MOST_PARTS)
+        sizes = iter([least, 0])
+        try:
+            find_executable_batch_size(
+                run,
+                starting_batch_size=-(-size // 2),
+                reduce_batch_size_fn=lambda: next(sizes),
+            )()
+        except RuntimeError as again:
+            if "No executable batch size" not in str(again):
+                raise
+            raise TrialError(
+                f"Out of memory: a batch of {size} does not fit on {device}, not even "
+                f"in parts of {least}. Use a smaller batch_size."
+            ) from error
+
+
+@contextlib.contextmanager
+def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
+    """Give an Accelerator of this placement.
+
+    Accelerate keeps one state a process, fixed by its first Accelerator. A study may
+    train here and later there, and the user's own program may have made a state: it is
+    set aside while we train, and put back. Where several processes train together
+    there is only one state, that of their launcher.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    is_alone = placement.processes == 1
+    states = [kind._shared_state for kind in (PartialState, AcceleratorState)]
+    states = [*states, GradientState._shared_state] if is_alone else []
+    before = [dict(state) for state in states]
+    for state in states:
+        state.clear()
+    gpu = placement.device if placement.device.startswith("cuda") else None
+    try:
+        with torch.cuda.device(gpu) if gpu else contextlib.nullcontext():
+            yield Accelerator(
+                cpu=placement.device == "cpu",
+                mixed_precision=placement.precision,
+                kwargs_handlers=[
+                    # A tail leaves out parameters that only other outputs use.
+                    DistributedDataParallelKwargs(find_unused_parameters=True)
+                ],
+            )
+    finally:
+        for state, values in zip(states, before, strict=True):
+            state.clear()
+            state.update(values)
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed torch, and leave its random state as it was found."""
+    # On the CPU and on the current GPU, which `_accelerated` has chosen.
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(seed)
+        yield
 
 
 class _Clock:
     """Ends a run whose deadline has passed, or clearly will before its last step."""
 
-    def __init__(self, deadline: float | None, steps: int, team: Team) -> None:
+    def __init__(
+        self, deadline: float | None, steps: int, agreed: Callable[[float], float]
+    ) -> None:
         self._deadline = deadline
         self._steps = steps
-        self._team = team
+        self._agreed = agreed
         self._warm_since = 0.0
 
     def check(self, done: int) -> None:
         """Raise `OutOfTime` where going on is of no use.
 
-        The first step warms caches up and tells nothing about the others; a run is
-        given up early only if its rest needs twice the time that is left.
+        The first step warms caches up and says nothing of the others; a run is given
+        up early only if its rest needs twice the time that is left.
         """
         if self._deadline is None:
             return
         now = time.monotonic()
         if done == 1:
             self._warm_since = now
-        left = self._deadline - now
+        left = self._agreed(self._deadline - now)
         needs = 0.0
-        if done >= _FORECAST_AFTER:
-            needs = (now - self._warm_since) / (done - 1) * (self._steps - done)
-        if self._team.any(left <= 0):
+        if done >= ESTIMATED_AFTER:
+            each = self._agreed((now - self._warm_since) / (done - 1))
+            needs = each * (self._steps - done)
+        if left <= 0:
             raise OutOfTime(
                 f"The deadline passed after {done} of {self._steps} training steps."
             )
-        if self._team.any(needs > 2 * left):
+        if needs > 2 * left:
             raise OutOfTime(
                 f"Given up after {done} of {self._steps} training steps: the rest "
                 f"needs {needs:.1f} s and {left:.1f} s are left."
             )
-
-
-def _is_due(done: int, settings: TrainingSettings) -> bool:
-    return settings.validate_every > 0 and done % settings.validate_every == 0
-
-
-class _Best:
-    """Remembers the weights that validated best."""
-
-    def __init__(
-        self, module: nn.Module, validate: Callable[[], float], team: Team
-    ) -> None:
-        self.step: int | None = None
-        self.score: float | None = None
-        self._module = module
-        self._validate = validate
-        self._team = team
-        self._kept: list[Tensor] = []
-
-    def consider(self, step: int) -> None:
-        """Score the weights as they are and keep them if none were better."""
-        self._module.eval()
-        score = self._team.first(float(self._validate()))
-        self._module.train()
-        if math.isfinite(score) and (self.score is None or score >= self.score):
-            self.step, self.score = step, score
-            self._kept = [tensor.detach().clone() for tensor in self._changing()]
-
-    def restore(self) -> None:
-        """Put the kept weights back."""
-        if self._kept:
-            with torch.no_grad():
-                for tensor, kept in zip(self._changing(), self._kept, strict=True):
-                    tensor.copy_(kept)
-
-    def _changing(self) -> list[Tensor]:
-        trained = [p for p in self._module.parameters() if p.requires_grad]
-        return [*trained, *self._module.buffers()]

@@ -9,6 +9,10 @@ from typing import Final
 Schedule = Callable[[int, int, float], float]
 """Takes step (from 0), steps and warm-up fraction; returns a multiplier in (0, 1]."""
 
+IDLE_SHARE: Final = 0.01
+"""Of all learning rates of a run; what its last steps share below this is not worth
+making them."""
+
 
 def constant(step: int, steps: int, warmup_fraction: float) -> float:
     """Return 1 after a linear warm-up.
@@ -44,11 +48,7 @@ def cosine(step: int, steps: int, warmup_fraction: float) -> float:
     warm = _warm_steps(steps, warmup_fraction)
     if step < warm:
         return constant(step, steps, warmup_fraction)
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / (steps - warm)))
-
-
-_ONE_CYCLE_START: Final = 1 / 25
-_ONE_CYCLE_END: Final = _ONE_CYCLE_START / 1e4
+    return _half_cosine(1.0, 0.0, (step - warm) / (steps - warm))
 
 
 def one_cycle(step: int, steps: int, warmup_fraction: float) -> float:
@@ -58,15 +58,15 @@ def one_cycle(step: int, steps: int, warmup_fraction: float) -> float:
 
     Source:
         Smith and Topin, 2017 (arXiv:1708.07120), with the constants of
-        ``torch.optim.lr_scheduler.OneCycleLR``.
+        ``torch.optim.lr_scheduler.OneCycleLR``, which refuses runs of one step.
     """
     if steps == 1:
         return 1.0
+    start = 1 / 25
     peak = warmup_fraction * steps - 1
     if step <= peak:
-        at = step / peak if peak > 0 else 1.0
-        return _half_cosine(_ONE_CYCLE_START, 1.0, at)
-    return _half_cosine(1.0, _ONE_CYCLE_END, (step - peak) / (steps - 1 - peak))
+        return _half_cosine(start, 1.0, step / peak if peak > 0 else 1.0)
+    return _half_cosine(1.0, start / 1e4, (step - peak) / (steps - 1 - peak))
 
 
 def _half_cosine(start: float, end: float, at: float) -> float:
@@ -78,19 +78,9 @@ def _warm_steps(steps: int, warmup_fraction: float) -> int:
 
 
 SCHEDULES: Final[Mapping[str, Schedule]] = MappingProxyType(
-    {
-        "constant": constant,
-        "linear": linear,
-        "cosine": cosine,
-        "one_cycle": one_cycle,
-    }
+    {each.__name__: each for each in (constant, linear, cosine, one_cycle)}
 )
 """Every schedule by its name."""
-
-
-IDLE_SHARE: Final = 0.01
-"""Of all learning rates of a run; what its last steps share below this is not worth
-making them."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What a run is told and what it tells afterwards."""
+"""What a run is given and what it reports."""
 
 import math
 from collections.abc import Sequence
@@ -36,24 +36,24 @@ class TrainingSettings:
     """The run ends early after so many steps in a row below this; 0 never does."""
     converged_steps: int = 5
     """How many steps; an epoch at least, or what is hard may not have been seen."""
-    validate_every: int = 0
-    """Steps between calls of `validate`; 0 calls it only after the last."""
     seed: int = 0
     """Decides dropout; the order of examples is the sampler's."""
 
     def __post_init__(self) -> None:
         """Check every range."""
+        rates = {
+            name: value
+            for name in ("learning_rate", "head_learning_rate", "max_grad_norm")
+            if (value := getattr(self, name)) is not None
+        }
         for name in ("steps", "batch_size", "converged_steps"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "head_learning_rate", "max_grad_norm"):
-            value = getattr(self, name)
-            if value is not None:
-                _require(name, value, value > 0, "greater than 0")
-        for name in ("learning_rate", "head_learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            if value is not None:
-                _require(name, value, math.isfinite(value), "finite")
-        for name in ("weight_decay", "converged_loss", "validate_every", "seed"):
+        for name, value in rates.items():
+            _require(name, value, value > 0, "greater than 0")
+        for name, value in {**rates, "weight_decay": self.weight_decay}.items():
+            is_finite = name == "max_grad_norm" or math.isfinite(value)
+            _require(name, value, is_finite, "finite")
+        for name in ("weight_decay", "converged_loss", "seed"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         is_share = 0 <= self.warmup_fraction < 1
         _require("warmup_fraction", self.warmup_fraction, is_share, "in [0, 1)")
@@ -66,6 +66,10 @@ class TrainingSettings:
     def useful_steps(self) -> int:
         """Return how many of the steps are made: idle ones at the end are not."""
         return useful_steps(self.schedule, self.steps, self.warmup_fraction)
+
+    def multiplier(self, step: int) -> float:
+        """Return what a step multiplies its peak learning rates with."""
+        return SCHEDULES[self.schedule](step, self.steps, self.warmup_fraction)
 
     def has_converged(self, losses: Sequence[float]) -> bool:
         """Return whether a run with these losses may end early."""
@@ -86,12 +90,8 @@ class TrainingLog:
     """Loss of each step, over the whole batch."""
     seconds: float
     """Wall time."""
-    best_step: int | None
-    """Step after which `validate` was best and whose weights were kept; or `None`."""
-    best_score: float | None
-    """What `validate` returned then."""
     parts: int
-    """Pieces each batch was cut into for lack of memory; 1 is none."""
+    """Pieces in which the examples of a step were run for lack of memory; 1 is none."""
 
     @property
     def steps(self) -> int:

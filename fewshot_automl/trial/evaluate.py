@@ -1,7 +1,8 @@
 """Runs a Config: cross-validated for the search, on all examples for the model."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,105 +13,99 @@ from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.folds import Fold
+from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
-from fewshot_automl.trial.predicted import (
-    no_predictions,
-    outcome_of,
-    repeats_of,
-)
-from fewshot_automl.trial.workbench import Workbench
+from fewshot_automl.trial.context import Problem, TrialContext
+from fewshot_automl.trial.measures import measures_of
+
+SURE: Final = 0.8
+"""Share of the seconds that the folds left should take; less is hope."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluate:
-    """Is the function a study calls: a Config goes in, an Outcome comes back."""
+def evaluate(
+    context: TrialContext, config: Config, allowance_seconds: float | None = None
+) -> Outcome:
+    """Cross-validate a Config.
 
-    workbench: Workbench
+    Args:
+        context: Problem, backbones and placement.
+        config: What to try.
+        allowance_seconds: What it may take; None for no limit.
 
-    def __call__(self, config: Config, deadline: float | None) -> Outcome:
-        """Cross-validate a Config.
-
-        Args:
-            config: What to try.
-            deadline: `time.monotonic()` at which it must be over.
-
-        Raises:
-            TrialError: If it cannot be fitted.
-            OutOfTime: If it would not be over in time.
-        """
-        start = time.monotonic()
-        bench = self.workbench
-        encodings = bench.encodings(config, deadline)
-        proba = no_predictions(bench, config)
-        planned = [
-            (index, fold)
-            for index, folds in enumerate(repeats_of(bench, config))
-            for fold in folds
-        ]
-        times: list[float] = []
-        for index, fold in planned:
-            _check_time(times, len(planned), deadline)
-            times.append(time.monotonic())
-            fitted = fit_on(bench, encodings, config, fold.train, deadline)
-            proba[index, fold.validation] = predicted(fitted, encodings, fold)
-        return outcome_of(bench, config, fitted, proba, time.monotonic() - start)
+    Raises:
+        TrialError: If it cannot be fitted.
+        OutOfTime: If it would not be over in time.
+    """
+    start = time.monotonic()
+    deadline = None if allowance_seconds is None else start + allowance_seconds
+    problem = context.problem
+    encodings = context.encodings(config, deadline)
+    repeats = problem.repeats(config)
+    outputs = np.empty(
+        (len(repeats), len(problem.targets), problem.task.width), dtype=np.float32
+    )
+    planned = [(row, fold) for row, folds in enumerate(repeats) for fold in folds]
+    times: list[float] = []
+    for row, fold in planned:
+        _check_time(times, len(planned), deadline)
+        times.append(time.monotonic())
+        fitted = _fit(context, encodings, config, fold.train, deadline)
+        outputs[row, fold.validation] = _predicted(fitted, encodings, fold)
+    task = problem.task
+    return Outcome(
+        status="done",
+        scores=tuple(_fold_score(problem, outputs[row], fold) for row, fold in planned),
+        mean=float(np.mean([task.measured.score(problem.targets, x) for x in outputs])),
+        standard_error=standard_error(task.measured, problem.targets, outputs),
+        cost_seconds=time.monotonic() - start,
+        measures={
+            **_scored(problem, outputs),
+            **measures_of(context, config, fitted),
+        },
+        outputs=outputs,
+    )
 
 
 def refit(
-    workbench: Workbench, config: Config, deadline: float | None = None
+    context: TrialContext, config: Config, deadline: float | None = None
 ) -> Fitted:
     """Fit a Config to all labelled examples.
+
+    Args:
+        context: Problem, backbones and placement.
+        config: What to fit.
+        deadline: `time.monotonic()` at which it must be over; None for no limit.
 
     Raises:
         TrialError: If it cannot be fitted.
         OutOfTime: If it was not over in time.
     """
-    everything = np.arange(len(workbench.problem.labels))
-    encodings = workbench.encodings(config, deadline)
-    return fit_on(workbench, encodings, config, everything, deadline)
+    everything = np.arange(len(context.problem.targets))
+    encodings = context.encodings(config, deadline)
+    return _fit(context, encodings, config, everything, deadline)
 
 
-def fit_on(
-    bench: Workbench,
+def _fit(
+    context: TrialContext,
     encodings: Encodings,
     config: Config,
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
-    """Fit a Config to some of the labelled examples.
-
-    Raises:
-        TrialError: If it cannot be fitted.
-        OutOfTime: If it was not over in time.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(bench.seed)
-        fitted = method(config.text("method")).fit(
-            encodings.take(chosen),
-            bench.problem.labels[chosen],
-            job_of(bench, config, deadline),
-        )
-    return checked(fitted)
-
-
-def job_of(bench: Workbench, config: Config, deadline: float | None) -> Job:
-    """Return what a fit of a Config is told."""
-    return Job(
-        task=bench.problem.task,
+    """Fit a Config to some of the labelled examples."""
+    job = Job(
+        task=context.problem.task,
         config=config,
-        seed=bench.seed,
-        placement=bench.placement,
+        seed=context.seed,
+        placement=context.placement,
         deadline=deadline,
     )
-
-
-def checked(fitted: Fitted) -> Fitted:
-    """Return a model whose numbers are finite.
-
-    Raises:
-        TrialError: If one is not.
-    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        fitted = method(config.text("method")).fit(
+            encodings.take(chosen), context.problem.targets[chosen], job
+        )
     if not fitted.is_finite:
         raise TrialError(
             "The fitted head holds NaN or infinite numbers. Use a lower learning rate."
@@ -118,21 +113,40 @@ def checked(fitted: Fitted) -> Fitted:
     return fitted
 
 
-def predicted(
+def _predicted(
     fitted: Fitted, encodings: Encodings, fold: Fold
-) -> Float[np.ndarray, "validation classes"]:
-    """Return probabilities for the held-out examples of a fold.
-
-    Raises:
-        TrialError: If they are not finite.
-    """
-    proba = fitted.predict_proba(encodings.take(fold.validation)).astype(np.float64)
-    if not np.isfinite(proba).all():
+) -> Float[np.ndarray, "validation width"]:
+    outputs = fitted.outputs(encodings.take(fold.validation))
+    if not np.isfinite(outputs).all():
         raise TrialError("Predictions are NaN. Use a lower learning rate.")
-    return proba
+    return outputs
 
 
-def _check_time(times: list[float], planned: int, deadline: float | None) -> None:
+def _fold_score(
+    problem: Problem, outputs: Float[np.ndarray, "examples width"], fold: Fold
+) -> float:
+    """Return the score on one fold; some metrics may be undefined on so few."""
+    metric, held = problem.task.measured, fold.validation
+    return metric.orient(metric.value(problem.targets[held], outputs[held]))
+
+
+def _scored(
+    problem: Problem, outputs: Float[np.ndarray, "repeats examples width"]
+) -> dict[str, float]:
+    """Return what out-of-fold outputs say besides the score, averaged over repeats."""
+    rules = problem.task.rules
+    metrics = {name: rules.metrics[name] for name in rules.reported}
+    rows = [
+        {
+            **{name: one.value(problem.targets, x) for name, one in metrics.items()},
+            **rules.measures(problem.targets, x),
+        }
+        for x in outputs
+    ]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _check_time(times: Sequence[float], planned: int, deadline: float | None) -> None:
     """Give up as soon as the folds so far show that the rest will not fit.
 
     The first fold pays for activations that the others only read, so it says nothing.
@@ -153,7 +167,7 @@ def _check_time(times: list[float], planned: int, deadline: float | None) -> Non
     if len(times) < 2:
         return
     each = (now - times[1]) / (len(times) - 1)
-    if now + 0.8 * each * (planned - len(times)) > deadline:
+    if now + SURE * each * (planned - len(times)) > deadline:
         raise OutOfTime(
             f"{len(times)} of {planned} folds took {now - times[0]:.1f} s; the rest "
             "would not have been over in time. Give a larger budget."

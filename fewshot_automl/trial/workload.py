@@ -1,27 +1,20 @@
 """What trials should cost by counting operations, before any has been seen."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+import time
+from collections.abc import Hashable, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
-from jaxtyping import Float64
+import torch
 
 from fewshot_automl.adaptation.encodings import POOLED
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.adaptation.tuned import VIEWS
+from fewshot_automl.adaptation.trained import views_of
 from fewshot_automl.backbones.card import Card, TextInput
-from fewshot_automl.errors import unknown_name
-from fewshot_automl.inputs import Input
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
-from fewshot_automl.task import Modality
 
-Part = Literal["load", "encode", "train", "head"]
-PARTS: Final[tuple[Part, ...]] = ("load", "encode", "train", "head")
-"""What a trial pays for: weights from disk, frozen activations, training, heads."""
-EFFICIENCY: Final[dict[Modality, float]] = {"text": 0.75, "image": 0.25}
-"""Share of the matrix-product rate that an encoder reaches, before any trial; the
-depthwise convolutions of small image encoders are far from matrix products."""
 LOAD_SECONDS: Final = 0.4
 """Of opening any backbone."""
 WEIGHTS_A_SECOND: Final = 1e8
@@ -31,15 +24,20 @@ STEP_SECONDS: Final = 0.005
 HEAD_SECONDS: Final = 0.01
 """Of fitting one head."""
 TOKENS_PER_CHARACTER: Final = 0.25
-BLOCK_PASSES: Final = 3.0
-"""Forward passes that a training step of plain blocks is worth: backward is twice."""
-LORA_PASSES: Final = 2.3
-"""The same under LoRA, where frozen weights need no gradient of their own."""
+BATCH: Final = 32
+"""Examples in a batch whose products are measured."""
+LONG: Final = 64
+"""Tokens beyond which a product of more rows is no faster, only longer."""
+PATCHES: Final = 196
+"""Tokens of an image in such a batch."""
+WIDTH: Final = 384
+"""Of the products where there is no backbone."""
+PRODUCTS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The sizes that the cost of a trial follows from."""
+    """The sizes that the cost of a trial follows from; `policy.Arithmetic`."""
 
     cards: tuple[Card, ...]
     """Backbones at hand."""
@@ -49,93 +47,108 @@ class Workload:
     """Mean length of a text; 0 for images."""
     rate: float
     """Floating-point operations per second of a matrix product here."""
-    quick_fits: int = 1
-    """Fits in a trial of a quick method: folds times repeats."""
-    dear_fits: int = 1
-    """Fits in a trial of a method that trains by steps."""
+    _by_name: dict[str, Card] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the cards: costs are asked for thousands of Configs."""
+        object.__setattr__(self, "_by_name", {card.id: card for card in self.cards})
+
+    @classmethod
+    def measured(
+        cls, cards: tuple[Card, ...], inputs: Sequence[Input], device: str
+    ) -> "Workload":
+        """Return the workload of some examples, after timing this machine shortly."""
+        lengths = [len(text) for text in inputs if isinstance(text, str)]
+        characters = float(np.mean(lengths)) if lengths else 0.0
+        tokens = round(_tokens(characters)) or PATCHES
+        rate = matrix_product_rate(
+            device,
+            rows=BATCH * min(tokens, LONG),
+            width=min((card.width for card in cards), default=WIDTH),
+        )
+        return cls(cards=cards, examples=len(inputs), characters=characters, rate=rate)
 
     @property
-    def tokens(self) -> float:
-        """Return the mean tokens of a text, the special ones included; 0 for images."""
-        return 2.0 + TOKENS_PER_CHARACTER * self.characters if self.characters else 0.0
+    def backbones(self) -> tuple[str, ...]:
+        """Return the names of those at hand, the default and the best known first."""
+        ranked = sorted(self.cards, key=lambda c: (not c.is_default, c.prior_rank))
+        return tuple(card.id for card in ranked)
 
-    def card(self, name: str) -> Card:
-        """Return the card of a backbone.
+    def prior(self, backbone: str) -> float:
+        """Return the zoo's rank of a backbone, such that greater is better."""
+        return -float(np.log(self._by_name[backbone].prior_rank))
 
-        Raises:
-            UnknownNameError: If it is not at hand.
+    def trains(self, config: Config) -> bool:
+        """Return whether a Config trains by gradient steps."""
+        return METHODS[config.text("method")].trains
+
+    def shared(self, config: Config) -> tuple[Hashable, ...]:
+        """Return names of the backbone and of the activations that a trial reads.
+
+        Frozen fractions that round to the same block read the same activations.
         """
-        for card in self.cards:
-            if card.id == name:
-                return card
-        raise unknown_name(
-            "backbone", name, [card.id for card in self.cards], "fewshot zoo"
-        )
-
-    def fits(self, config: Config) -> int:
-        """Return how many fits a trial makes: quick methods repeat their folds."""
-        return self.dear_fits if is_dear(config) else self.quick_fits
+        if "backbone" not in config:
+            return ()
+        card = self._by_name[config.text("backbone")]
+        first = first_trained(config, card.depth)
+        place = POOLED if first == card.depth else first
+        return card.id, (card.id, place, config.get("augmentation", "none"))
 
     def parts(
-        self, config: Config, *, fits: int, is_loaded: bool, is_encoded: bool
-    ) -> Float64[np.ndarray, " parts"]:
-        """Return the seconds of a trial, one number for each of `PARTS`.
-
-        Args:
-            config: What is tried.
-            fits: How many times it is fitted.
-            is_loaded: Whether its backbone was used before.
-            is_encoded: Whether its activations were computed before.
-        """
+        self, config: Config, fits: int, have: Set[Hashable]
+    ) -> tuple[float, float, float, float]:
+        """Return the seconds of loading, encoding, training and heads of a trial."""
+        head = fits * HEAD_SECONDS
+        if "backbone" not in config:
+            return 0.0, 0.0, 0.0, head
+        card = self._by_name[config.text("backbone")]
+        loaded, encoded = self.shared(config)
+        trained = 1.0 - max(first_trained(config, card.depth), 0) / card.depth
+        each = self.pass_seconds(card.id)
         load = encode = train = 0.0
-        if "backbone" in config:
-            name = config.text("backbone")
-            load = 0.0 if is_loaded else self._load_seconds(name)
-            encode = 0.0 if is_encoded else self._encode_seconds(config)
-        if is_dear(config):
-            train = fits * self._train_seconds(config)
-        return np.array([load, encode, train, fits * HEAD_SECONDS])
+        if loaded not in have:
+            load = LOAD_SECONDS + card.parameters / WEIGHTS_A_SECOND
+        if encoded not in have:
+            encode = views_of(config) * (1.0 - trained) * self.examples * each
+        if self.trains(config):
+            passes = METHODS[config.text("method")].passes
+            steps, batch = int(config["steps"]), int(config["batch_size"])
+            rows = passes * steps * batch + self.examples
+            train = fits * (steps * STEP_SECONDS + rows * trained * each)
+        return load, encode, train, head
 
     def pass_seconds(self, backbone: str) -> float:
         """Return the seconds of one example's way through a backbone."""
-        card = self.card(backbone)
-        return self._flops(card) / (EFFICIENCY[card.modality] * self.rate)
-
-    def _load_seconds(self, backbone: str) -> float:
-        return LOAD_SECONDS + self.card(backbone).parameters / WEIGHTS_A_SECOND
-
-    def _encode_seconds(self, config: Config) -> float:
-        """Return the seconds for what is frozen of a backbone, all views together."""
-        name = config.text("backbone")
-        views = VIEWS if config.get("augmentation", "none") == "light" else 1
-        frozen = 1.0 - trained_share(config, self.card(name).depth)
-        return views * frozen * self.examples * self.pass_seconds(name)
-
-    def _train_seconds(self, config: Config) -> float:
-        """Return the seconds of one training and of what it makes of all examples."""
-        name = config.text("backbone")
-        share = trained_share(config, self.card(name).depth)
-        passes = LORA_PASSES if "rank" in config else BLOCK_PASSES
-        steps, batch = int(config["steps"]), int(config["batch_size"])
-        examples = passes * steps * batch + self.examples
-        return steps * STEP_SECONDS + examples * share * self.pass_seconds(name)
-
-    def _flops(self, card: Card) -> float:
-        """Return operations for one example; texts count by their length."""
-        if not isinstance(card.input, TextInput):
-            return float(card.flops)
-        tokens = min(self.tokens, card.input.max_tokens)
-        return float(card.flops * tokens / card.flops_at)
+        card = self._by_name[backbone]
+        flops = float(card.flops)
+        if isinstance(card.input, TextInput):  # texts count by their length
+            tokens = min(_tokens(self.characters), card.input.max_tokens)
+            flops *= tokens / card.flops_at
+        return flops / (modality_named(card.modality).efficiency * self.rate)
 
 
-def mean_characters(inputs: Sequence[Input]) -> float:
-    """Return the mean length of texts, 0 for images.
+def matrix_product_rate(
+    device: str = "cpu", *, rows: int = 768, width: int = WIDTH
+) -> float:
+    """Measure floating-point operations per second of a float32 matrix product.
 
-    >>> mean_characters(("four", "sixsix"))
-    5.0
+    The shape is that of the widest product of an encoder's block. The fastest of a
+    few products counts: what another program takes away now, it may not later.
+
+    Args:
+        device: Where, as `torch.device` spells it.
+        rows: Tokens (or patches) in a batch.
+        width: Of the encoder.
     """
-    lengths = [len(text) for text in inputs if isinstance(text, str)]
-    return float(np.mean(lengths)) if lengths else 0.0
+    left = torch.ones((rows, width), device=device)
+    right = torch.ones((width, 4 * width), device=device)
+    float((left @ right)[0, 0])  # warm; reading a number waits for the device
+    fastest = float("inf")
+    for _ in range(PRODUCTS):
+        start = time.perf_counter()
+        float((left @ right)[0, 0])
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * rows * width * 4 * width / max(fastest, 1e-9)
 
 
 def first_trained(config: Config, depth: int) -> int:
@@ -144,28 +157,9 @@ def first_trained(config: Config, depth: int) -> int:
     >>> first_trained(Config.of({"method": "lora", "frozen_fraction": 0.7}), 6)
     4
     """
-    if not is_dear(config):
-        return depth
-    if "frozen_fraction" not in config:
-        return -1
-    return min(round(config.number("frozen_fraction") * depth), depth - 1)
+    return METHODS[config.text("method")].first_trained(config, depth)
 
 
-def trained_share(config: Config, depth: int) -> float:
-    """Return the share of a backbone's blocks that a Config trains."""
-    return 1.0 - max(first_trained(config, depth), 0) / depth
-
-
-def activations(config: Config, depth: int) -> tuple[object, ...]:
-    """Return what names the activations that a Config reads.
-
-    Frozen fractions that round to the same block read the same.
-    """
-    first = first_trained(config, depth)
-    place = POOLED if first == depth else first
-    return config.get("backbone", ""), place, config.get("augmentation", "none")
-
-
-def is_dear(config: Config) -> bool:
-    """Return whether a Config trains by steps."""
-    return METHODS[config.text("method")].is_dear
+def _tokens(characters: float) -> float:
+    """Return the mean tokens of a text, the special ones included; 0 for images."""
+    return 2.0 + TOKENS_PER_CHARACTER * characters if characters else 0.0

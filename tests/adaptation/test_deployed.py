@@ -5,7 +5,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from fewshot_automl.adaptation import deployed as module
-from fewshot_automl.adaptation.blend import Blend, Member
 from fewshot_automl.adaptation.deployed import (
     deployed,
     latency_seconds,
@@ -13,17 +12,18 @@ from fewshot_automl.adaptation.deployed import (
     weight_bytes_of,
 )
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.space import space_for
 
 TEXTS = ("good film", "a bad film", "river city", "the city")
 LABELS = np.array([0, 0, 1, 1])
-TASK = Task(modality="text", target="binary", class_names=("film", "place"))
+TASK = Task(modality="text", names=("film", "place"))
 QUICK = {"steps": 10, "batch_size": 8}
 
 
@@ -31,8 +31,8 @@ QUICK = {"steps": 10, "batch_size": 8}
 def fit(tiny_backbone):
     def made(name, **values):
         backbone = tiny_backbone("tiny-bert")
-        space = space_for(Profile(task=TASK, class_counts=(2, 2)), [backbone.card])
-        quick = QUICK if METHODS[name].is_dear else {}
+        space = space_for(Profile(task=TASK, strata=(2, 2)), [backbone.card])
+        quick = QUICK if METHODS[name].trains else {}
         config = space.default(method=name, **quick, **values)
         encoder = Encoder(backbone=backbone, store=FeatureStore(None))
         job = Job(task=TASK, config=config, seed=0, placement=choose_placement("cpu"))
@@ -57,29 +57,27 @@ def test_counts_what_is_saved_and_predicts_what_was_fitted(fit, name, tmp_path):
     assert weight_bytes_of(loaded) == weight_bytes_of(fitted)
     alone = deployed(fitted, "cpu")
     own = Encodings(inputs=TEXTS, encoder=own_encoder(alone))
-    np.testing.assert_allclose(
-        alone.predict_proba(own), fitted.predict_proba(encodings), atol=1e-5
-    )
+    np.testing.assert_allclose(alone.outputs(own), fitted.outputs(encodings), atol=1e-5)
 
 
-def test_members_of_a_blend_add_up_for_each_has_its_own_backbone(fit, tmp_path):
+def test_members_of_an_ensemble_add_up_for_each_has_its_own_backbone(fit, tmp_path):
     models = [fit(name) for name in ("probe", "lora")]
-    blend = Blend(
+    ensemble = Ensemble(
         members=tuple(
             Member(fitted=fitted, temperature=1.0, encoder=encodings.encoder)
             for fitted, encodings in models
         )
     )
-    assert parameters_of(blend) == sum(parameters_of(fitted) for fitted, _ in models)
-    loaded = load_fitted(tmp_path, save_fitted(blend, tmp_path))
-    assert isinstance(loaded, Blend)
+    assert parameters_of(ensemble) == sum(parameters_of(fitted) for fitted, _ in models)
+    loaded = load_fitted(tmp_path, save_fitted(ensemble, tmp_path))
+    assert isinstance(loaded, Ensemble)
     first, second = (member.fitted.backbone.module for member in loaded.members)
     shared = {p.data_ptr() for p in first.parameters()}
     assert not shared & {p.data_ptr() for p in second.parameters()}
-    alone = deployed(blend, "cpu")
+    alone = deployed(ensemble, "cpu")
     np.testing.assert_allclose(
-        alone.predict_proba(Encodings(inputs=TEXTS, encoder=None)),
-        blend.predict_proba(models[0][1]),
+        alone.outputs(Encodings(inputs=TEXTS, encoder=None)),
+        ensemble.outputs(models[0][1]),
         atol=1e-5,
     )
 

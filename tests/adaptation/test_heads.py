@@ -2,17 +2,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from fewshot_automl.adaptation.class_heads import fit_class_head
 from fewshot_automl.adaptation.heads import (
-    HEADS,
+    HeadSettings,
     NeighbourHead,
     Scaling,
-    head_from_state,
     rbf,
     softmax,
     squared_distances,
 )
-from fewshot_automl.adaptation.probe import fit_head
+from fewshot_automl.adaptation.kinds import head_from_state
 from fewshot_automl.errors import ExportError
+from fewshot_automl.tasks import Task
 
 CHANCE = np.random.default_rng(0)
 
@@ -67,9 +68,7 @@ def test_neighbours_by_hand():
     seen = np.array([[2.0, 0.0]])  # its neighbours are 0 and 20 degrees
     first, second = np.exp(3.0 * np.array([1.0, np.cos(angles[1])]))
     votes = np.array([first, second]) / (first + second) + 1e-3
-    np.testing.assert_allclose(
-        head.predict_proba(seen)[0], votes / votes.sum(), rtol=1e-5
-    )
+    np.testing.assert_allclose(head.outputs(seen)[0], votes / votes.sum(), rtol=1e-5)
 
 
 def test_squared_distances_and_rbf():
@@ -88,13 +87,12 @@ def test_softmax_survives_large_logits():
 @pytest.mark.parametrize("kind", ["logistic", "lda", "rbf"])
 def test_arrays_bring_a_head_back(kind):
     rows, labels = features(20), np.arange(20) % 3
-    head = fit_head(
-        rows, labels, 3, kind=kind, scaling="unit", weighting="none", seed=0
-    )
+    task = Task(modality="text", names=("a", "b", "c"))
+    head = fit_class_head(rows, labels, task, HeadSettings(head=kind, seed=0))
     written = save({k: np.ascontiguousarray(v) for k, v in head.arrays().items()})
     again = head_from_state(head.kind, load(written))
-    assert type(again) is HEADS[head.kind]
-    np.testing.assert_array_equal(again.predict_proba(rows), head.predict_proba(rows))
+    assert type(again) is type(head)
+    np.testing.assert_array_equal(again.outputs(rows), head.outputs(rows))
 
 
 def test_an_unknown_kind_is_a_newer_version():

@@ -3,9 +3,9 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
+from fewshot_automl.adaptation.class_heads import STRENGTHS
 from fewshot_automl.adaptation.heads import Scaling
 from fewshot_automl.adaptation.logistic import fit_softmax_path
-from fewshot_automl.adaptation.probe import STRENGTHS
 
 
 def objective(weight, bias, features, labels, share, strength):

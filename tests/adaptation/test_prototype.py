@@ -6,10 +6,10 @@ from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.prototype import SHARPNESSES, Prototype
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 
-TASK = Task(modality="text", target="multiclass", class_names=("a", "b", "c"))
+TASK = Task(modality="text", names=("a", "b", "c"))
 TEXTS = tuple(
     f"{w} {c}" for w in ("good film", "river city", "who name") for c in "xyz"
 )
@@ -24,7 +24,7 @@ def train(tiny_backbone):
 
 def head_of(train, labels=LABELS, **values):
     counts = tuple(np.bincount(labels, minlength=3).tolist())
-    space = Space(Prototype().dimensions(Profile(task=TASK, class_counts=counts)))
+    space = Space(Prototype().dimensions(Profile(task=TASK, strata=counts)))
     job = Job(
         task=TASK,
         config=space.default(**values),
@@ -53,13 +53,13 @@ def test_points_are_the_class_means_of_centred_directions(train):
     expected = np.exp(head.sharpness * cosine)
     expected = expected / expected.sum(axis=1, keepdims=True) + 1e-3
     expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(head.predict_proba(train.pooled()), expected, atol=1e-3)
+    np.testing.assert_allclose(head.outputs(train.pooled()), expected, atol=1e-3)
 
 
 def test_one_neighbour_is_the_nearest_example(train):
     head = head_of(train, rule="knn", neighbours=1)
     assert head.points.shape == (9, 32)
-    proba = head.predict_proba(train.pooled())
+    proba = head.outputs(train.pooled())
     np.testing.assert_array_equal(proba.argmax(axis=1), LABELS)
     np.testing.assert_allclose(proba.max(axis=1), 1.001 / 1.003, atol=1e-6)
 
@@ -68,7 +68,7 @@ def test_more_neighbours_than_examples_take_all(train):
     few = np.array([0, 3, 6])
     head = head_of(train.take(few), LABELS[few], rule="knn", neighbours=3)
     assert head.neighbours == 3
-    assert np.isfinite(head.predict_proba(train.pooled())).all()
+    assert np.isfinite(head.outputs(train.pooled())).all()
 
 
 def test_the_sharpness_fits_what_is_held_out(train):
@@ -80,6 +80,6 @@ def test_the_sharpness_fits_what_is_held_out(train):
 
 def test_there_are_no_more_neighbours_to_choose_than_make_sense():
     for counts, most in (((2, 2, 2), 4), ((1, 1, 1), 3), ((90, 90, 90), 31)):
-        profile = Profile(task=TASK, class_counts=counts)
+        profile = Profile(task=TASK, strata=counts)
         neighbours = Space(Prototype().dimensions(profile))["neighbours"]
         assert (neighbours.low, neighbours.high) == (1, most)

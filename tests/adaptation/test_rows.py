@@ -7,12 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_automl.adaptation import rows as module
-from fewshot_automl.adaptation.rows import (
-    CohortRows,
-    RowTable,
-    ViewedRows,
-    length_groups,
-)
+from fewshot_automl.adaptation.rows import TrainingRows, length_groups
 
 TEXTS = ("good film", "where is the river city river is", "who", "bad bad film how")
 
@@ -23,12 +18,9 @@ def texts(tiny_backbone):
     return backbone, backbone.preprocess(TEXTS)
 
 
-def table_of(backbone, rows, examples=None):
-    return RowTable(
-        rows=rows,
-        examples=len(rows) if examples is None else examples,
-        backbone=backbone,
-        device="cpu",
+def rows_of(backbone, rows, views=1, seed=0):
+    return TrainingRows(
+        rows=rows, views=views, seed=seed, backbone=backbone, device="cpu"
     )
 
 
@@ -37,50 +29,30 @@ def table_of(backbone, rows, examples=None):
 def test_a_batch_is_what_collating_its_rows_gives(texts, monkeypatch, room, places):
     monkeypatch.setattr(module, "TABLE_BYTES", room)
     backbone, rows = texts
-    batch = table_of(backbone, rows).take(np.array(places))
+    batch = rows_of(backbone, rows).batch(np.array(places), 0)
     expected = backbone.collate([rows[place] for place in places])
     assert batch.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(batch[name], tensor)
 
 
-def test_images_have_no_mask_to_cut_by(tiny_backbone):
-    backbone = tiny_backbone("tiny-vit")
-    images = [np.full((40, 40, 3), shade, np.uint8) for shade in (10, 90, 200)]
-    rows = backbone.preprocess(images)
-    batch = table_of(backbone, rows).take(np.array([2, 0]))
-    assert torch.equal(
-        batch["pixels"], torch.stack([rows[2]["pixels"], rows[0]["pixels"]])
-    )
-
-
-def test_views_lie_one_after_another_and_are_drawn_by_seed_and_step(tiny_backbone):
+def test_views_are_drawn_by_seed_and_step(tiny_backbone):
     backbone = tiny_backbone("tiny-vit")
     images = [np.full((40, 40, 3), shade, np.uint8) for shade in range(0, 250, 25)]
     views = [row for view in range(3) for row in backbone.preprocess(images, view)]
-    table = table_of(backbone, views, examples=len(images))
-    chosen = np.array([1, 4, 7])
-    rows = ViewedRows(table=table, chosen=chosen, views=3, seed=5)
-    places = rows.places(np.array([0, 2, 2, 1]), step=3)
-    assert (places % len(images)).tolist() == [1, 7, 7, 4]
-    assert np.array_equal(places, rows.places(np.array([0, 2, 2, 1]), step=3))
-    drawn = np.stack([rows.places(np.arange(3), step) for step in range(40)])
-    assert set((drawn // len(images)).ravel().tolist()) == {0, 1, 2}
-    plain = ViewedRows(table=table, chosen=chosen, views=1, seed=5)
-    assert plain.places(np.arange(3), 0).tolist() == [1, 4, 7]
+    rows = rows_of(backbone, views, views=3, seed=5)
+    assert len(rows) == len(images)
+    indices = np.array([1, 7, 7, 4])
 
+    def drawn(step):
+        return rows.batch(indices, step)["pixels"]
 
-def test_rows_of_a_cohort_stand_slot_by_slot_filled_up(texts):
-    backbone, rows = texts
-    table = table_of(backbone, rows)
-    fits = [
-        ViewedRows(table=table, chosen=np.array(chosen), views=1, seed=0)
-        for chosen in ([0, 1], [2, 3], [1, 2, 3])
-    ]
-    batch = CohortRows(fits).batch([0, 2], [np.array([1]), np.array([0, 2])], 3, 0)
-    expected = backbone.collate([rows[i] for i in (1, 1, 1, 1, 3, 1)])
-    for name, tensor in expected.items():
-        assert torch.equal(batch[name], tensor)
+    assert torch.equal(drawn(3), drawn(3))
+    assert any(not torch.equal(drawn(0), drawn(step)) for step in range(1, 9))
+    for step in range(9):
+        for place, pixels in zip(indices, drawn(step), strict=True):
+            own = [views[v * len(images) + place]["pixels"] for v in range(3)]
+            assert any(torch.equal(pixels, one) for one in own)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))

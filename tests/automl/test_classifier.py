@@ -50,7 +50,7 @@ def test_fits_and_predicts_words(texts):
         model.predict(texts[0]), model.classes_[proba.argmax(axis=1)]
     )
     assert model.score(*texts) > 0.5
-    assert model.result_.task.class_names == ("film", "name", "place")
+    assert model.result_.task.names == ("film", "name", "place")
 
 
 @pytest.mark.parametrize(

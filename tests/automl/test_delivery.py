@@ -1,18 +1,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.workbench import Problem, Workbench
 
-from fewshot_automl.adaptation.blend import Blend, Member
+from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.automl import delivery, fit
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
 from fewshot_automl.trial.evaluate import refit
-from fewshot_automl.trial.workbench import Problem, Workbench
 
 WORDS = ("good", "film", "bad", "place", "river", "city", "where", "name", "who", "how")
 QUICK = {
@@ -37,7 +37,8 @@ def test_a_model_that_changes_when_saved_is_refused(texts, tmp_path, monkeypatch
 
     def turned(folder):
         loaded = real(folder)
-        object.__setattr__(loaded, "temperature", 3.0 * loaded.temperature)
+        worse = {"temperature": 3.0 * loaded.calibration["temperature"]}
+        object.__setattr__(loaded, "calibration", worse)
         return loaded
 
     monkeypatch.setattr(Predictor, "load", turned)
@@ -93,8 +94,7 @@ def workbench(texts, tiny_cards, tmp_path):
         problem=Problem(
             task=Task(
                 modality="text",
-                target="multiclass",
-                class_names=("film", "name", "place"),
+                names=("film", "name", "place"),
             ),
             inputs=tuple(texts[0]),
             labels=labels,
@@ -120,7 +120,7 @@ def model_of(workbench, kind, temperature=0.5):
         config, fitted = configs[kind], refit(workbench, configs[kind])
     else:
         config = configs["probe"]
-        fitted = Blend(
+        fitted = Ensemble(
             members=tuple(
                 Member(
                     fitted=refit(workbench, each),
@@ -134,7 +134,7 @@ def model_of(workbench, kind, temperature=0.5):
         task=workbench.problem.task,
         config=config,
         fitted=fitted,
-        temperature=temperature,
+        calibration={"temperature": temperature},
     )
 
 
@@ -159,13 +159,13 @@ def test_slices_predict_what_the_whole_does_and_keep_only_features(
 def test_rounding_that_a_low_temperature_magnifies_is_no_damage(
     workbench, kind, tmp_path, monkeypatch
 ):
-    real = Predictor.predict_proba_of
+    real = Predictor.outputs_of
 
     def rounded(self, inputs):
         proba = real(self, inputs)
         return proba + 5e-4 * np.array([1, -1, 0])
 
-    monkeypatch.setattr(Predictor, "predict_proba_of", rounded)
+    monkeypatch.setattr(Predictor, "outputs_of", rounded)
     sharp = model_of(workbench, kind, temperature=0.05)
     delivery.deliver(sharp, tmp_path / "sharp", workbench)
     with pytest.raises(ExportError, match="before it was saved"):

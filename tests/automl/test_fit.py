@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from fewshot_automl.evaluation.predictions import load_predictions
 
 from fewshot_automl.automl import Settings, fit, resume, settings_of
 from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
-from fewshot_automl.evaluation.predictions import load_predictions
 from fewshot_automl.predictor import Predictor
 
 TEXT = {"backbones": ("tiny-bert",)}
@@ -29,7 +29,7 @@ def test_text_end_to_end(texts, tmp_path, notes):
         **TEXT,
     )
     assert len(result.history) == len(set(tried(result))) == 8
-    assert result.task.class_names == ("film", "name", "place")
+    assert result.task.names == ("film", "name", "place")
     assert result.score.metric == "accuracy"
     assert result.score.low <= result.score.corrected <= result.score.high
     assert result.score.examples == 18
@@ -354,7 +354,7 @@ def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
     np.testing.assert_allclose(kept.sum(axis=2), 1)
     accuracy = np.mean(
         [
-            result.task.class_names[place] == label
+            result.task.names[place] == label
             for repeat in kept
             for place, label in zip(repeat.argmax(axis=1), texts[1], strict=True)
         ]

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
+from fewshot_automl.oracle.goals import Limit
+from fewshot_automl.trial.workbench import Workbench
 
-from fewshot_automl.adaptation.baseline import Frequencies
+from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.automl import fitting
 from fewshot_automl.errors import TrialError
-from fewshot_automl.oracle.goals import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
-from fewshot_automl.trial.workbench import Workbench
 
 DEAR, QUICK, OVER = (Config.of({"method": m}) for m in ("full", "tfidf", "majority"))
 HISTORY = [
@@ -24,7 +24,7 @@ def workbench(monkeypatch):
     def refit(workbench, config, deadline=None):
         if config == DEAR:
             raise TrialError("It is broken.")
-        return Frequencies(proba=np.array([0.5, 0.5]))
+        return Constant(output=np.array([0.5, 0.5]))
 
     monkeypatch.setattr(fitting, "refit", refit)
     monkeypatch.setattr(

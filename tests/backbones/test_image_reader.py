@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot_automl.backbones.card import ImageInput
-from fewshot_automl.backbones.image_reader import ImageReader
+from fewshot_automl.backbones.readers import ImageReader
 from fewshot_automl.errors import DataError
 
 RECIPE = ImageInput(

@@ -41,18 +41,18 @@ def test_fills_every_weight_and_draws_none(tiny_cards, random_weights, card_id):
 
 
 def test_refuses_missing_tensors(changed):
-    with pytest.raises(CardError, match=r"1 missing \['encoder.layer.0.output.dense"):
+    with pytest.raises(CardError, match=r'Missing key.* "encoder.layer.0.output'):
         changed(lambda tensors: tensors.pop("encoder.layer.0.output.dense.bias"))
 
 
 def test_refuses_tensors_nobody_asked_for(changed):
-    with pytest.raises(CardError, match=r"1 unexpected \['encoder.extra'\]"):
+    with pytest.raises(CardError, match=r'Unexpected key.* "encoder.extra"'):
         changed(lambda tensors: tensors.update({"encoder.extra": torch.zeros(2)}))
 
 
 def test_refuses_other_shapes(changed):
     name = "encoder.layer.0.output.dense.bias"
-    with pytest.raises(CardError, match=r"must have shape \(32,\), got \(31,\)"):
+    with pytest.raises(CardError, match=r"size mismatch for .*output.dense.bias"):
         changed(lambda tensors: tensors.update({name: torch.zeros(31)}))
 
 
@@ -73,7 +73,7 @@ def test_refuses_a_broken_file(tiny_cards, random_weights, tmp_path):
     located = dataclasses.replace(
         random_weights(card), weights=tmp_path / "model.safetensors"
     )
-    with pytest.raises(CardError, match=r"readable safetensors file"):
+    with pytest.raises(CardError, match=r"readable safetensors"):
         load(card, located)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fewshot_automl.backbones.card import TextInput
-from fewshot_automl.backbones.text_reader import TextReader
+from fewshot_automl.backbones.readers import TextReader
 from fewshot_automl.errors import CardError, DataError, UserError
 
 

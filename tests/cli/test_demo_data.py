@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fewshot_automl.backbones.card import ExtraFile
+from fewshot_automl.backbones.packages import requirements
 from fewshot_automl.cli.demo_data import IMAGES, SHOTS, TEXT, demo_folder
-from fewshot_automl.errors import RunError, UserError
+from fewshot_automl.errors import CardError, UserError
 
 TOPICS = ("ai", "coding")
 
@@ -44,8 +46,24 @@ def made_of(data, contents, tmp_path):
     """Return demo data pinned to these contents, and a folder with their wheel."""
     package = ("demo-of-nothing", "1.0")
     wheel(tmp_path / "wheels", package, contents)
-    hashes = {path: hashlib.sha256(c).hexdigest() for path, c in contents.items()}
-    return replace(data, package=package, files=hashes), tmp_path / "wheels"
+    (file, sha256), *others = (
+        (path, hashlib.sha256(content).hexdigest())
+        for path, content in contents.items()
+    )
+    extras = tuple(
+        ExtraFile(to=path.rpartition("/")[2], file=path, sha256=digest)
+        for path, digest in others
+    )
+    name, version = package
+    source = replace(
+        data.source,
+        name=name,
+        version=version,
+        file=file,
+        sha256=sha256,
+        extras=extras,
+    )
+    return replace(data, source=source), tmp_path / "wheels"
 
 
 def read_rows(path):
@@ -56,7 +74,7 @@ def read_rows(path):
 def test_texts_are_split_without_overlap(tmp_path):
     contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
     data, wheels = made_of(TEXT, contents, tmp_path)
-    folder = demo_folder(data, wheels=wheels, tell=print)
+    folder = demo_folder(data, wheels=wheels, say=print)
     train, test = read_rows(folder / data.train), read_rows(folder / data.test)
     assert len(train) == SHOTS * len(TOPICS)
     assert {row["topic"] for row in train} == set(TOPICS)
@@ -67,7 +85,7 @@ def test_texts_are_split_without_overlap(tmp_path):
 
 def test_images_become_class_folders(tmp_path):
     data, wheels = made_of(IMAGES, {"data/d.csv.gz": digits()}, tmp_path)
-    folder = demo_folder(data, wheels=wheels, tell=print)
+    folder = demo_folder(data, wheels=wheels, say=print)
     train = sorted((folder / data.train).glob("*/*.png"))
     test = sorted((folder / data.test).glob("*/*.png"))
     assert len(train) == SHOTS * 10
@@ -77,20 +95,12 @@ def test_images_become_class_folders(tmp_path):
     ]
 
 
-def test_it_is_made_once(tmp_path):
-    contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
-    data, wheels = made_of(TEXT, contents, tmp_path)
-    first = demo_folder(data, wheels=wheels, tell=print)
-    assert demo_folder(data, wheels=tmp_path / "nowhere", tell=print) == first
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
-
-
 def test_other_bytes_are_refused(tmp_path):
     contents = {f"data/{topic}.yml": talks(topic) for topic in TOPICS}
     data, wheels = made_of(TEXT, contents, tmp_path)
-    wheel(wheels, data.package, dict.fromkeys(contents, b"other"))
-    with pytest.raises(RunError, match="must have sha256"):
-        demo_folder(data, wheels=wheels, tell=print)
+    wheel(wheels, requirements(data.source)[0], dict.fromkeys(contents, b"other"))
+    with pytest.raises(CardError, match="must have sha256"):
+        demo_folder(data, wheels=wheels, say=print)
     assert not list((tmp_path / "cache" / "demo").iterdir())
 
 
@@ -98,17 +108,9 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
     evil = b"conversations: !!python/object/apply:os.system ['touch /tmp/owned']"
     data, wheels = made_of(TEXT, {"data/ai.yml": evil}, tmp_path)
     with pytest.raises(Exception, match="could not determine a constructor"):
-        demo_folder(data, wheels=wheels, tell=print)
+        demo_folder(data, wheels=wheels, say=print)
 
 
 def test_a_folder_without_the_wheel_says_which(tmp_path):
     with pytest.raises(UserError, match=r"pip download .* chatterbot-corpus==1\.3\.3"):
-        demo_folder(TEXT, wheels=tmp_path, tell=print)
-
-
-def test_without_an_index_it_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    data = replace(TEXT, package=("demo-of-nothing", "1.0"))
-    with pytest.raises(RunError, match="`--from DIR` to `fewshot demo`"):
-        demo_folder(data, wheels=None, tell=print)
+        demo_folder(TEXT, wheels=tmp_path, say=print)

@@ -1,23 +1,14 @@
-import json
-import sys
-
 import pytest
 
 from fewshot_automl.cli.entry import run
 
-
-@pytest.fixture(autouse=True)
-def own_places(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "zoo"))
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "120")
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
-def test_it_tells_what_there_is_without_any_network(capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["fewshot_automl.cli.doctor"], "subprocess", None)
+def test_it_says_what_there_is_without_any_network(last_json, monkeypatch):
+    monkeypatch.setattr("fewshot_automl.cli.doctor.subprocess", None)
     assert run(["doctor", "--json"]) == 0
-    out, err = capsys.readouterr()
-    found = json.loads(out.splitlines()[-1])
+    found, err = last_json()
     assert found["problems"] == []
     assert "cpu" in found["devices"]["visible"]
     assert found["cache"]["is_writable"]
@@ -27,9 +18,7 @@ def test_it_tells_what_there_is_without_any_network(capsys, monkeypatch):
     assert "Nothing to mend." in err
 
 
-def test_an_unreachable_index_is_a_problem(capsys, monkeypatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+def test_an_unreachable_index_is_a_problem(capsys, no_index):
     assert run(["doctor", "--network"]) == 1
     assert "pip reaches no package index" in capsys.readouterr().out
 

@@ -3,47 +3,13 @@
 import csv
 import io
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from fewshot_automl.cli.entry import run
 
-TINY = Path(__file__).parents[1] / "zoo"
-GOOD = ("a good film", "the good river", "good was the city", "a good name is good")
-BAD = ("a bad film", "the bad river", "bad was the city", "a bad name is bad")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, tiny_cards, random_weights):
-    """A folder with a zoo of one tiny backbone, and labelled texts."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "zoo").mkdir()
-    shutil.copy(TINY / "text" / "tiny-bert.toml", home / "zoo")
-    (home / "zoo" / "tiny-bert").symlink_to(
-        random_weights(tiny_cards["tiny-bert"]).folder
-    )
-    rows = [
-        {"id": str(i), "review": f"{text} {word}", "stars": stars}
-        for i, word in enumerate(("what", "who", "when"))
-        for stars, texts in (("good", GOOD), ("bad", BAD))
-        for text in texts
-    ]
-    for name, part in (("reviews.csv", rows[:16]), ("new.csv", rows[16:])):
-        with (home / name).open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, ["id", "review", "stars"])
-            writer.writeheader()
-            writer.writerows(part)
-    return home
-
-
-@pytest.fixture(autouse=True)
-def at_home(home, monkeypatch):
-    monkeypatch.chdir(home)
-    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home / "zoo"))
-    monkeypatch.setenv("FEWSHOT_CACHE", str(home / "cache"))
-    monkeypatch.setenv("COLUMNS", "100")
+pytestmark = pytest.mark.usefixtures("at_home")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +32,7 @@ def fitted(home):
 def test_fit_answers_in_json_and_in_words(fitted):
     answer, told = fitted
     assert answer["folder"] == str(Path("runs/reviews"))
-    assert answer["task"]["class_names"] == ["bad", "good"]
+    assert answer["task"]["names"] == ["bad", "good"]
     assert answer["trials"]["done"] == 4
     assert answer["test"]["n"] == 8
     assert answer["ending"] == "trials"
@@ -116,7 +82,7 @@ def test_score_agrees_with_the_fit(fitted, capsys):
     assert run(["score", "runs/reviews", "new.csv", "--target", "stars"]) == 0
     out = capsys.readouterr().out
     assert f"accuracy  {scores['accuracy']:.4f}" in out
-    assert "macro-F1" in out
+    assert "macro f1" in out
     assert "log loss" in out
 
 
@@ -134,13 +100,6 @@ def test_resume_goes_on_with_every_finished_trial(fitted, capsys):
     assert answer["trials"]["done"] == 4
 
 
-def test_a_second_fit_takes_a_folder_of_its_own(fitted, capsys, home):
-    words = "fit reviews.csv --target stars --trials 1 --methods majority --json"
-    assert run([*words.split(), "--backbones", "tiny-bert"]) == 0
-    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert answer["folder"] == str(Path("runs/reviews-2"))
-
-
 def test_a_folder_in_use_by_other_data_is_refused(fitted, capsys):
     words = "fit new.csv --target stars --trials 1 --out runs/reviews"
     assert run([*words.split(), "--backbones", "tiny-bert"]) == 2
@@ -155,15 +114,6 @@ def test_space_is_a_table_and_json(capsys):
     assert rows["method"]["options"] == ["probe", "lora"]
     assert rows["rank"]["when"] == {"method": ["lora"]}
     assert "rank" in err
-
-
-def test_space_without_weights_shows_all_backbones(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "empty"))
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "none"))
-    assert run(["space", "reviews.csv", "--target", "stars"]) == 0
-    out = capsys.readouterr().out
-    assert "No weights are at hand" in out
-    assert "mpnet-base" in out
 
 
 def test_space_refuses_a_backbone_for_something_else(capsys):

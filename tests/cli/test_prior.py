@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -15,43 +14,11 @@ from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Space, When
 
-TINY = Path(__file__).parents[1] / "zoo"
 FIT = (
     "fit reviews.csv --target stars --budget none --members 1 --json "
     "--backbones tiny-bert"
 )
-
-
-def last_json(text):
-    return json.loads(text.splitlines()[-1])
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, tiny_cards, random_weights):
-    home = tmp_path_factory.mktemp("prior-home")
-    (home / "zoo").mkdir()
-    shutil.copy(TINY / "text" / "tiny-bert.toml", home / "zoo")
-    (home / "zoo" / "tiny-bert").symlink_to(
-        random_weights(tiny_cards["tiny-bert"]).folder
-    )
-    lines = [
-        f"{word} {tone} {thing},{tone}"
-        for tone in ("good", "bad")
-        for word in ("a", "the", "who", "what")
-        for thing in ("film", "river")
-    ]
-    (home / "reviews.csv").write_text("\n".join(["review,stars", *lines]) + "\n")
-    return home
-
-
-@pytest.fixture(autouse=True)
-def at_home(home, monkeypatch):
-    monkeypatch.chdir(home)
-    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home / "zoo"))
-    monkeypatch.setenv("FEWSHOT_CACHE", str(home / "cache"))
-    monkeypatch.setenv("COLUMNS", "140")
-
-
+pytestmark = pytest.mark.usefixtures("at_home")
 SPACE = Space(
     (
         Choice(name="method", options=("tfidf", "probe")),
@@ -76,11 +43,10 @@ def studies(home):
     shutil.rmtree(home / "short")
 
 
-def test_a_prior_is_built_shown_and_used(studies, capsys, home):
+def test_a_prior_is_built_shown_and_used(studies, capsys, last_json, home):
     words = ["prior", "build", "long", "short", "--out", "ours.json", "--json"]
     assert run(words) == 0
-    out, err = capsys.readouterr()
-    built = last_json(out)
+    built, err = last_json()
     assert [(s["kind"], s["trials"]) for s in built["studies"]] == [("text", 7)]
     assert built["studies"][0]["best"] == {"method": "probe", "rate": 0.6}
     assert list(built["skipped"]) == ["short"]
@@ -98,19 +64,10 @@ def test_a_prior_is_built_shown_and_used(studies, capsys, home):
     assert past_study(home / "next").kind == "text"
 
 
-def test_what_is_no_study_is_left_out_and_said(studies, capsys, home):
-    words = ["prior", "build", "zoo", "long", "--out", "rest.json", "--json"]
-    assert run(words) == 0
-    out, err = capsys.readouterr()
-    assert len(last_json(out)["studies"]) == 1
-    assert "must hold a study" in last_json(out)["skipped"]["zoo"]
-    assert "Skipped zoo: " in err
-
-
-def test_the_shipped_prior_is_shown_without_a_file(capsys):
+def test_the_shipped_prior_is_shown_without_a_file(last_json):
     assert run(["prior", "show", "--json"]) == 0
-    out, err = capsys.readouterr()
-    assert last_json(out)["key"] == Prior.default().key
+    found, err = last_json()
+    assert found["key"] == Prior.default().key
     assert all(study.name in err for study in Prior.default().studies)
 
 

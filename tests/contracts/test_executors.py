@@ -3,6 +3,7 @@
 import math
 import time
 
+import numpy as np
 import pytest
 
 from fewshot_automl.errors import OutOfTime, UnknownNameError, UserError
@@ -11,14 +12,25 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
 
-def evaluate(config: Config, deadline: float | None) -> Outcome:
+def evaluate(config: Config, allowance_seconds: float | None) -> Outcome:
     """Return a score, or fail, as the Config says."""
     if config["x"] == 3:
         raise MemoryError("no room")
     if config["x"] == 4:
         raise OutOfTime("late")
+    if allowance_seconds == 0:
+        raise OutOfTime("none")
     time.sleep(0.02 * (5 - config.number("x")))  # the later, the quicker
-    return Outcome(status="done", mean=math.sin(config.number("x")), scores=(0.1, 0.2))
+    return Outcome(
+        status="done",
+        mean=math.sin(config.number("x")),
+        scores=(0.1, 0.2),
+        outputs=np.full((1, 2, 3), config.number("x"), dtype=np.float32),
+    )
+
+
+def sized(x, allowance_seconds):
+    return x, allowance_seconds
 
 
 @pytest.fixture(params=EXECUTORS)
@@ -43,7 +55,7 @@ def test_it_has_the_shape_of_an_executor(executor):
 
 def test_outcomes_are_the_same_in_the_order_of_submission(executor):
     configs = [Config.of({"x": x}) for x in range(6)]
-    tickets = [executor.submit(evaluate, config, None) for config in configs]
+    tickets = [executor.submit(evaluate, (config,), None) for config in configs]
     by_ticket = {done.ticket: done for done in drain(executor)}
     assert [ticket.number for ticket in tickets] == list(range(6))
     results = [by_ticket[ticket] for ticket in tickets]
@@ -57,13 +69,27 @@ def test_outcomes_are_the_same_in_the_order_of_submission(executor):
     ]
 
 
+def test_outputs_come_back_by_value(executor):
+    executor.submit(evaluate, (Config.of({"x": 5}),), None)
+    (done,) = drain(executor)
+    assert (done.value.outputs == np.full((1, 2, 3), 5, dtype=np.float32)).all()
+
+
+def test_a_call_is_told_its_allowance(executor):
+    executor.submit(sized, (7,), 2.5)
+    executor.submit(evaluate, (Config.of({"x": 1}),), 0.0)
+    first, second = sorted(drain(executor), key=lambda done: done.ticket.number)
+    assert first.value == (7, 2.5)
+    assert isinstance(second.error, OutOfTime)
+
+
 def test_nothing_submitted_is_nothing_to_wait_for(executor):
     assert executor.wait() == []
     assert executor.wait(1e6) == []
 
 
 def test_every_call_is_returned_once(executor):
-    tickets = [executor.submit(abs, -x) for x in range(5)]
+    tickets = [executor.submit(sized, (x,), None) for x in range(5)]
     finished = drain(executor)
     assert sorted(done.ticket.number for done in finished) == [
         ticket.number for ticket in tickets
@@ -73,18 +99,18 @@ def test_every_call_is_returned_once(executor):
 
 def test_it_can_be_shut_down_twice_and_with_work_waiting(executor):
     for _ in range(4):
-        executor.submit(abs, -1)
+        executor.submit(sized, (1,), None)
     executor.shutdown()
     executor.shutdown()
     assert executor.wait(1.0) == []
 
 
 def test_a_name_the_table_lacks_is_refused():
-    with pytest.raises(UnknownNameError, match="Closest: 'processes'"):
-        executor_named("process", 2)
+    with pytest.raises(UnknownNameError, match="Closest: 'loky'"):
+        executor_named("loki", 2)
 
 
-@pytest.mark.parametrize(("name", "workers"), [("in_process", 2), ("processes", 0)])
+@pytest.mark.parametrize(("name", "workers"), [("in_process", 2), ("loky", 0)])
 def test_a_number_of_workers_it_cannot_have_is_refused(name, workers):
     with pytest.raises(UserError, match="workers must be 1"):
         executor_named(name, workers)

@@ -10,26 +10,25 @@ import torch
 from safetensors.numpy import load_file
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.lora import VARIANTS
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.design import space_for
+from fewshot_automl.trial.space import space_for
 
 BACKBONES = {"text": "tiny-bert", "image": "tiny-vit"}
 CASES = [
     pytest.param(name, modality, id=f"{name}-{modality}")
     for name, row in METHODS.items()
-    for modality in row.modalities
+    for modality in row.modalities or BACKBONES
 ]
-DEAR = [name for name, row in METHODS.items() if row.is_dear]
+TRAINED = [name for name, row in METHODS.items() if row.trains]
 TASKS = {
-    modality: Task(
-        modality=modality, target="multiclass", class_names=("film", "place", "name")
-    )
+    modality: Task(modality=modality, names=("film", "place", "name"))
     for modality in BACKBONES
 }
 QUICK = {"steps": 12, "batch_size": 8}
@@ -75,7 +74,7 @@ def encoded(tiny_backbone):
 
 
 def space_of(name, modality, tiny_cards, class_counts=(4, 4, 4)):
-    profile = Profile(task=TASKS[modality], class_counts=class_counts)
+    profile = Profile(task=TASKS[modality], strata=class_counts)
     return space_for(profile, [tiny_cards[BACKBONES[modality]]], [name])
 
 
@@ -100,16 +99,20 @@ def state_of(backbone):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_satisfies_the_protocol(name):
+def test_its_row_says_all_of_it(name):
     row = METHODS[name]
     assert isinstance(row, Method)
     assert row.name == name
-    assert row.modalities
+    assert row.title[0].isupper()
+    assert row.meaning[0].islower()
+    assert not row.meaning.endswith(".")
+    assert (row.passes > 0) == row.trains
+    assert all(row.suits(task) for m, task in TASKS.items() if m in row.modalities)
 
 
 def test_dimensions_of_all_methods_make_one_space(modality, tiny_cards):
     for counts in ((4, 4, 4), (1, 4, 20)):
-        profile = Profile(task=TASKS[modality], class_counts=counts)
+        profile = Profile(task=TASKS[modality], strata=counts)
         cards = [card for card in tiny_cards.values() if card.modality == modality]
         space = space_for(profile, cards)
         assert isinstance(space, Space)
@@ -117,7 +120,7 @@ def test_dimensions_of_all_methods_make_one_space(modality, tiny_cards):
             config = space.default(method=name)
             space.validate(config)
             assert ("backbone" in config) == METHODS[name].needs_backbone
-            assert ("steps" in config) == METHODS[name].is_dear
+            assert ("steps" in config) == METHODS[name].trains
         assert ("class_weights" in space) == (counts != (4, 4, 4))
         assert ("augmentation" in space) == (modality == "image")
 
@@ -130,7 +133,7 @@ def test_fits_predicts_and_leaves_the_base_alone(name, modality, encoded, job):
     fitted = METHODS[name].fit(train, labels, job(name, modality))
     assert isinstance(fitted, Fitted)
     assert fitted.is_finite
-    proba = fitted.predict_proba(encoded(modality, seed=1)[0])
+    proba = fitted.outputs(encoded(modality, seed=1)[0])
     assert proba.shape == (12, 3)
     assert proba.dtype == np.float64
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
@@ -147,7 +150,7 @@ def test_learns_what_can_be_learnt(name, modality, encoded, job):
     train, labels = encoded(modality, per_class=6)
     test, truth = encoded(modality, seed=1, per_class=6)
     fitted = METHODS[name].fit(train, labels, job(name, modality))
-    assert (fitted.predict_proba(test).argmax(axis=1) == truth).mean() > 0.6
+    assert (fitted.outputs(test).argmax(axis=1) == truth).mean() > 0.6
 
 
 @pytest.mark.parametrize(("name", "modality"), CASES)
@@ -158,7 +161,7 @@ def test_changes_exactly_what_it_says_it_trains(name, modality, encoded, job):
     train, labels = encoded(modality)
     base = train.backbone
     fitted = row.fit(train, labels, job(name, modality))
-    if not row.is_dear:
+    if not row.trains:
         assert fitted.backbone is base
         return
     assert fitted.backbone is not base
@@ -195,7 +198,7 @@ def test_save_and_load_give_the_same_predictions(
     train, labels = encoded(modality)
     test, _ = encoded(modality, seed=1)
     fitted = METHODS[name].fit(train, labels, job(name, modality))
-    expected = fitted.predict_proba(test)
+    expected = fitted.outputs(test)
     for folder in (tmp_path / "first", tmp_path / "second"):
         folder.mkdir()
         fitted = load_fitted(folder, save_fitted(fitted, folder))
@@ -203,7 +206,7 @@ def test_save_and_load_give_the_same_predictions(
         if METHODS[name].needs_backbone:
             encoder = Encoder(backbone=fitted.backbone, store=FeatureStore(None))
         np.testing.assert_allclose(
-            fitted.predict_proba(test.with_encoder(encoder)), expected, atol=1e-5
+            fitted.outputs(test.with_encoder(encoder)), expected, atol=1e-5
         )
 
 
@@ -212,13 +215,11 @@ def test_the_seed_decides_everything(name, modality, encoded, job):
     train, labels = encoded(modality)
     test, _ = encoded(modality, seed=1)
     first, again, other = (
-        METHODS[name]
-        .fit(train, labels, job(name, modality, seed=s))
-        .predict_proba(test)
+        METHODS[name].fit(train, labels, job(name, modality, seed=s)).outputs(test)
         for s in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
-    if METHODS[name].is_dear:
+    if METHODS[name].trains:
         assert np.abs(first - other).max() > 0
 
 
@@ -226,7 +227,7 @@ def test_the_seed_decides_everything(name, modality, encoded, job):
 def test_one_example_a_class_is_enough(name, modality, encoded, job):
     train, labels = encoded(modality, per_class=1)
     fitted = METHODS[name].fit(train, labels, job(name, modality, counts=(1, 1, 1)))
-    assert np.isfinite(fitted.predict_proba(train)).all()
+    assert np.isfinite(fitted.outputs(train)).all()
 
 
 @pytest.mark.parametrize(("name", "modality"), CASES)
@@ -236,13 +237,13 @@ def test_a_class_without_examples_is_unlikely(name, modality, encoded, job):
     fitted = METHODS[name].fit(
         train.take(kept), labels[kept], job(name, modality, counts=(4, 0, 4))
     )
-    proba = fitted.predict_proba(train)
+    proba = fitted.outputs(train)
     assert np.isfinite(proba).all()
     if name != "majority":
         assert (proba.argmax(axis=1) != 1).all()
 
 
-@pytest.mark.parametrize("name", DEAR)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_deadline_ends_a_training(name, modality, encoded, job):
     train, labels = encoded(modality)
     with pytest.raises(OutOfTime):
@@ -251,7 +252,7 @@ def test_a_deadline_ends_a_training(name, modality, encoded, job):
         )
 
 
-@pytest.mark.parametrize("name", DEAR)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_absurd_learning_rate_is_a_failed_trial(name, encoded, tiny_cards):
     """A space the user wrote may allow anything; it must fail in words or be finite."""
     space = space_of(name, "text", tiny_cards)
@@ -273,33 +274,59 @@ def test_an_absurd_learning_rate_is_a_failed_trial(name, encoded, tiny_cards):
     with contextlib.suppress(TrialError):
         fitted = METHODS[name].fit(train, labels, job)
     if fitted is not None:
-        finite = bool(np.isfinite(fitted.predict_proba(train)).all())
+        finite = bool(np.isfinite(fitted.outputs(train)).all())
         assert fitted.is_finite == finite
 
 
-@pytest.mark.parametrize("name", DEAR)
+@pytest.mark.parametrize("name", TRAINED)
 def test_light_augmentation_trains_on_other_views(name, encoded, job):
     train, labels = encoded("image")
     test, _ = encoded("image", seed=1)
     plain, light = (
         METHODS[name]
         .fit(train, labels, job(name, "image", augmentation=rule))
-        .predict_proba(test)
+        .outputs(test)
         for rule in ("none", "light")
     )
     assert np.isfinite(light).all()
     assert np.abs(plain - light).max() > 0
 
 
+@pytest.mark.parametrize(("name", "modality"), CASES)
+def test_the_head_is_as_large_as_expected(name, modality, encoded, job):
+    train, labels = encoded(modality)
+    row, given = METHODS[name], job(name, modality)
+    fitted = row.fit(train, labels, given)
+    width = train.backbone.width if row.needs_backbone else 0
+    expected = row.numbers(given.config, width, given.task, train.inputs)
+    if name == "majority":
+        arrays = [fitted.proba]
+    else:
+        arrays = (fitted.head if row.needs_backbone else fitted).arrays().values()
+    assert sum(count for count, _ in expected) == sum(a.size for a in arrays)
+    assert sum(count * size for count, size in expected) == sum(
+        a.nbytes for a in arrays
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if not METHODS[n].trains])
+def test_what_rung_zero_tries_lies_in_the_space(name, tiny_cards):
+    row, space = METHODS[name], space_of(name, "text", tiny_cards)
+    tried = [space.default(**v) for v in (*row.rung_zero, *row.rung_zero_best)]
+    assert len(set(tried)) == len(tried) > 0
+    assert all(space.contains(config) for config in tried)
+
+
 # peft asks transformers by a name that transformers is giving up
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
-@pytest.mark.parametrize("name", ["lora", "contrastive_lora"])
-def test_peft_alone_reads_the_adapter(name, encoded, job, tmp_path):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_peft_alone_reads_the_adapter(variant, encoded, job, tmp_path):
     import transformers
     from peft import PeftModel
 
     train, labels = encoded("text")
-    fitted = METHODS[name].fit(train, labels, job(name, "text"))
+    given = job("lora", "text", lora_variant=variant, lora_dropout=0.1)
+    fitted = METHODS["lora"].fit(train, labels, given)
     save_fitted(fitted, tmp_path)
     base = transformers.AutoModel.from_pretrained(tmp_path / "backbone")
     theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
@@ -315,3 +342,6 @@ def test_peft_alone_reads_the_adapter(name, encoded, job, tmp_path):
     torch.testing.assert_close(pooled, ours, rtol=1e-4, atol=1e-5)
     plain = load_file(tmp_path / "backbone" / "model.safetensors")
     assert not any("lora" in key for key in plain)
+    loaded = load_fitted(tmp_path, save_fitted(fitted, tmp_path))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.backbone.features(batch), ours)

@@ -6,9 +6,9 @@ import pytest
 
 from fewshot_automl.data import Columns, read, read_inputs
 from fewshot_automl.errors import DataError
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
-TASK = Task(modality="text", target="binary", class_names=("n", "p"))
+TASK = Task(modality="text", names=("n", "p"))
 
 
 def test_json_lines_count_blank_lines_and_keep_nulls_unlabelled(tmp_path):
@@ -16,8 +16,8 @@ def test_json_lines_count_blank_lines_and_keep_nulls_unlabelled(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     dataset = read(tmp_path / "a.jsonl", target="y")
     assert dataset.examples.origins == ("a.jsonl:1", "a.jsonl:3", "a.jsonl:4")
-    assert dataset.examples.labels.tolist() == [1, 0, -1]
-    assert dataset.task.class_names == ("0", "1")
+    assert dataset.examples.targets.tolist() == [1, 0, -1]
+    assert dataset.task.names == ("0", "1")
 
 
 def test_a_line_separator_inside_a_json_string_does_not_split_it(tmp_path):
@@ -35,7 +35,7 @@ def test_half_a_character_pair_becomes_a_replacement_character(tmp_path):
 def test_a_json_list_is_read(tmp_path):
     rows = [{"t": "good", "y": True}, {"t": "bad", "y": False}]
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    assert read(tmp_path / "a.json", target="y").task.class_names == ("False", "True")
+    assert read(tmp_path / "a.json", target="y").task.names == ("False", "True")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_parquet_keeps_integers_beside_missing_labels(tmp_path):
     frame = pd.DataFrame({"t": ["good", "bad", "hm"], "y": [1, 0, np.nan]})
     frame.to_parquet(tmp_path / "a.parquet")
     dataset = read(tmp_path / "a.parquet", target="y")
-    assert dataset.task.class_names == ("0", "1")
-    assert dataset.examples.labels.tolist() == [1, 0, -1]
+    assert dataset.task.names == ("0", "1")
+    assert dataset.examples.targets.tolist() == [1, 0, -1]
     assert dataset.examples.origins[0] == "a.parquet:1"
 
 
@@ -79,6 +79,6 @@ def test_a_missing_file_offers_the_nearest_names(tmp_path):
 
 def test_lines_of_a_text_file_can_be_predicted_for(tmp_path):
     (tmp_path / "a.txt").write_text("so good\n\nso bad\n")
-    examples = read_inputs(tmp_path / "a.txt", TASK, Columns(text="review"))
+    examples = read_inputs(tmp_path / "a.txt", TASK, Columns(input="review"))
     assert examples.inputs == ("so good", "so bad")
     assert examples.origins == ("a.txt:1", "a.txt:3")

@@ -28,9 +28,9 @@ def pets(tmp_path):
 def test_folders_are_classes_in_natural_order(pets):
     dataset = read(pets)
     assert dataset.task.modality == "image"
-    assert dataset.task.class_names == ("cat9", "cat10")
+    assert dataset.task.names == ("cat9", "cat10")
     assert dataset.columns == Columns()
-    assert dataset.examples.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.examples.targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert dataset.examples.origins[0] == str(pets / "cat9" / "1.png")
     assert isinstance(dataset.examples.inputs[0], Path)
 
@@ -47,16 +47,11 @@ def test_hidden_files_are_ignored_and_others_are_named(pets):
     assert kinds["empty folder"] == (str(pets / "none"),)
 
 
-def test_one_more_level_belongs_to_the_class(pets):
-    draw(pets / "cat9" / "monday" / "7.png", 7)
-    assert read(pets).examples.labels.tolist().count(0) == 4
-
-
 def test_images_beside_the_classes_are_unlabelled(pets):
     draw(pets / "new.png", 8)
     draw(pets / "unlabelled" / "x.png", 9)
     dataset = read(pets)
-    assert len(dataset.examples.unlabelled()) == 2
+    assert len(dataset.examples.labelled(dataset.task)) == 6
     assert "2 unlabelled" in dataset.inferred[-1]
 
 
@@ -79,7 +74,7 @@ def test_splits_are_read_apart(pets):
 
 def test_a_class_named_train_is_no_split(pets):
     draw(pets / "train" / "1.png", 10)
-    assert read(pets).task.class_names == ("cat9", "cat10", "train")
+    assert read(pets).task.names == ("cat9", "cat10", "train")
 
 
 def test_a_split_that_is_not_there_is_refused(pets):
@@ -115,12 +110,12 @@ def test_real_images_and_texts_pass_the_audit():
     flowers = read(SHARED / "flowers5" / "train")
     found = audit(flowers, test=read(SHARED / "flowers5" / "test").examples)
     found.raise_if_fatal()
-    assert (len(found.examples), found.examples.labels.max()) == (200, 4)
+    assert (len(found.examples), found.examples.targets.max()) == (200, 4)
 
     questions = read(SHARED / "trec6" / "train.csv", target="label")
     test = read_like(SHARED / "trec6/test.csv", questions.task, questions.columns)
     found = audit(questions, test=test)
     found.raise_if_fatal()
-    assert questions.task.class_names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+    assert questions.task.names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
     assert len(found.examples) == 2000
     assert len(test) == 490

@@ -2,7 +2,7 @@ import pytest
 
 from fewshot_automl.data import Columns, read, read_inputs, read_like
 from fewshot_automl.errors import DataError, TaskError
-from fewshot_automl.task import Task
+from fewshot_automl.tasks import Task
 
 TITLED = {
     "id": ["1", "2", "3"],
@@ -14,28 +14,36 @@ TITLED = {
 
 def test_the_longest_texts_are_the_input_and_the_others_are_named():
     dataset = read(TITLED, target="stars")
-    assert dataset.columns == Columns(text="body", target="stars")
+    assert dataset.columns == Columns(input="body", target="stars")
     assert dataset.inferred[0] == (
-        "Input: text in column 'body' (the column with the longest texts); "
+        "Input: texts in column 'body' (the column with the longest texts); "
         "left out: 'title' (choose with text or image)."
     )
-    assert read(TITLED, target="stars", text="title").examples.inputs[0] == "Good"
+    assert (
+        read(TITLED, target="stars", inputs={"text": "title"}).examples.inputs[0]
+        == "Good"
+    )
 
 
 def test_image_paths_win_over_texts_unless_told_otherwise(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jpg").touch()
     table = {"file": ["a.jpg", "b.jpg"], "alt": ["a cat", "a dog"], "y": ["c", "d"]}
-    assert read(table, target="y").columns.image == "file"
-    assert read(table, target="y", modality="text").columns.text == "alt"
-    assert read(table, target="y", text="file").examples.inputs[0] == "a.jpg"
+    assert read(table, target="y").columns.input == "file"
+    assert read(table, target="y", modality="text").columns.input == "alt"
+    assert (
+        read(table, target="y", inputs={"text": "file"}).examples.inputs[0] == "a.jpg"
+    )
 
 
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"text": "title", "image": "id"}, "must be one column"),
-        ({"text": "title", "modality": "image"}, "must be 'text' for a text column"),
+        ({"inputs": {"text": "title", "image": "id"}}, "must be one column"),
+        (
+            {"inputs": {"text": "title"}, "modality": "image"},
+            "must be 'text' for a text column",
+        ),
         ({"modality": "image"}, "must have a column of images"),
     ],
 )
@@ -59,7 +67,7 @@ def test_a_misspelt_column_shows_the_closest():
     with pytest.raises(DataError, match=r"got 'Star'.*Closest: 'stars'"):
         read(TITLED, target="Star")
     with pytest.raises(DataError, match="Text must be a column of mapping"):
-        read(TITLED, target="stars", text="boddy")
+        read(TITLED, target="stars", inputs={"text": "boddy"})
 
 
 def test_a_list_without_labels_is_refused():
@@ -68,7 +76,7 @@ def test_a_list_without_labels_is_refused():
 
 
 def test_a_model_finds_its_column_again_or_says_so():
-    dataset = read(TITLED, target="stars", text="title")
+    dataset = read(TITLED, target="stars", inputs={"text": "title"})
     rows = {"title": ["Fine"], "body": ["a much longer text"]}
     examples = read_inputs(rows, dataset.task, dataset.columns)
     assert examples.inputs == ("Fine",)
@@ -82,16 +90,16 @@ def test_a_model_from_a_list_reads_tables_and_the_other_way_round():
     assert examples.inputs == ("hm",)
     from_table = read(TITLED, target="stars")
     examples = read_inputs(["hm", "eh"], from_table.task, from_table.columns)
-    assert examples.labels.tolist() == [-1, -1]
+    assert examples.targets.tolist() == [-1, -1]
 
 
 def test_numbers_as_texts_are_read_where_they_were_asked_for():
-    task = Task(modality="text", target="binary", class_names=("n", "p"))
-    assert read_inputs({"t": ["7", "8"]}, task, Columns(text="t")).inputs[0] == "7"
+    task = Task(modality="text", names=("n", "p"))
+    assert read_inputs({"t": ["7", "8"]}, task, Columns(input="t")).inputs[0] == "7"
 
 
 def test_a_text_model_refuses_images(tmp_path):
-    task = Task(modality="text", target="binary", class_names=("n", "p"))
+    task = Task(modality="text", names=("n", "p"))
     with pytest.raises(TaskError, match="must have a column of texts"):
         read_inputs([tmp_path / "a.png"], task, Columns())
 
@@ -100,9 +108,9 @@ def test_test_labels_become_the_tasks_indices():
     dataset = read(TITLED, target="stars")
     test = {"body": ["x y", "z", "w"], "y": ["n", "p", None]}
     examples = read_like(test, dataset.task, dataset.columns, "y")
-    assert examples.labels.tolist() == [0, 1, -1]
+    assert examples.targets.tolist() == [0, 1, -1]
     beside = read_like(["x", "y"], dataset.task, dataset.columns, labels=["n", "p"])
-    assert beside.labels.tolist() == [0, 1]
+    assert beside.targets.tolist() == [0, 1]
 
 
 def test_an_unknown_test_label_names_row_and_classes():

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fewshot_automl.data import Columns, read
 from fewshot_automl.errors import DataError, TaskError
-from fewshot_automl.inputs import open_image
+from fewshot_automl.modalities import open_image
 
 LABELS = ["n", "p"]
 PIXELS = np.arange(2 * 10 * 10 * 3, dtype=np.uint8).reshape(2, 10, 10, 3)
@@ -15,17 +15,9 @@ PIXELS = np.arange(2 * 10 * 10 * 3, dtype=np.uint8).reshape(2, 10, 10, 3)
 
 def test_lists_of_texts_with_labels_beside_them():
     dataset = read(["so good", "so bad"], labels=["p", "n"])
-    assert dataset.task.class_names == ("n", "p")
+    assert dataset.task.names == ("n", "p")
     assert dataset.columns == Columns()
     assert dataset.examples.origins == ("row 0", "row 1")
-
-
-@pytest.mark.parametrize(
-    "texts",
-    [np.array(["a b", "c"]), np.array(["a b", "c"], dtype=object), ("a b", "c")],
-)
-def test_arrays_and_tuples_of_texts(texts):
-    assert read(texts, labels=np.array([0, 1])).examples.inputs == ("a b", "c")
 
 
 def test_whole_numbers_have_no_decimals_and_missing_ones_no_label():
@@ -34,8 +26,8 @@ def test_whole_numbers_have_no_decimals_and_missing_ones_no_label():
         index=[10, 20, 30, 40],
     )
     dataset = read(frame, target="y")
-    assert dataset.task.class_names == ("0", "1")
-    assert dataset.examples.labels.tolist() == [1, 0, -1, -1]
+    assert dataset.task.names == ("0", "1")
+    assert dataset.examples.targets.tolist() == [1, 0, -1, -1]
     assert dataset.examples.origins[1] == "row 20"
 
 
@@ -44,21 +36,16 @@ def test_every_kind_of_pandas_column(dtype):
     labels = pd.Series(["p", "n", None]).astype(dtype)
     frame = pd.DataFrame({"t": pd.Series(["good", "bad", "hm"], dtype="string")})
     dataset = read(frame.assign(y=labels), target="y")
-    assert dataset.examples.labels.tolist() == [1, 0, -1]
+    assert dataset.examples.targets.tolist() == [1, 0, -1]
 
 
 def test_nullable_integers_and_booleans():
     frame = pd.DataFrame({"t": ["good", "bad", "hm"]})
     whole = frame.assign(y=pd.array([1, 0, None], dtype="Int64"))
     truth = frame.assign(y=pd.array([True, False, None], dtype="boolean"))
-    assert read(whole, target="y").task.class_names == ("0", "1")
-    assert read(truth, target="y").task.class_names == ("False", "True")
-    assert read(truth, target="y").examples.labels.tolist() == [1, 0, -1]
-
-
-def test_a_series_is_a_column_of_texts():
-    dataset = read(pd.Series(["good", "bad"], index=["a", "b"]), labels=LABELS)
-    assert dataset.examples.origins == ("row a", "row b")
+    assert read(whole, target="y").task.names == ("0", "1")
+    assert read(truth, target="y").task.names == ("False", "True")
+    assert read(truth, target="y").examples.targets.tolist() == [1, 0, -1]
 
 
 def test_mappings_of_columns_and_lists_of_rows():
@@ -67,7 +54,7 @@ def test_mappings_of_columns_and_lists_of_rows():
     for source in (columns, rows):
         dataset = read(source, target="y")
         assert dataset.examples.inputs == ("good", "bad")
-        assert dataset.columns == Columns(text="t", target="y")
+        assert dataset.columns == Columns(input="t", target="y")
 
 
 def test_arrays_of_images():

@@ -20,9 +20,9 @@ def reviews():
 
 def test_declared_labels_are_the_target_in_their_declared_order(reviews):
     dataset = read(reviews)
-    assert dataset.task.class_names == ("zeta", "alpha")
-    assert dataset.examples.labels.tolist() == [0, 1, -1]
-    assert dataset.columns == Columns(text="text", target="label")
+    assert dataset.task.names == ("zeta", "alpha")
+    assert dataset.examples.targets.tolist() == [0, 1, -1]
+    assert dataset.columns == Columns(input="text", target="label")
     assert any("declared as labels" in sentence for sentence in dataset.inferred)
 
 

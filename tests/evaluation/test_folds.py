@@ -48,16 +48,6 @@ def test_every_partition_covers_all_and_trains_on_every_class(counts, seed, max_
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 999))
-def test_groups_never_leak(data, seed):
-    sizes = data.draw(st.lists(st.integers(1, 5), min_size=4, max_size=25))
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    of_group = np.arange(len(sizes)) % data.draw(st.integers(2, len(sizes) // 2))
-    labels = of_group[groups]
-    check(choose_folds(labels, groups=groups, seed=seed), labels, groups)
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), seed=st.integers(0, 999))
 def test_groups_that_mix_classes_never_leak(data, seed):
     n = data.draw(st.integers(6, 40))
     classes = data.draw(st.integers(2, 4))
@@ -68,12 +58,6 @@ def test_groups_that_mix_classes_never_leak(data, seed):
     except DataError:
         return
     check(folds, labels, groups)
-
-
-def test_folds_are_even_without_groups():
-    folds = choose_folds(shots(6, 8), seed=3)
-    sizes = [len(fold.validation) for fold in folds]
-    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(
@@ -114,17 +98,11 @@ def test_duplicates_do_not_count_as_distinct():
         choose_folds(labels, groups=["a", "a", "a", "b", "c", "d"], seed=0)
 
 
-def test_absent_class_indices_are_allowed():
-    labels = np.array([0, 0, 0, 5, 5, 5])
-    check(choose_folds(labels, seed=0), labels)
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([], "got none"),
         ([0, 0, -1, 1, 1], "unlabelled"),
-        ([0, 0, 0], "at least 2 classes"),
         ([0, 0, 1], "2 distinct examples"),
     ],
 )
@@ -146,3 +124,13 @@ def test_groups_of_another_length_are_refused():
         choose_folds(shots(2, 3), groups=[1, 2], seed=0)
     with pytest.raises(DataError, match="max_folds"):
         choose_folds(shots(2, 3), seed=0, max_folds=1)
+
+
+def test_examples_may_be_in_several_strata_or_in_none():
+    rng = np.random.default_rng(0)
+    strata = (rng.random((60, 5)) < 0.3).astype(np.int64)
+    folds = choose_folds(strata, seed=0, max_folds=4)
+    for fold in folds.first:
+        held = strata[fold.validation].sum(axis=0)
+        assert (abs(held - strata.sum(axis=0) / 4) <= 2).all()
+        assert 13 <= len(fold.validation) <= 17

@@ -4,13 +4,10 @@ from scipy.stats import binomtest
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.intervals import (
-    bootstrap_interval,
-    overlap_factor,
     standard_error,
-    standard_error_of_folds,
     wilson_interval,
 )
-from fewshot_automl.evaluation.objectives import OBJECTIVES
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
 
 
 def right_and_wrong(right, n):
@@ -31,7 +28,9 @@ def test_the_standard_error_of_accuracy_is_binomial():
     assert error == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.01)
 
 
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if n not in ("ece", "brier")])
+@pytest.mark.parametrize(
+    "name", [n for n in CLASS_METRICS if n not in ("ece", "brier")]
+)
 def test_the_standard_error_shrinks_with_the_root_of_n(name):
     few = standard_error(name, *right_and_wrong(75, 100))
     many = standard_error(name, *right_and_wrong(1200, 1600))
@@ -45,18 +44,6 @@ def test_perfect_scores_are_not_certain(name):
     assert 0.04 < errors[0] < 0.15
 
 
-def test_overlap_raises_the_error():
-    labels, proba = right_and_wrong(30, 40)
-    plain = standard_error("accuracy", labels, proba)
-    assert standard_error("accuracy", labels, proba, folds=5) == pytest.approx(
-        1.5 * plain
-    )
-    assert overlap_factor(2) == 3.0
-    assert standard_error_of_folds([0.5, 0.7], folds=2) == pytest.approx(
-        np.sqrt(0.02 * 1.5)
-    )
-
-
 def test_a_single_fold_has_an_error():
     labels, proba = right_and_wrong(30, 40)
     proba[8:] = np.nan
@@ -64,26 +51,10 @@ def test_a_single_fold_has_an_error():
     assert 0 < standard_error("balanced_accuracy", labels, proba) < 0.2
 
 
-def test_the_bootstrap_interval_is_about_two_errors_wide():
-    for name in ("accuracy", "macro_f1", "log_loss"):
-        labels, proba = right_and_wrong(300, 400)
-        low, high = bootstrap_interval(name, labels, proba, seed=1)
-        width = 3.92 * standard_error(name, labels, proba)
-        assert high - low == pytest.approx(width, rel=0.15)
-        assert (low, high) == bootstrap_interval(name, labels, proba, seed=1)
-
-
 def test_what_is_out_of_range_is_refused():
     labels, proba = right_and_wrong(3, 4)
-    with pytest.raises(ShapeError, match="Level"):
-        bootstrap_interval("accuracy", labels, proba, level=95.0)
-    with pytest.raises(ShapeError, match="Share"):
-        wilson_interval(1.5, 10)
+    for share, level in ((1.5, 0.95), (0.5, 95.0)):
+        with pytest.raises(ShapeError, match="Share must be in"):
+            wilson_interval(share, 10, level=level)
     with pytest.raises(ShapeError, match="at least 2 examples"):
         standard_error("accuracy", labels[:1], proba[:1])
-    with pytest.raises(ShapeError, match="at least 2"):
-        overlap_factor(1)
-    with pytest.raises(ShapeError, match="2 scores"):
-        standard_error_of_folds([0.5], folds=2)
-    with pytest.raises(ShapeError, match="defined in at least one"):
-        bootstrap_interval("roc_auc", np.zeros(3, dtype=int), np.full((3, 2), 0.5))

@@ -2,13 +2,17 @@ import numpy as np
 import pytest
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.evaluation.objectives import OBJECTIVES, score
 from fewshot_automl.evaluation.resampling import (
     bootstrap_weights,
-    default_draws,
     pooled_score,
     scorer,
 )
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+
+
+def score_of(name, labels, proba):
+    return metric_named(name).score(labels, proba)
 
 
 def case(seed=0, n=25, classes=3, models=4, repeats=None):
@@ -19,7 +23,7 @@ def case(seed=0, n=25, classes=3, models=4, repeats=None):
     return labels, [0.6 * p + 0.4 * np.eye(classes)[labels] for p in noise]
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 @pytest.mark.parametrize("classes", [2, 4])
 def test_weights_count_as_repeated_examples(name, classes):
     labels, probas = case(classes=classes)
@@ -29,17 +33,17 @@ def test_weights_count_as_repeated_examples(name, classes):
     for draw, row in zip(weights, table, strict=True):
         rows = np.repeat(np.arange(25), draw.astype(int))
         for proba, value in zip(probas, row, strict=True):
-            assert value == pytest.approx(score(name, labels[rows], proba[rows]))
+            assert value == pytest.approx(score_of(name, labels[rows], proba[rows]))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_unpredicted_examples_are_left_out(name):
     labels, probas = case()
     part = probas[0].copy()
     part[::3] = np.nan
     there = ~np.isnan(part).any(axis=1)
     assert pooled_score(name, labels, part) == pytest.approx(
-        score(name, labels[there], part[there])
+        score_of(name, labels[there], part[there])
     )
     stacked = np.stack([part, np.full_like(part, np.nan)])
     assert pooled_score(name, labels, stacked) == pytest.approx(
@@ -47,7 +51,7 @@ def test_unpredicted_examples_are_left_out(name):
     )
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_equal_repeats_are_worth_one(name):
     labels, probas = case()
     stacked = np.stack([probas[0]] * 3)
@@ -58,15 +62,15 @@ def test_equal_repeats_are_worth_one(name):
 
 def test_repeats_are_averaged():
     labels, (stack,) = case(models=1, repeats=3)
-    single = [score("accuracy", labels, proba) for proba in stack]
+    single = [metric_named("accuracy").score(labels, proba) for proba in stack]
     assert pooled_score("accuracy", labels, stack) == pytest.approx(np.mean(single))
-    single = [score("roc_auc", labels, proba) for proba in stack]
+    single = [score_of("roc_auc", labels, proba) for proba in stack]
     assert pooled_score("roc_auc", labels, stack) == pytest.approx(np.mean(single))
 
 
 def test_an_empty_draw_is_undefined():
     labels, probas = case()
-    for name in OBJECTIVES:
+    for name in CLASS_METRICS:
         assert np.isnan(scorer(name, labels, probas)(np.zeros((1, 25)))).all()
 
 
@@ -74,15 +78,8 @@ def test_many_classes_are_taken_in_steps(monkeypatch):
     labels, probas = case(classes=5)
     weights = bootstrap_weights(25, 11, np.random.default_rng(1))
     whole = scorer("macro_f1", labels, probas)(weights)
-    monkeypatch.setattr("fewshot_automl.evaluation.resampling._CELLS_AT_ONCE", 75)
+    monkeypatch.setattr("fewshot_automl.evaluation.resampling._NUMBERS_AT_ONCE", 75)
     np.testing.assert_allclose(scorer("macro_f1", labels, probas)(weights), whole)
-
-
-def test_dear_objectives_get_fewer_draws():
-    _, probas = case(models=4, classes=2)
-    assert default_draws("roc_auc", probas) == 200
-    assert default_draws("roc_auc", probas * 25) == 100
-    assert default_draws("roc_auc", probas * 250) == 40
 
 
 def test_what_does_not_fit_is_refused():

@@ -3,7 +3,7 @@ import pytest
 from fewshot_automl.executors import InProcess
 
 
-def interrupt():
+def interrupt(allowance):
     raise KeyboardInterrupt
 
 
@@ -11,22 +11,22 @@ class Panic(BaseException):
     """Stands for a panic of Rust code, which is no Exception."""
 
 
-def panic():
+def panic(allowance):
     raise Panic("at the disco")
 
 
 def test_nothing_runs_before_wait():
     ran = []
     executor = InProcess()
-    executor.submit(ran.append, 1)
+    executor.submit(lambda x, allowance: ran.append((x, allowance)), (1,), 2.5)
     assert ran == []
     executor.wait()
-    assert ran == [1]
+    assert ran == [(1, 2.5)]
 
 
 def test_ctrl_c_is_not_a_result():
     executor = InProcess()
-    executor.submit(interrupt)
+    executor.submit(interrupt, (), None)
     with pytest.raises(KeyboardInterrupt):
         executor.wait()
     assert executor.wait() == []
@@ -34,6 +34,6 @@ def test_ctrl_c_is_not_a_result():
 
 def test_a_panic_is_a_result():
     executor = InProcess()
-    executor.submit(panic)
+    executor.submit(panic, (), None)
     (done,) = executor.wait()
     assert isinstance(done.error, Panic)

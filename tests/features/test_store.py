@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.features import FeatureStore, StoreSettings
-from fewshot_automl.features import shard as shards
 
 
 def row(key, size=4):
@@ -96,15 +95,6 @@ def test_a_store_sees_what_another_writes_while_it_is_open(tmp_path):
     assert fetch(first, KEYS[:6]) == []
 
 
-def test_large_shards_are_mapped_and_count_as_no_memory(tmp_path):
-    store = FeatureStore(tmp_path, StoreSettings(max_memory_bytes=0))
-    size = shards.MAP_FROM_BYTES
-    before = len(shards._maps)
-    fetch(store, ["a1", "b1"], size=size)
-    assert len(shards._maps) == before + 1
-    assert fetch(store, ["a1", "b1"], size=size) == []
-
-
 def test_batches_before_a_failure_are_kept(tmp_path):
     def breaks(positions):
         yield [row(KEYS[at]) for at in positions[:4]]
@@ -168,14 +158,6 @@ def test_damage_at_any_byte_is_found_and_computed_again(
     assert len(again) in (1, 3)  # the rows of one shard, and only those
     assert not path.exists()
     assert fetch(FeatureStore(folder), KEYS) == []
-
-
-def test_a_mapped_shard_that_is_cut_short_is_computed_again(tmp_path):
-    store = FeatureStore(tmp_path)
-    size = shards.MAP_FROM_BYTES
-    fetch(store, ["a1"], size=size)
-    os.truncate(files(tmp_path)[0], 1000)
-    assert fetch(store, ["a1"], size=size) == ["a1"]
 
 
 def test_foreign_files_are_deleted_and_logged(tmp_path, caplog):

@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fewshot_automl.oracle.sobol import SobolOracle
 
 from fewshot_automl.executors import executor_named
 from fewshot_automl.ledger import INTERRUPTED, Ledger
-from fewshot_automl.oracle.sobol import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 from fewshot_automl.study import SECONDS_USED, Budget, run
@@ -39,13 +40,17 @@ class SleepyScore:
 
     seconds: float = 0.03
 
-    def __call__(self, config: Config, deadline: float | None) -> Outcome:
+    def __call__(self, config: Config, allowance_seconds: float | None) -> Outcome:
         time.sleep(self.seconds)
         lr = config.number("lr")
         if lr > 0.05:
             raise FloatingPointError("loss became NaN")
         return Outcome(
-            status="done", mean=1 - lr, scores=(1 - lr,), cost_seconds=self.seconds
+            status="done",
+            mean=1 - lr,
+            scores=(1 - lr,),
+            cost_seconds=self.seconds,
+            outputs=np.full((1, 50, 3), lr, dtype=np.float32),
         )
 
 
@@ -61,8 +66,7 @@ def victim(folder: str, way: str) -> None:
 
     ledger = Ledger.open(folder, study="toy", space=SPACE)
     ledger.interrupt_running()
-    executor_name = "processes" if way == "processes" else "in_process"
-    executor = executor_named(executor_name, 2 if way == "processes" else 1)
+    executor = executor_named(way, 2 if way == "loky" else 1)
     used = ledger.notes().get(SECONDS_USED, 0.0)
     run(
         SPACE,
@@ -72,6 +76,7 @@ def victim(folder: str, way: str) -> None:
         executor=executor,
         budget=Budget(started=started, trials=TRIALS, used_before=used),
         opening=lambda history: OPENING,
+        thinks_ahead=True,
         on_event=acknowledge,
     )
     executor.shutdown()
@@ -104,20 +109,27 @@ def acknowledged(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("way", "at_once"),
+    ("way", "at_once", "most_kills"),
     [
-        ("in_process", 1),
-        pytest.param("processes", 2, marks=pytest.mark.slow),
+        ("in_process", 1, 3),
+        pytest.param("in_process", 1, 10, marks=pytest.mark.slow),
+        pytest.param("loky", 2, 10, marks=pytest.mark.slow),
     ],
 )
-def test_nothing_finished_is_lost_and_nothing_done_twice(tmp_path, way, at_once):
+def test_nothing_finished_is_lost_and_nothing_done_twice(
+    tmp_path, way, at_once, most_kills
+):
     luck = random.Random(way)
     kills = 0
     known: dict[int, tuple[Config, dict]] = {}
-    while kills < 6:
+    while kills < most_kills:
         assert killed_after_progress(tmp_path, way, luck), "it ran to its end"
         kills += 1
-        history = Ledger.open(tmp_path, study="toy", space=SPACE).history()
+        ledger = Ledger.open(tmp_path, study="toy", space=SPACE)
+        history = ledger.history()
+        for config, outcome in history:
+            if outcome.is_done:  # what is marked finished has its outputs
+                assert (ledger.outputs(config) == np.float32(config.number("lr"))).all()
         for number in acknowledged(tmp_path):
             config, outcome = history[number]
             assert outcome.status in ("done", "failed")

@@ -1,6 +1,10 @@
 import math
+import re
 import threading
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,7 +32,6 @@ DONE = Outcome(
     standard_error=0.1,
     cost_seconds=1.5,
     measures={"accuracy": 0.6, "log_loss": 0.9},
-    predictions="predictions/0.safetensors",
 )
 FAILED = Outcome(status="failed", reason="MemoryError: no room", cost_seconds=0.1)
 STOPPED = Outcome(status="stopped", reason="out of time", cost_seconds=9.0)
@@ -145,6 +148,55 @@ def test_finishing_what_is_not_running_is_an_error(location):
         with pytest.raises(LedgerError, match="must be that of a running trial"):
             ledger.finish(stray, DONE)
     assert same(ledger.history()[0][1], DONE)
+
+
+def made(shape=(2, 5, 3)):
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def test_outputs_come_back_and_are_not_in_the_record(tmp_path, location):
+    ledger = Ledger.open(location, study="toy", space=SPACE, folder=tmp_path / "here")
+    outputs = made()
+    number = ledger.start(PROBE)
+    ledger.finish(number, replace(DONE, outputs=outputs))
+    np.testing.assert_array_equal(ledger.outputs(PROBE), outputs)
+    again = Ledger.open(location, study="toy", space=SPACE, folder=tmp_path / "here")
+    np.testing.assert_array_equal(again.outputs(PROBE), outputs)
+    assert again.history()[0][1].outputs is None
+    assert same(again.history()[0][1], DONE)
+    names = [path.name for path in (tmp_path / "here" / "predictions").iterdir()]
+    assert names == [f"{PROBE.key}.safetensors"]
+    with pytest.raises(LedgerError, match="must be that of a running trial"):
+        again.finish(number, replace(DONE, outputs=made((1, 5, 3))))
+    np.testing.assert_array_equal(again.outputs(PROBE), outputs)
+
+
+def test_outputs_reach_the_disk_before_their_trial_is_finished(tmp_path, monkeypatch):
+    ledger = fresh(tmp_path)
+    number = ledger.start(PROBE)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError()))
+    with pytest.raises(LedgerError, match="must be writable"):
+        ledger.finish(number, replace(DONE, outputs=made()))
+    assert ledger.history()[0][1].status == "running"
+    assert list((tmp_path / "predictions").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [None, 0, 9, 60])
+def test_missing_and_damaged_outputs_are_errors_that_name_the_file(tmp_path, size):
+    ledger = fresh(tmp_path)
+    file = tmp_path / "predictions" / f"{PROBE.key}.safetensors"
+    if size is not None:
+        ledger.finish(ledger.start(PROBE), replace(DONE, outputs=made()))
+        file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(LedgerError, match=re.escape(str(file))):
+        ledger.outputs(PROBE)
+
+
+def test_outputs_of_a_database_need_a_folder(tmp_path):
+    ledger = fresh(f"sqlite:///{tmp_path}/db")
+    number = ledger.start(PROBE)
+    with pytest.raises(LedgerError, match="must have a folder"):
+        ledger.finish(number, replace(DONE, outputs=made()))
 
 
 def test_a_config_outside_the_space_is_refused(location):

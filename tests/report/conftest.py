@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_automl.evaluation.objectives import objective
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.ledger.outputs import write_outputs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import metric_named
 
 METHODS = ("majority", "tfidf", "probe", "prototype", "lora", "contrastive")
 SKILL = (0.0, 1.0, 2.5, 2.0, 3.0, 2.8)
@@ -74,23 +74,21 @@ def _proba(rng, labels, classes, skill, repeats):
 
 
 def _outcome(folder, config, labels, proba, metric) -> Outcome:
-    measured = objective(metric)
+    measured = metric_named(metric)
     place = f"predictions/{config.key}.safetensors"
-    folds = np.zeros(proba.shape[:2], dtype=np.int64)
-    save_predictions(folder / place, Predictions(proba=proba, folds=folds))
-    mean = float(np.mean([measured.function(labels, run) for run in proba]))
+    write_outputs(folder / place, proba.astype(np.float32))
+    mean = float(np.mean([measured.value(labels, run) for run in proba]))
     return Outcome(
         status="done",
         scores=(mean, float("nan")),
         mean=measured.orient(mean),
         standard_error=0.05,
         cost_seconds=0.5,
-        predictions=place,
     )
 
 
 def _summary(history, names, labels, metric) -> dict[str, Any]:
-    measured = objective(metric)
+    measured = metric_named(metric)
     done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     winner = max(done, key=lambda i: history[i][1].mean)
     raw = measured.orient(history[winner][1].mean)
@@ -109,8 +107,7 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "skipped": ["bge-small"],
         "task": {
             "modality": "text",
-            "target": "binary" if len(names) == 2 else "multiclass",
-            "class_names": list(names),
+            "names": list(names),
             "metric": metric,
         },
         "score": {
@@ -134,6 +131,7 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
             if i < 4
         ],
         "labels": labels.tolist(),
+        "predictions": f"predictions/{history[winner][0].key}.safetensors",
         "origins": [f"reviews.csv:{i + 2}" for i in range(len(labels))],
         "seed": 0,
         "folds": [5, 2],

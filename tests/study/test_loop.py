@@ -1,13 +1,14 @@
 """The loop on two-line functions, with a fake clock and a scripted oracle."""
 
 import math
+import threading
 import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from fewshot_automl.errors import OutOfTime, RunError, UserError
-from fewshot_automl.executors import InProcess, LocalProcesses
+from fewshot_automl.executors import InProcess, WorkerProcesses
 from fewshot_automl.ledger import INTERRUPTED, Ledger
 from fewshot_automl.oracle.oracle import tried
 from fewshot_automl.outcome import Outcome
@@ -30,13 +31,13 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def evaluate(self, point, deadline):
+    def evaluate(self, point, allowance):
         """Take `x` seconds, but no longer than allowed."""
-        end = self.now + point.number("x")
-        if deadline is not None and end > deadline:
-            self.now = deadline
-            raise OutOfTime("the deadline came first")
-        self.now = end
+        seconds = point.number("x")
+        if allowance is not None and seconds > allowance:
+            self.now += allowance
+            raise OutOfTime("the end came first")
+        self.now += seconds
         return Outcome(status="done", mean=point.number("x"), cost_seconds=1.0)
 
 
@@ -47,7 +48,7 @@ class Scripted:
     points: list
     calls: list = field(default_factory=list)
 
-    def suggest(self, space, history, n, seed, within=None):
+    def suggest(self, space, history, n, seed, allows=None):
         self.calls.append((list(history), n, seed))
         seen = tried(history)
         return [config(x) for x in self.points if config(x) not in seen][:n]
@@ -56,7 +57,7 @@ class Scripted:
 class Seeded:
     """Proposes by its seed alone, as a random search does."""
 
-    def suggest(self, space, history, n, seed, within=None):
+    def suggest(self, space, history, n, seed, allows=None):
         seen = tried(history)
         order = (config((seed + 37 * step) % 1000) for step in range(1000))
         return [point for point in order if point not in seen][:n]
@@ -130,7 +131,7 @@ def test_time_is_spent_exactly(go, ledger):
     budget = Budget(started=98.0, seconds=10.0)  # 2 s went by before the study
     end = go(clock=clock, budget=budget)
     assert statuses_of(end) == ["done", "done", "done", "stopped"]
-    assert end.history[3][1].reason == "the deadline came first"
+    assert end.history[3][1].reason == "the end came first"
     assert end.history[3][1].cost_seconds == 2.0
     assert (end.ending, clock.now) == ("seconds", 108.0)
     assert ledger.notes()[SECONDS_USED] == 10.0
@@ -138,11 +139,11 @@ def test_time_is_spent_exactly(go, ledger):
 
 def test_the_reserve_is_kept(go):
     clock = Clock()
-    deadlines = []
+    allowances = []
 
-    def evaluate(point, deadline):
-        deadlines.append(deadline)
-        return clock.evaluate(point, deadline)
+    def evaluate(point, allowance):
+        allowances.append(allowance)
+        return clock.evaluate(point, allowance)
 
     end = go(
         evaluate,
@@ -150,7 +151,7 @@ def test_the_reserve_is_kept(go):
         budget=Budget(started=100.0, seconds=20.0),
         reserve=lambda history: 2.0 * len(history),
     )
-    assert deadlines == [120.0, 118.0, 116.0, 114.0, 112.0]
+    assert allowances == [20.0, 17.0, 13.0, 8.0, 2.0]
     assert statuses_of(end) == ["done"] * 4 + ["stopped"]
     assert (end.ending, clock.now) == ("seconds", 112.0)
 
@@ -161,7 +162,7 @@ def test_what_does_not_fit_is_not_started(go):
         clock=clock,
         points=[50, 3, 60, 4, 70],
         opening=lambda history: [config(200), config(1)],
-        forecast=lambda point, history: point.number("x"),
+        expected_seconds=lambda point, history: point.number("x"),
         budget=Budget(started=100.0, seconds=10.0),
     )
     assert points_of(end) == [1, 3, 4]
@@ -173,7 +174,7 @@ def test_patience_with_misfits_ends(go):
     oracle = Scripted(list(range(100, 900)))
     end = go(
         oracle=oracle,
-        forecast=lambda point, history: point.number("x"),
+        expected_seconds=lambda point, history: point.number("x"),
         budget=Budget(started=100.0, seconds=10.0),
         patience=Patience(misfits=3),
     )
@@ -184,7 +185,7 @@ def test_a_slow_oracle_is_paid_from_the_budget(go):
     clock = Clock()
 
     class Slow(Scripted):
-        def suggest(self, space, history, n, seed, within=None):
+        def suggest(self, space, history, n, seed, allows=None):
             clock.now += 6.0
             return super().suggest(space, history, n, seed)
 
@@ -208,7 +209,7 @@ def test_an_exhausted_space_ends(go):
 
 def test_no_config_is_tried_twice_whatever_the_oracle_says(go):
     class Stubborn:
-        def suggest(self, space, history, n, seed, within=None):
+        def suggest(self, space, history, n, seed, allows=None):
             return [config(5)]
 
     end = go(
@@ -222,7 +223,7 @@ def test_no_config_is_tried_twice_whatever_the_oracle_says(go):
 def test_a_failing_trial_ends_nothing(go):
     raised = {1: MemoryError(), 2: RuntimeError("CUDA"), 3: OutOfTime("late")}
 
-    def evaluate(point, deadline):
+    def evaluate(point, allowance):
         if point["x"] in raised:
             raise raised[point["x"]]
         return None if point["x"] == 4 else Outcome(status="done", mean=1.0)
@@ -239,7 +240,7 @@ def test_a_failing_trial_ends_nothing(go):
 
 
 def test_nothing_but_failures_is_an_error(go, ledger):
-    def evaluate(point, deadline):
+    def evaluate(point, allowance):
         raise RuntimeError(f"no weights {point.number('x') % 2:.0f}")
 
     with pytest.raises(RunError) as caught:
@@ -254,7 +255,7 @@ def test_nothing_but_failures_is_an_error(go, ledger):
 
 
 def test_failures_after_a_done_trial_are_endured(go):
-    def evaluate(point, deadline):
+    def evaluate(point, allowance):
         if point["x"] > 1:
             raise RuntimeError("no")
         return Outcome(status="done", mean=1.0)
@@ -268,7 +269,7 @@ def test_failures_after_a_done_trial_are_endured(go):
 
 
 def test_ctrl_c_ends_with_what_there_is(go, ledger):
-    def evaluate(point, deadline):
+    def evaluate(point, allowance):
         if point["x"] == 2:
             raise KeyboardInterrupt
         return Outcome(status="done", mean=1.0)
@@ -292,24 +293,31 @@ def test_ctrl_c_in_a_display_leaves_nothing_running(go):
     assert statuses_of(end) == ["done", "stopped"]
 
 
-@pytest.mark.parametrize("killed_at", range(5))
-def test_a_resumed_study_equals_one_never_killed(tmp_path, go, killed_at):
+@pytest.mark.parametrize(
+    ("seconds", "thinks_ahead"), [(None, False), (0.5, False), (5.0, True)]
+)
+@pytest.mark.parametrize("killed_at", [0, 1, 2, 4, 7])
+def test_a_resumed_study_equals_one_never_killed(
+    tmp_path, go, killed_at, seconds, thinks_ahead
+):
     def study(ledger, evaluate):
         return go(
             evaluate,
             ledger=ledger,
             oracle=Seeded(),
             opening=lambda history: [config(500), config(501)],
-            budget=Budget(started=100.0, trials=6),
+            expected_seconds=seconds and (lambda point, history: seconds),
+            thinks_ahead=thinks_ahead,
+            budget=Budget(started=100.0, trials=9),
         )
 
-    def evaluate(point, deadline):
+    def evaluate(point, allowance):
         return Outcome(status="done", mean=point.number("x"))
 
-    def killed(point, deadline):
+    def killed(point, allowance):
         if len([o for _, o in first.history() if o.is_done]) == killed_at:
             raise SystemExit  # nothing catches it, as nothing catches SIGKILL
-        return evaluate(point, deadline)
+        return evaluate(point, allowance)
 
     whole = study(Ledger.open(tmp_path / "w", study="toy", space=SPACE), evaluate)
     first = Ledger.open(tmp_path / "k", study="toy", space=SPACE)
@@ -320,6 +328,86 @@ def test_a_resumed_study_equals_one_never_killed(tmp_path, go, killed_at):
     end = study(resumed, evaluate)
     assert [row for row in end.history if row[1].is_done] == list(whole.history)
     assert len(end.history) == len(whole.history) + 1
+
+
+def test_the_oracle_thinks_while_a_trial_runs(go):
+    asked = threading.Event()
+
+    class Watched(Scripted):
+        def suggest(self, space, history, n, seed, allows=None):
+            asked.set()
+            return super().suggest(space, history, n, seed)
+
+    def evaluate(point, allowance):
+        if point["x"] > 1:
+            assert asked.wait(30.0)  # the next one was asked for before this one ended
+            asked.clear()
+        return Outcome(status="done", mean=1.0)
+
+    oracle = Watched([2, 3, 4])
+    end = go(
+        evaluate,
+        oracle=oracle,
+        opening=lambda history: [config(1)],
+        thinks_ahead=True,
+        budget=Budget(started=100.0, trials=3),
+    )
+    assert (points_of(end), statuses_of(end)) == ([1, 2, 3], ["done"] * 3)
+    shown = [
+        [outcome.status for _, outcome in history] for history, _, _ in oracle.calls
+    ]
+    assert shown == [["running"], ["done", "running"]]
+
+
+def test_what_was_thought_ahead_gives_way_to_the_opening(go):
+    def opening(history):
+        return [
+            config(1),
+            *([config(50)] if history[:1] and history[0][1].is_done else []),
+        ]
+
+    oracle = Scripted([2, 3])
+    end = go(oracle=oracle, opening=opening, thinks_ahead=True)
+    assert points_of(end) == [1, 50, 2]
+    assert [len(history) for history, _, _ in oracle.calls] == [1, 2]
+
+
+def test_an_oracle_that_fails_while_it_thinks_is_heard(go):
+    class Broken:
+        def suggest(self, space, history, n, seed, allows=None):
+            raise ZeroDivisionError("in a thread")
+
+    with pytest.raises(ZeroDivisionError, match="in a thread"):
+        go(oracle=Broken(), opening=lambda history: [config(1)], thinks_ahead=True)
+
+
+def test_cheap_configs_are_asked_for_several_at_a_time(go, ledger):
+    oracle = Scripted([1, 2, 3, 4, 5, 900, 6, 7, 8])
+    end = go(
+        lambda point, allowance: Outcome(status="done", mean=1.0),
+        oracle=oracle,
+        expected_seconds=lambda point, history: point.number("x") / 100,
+        budget=Budget(started=100.0, trials=8),
+    )
+    assert points_of(end) == [1, 2, 3, 4, 5, 900, 6, 7]
+    # After 1 it is asked for more, and for 900 and what follows alone.
+    assert [(len(h), n) for h, n, _ in oracle.calls] == [
+        (0, 1), (1, 4), (5, 4), (6, 1), (7, 4)
+    ]  # fmt: skip
+    assert ledger.notes()["suggested"] == [{"x": 7}, {"x": 8}]
+
+
+def test_the_oracle_may_suggest_only_what_is_allowed(go):
+    class Obedient(Scripted):
+        def suggest(self, space, history, n, seed, allows=None):
+            self.points = [x for x in range(99) if allows(config(x))]
+            return super().suggest(space, history, n, seed)
+
+    end = go(
+        oracle=Obedient([]),
+        allows=lambda history: lambda point: point["x"] > 10 * len(history),
+    )
+    assert points_of(end) == [1, 11, 21]
 
 
 def test_a_display_hears_of_everything(go):
@@ -342,12 +430,12 @@ def test_settings_are_checked():
             Patience(**wrong)
 
 
-def slow_square(point, deadline):
+def slow_square(point, allowance):
     time.sleep(0.2 if point["x"] == 1 else 0.02)
     return Outcome(status="done", mean=point.number("x") ** 2)
 
 
-def sleep_for_ever(point, deadline):
+def sleep_for_ever(point, allowance):
     if point["x"] == 1:
         return Outcome(status="done", mean=1.0)
     time.sleep(60)
@@ -356,7 +444,7 @@ def sleep_for_ever(point, deadline):
 
 def test_slots_are_kept_busy(go):
     oracle = Scripted(list(range(1, 9)))
-    executor = LocalProcesses(2)
+    executor = WorkerProcesses(2)
     end = go(
         slow_square,
         oracle=oracle,
@@ -373,9 +461,9 @@ def test_slots_are_kept_busy(go):
 
 
 def test_a_trial_that_does_not_come_back_is_given_up(go):
-    executor = LocalProcesses(2)
+    executor = WorkerProcesses(2)
     for _ in range(2):  # workers take a while to start
-        executor.submit(slow_square, config(2), None)
+        executor.submit(slow_square, (config(2),), None)
     while executor.wait():
         pass
     began = time.monotonic()

@@ -1,6 +1,11 @@
 import copy
 import itertools
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +22,6 @@ from fewshot_automl.training import (
     supervised_contrastive,
     train,
 )
-from fewshot_automl.training.optimiser import Optimiser
 from fewshot_automl.training.schedules import SCHEDULES
 
 CPU = Placement(device="cpu")
@@ -64,7 +68,7 @@ def run(
     net, rows=None, loss=cross_entropy, sampler=None, told=None, placement=CPU, **extra
 ):
     rows, told = rows or Points(), told or settings()
-    sampler = sampler or shuffled(len(rows), told.batch_size, told.seed)
+    sampler = sampler or shuffled(len(rows), told.seed)
     return train(net, rows, rows.labels, loss, sampler, told, placement, **extra)
 
 
@@ -81,13 +85,13 @@ def test_a_small_net_learns(schedule):
     assert (net({"points": rows.points}).argmax(1) == rows.labels).float().mean() > 0.95
     assert not net.training
     assert all(p.grad is None for p in net.parameters())
-    assert (log.best_step, log.parts) == (None, 1)
+    assert log.parts == 1
     assert log.seconds > 0
 
 
 def test_contrastive_training_pulls_classes_together():
     net, rows = Net(), Points()
-    sampler = balanced(rows.labels.numpy(), 12, 0)
+    sampler = balanced(rows.labels.numpy(), 0)
     run(net, rows, supervised_contrastive, sampler, settings(steps=80))
     z = nn.functional.normalize(net({"points": rows.points}).detach(), dim=1)
     same = rows.labels[:, None] == rows.labels[None]
@@ -104,7 +108,7 @@ def test_the_seed_decides_everything_and_no_global_state_changes(dropout):
     torch.manual_seed(2)
     run(second)
     assert torch.equal(weights(first), weights(second))
-    sampler = shuffled(48, 12, 0)
+    sampler = shuffled(48, 0)
     run(other, sampler=sampler, told=settings(seed=1))
     assert torch.equal(weights(first), weights(other)) == (dropout == 0)
 
@@ -114,6 +118,7 @@ class Small:
 
     def __init__(self, rows, holds, error):
         self.rows, self.holds, self.error = rows, holds, error
+        self.seen = []
         self.labels = rows.labels
 
     def __len__(self):
@@ -122,45 +127,54 @@ class Small:
     def batch(self, indices, step):
         if len(indices) > self.holds:
             raise self.error
+        self.seen.append(len(indices))
         return self.rows.batch(indices, step)
 
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU_FULL = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, supervised_contrastive])
+@pytest.mark.parametrize("error", [FULL, CPU_FULL])
 @pytest.mark.parametrize(("holds", "parts"), [(6, 2), (3, 4)])
-@pytest.mark.parametrize("error", [FULL, MemoryError()])
-def test_a_batch_in_parts_gives_the_weights_of_the_whole(loss, holds, parts, error):
+def test_a_batch_that_does_not_fit_is_taken_in_parts(holds, parts, error):
+    net, rows = Net(), Small(Points(), holds, error)
+    log = run(net, rows, told=settings(steps=60))
+    assert log.parts == parts
+    assert set(rows.seen) == {12 // parts}
+    assert len(rows.seen) == parts * log.steps
+    assert log.losses[-1] < 0.3 < log.losses[0]
+
+
+def test_gradients_of_parts_are_those_of_the_whole():
+    """Where every draw is the same examples, parts change nothing."""
+
+    def same(size, process):
+        return itertools.cycle(np.arange(12).reshape(-1, size))
+
     whole, cut = Net(), Net()
-    log = run(whole, loss=loss)
-    small = run(cut, Small(Points(), holds, error), loss=loss)
-    assert small.parts == parts
-    np.testing.assert_allclose(small.losses, log.losses, rtol=1e-5)
+    run(whole, sampler=same)
+    run(cut, Small(Points(), 6, FULL), sampler=same)
     torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-4, atol=1e-5)
 
 
-def test_parts_are_run_twice_with_the_same_dropout():
-    class Remembers(Net):
-        def __init__(self):
-            super().__init__(dropout=0.5)
-            self.drops = []
-            self.body.register_forward_hook(
-                lambda _m, _i, out: self.drops.append((out == 0).clone())
-            )
+def test_memory_may_run_out_in_the_middle_of_a_run():
+    rows = Points()
+    calls = itertools.count()
+    real = rows.batch
 
-    net = Remembers()
-    run(net, Small(Points(), 6, FULL), told=settings(steps=1))
-    first, second, again, more = net.drops
-    assert torch.equal(first, again)
-    assert torch.equal(second, more)
-    assert not torch.equal(first, second)
+    def batch(indices, step):
+        if next(calls) == 4:
+            raise FULL
+        return real(indices, step)
+
+    rows.batch = batch
+    log = run(Net(), rows)
+    assert (log.steps, log.parts) == (10, 2)
 
 
 def test_a_batch_that_never_fits_fails_the_trial():
-    with pytest.raises(
-        TrialError, match=r"step 1: a batch of 12 .* smaller batch_size"
-    ):
+    with pytest.raises(TrialError, match=r"a batch of 12 .* parts of 3\. Use a"):
         run(Net(), Small(Points(), 2, FULL))
 
 
@@ -184,41 +198,31 @@ def test_a_loss_that_is_no_number_fails_the_trial(bad, name):
 
 
 class Clock:
-    now = 100.0
+    """Stands for `time`; each look at it moves it on."""
+
+    def __init__(self, *steps):
+        self.now, self.steps = 100.0, itertools.chain(steps, itertools.repeat(1.0))
 
     def monotonic(self):
-        return self.now
+        now = self.now
+        self.now += next(self.steps)
+        return now
 
 
 def test_a_passed_deadline_stops_and_says_how_far_it_got(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("fewshot_automl.training.loop.time", clock)
-
-    def tick(step, _):
-        clock.now += 1
-
-    with pytest.raises(OutOfTime, match="after 0 of 10 training steps"):
-        run(Net(), deadline=99.0)
-    with pytest.raises(OutOfTime, match="after 3 of 10 training steps"):
-        run(Net(), deadline=103.0, on_step=tick)
-    assert run(Net(), deadline=200.0, on_step=tick).seconds == 10
+    for deadline, done in ((100.5, 0), (103.5, 3)):
+        monkeypatch.setattr("fewshot_automl.training.loop.time", Clock())
+        with pytest.raises(OutOfTime, match=f"after {done} of 10 training steps"):
+            run(Net(), deadline=deadline)
+    monkeypatch.setattr("fewshot_automl.training.loop.time", Clock())
+    assert run(Net(), deadline=200.0).steps == 10
 
 
 def test_a_hopeless_run_is_given_up_before_its_deadline(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("fewshot_automl.training.loop.time", clock)
-
-    def tick(step, _):
-        clock.now += 50 if step == 1 else 1  # the first step tells nothing
-
-    with pytest.raises(OutOfTime, match=r"after 5 of 332 .* needs 327.0 s and 146.0 s"):
-        run(Net(), told=settings(steps=400), deadline=300.0, on_step=tick)
-
-
-def test_each_step_is_told():
-    told = []
-    log = run(Net(), on_step=lambda step, loss: told.append((step, loss)))
-    assert told == list(enumerate(log.losses, start=1))
+    # the first step tells nothing
+    monkeypatch.setattr("fewshot_automl.training.loop.time", Clock(1.0, 50.0))
+    with pytest.raises(OutOfTime, match=r"after 5 of 332 .* needs 327.0 s and 145.0 s"):
+        run(Net(), told=settings(steps=400), deadline=300.0)
 
 
 def test_only_what_requires_a_gradient_changes():
@@ -237,49 +241,41 @@ def test_only_what_requires_a_gradient_changes():
 def test_vectors_do_not_decay_and_the_head_has_its_own_rate():
     net = Net()
     told = settings(
-        learning_rate=0.1, head_learning_rate=0.2, weight_decay=0.5,
+        steps=1, learning_rate=0.1, head_learning_rate=0.2, weight_decay=0.5,
         schedule="constant", warmup_fraction=0.0,
     )  # fmt: skip
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    optimiser = Optimiser(net, told)
-    for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimiser.step(0)
+    run(net, loss=lambda outputs, _: outputs.sum() * 0.0, told=told)
     for name, parameter in net.named_parameters():
         rate = 0.2 if name.startswith("head") else 0.1
         keeps = 1 - rate * 0.5 if parameter.ndim > 1 else 1.0
         torch.testing.assert_close(parameter.detach(), before[name] * keeps)
 
 
-@pytest.mark.parametrize("limit", [0.5, math.inf])
-def test_long_gradients_are_shortened(limit):
-    net = nn.Linear(2, 2, bias=False)
-    optimiser = Optimiser(net, settings(max_grad_norm=limit))
-    net.weight.grad = torch.full((2, 2), 5.0)
-    optimiser.step(0)
-    assert net.weight.grad.norm() == pytest.approx(min(limit, 10.0))
-
-
-def test_the_best_weights_are_kept():
-    net = Net()
-    seen = {}
-    scores = iter([0.1, 0.9, 0.9, 0.2])
-
-    def validate():
-        assert not net.training
-        score = next(scores)
-        seen[len(seen) + 1] = weights(net)
-        return score
-
-    log = run(net, told=settings(validate_every=3), validate=validate)
-    assert (log.best_step, log.best_score) == (9, 0.9)
-    assert torch.equal(weights(net), seen[3])
-    assert not torch.equal(seen[3], seen[4])
-
-
-def test_without_a_rhythm_only_the_last_step_is_validated():
-    log = run(Net(), validate=lambda: 0.5)
-    assert (log.best_step, log.best_score) == (10, 0.5)
+def test_steps_are_those_of_adamw_with_clipped_gradients_on_a_schedule():
+    ours, theirs, rows = Net(), Net(), Points()
+    told = settings(steps=5, schedule="linear", max_grad_norm=0.1, weight_decay=0.1)
+    run(ours, rows, told=told)
+    adamw = torch.optim.AdamW(
+        [
+            {
+                "params": [p for p in theirs.parameters() if (p.ndim > 1) == decays],
+                "weight_decay": 0.1 if decays else 0.0,
+            }
+            for decays in (True, False)
+        ]
+    )
+    batches = shuffled(48, 0)(12, 0)
+    for step in range(told.useful_steps):
+        for group in adamw.param_groups:
+            group["lr"] = 1e-2 * SCHEDULES["linear"](step, 5, 0.1)
+        adamw.zero_grad()
+        places = next(batches)
+        logits = theirs(rows.batch(places, step))
+        nn.functional.cross_entropy(logits, rows.labels[places]).backward()
+        nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
+        adamw.step()
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-4, atol=1e-6)
 
 
 def test_a_converged_run_ends_early():
@@ -288,12 +284,66 @@ def test_a_converged_run_ends_early():
     assert max(log.losses[-5:]) < 0.1
 
 
-def test_bfloat16_products_train_too():
-    placement = Placement(device="cpu", mixed_precision="bf16")
-    net = Net()
-    log = run(net, told=settings(steps=120), placement=placement)
+def test_bfloat16_products_train_too_and_leave_no_trace():
+    placement = Placement(device="cpu", precision="bf16")
+    rough, exact, again = Net(), Net(), Net()
+    run(exact)
+    log = run(rough, told=settings(steps=120), placement=placement)
     assert log.losses[-1] < 0.3
-    assert all(p.dtype == torch.float32 for p in net.parameters())
+    assert all(p.dtype == torch.float32 for p in rough.parameters())
+    assert rough({"points": Points().points}).dtype == torch.float32
+    run(again)  # after a run of another precision in one process
+    assert torch.equal(weights(exact), weights(again))
+
+
+def test_an_accelerator_of_the_users_own_is_left_as_it_was():
+    from accelerate import Accelerator
+
+    theirs = Accelerator(cpu=True, mixed_precision="bf16")
+    try:
+        run(Net())
+        assert theirs.mixed_precision == "bf16"
+        assert Accelerator(cpu=True).mixed_precision == "bf16"
+    finally:
+        theirs.state._reset_state(reset_partial_state=True)
+
+
+TWO = """
+import json, sys
+import torch
+from accelerate import debug_launcher
+from tests.training.test_loop import Net, Points, run, settings, weights
+from fewshot_automl.training import choose_placement
+
+def work():
+    placement = choose_placement("cpu")
+    assert placement.processes == 2
+    net = Net()
+    log = run(net, told=settings(steps=60), placement=placement)
+    rank = torch.distributed.get_rank()
+    told = {"weights": weights(net).tolist(), "losses": log.losses}
+    open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(told))
+
+if __name__ == "__main__":
+    debug_launcher(work, num_processes=2)
+"""
+
+
+def test_two_processes_end_with_the_same_weights(tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "two.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
+    )
+    assert first == second
+    assert first["losses"][-1] < 0.3 < first["losses"][0]
 
 
 def test_labels_must_be_one_a_row():
@@ -311,11 +361,6 @@ class Halves(Net):
 def test_outputs_must_be_one_an_example():
     with pytest.raises(ShapeError, match="must return 12 rows, got 6"):
         run(Halves())
-
-
-def test_a_loss_must_be_a_scalar():
-    with pytest.raises(ShapeError, match="must be a scalar"):
-        run(Net(), loss=lambda logits, _: logits)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 import dataclasses
+import importlib
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,38 +10,40 @@ import pytest
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.evaluation.objectives import score
-from fewshot_automl.evaluation.predictions import load_predictions
 from fewshot_automl.executors import executor_named
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.oracle.random import RandomOracle
+from fewshot_automl.oracle import RandomOracle
 from fewshot_automl.space import Space
 from fewshot_automl.study import Budget, run
-from fewshot_automl.trial import evaluate as module
-from fewshot_automl.trial.evaluate import Evaluate, refit
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.trial import evaluate, refit
+
+module = importlib.import_module("fewshot_automl.trial.evaluate")
 
 QUICK = {"steps": 10, "batch_size": 8}
 
 
 def config_of(space, name, **values):
-    quick = QUICK if METHODS[name].is_dear else {}
-    return space.default(method=name, **{**quick, **values})
+    cheap = QUICK if METHODS[name].trains else {}
+    return space.default(method=name, **{**cheap, **values})
 
 
 @pytest.mark.parametrize("name", ["majority", "tfidf", "probe", "contrastive", "full"])
-def test_predicts_every_example_from_models_that_never_saw_it(workbench, space, name):
+def test_predicts_every_example_from_models_that_never_saw_it(context, space, name):
     config = config_of(space, name)
-    outcome = Evaluate(workbench=workbench)(config, None)
-    problem = workbench.problem
-    kept = load_predictions(workbench.folder / outcome.predictions)
-    repeats = 1 if METHODS[name].is_dear else len(problem.folds.repeats)
-    assert kept.proba.shape == (repeats, 15, 3)
-    assert np.isfinite(kept.proba).all()
-    np.testing.assert_allclose(kept.proba.sum(axis=2), 1, atol=1e-6)
-    np.testing.assert_array_equal(kept.folds, problem.folds.assignment[:repeats])
+    outcome = evaluate(context, config)
+    problem = context.problem
+    outputs = outcome.outputs
+    repeats = 1 if METHODS[name].trains else len(problem.folds.repeats)
+    assert outputs.shape == (repeats, 15, 3)
+    assert outputs.dtype == np.float32
+    assert np.isfinite(outputs).all()
+    np.testing.assert_allclose(outputs.sum(axis=2), 1, atol=1e-6)
     assert outcome.is_done
     assert len(outcome.scores) == sum(map(len, problem.folds.repeats[:repeats]))
-    expected = np.mean([score("accuracy", problem.labels, p) for p in kept.proba])
+    expected = np.mean(
+        [metric_named("accuracy").score(problem.targets, p) for p in outputs]
+    )
     assert outcome.mean == pytest.approx(expected)
     assert outcome.standard_error > 0 or name != "majority"
     assert {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"} <= set(
@@ -51,68 +55,68 @@ def test_predicts_every_example_from_models_that_never_saw_it(workbench, space, 
     assert outcome.cost_seconds > 0
 
 
-def test_each_model_is_fitted_to_its_own_part_alone(workbench, space, monkeypatch):
+def test_each_model_is_fitted_to_its_own_part_alone(context, space, monkeypatch):
     """A leak would show as training inputs that a fold holds for validation."""
     seen = []
 
     class Spy:
-        name, is_dear = "majority", False
+        name, trains = "majority", False
 
         def fit(self, train, labels, job):
             seen.append((set(train.inputs), labels.tolist()))
             return METHODS["majority"].fit(train, labels, job)
 
     monkeypatch.setattr(module, "method", lambda name: Spy())
-    Evaluate(workbench=workbench)(config_of(space, "majority"), None)
-    inputs = workbench.problem.inputs
-    for (texts, labels), fold in zip(seen, workbench.problem.folds, strict=True):
+    evaluate(context, config_of(space, "majority"))
+    inputs = context.problem.inputs
+    for (texts, labels), fold in zip(seen, context.problem.folds, strict=True):
         assert texts == {inputs[i] for i in fold.train}
         assert not texts & {inputs[i] for i in fold.validation}
-        assert labels == workbench.problem.labels[fold.train].tolist()
+        assert labels == context.problem.targets[fold.train].tolist()
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "log_loss", "balanced_accuracy"])
-def test_the_mean_is_the_metric_that_is_searched(workbench, space, metric):
-    task = dataclasses.replace(workbench.problem.task, metric=metric)
-    workbench.problem = dataclasses.replace(workbench.problem, task=task)
-    outcome = Evaluate(workbench=workbench)(config_of(space, "probe"), None)
-    kept = load_predictions(workbench.folder / outcome.predictions)
-    labels = workbench.problem.labels
+def test_the_mean_is_the_metric_that_is_searched(context, space, metric):
+    task = dataclasses.replace(context.problem.task, metric=metric)
+    context.problem = dataclasses.replace(context.problem, task=task)
+    outcome = evaluate(context, config_of(space, "probe"))
+    outputs = outcome.outputs
+    labels = context.problem.targets
     assert outcome.mean == pytest.approx(
-        np.mean([score(metric, labels, proba) for proba in kept.proba])
+        np.mean([metric_named(metric).score(labels, proba) for proba in outputs])
     )
     assert (outcome.mean < 0) == (metric == "log_loss")
 
 
-def test_a_trial_repeats_to_the_last_digit(workbench, space):
+def test_a_trial_repeats_to_the_last_digit(context, space):
     for name in ("probe", "contrastive", "lora"):
         config = config_of(space, name)
-        first, second = (Evaluate(workbench=workbench)(config, None) for _ in "ab")
+        first, second = (evaluate(context, config) for _ in "ab")
         assert first.scores == second.scores
         assert first.standard_error == second.standard_error
 
 
-def test_trials_leave_the_global_random_state_alone(workbench, space):
+def test_trials_leave_the_global_random_state_alone(context, space):
     import torch
 
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    Evaluate(workbench=workbench)(config_of(space, "lora"), None)
+    evaluate(context, config_of(space, "lora"))
     assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize("name", ["majority", "probe", "contrastive"])
-def test_a_deadline_that_has_passed_stops_any_trial(workbench, space, name):
+def test_a_deadline_that_has_passed_stops_any_trial(context, space, name):
     with pytest.raises(OutOfTime):
-        Evaluate(workbench=workbench)(config_of(space, name), time.monotonic() - 1)
+        evaluate(context, config_of(space, name), -1.0)
 
 
-def test_gives_up_when_its_folds_foretell_lateness(workbench, space, monkeypatch):
-    begun = now = time.monotonic() + 1000  # a clock that only fits move
+def test_gives_up_when_its_folds_foretell_lateness(context, space, monkeypatch):
+    now = time.monotonic() + 1000  # a clock that only fits move
 
     class Slow:
-        name, is_dear = "majority", False
+        name, trains = "majority", False
 
         def fit(self, train, labels, job):
             nonlocal now
@@ -122,10 +126,10 @@ def test_gives_up_when_its_folds_foretell_lateness(workbench, space, monkeypatch
     monkeypatch.setattr(module, "method", lambda name: Slow())
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     with pytest.raises(OutOfTime, match=r"2 of 8 folds took 0\.2 s.* larger budget"):
-        Evaluate(workbench=workbench)(config_of(space, "majority"), begun + 0.4)
+        evaluate(context, config_of(space, "majority"), 0.4)
 
 
-def test_absurd_configs_fail_and_the_study_goes_on(workbench, space, tmp_path):
+def test_absurd_configs_fail_and_the_study_goes_on(context, space, tmp_path):
     wild = Space(
         tuple(
             dataclasses.replace(d, high=1e30, default=1e9)
@@ -143,7 +147,7 @@ def test_absurd_configs_fail_and_the_study_goes_on(workbench, space, tmp_path):
     executor = executor_named("in_process", 1)
     end = run(
         wild,
-        Evaluate(workbench=workbench),
+        partial(evaluate, context),
         oracle=RandomOracle(),
         ledger=Ledger.open(tmp_path, study="wild", space=wild),
         executor=executor,
@@ -163,33 +167,33 @@ def test_absurd_configs_fail_and_the_study_goes_on(workbench, space, tmp_path):
             assert np.isfinite(outcome.mean)
 
 
-def test_a_model_of_nan_is_refused(workbench, space, monkeypatch):
+def test_a_model_of_nan_is_refused(context, space, monkeypatch):
     fitted = METHODS["majority"].fit(
-        workbench.encodings(space.default(method="majority")),
-        workbench.problem.labels,
+        context.encodings(space.default(method="majority")),
+        context.problem.targets,
         module.Job(
-            task=workbench.problem.task,
+            task=context.problem.task,
             config=space.default(method="majority"),
             seed=0,
-            placement=workbench.placement,
+            placement=context.placement,
         ),
     )
     broken = dataclasses.replace(fitted, proba=fitted.proba * np.nan)
 
     class Broken:
-        name, is_dear = "majority", False
+        name, trains = "majority", False
 
         def fit(self, train, labels, job):
             return broken
 
     monkeypatch.setattr(module, "method", lambda name: Broken())
     with pytest.raises(TrialError, match="NaN"):
-        Evaluate(workbench=workbench)(config_of(space, "majority"), None)
+        evaluate(context, config_of(space, "majority"))
 
 
-def test_refit_learns_from_every_example(workbench, space):
-    fitted = refit(workbench, config_of(space, "probe"))
-    proba = fitted.predict_proba(workbench.encodings(config_of(space, "probe")))
-    assert (proba.argmax(axis=1) == workbench.problem.labels).all()
+def test_refit_learns_from_every_example(context, space):
+    fitted = refit(context, config_of(space, "probe"))
+    proba = fitted.outputs(context.encodings(config_of(space, "probe")))
+    assert (proba.argmax(axis=1) == context.problem.targets).all()
     with pytest.raises(OutOfTime):
-        refit(workbench, config_of(space, "lora"), time.monotonic() - 1)
+        refit(context, config_of(space, "lora"), time.monotonic() - 1)

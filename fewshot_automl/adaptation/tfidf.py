@@ -1,0 +1,153 @@
+"""`tfidf`: words and character n-grams under a linear head, for texts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.numpy import load_file, save_file
+
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.heads import Head, HeadSettings
+from fewshot_automl.adaptation.kinds import (
+    FLOAT,
+    HEADS,
+    WIDE,
+    Numbers,
+    head_from_state,
+)
+from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
+from fewshot_automl.errors import TrialError
+from fewshot_automl.modalities import Input
+from fewshot_automl.space import Config, Dimension
+from fewshot_automl.tasks import Task
+
+CHUNK: Final = 512
+"""Texts weighed at once: their rows are dense, and thousands of columns wide."""
+MAX_TERMS: Final = 20_000
+"""The most frequent ones are kept, of words and of character n-grams each."""
+TERMS: Final[tuple[dict[str, Any], ...]] = (
+    {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"\b\w+\b"},
+    {"analyzer": "char_wb", "ngram_range": (3, 4)},
+)
+"""What counts as a term, as scikit-learn's `TfidfVectorizer` has it."""
+
+Vectorizer = Any
+"""A fitted `TfidfVectorizer`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermHead:
+    """A head on TF-IDF weights of words and character n-grams."""
+
+    terms: tuple[Vectorizer, ...]
+    """One for each of `TERMS`."""
+    head: Head
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        return all(bool(np.isfinite(a).all()) for a in self.head.arrays().values())
+
+    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
+        """Return what the head predicts."""
+        texts = [str(text) for text in encodings.inputs]
+        return np.concatenate(
+            [
+                self.head.outputs(_weighed(self.terms, texts[i : i + CHUNK]))
+                for i in range(0, len(texts), CHUNK)
+            ]
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the numbers in it, by name."""
+        frequencies = {f"idf_{i}": each.idf_ for i, each in enumerate(self.terms)}
+        return {**self.head.arrays(), **frequencies}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the arrays; return the terms in the order of their columns."""
+        save_file(self.arrays(), folder / "head.safetensors")
+        names = [each.get_feature_names_out().tolist() for each in self.terms]
+        return {"head": self.head.kind, "terms": names}
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> "TermHead":
+        """Return what `save` wrote."""
+        arrays = load_file(folder / "head.safetensors")
+        terms = []
+        for place, made in enumerate(_vectorizers(state["terms"])):
+            made.idf_ = arrays.pop(f"idf_{place}")
+            terms.append(made)
+        return cls(terms=tuple(terms), head=head_from_state(state["head"], arrays))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tfidf(Method):
+    """Fits a linear head to TF-IDF: what a good engineer tries first on texts."""
+
+    name: str = "tfidf"
+    title: str = "Word counts (TF-IDF)"
+    meaning: str = "looks only at which words occur, with no pretrained model"
+    needs_backbone: bool = False
+    modalities: tuple[str, ...] = ("text",)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return nothing: the strength is cross-validated inside."""
+        return ()
+
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the sizes of the terms' weights and of the head on them."""
+        try:
+            counted = _counted([str(text) for text in inputs])
+        except TrialError:  # it says so where it is recorded
+            return []
+        terms = sum(len(each.idf_) for each in counted)
+        row = HEADS[task.kind]
+        head = row.numbers(row.heads[0], terms, task, len(inputs))
+        return [(1, 1), (2 * terms, FLOAT), *head, (terms, WIDE)]
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
+        """Count terms, weigh them, fit the head."""
+        texts = [str(text) for text in train.inputs]
+        terms = _counted(texts)
+        row = HEADS[job.task.kind]
+        settings = HeadSettings(head=row.heads[0], seed=job.seed)
+        head = row.fit(_weighed(terms, texts), targets, job.task, settings)
+        return TermHead(terms=terms, head=head)
+
+
+def _counted(texts: list[str]) -> tuple[Vectorizer, ...]:
+    """Return vectorizers that know the terms of some texts.
+
+    Raises:
+        TrialError: If there are none.
+    """
+    made = tuple(_vectorizers([None] * len(TERMS)))
+    try:
+        for each in made:
+            each.fit(texts)
+    except ValueError as error:
+        raise TrialError(
+            "TF-IDF found no term in the texts. Use a method with a backbone."
+        ) from error
+    return made
+
+
+def _vectorizers(vocabularies: Sequence[list[str] | None]) -> Iterator[Vectorizer]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    for options, vocabulary in zip(TERMS, vocabularies, strict=True):
+        yield TfidfVectorizer(
+            **options, sublinear_tf=True, max_features=MAX_TERMS, vocabulary=vocabulary
+        )
+
+
+def _weighed(
+    terms: tuple[Vectorizer, ...], texts: list[str]
+) -> Float[np.ndarray, "texts terms"]:
+    """Return the weights side by side."""
+    return np.hstack([each.transform(texts).toarray() for each in terms])

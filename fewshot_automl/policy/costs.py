@@ -1,0 +1,229 @@
+"""What a trial may cost: counted operations, corrected by what trials really took."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+
+from fewshot_automl.outcome import History
+from fewshot_automl.space import Config
+
+Effect = tuple[str, ...]
+"""Names something that makes a part of a trial slower or faster than arithmetic."""
+Parts = tuple[float, float, float, float]
+"""Seconds of each of `PARTS`."""
+
+PARTS: Final = ("load", "encode", "train", "head")
+"""What a trial pays for: weights from disk, frozen activations, training, heads."""
+SPREAD: Final = (1.0, 0.4)
+"""Standard deviations, in logarithms, of how wrong the arithmetic of a part is for
+all trials, and how much a method, a head or a backbone differs from the others."""
+VARIANCE: Final = 0.037
+"""Of the logarithm of a trial's seconds, given all effects."""
+ROUNDS: Final = 8
+"""Of Gauss-Newton: the sum of parts is not linear in logarithms."""
+TRUSTING_ROUNDS: Final = 4
+"""Of them, before trials that do not fit the others count less."""
+STRIDE: Final = 1.5
+"""Most that an effect moves in one round."""
+REMEMBERED: Final = 60
+"""Latest trials that are learnt from."""
+LEAST_SECONDS: Final = 1e-3
+
+
+@runtime_checkable
+class Arithmetic(Protocol):
+    """What the model wing knows of costs before any trial was seen."""
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Return the names of those at hand, the default and the best known first."""
+        ...
+
+    @property
+    def examples(self) -> int:
+        """Return how many are labelled."""
+        ...
+
+    def prior(self, backbone: str) -> float:
+        """Return how well a backbone is ranked beforehand, greater is better."""
+        ...
+
+    def trains(self, config: Config) -> bool:
+        """Return whether a Config trains by gradient steps."""
+        ...
+
+    def shared(self, config: Config) -> tuple[Hashable, ...]:
+        """Return what a trial makes that later ones need not: weights, activations."""
+        ...
+
+    def parts(self, config: Config, fits: int, have: Set[Hashable]) -> Parts:
+        """Return the seconds of so many fits where some things are there already."""
+        ...
+
+    def pass_seconds(self, backbone: str) -> float:
+        """Return the seconds of one example's way through a backbone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """Predicts seconds by arithmetic times what was learnt from a history.
+
+    Each part of a trial is its arithmetic times the exponential of effects: one of the
+    part itself, others of backbone, method and head. The effects are those of greatest
+    posterior probability under normal priors around zero, so one trial moves its like
+    fully, others in part, and without trials there is the arithmetic alone.
+    """
+
+    arithmetic: Arithmetic
+    """What is known before any trial."""
+    cheap_folds: int = 1
+    """Fits in a trial of a method that does not train: folds times repeats."""
+    training_folds: int = 1
+    """Fits in a trial of a method that trains."""
+    effects: Mapping[Effect, float] = field(default_factory=dict)
+    """What was learnt, in logarithms."""
+    have: frozenset[Hashable] = frozenset()
+    """Backbones that were loaded and activations that were computed."""
+    _last: dict[Hashable, dict[Effect, float]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def after(self, history: History) -> "CostModel":
+        """Return what trials cost, as far as a history teaches it.
+
+        Trials on backbones that are not at hand any more teach nothing: nobody knows
+        their sizes, and no trial to come is like them.
+        """
+        at_hand = set(self.arithmetic.backbones)
+        have: set[Hashable] = set()
+        lessons: list[_Lesson] = []
+        for config, outcome in history:
+            if "backbone" in config and config.text("backbone") not in at_hand:
+                continue
+            if outcome.status in ("done", "stopped") and outcome.cost_seconds > 0:
+                fits = len(outcome.scores) or self.folds(config)
+                lessons.append(
+                    _Lesson(
+                        config=config,
+                        parts=self.arithmetic.parts(config, fits, have),
+                        seconds=outcome.cost_seconds,
+                        is_least=outcome.status == "stopped",
+                    )
+                )
+            if outcome.status in ("done", "running"):
+                have.update(self.arithmetic.shared(config))
+        lessons = lessons[-REMEMBERED:]
+        key = tuple((lesson.config, lesson.seconds) for lesson in lessons)
+        if key not in self._last:  # most questions are about the same history
+            self._last.clear()
+            self._last[key] = _learn(lessons)
+        return replace(self, effects=self._last[key], have=frozenset(have))
+
+    @property
+    def slowness(self) -> float:
+        """Return how much slower training is than its arithmetic, for all methods."""
+        return math.exp(self.effects.get(("train",), 0.0))
+
+    def folds(self, config: Config) -> int:
+        """Return how many fits a trial makes."""
+        trains = self.arithmetic.trains(config)
+        return self.training_folds if trains else self.cheap_folds
+
+    def seconds(self, config: Config, folds: int | None = None) -> float:
+        """Return the expected seconds of a trial.
+
+        Args:
+            config: What is tried.
+            folds: How many fits; None for all that its trial makes.
+        """
+        return sum(self._parts(config, folds or self.folds(config)))
+
+    def refit_seconds(self, config: Config) -> float:
+        """Return the expected seconds of fitting a Config to all examples."""
+        return sum(self._parts(config, 1)[PARTS.index("train") :])
+
+    def setup_seconds(self, config: Config) -> float:
+        """Return the seconds before the first fit: loading and encoding."""
+        return sum(self._parts(config, 1)[: PARTS.index("train")])
+
+    def scoring_seconds(self, config: Config, examples: int) -> float:
+        """Return the expected seconds of predicting so many new examples."""
+        if "backbone" not in config:
+            return 0.0
+        each = self.arithmetic.pass_seconds(config.text("backbone"))
+        return examples * each * self._factor("encode", config)
+
+    def _parts(self, config: Config, fits: int) -> list[float]:
+        plain = self.arithmetic.parts(config, fits, self.have)
+        pairs = zip(PARTS, plain, strict=True)
+        return [seconds * self._factor(part, config) for part, seconds in pairs]
+
+    def _factor(self, part: str, config: Config) -> float:
+        known = self.effects
+        return math.exp(sum(known.get(one, 0.0) for one in _effects_on(part, config)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesson:
+    """One trial, as the cost model learns from it."""
+
+    config: Config
+    parts: Parts
+    """What arithmetic says."""
+    seconds: float
+    """What it took."""
+    is_least: bool
+    """Whether it was stopped, and would have taken longer."""
+
+
+def _learn(lessons: Sequence[_Lesson]) -> dict[Effect, float]:
+    """Return the most probable effects, in logarithms, given some trials.
+
+    Source:
+        Bishop, Pattern Recognition and Machine Learning 2006, sec. 3.3 (the linear
+        case); linearised anew in each round.
+    """
+    if not lessons:
+        return {}
+    rows = [[_effects_on(part, one.config) for part in PARTS] for one in lessons]
+    names = sorted({effect for row in rows for found in row for effect in found})
+    places = {name: place for place, name in enumerate(names)}
+    touched = np.zeros((len(lessons), len(PARTS), len(names)))
+    for index, row in enumerate(rows):
+        for part, found in enumerate(row):
+            touched[index, part, [places[effect] for effect in found]] = 1.0
+    plain = np.array([one.parts for one in lessons])
+    took = np.log([max(one.seconds, LEAST_SECONDS) for one in lessons])
+    is_least = np.array([one.is_least for one in lessons])
+    prior = np.diag([SPREAD[min(len(name) - 1, 1)] ** -2 for name in names])
+    effects = np.zeros(len(names))
+    for number in range(ROUNDS):
+        seconds = plain * np.exp(touched @ effects)
+        total = np.maximum(seconds.sum(axis=1), LEAST_SECONDS)
+        slopes = np.einsum("lp,lpe->le", seconds / total[:, None], touched)
+        missed = took - np.log(total)
+        trust = np.where(is_least & (missed < 0), 0.0, 1.0) / VARIANCE
+        if number >= TRUSTING_ROUNDS:
+            trust /= 1.0 + missed**2 / (9 * VARIANCE)
+        weighted = slopes.T * trust
+        wanted = np.linalg.solve(
+            weighted @ slopes + prior, weighted @ (missed + slopes @ effects)
+        )
+        effects += np.clip(wanted - effects, -STRIDE, STRIDE)
+    return dict(zip(names, effects.tolist(), strict=True))
+
+
+def _effects_on(part: str, config: Config) -> tuple[Effect, ...]:
+    """Return the effects that a part of a Config's trial is subject to."""
+    method, backbone = config.text("method"), str(config.get("backbone", ""))
+    if part == "load":
+        return ((part,),)
+    if part == "encode":
+        return ((part,), (part, backbone))
+    if part == "train":
+        return ((part,), (part, method), (part, backbone))
+    return ((part,), (part, method, str(config.get("head", ""))))

@@ -1,0 +1,122 @@
+"""Who leads: the one ranking of trials, and of backbones before they are trained."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fewshot_automl.oracle import PLAIN, Aims, Prior, posterior_means
+from fewshot_automl.outcome import History
+from fewshot_automl.policy.costs import Arithmetic
+from fewshot_automl.policy.limits import broken, excess
+from fewshot_automl.space import Config, Space
+
+PRIOR_WEIGHT: Final = 0.02
+"""Score that a backbone e times as high in the zoo's ranking is worth beforehand."""
+MUCH_SLOWER: Final = 4.0
+"""Times the operations of another backbone from which it counts as another kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The done trials that may become the model, by their place in the history."""
+
+    order: tuple[int, ...] = ()
+    """Places, the leader first."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """Posterior mean of each done trial, also of those that may not."""
+    holds: bool = True
+    """Whether those in `order` keep all limits; else they come closest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """Ranks trials by posterior mean, never by the luckiest score.
+
+    A study asks often and a surrogate takes its time, so the last answer is kept.
+    """
+
+    space: Space
+    """Where the Configs live."""
+    seed: int = 0
+    """Makes fits repeatable."""
+    aims: Aims = PLAIN
+    """The limits that count."""
+    prior: Prior = field(default_factory=Prior)
+    """Past studies of the search."""
+    is_at_hand: Callable[[Config], bool] = lambda config: True
+    """Whether a Config could be fitted again: its backbone may be gone."""
+    _last: dict[tuple[Config, ...], Ranking] = field(default_factory=dict, repr=False)
+
+    def __call__(self, history: History) -> Ranking:
+        """Return the ranking of the done trials.
+
+        Those that keep every limit, as measured; if there are none, those that are
+        beyond the limits by least. Ties go to the higher score, then to the earlier.
+        """
+        key = tuple(config for config, outcome in history if outcome.is_done)
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = self._ranked(history)
+        return self._last[key]
+
+    def _ranked(self, history: History) -> Ranking:
+        scores = posterior_means(self.space, history, self.seed, self.prior)
+        ready = [i for i in scores if self.is_at_hand(history[i][0])]
+        beyond = {i: excess(self.aims.limits, history[i][1].measures) for i in ready}
+        kept = [
+            i for i in ready if not broken(self.aims.limits, history[i][1].measures)
+        ]
+        least = min(beyond.values(), default=0.0)
+        chosen = kept or [i for i in ready if beyond[i] <= least]
+        order = sorted(chosen, key=lambda i: (-scores[i], -history[i][1].mean, i))
+        return Ranking(order=tuple(order), scores=scores, holds=bool(kept))
+
+
+def ranked_backbones(
+    names: Sequence[str], history: History, arithmetic: Arithmetic
+) -> list[str]:
+    """Return backbones, the most promising first, those never tried last.
+
+    Promise is the best cheap score plus a little for the zoo's prior: with few
+    labels the scores of two backbones often differ by less than their noise.
+    """
+    best = _best_cheap(history, arithmetic)
+    return sorted(
+        names,
+        key=lambda name: (
+            -(best.get(name, -math.inf) + PRIOR_WEIGHT * arithmetic.prior(name)),
+            -arithmetic.prior(name),
+        ),
+    )
+
+
+def undominated(
+    names: Sequence[str], rivals: Sequence[str], history: History, costs: Arithmetic
+) -> list[str]:
+    """Return some backbones without those that a rival beats twice.
+
+    That is by the zoo's prior, and no worse by its best cheap score. One that costs
+    much less is not beaten: it may be trained for longer.
+    """
+    best = _best_cheap(history, costs)
+
+    def beats(one: str, other: str) -> bool:
+        return (
+            best.get(one, -math.inf) >= best.get(other, -math.inf)
+            and costs.prior(one) > costs.prior(other)
+            and costs.pass_seconds(one) < MUCH_SLOWER * costs.pass_seconds(other)
+        )
+
+    return [name for name in names if not any(beats(rival, name) for rival in rivals)]
+
+
+def _best_cheap(history: History, arithmetic: Arithmetic) -> dict[str, float]:
+    """Return the best score of a method that does not train, by backbone."""
+    best: dict[str, float] = {}
+    for config, outcome in history:
+        is_cheap = "backbone" in config and not arithmetic.trains(config)
+        if is_cheap and outcome.is_done:
+            name = config.text("backbone")
+            best[name] = max(best.get(name, -math.inf), outcome.mean)
+    return best

@@ -1,0 +1,323 @@
+"""How a study means to spend its budget, decided before its first trial."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from fewshot_automl.errors import LedgerError
+from fewshot_automl.policy.costs import CostModel
+from fewshot_automl.policy.defaults import (
+    Method,
+    is_shorter,
+    ladder,
+    options,
+    rung_zero,
+    training_methods,
+)
+from fewshot_automl.space import Config, Space
+
+SAVING_SECONDS: Final = 6.0
+"""Of scoring, writing, checking and reading the model, besides its fits."""
+SAVING_SHARE: Final = 0.3
+"""Of the budget, at most: a late model is worth more than none in time."""
+MOST_SLOWNESS: Final = 2.5
+"""Times that saving is expected to take at most, compared with a quiet machine."""
+SCORING_SHARE: Final = 0.25
+"""Of the budget, that scoring test data may claim; beyond it the result is late."""
+RUNG_ZERO_SHARE: Final = 0.3
+"""Of the time for trials, at most, for cheap methods on the planned backbones."""
+SLACK: Final = 1.3
+"""Of an estimate, where being wrong would cost more than time."""
+MODEST_TRIALS: Final = 5
+"""Training trials that fit their time if each takes the most it may; this many, and
+one more for every `MORE_SECONDS` of it."""
+MORE_SECONDS: Final = 200.0
+SEVERAL_SHARE: Final = 1 / 4
+"""The same for a reference trial of which several are to be compared."""
+ONE_SHARE: Final = 0.6
+"""The same where several do not fit in any form, and for one trial of the best
+backbone."""
+HEADS_SECONDS: Final = 0.5
+"""Of all heads that rung 0 fits on one backbone."""
+LEAST_SECONDS: Final = 0.5
+"""Of a training trial, for counting how many to expect."""
+REPEATS: Final = 5
+"""Of the folds of cheap trials, at most."""
+HASTY_SECONDS: Final = 45.0
+"""A study with less time for trials repeats its cheap trials less often."""
+TRIALS_A_BACKBONE: Final = 9
+"""Where only their number is limited: trials for each backbone of rung 0, a third of
+them in it."""
+LONG_SECONDS: Final = 600.0
+"""From this time for trials on, more models are averaged."""
+FEW_EXAMPLES: Final = 128
+"""Below it the folds of cheap trials are repeated, and those that train may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """How examples are split: never changed within a study, so that scores compare."""
+
+    folds: int = 4
+    """Most folds; classes with fewer examples have fewer."""
+    repeats: int = REPEATS
+    """Most repeats of the folds, for cheap trials."""
+    training_repeats: int = 1
+    """Most repeats of the folds, for trials that train by steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a study decides once, from its size, its machine and its budget.
+
+    >>> print(Plan(budget_seconds=None, backbones=("minilm-l6",)))
+    1 backbone in rung 0, 4 folds, training trials of any length, an ensemble of 3
+    """
+
+    budget_seconds: float | None
+    """Of the whole command; None without limit."""
+    trials: int | None = None
+    """Most trials of a study without a limit of time, where it has a limit of them."""
+    splits: Splits = Splits()
+    """How examples are split."""
+    backbones: tuple[str, ...] = ()
+    """Those that rung 0 tries, in this order."""
+    rung_zero_seconds: float | None = None
+    """Most for cheap methods on them, before the next is left out; None without
+    limit."""
+    trial_seconds: float | None = None
+    """Most that one trial that trains may be expected to take; None without limit."""
+    best_seconds: float | None = None
+    """Most for the first of them on the best backbone; None without limit."""
+    training_trials: int | None = None
+    """How many of those are expected; None where nobody can tell, 0 with no limit of
+    seconds where the space has none."""
+    training_backbones: int = 2
+    """Backbones on which each training method is tried with default values."""
+    space_filling: int = 4
+    """Training trials between the defaults and the oracle."""
+    final_seconds: float | None = None
+    """Expected for fitting, scoring and saving the model; None without limit."""
+    members: int = 3
+    """Most models averaged in the result."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**asdict(self), "backbones": list(self.backbones)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Plan":
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            LedgerError: If it was written by a version that knows other fields.
+        """
+        try:
+            read = {field.name: values[field.name] for field in fields(cls)}
+            read["splits"] = Splits(**values["splits"])
+            return cls(**{**read, "backbones": tuple(values["backbones"])})
+        except (KeyError, TypeError) as error:
+            raise LedgerError(
+                f"The plan of a study must be one that this version wrote, got "
+                f"{dict(values)!r}. Resume it with the version that began it."
+            ) from error
+
+    def __str__(self) -> str:
+        """Return the plan in one line."""
+        known = len(self.backbones)
+        parts = [f"{known} backbone{'' if known == 1 else 's'} in rung 0"]
+        if self.rung_zero_seconds is not None:
+            parts[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
+        folds = f"{self.splits.folds} folds"
+        if self.splits.training_repeats > 1:
+            folds += ", twice for training trials"
+        parts.append(folds)
+        most = 0 if self.trial_seconds is None else round(self.trial_seconds)
+        if self.trial_seconds is None and self.training_trials is None:
+            parts.append("training trials of any length")
+        elif self.trial_seconds is not None and self.training_trials == 0:
+            room = f"hardly time for training trials (at most {most} s)"
+            parts.append(room if most else "no time for training trials")
+        elif self.trial_seconds is not None:
+            parts.append(
+                f"about {self.training_trials} training trials of at most {most} s"
+            )
+        model = f"an ensemble of {self.members}" if self.members > 1 else "one model"
+        if self.final_seconds is not None:
+            model = f"{self.final_seconds:.0f} s for {model}"
+        return ", ".join([*parts, model])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a plan follows from; no clock and no model is asked."""
+
+    costs: CostModel
+    """What one fit takes, by arithmetic."""
+    space: Space
+    """The study's."""
+    methods: tuple[Method, ...]
+    """Every method's row."""
+    budget_seconds: float | None
+    """Of the whole command; None without limit."""
+    trials: int | None = None
+    """Of the whole study; None without limit."""
+    spent_seconds: float = 0.0
+    """Of the budget, before the first trial of this run."""
+    tested: int = 0
+    """Test examples to be scored at the end."""
+    members: int | None = None
+    """Most models averaged; None leaves it to the plan."""
+    splits: Splits | None = None
+    """Of a study that has begun; None for a new one."""
+    most_folds: int = 5
+    """Folds that the smallest classes allow."""
+
+    @property
+    def reference(self) -> list[Config]:
+        """Return the training Config that a plan makes room for, the best form first.
+
+        Empty if the space has no method that trains.
+        """
+        names = training_methods(self.space, self.methods)
+        if not names:
+            return []
+        backbone = self.space.default(method=names[0]).text("backbone")
+        return ladder(self.space, names[0], backbone, self.costs.arithmetic.examples)
+
+
+def draw_plan(situation: Situation) -> Plan:
+    """Return how to spend a budget.
+
+    Time for the final fit is set aside first. Of the rest, rung 0 gets what its
+    backbones need, up to `RUNG_ZERO_SHARE`: the cheapest, for something must be there
+    at the end, then the most promising that fit. What is left is for trials that
+    train; one of them may take no more than lets several be compared. Folds are as
+    many as leave room for that with the reference Config.
+    """
+    budget, costs = situation.budget_seconds, situation.costs
+    setups = _setups(situation)
+    if budget is None:
+        return _unlimited(situation, setups)
+    left = max(budget - situation.spent_seconds, 0.0)
+    saving = saving_seconds(costs, left)
+    most = RUNG_ZERO_SHARE * max(left - saving, 0.0)
+    chosen = _affordable(setups, costs.arithmetic.backbones, most)
+    rung_zero_seconds = sum(setups[name] for name in chosen)
+    rungs = situation.reference
+    fit_seconds = costs.refit_seconds(rungs[0]) if rungs else 0.0
+    passes = sum(costs.arithmetic.pass_seconds(name) for name in chosen[:2])
+    final = saving + min(situation.tested * passes, SCORING_SHARE * left)
+    time = max(left - rung_zero_seconds - final, 0.0)
+    # The model is one more fit of what the trials were, so it shares their time.
+    splits = situation.splits or _splits(situation, fit_seconds, time)
+    fits = splits.folds * splits.training_repeats
+    forms = [
+        fits * costs.refit_seconds(rung) for rung in rungs if is_shorter(rung, rungs)
+    ]
+    limit = _trial_seconds(forms, time)
+    fitting = [seconds for seconds in forms if seconds <= limit]
+    expected = int(time / max(fitting[0], LEAST_SECONDS)) if fitting else 0
+    return Plan(
+        budget_seconds=budget,
+        splits=splits,
+        backbones=tuple(chosen),
+        rung_zero_seconds=max(most, rung_zero_seconds),
+        trial_seconds=limit if rungs else None,
+        best_seconds=ONE_SHARE * time,
+        training_trials=expected,
+        training_backbones=1 + (expected >= 4) + (expected >= 60),
+        space_filling=min(expected // 6, 8),
+        final_seconds=final + min(fit_seconds, limit / fits),
+        members=situation.members or (3 if left < LONG_SECONDS else 5),
+    )
+
+
+def saving_seconds(costs: CostModel, budget_seconds: float) -> float:
+    """Return what writing, checking and reading the model will take.
+
+    Where others use the machine too, everything takes longer, saving as well.
+    """
+    slowness = min(max(costs.slowness, 1.0), MOST_SLOWNESS)
+    return min(SAVING_SECONDS * slowness, SAVING_SHARE * budget_seconds)
+
+
+def _unlimited(situation: Situation, setups: Mapping[str, float]) -> Plan:
+    """Return the plan of a study that only a number of trials ends.
+
+    Few trials are not all spent on trying every backbone.
+    """
+    ranked = situation.costs.arithmetic.backbones
+    if situation.trials is not None:
+        ranked = ranked[: max(situation.trials // TRIALS_A_BACKBONE, 1)]
+    return Plan(
+        budget_seconds=None,
+        trials=situation.trials,
+        splits=situation.splits or Splits(),
+        backbones=tuple(name for name in setups if name in ranked),
+        training_trials=None if situation.reference else 0,
+        members=situation.members or 3,
+    )
+
+
+def _setups(situation: Situation) -> dict[str, float]:
+    """Return what each backbone costs in rung 0, the cheapest first.
+
+    None is there if the space has no cheap method that reads one.
+    """
+    found: dict[str, float] = {}
+    for name in options(situation.space, "backbone"):
+        on_it = rung_zero(situation.space, situation.methods, [name])
+        configs = [config for config in on_it if "backbone" in config]
+        if configs:
+            found[name] = situation.costs.setup_seconds(configs[0]) + HEADS_SECONDS
+    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+
+
+def _affordable(
+    setups: Mapping[str, float], ranked: Sequence[str], seconds: float
+) -> list[str]:
+    """Return the backbones that rung 0 tries, the cheapest first."""
+    chosen: set[str] = set()
+    for name in [*list(setups)[:1], *(name for name in ranked if name in setups)]:
+        spent = sum(setups[other] for other in chosen)
+        if name not in chosen and (not chosen or spent + setups[name] <= seconds):
+            chosen.add(name)
+    return [name for name in setups if name in chosen]
+
+
+def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
+    """Return folds and repeats such that several references could be compared.
+
+    Four folds train on three quarters of the examples; three are enough where the
+    choice is between a few coarse things; five need time to spare.
+    """
+    room = time / (SLACK * fit_seconds) if fit_seconds else math.inf
+    folds = 3 if room < 4 * 3 else 4 if room < 5 * 60 else 5
+    folds = min(folds, situation.most_folds)
+    is_small = situation.costs.arithmetic.examples < FEW_EXAMPLES
+    is_repeated = is_small and fit_seconds > 0 and room >= 2 * folds * 150
+    return Splits(
+        folds=folds,
+        repeats=3 if time < HASTY_SECONDS else REPEATS,
+        training_repeats=2 if is_repeated else 1,
+    )
+
+
+def _trial_seconds(forms: Sequence[float], time: float) -> float:
+    """Return the most that one training trial may take.
+
+    Enough for the best form of the reference of which several fit; else of which one
+    does; else as much anyway, for an estimate may be wrong. More if there is much time.
+
+    Args:
+        forms: Seconds of the forms of the reference, the best first.
+        time: For all training trials.
+    """
+    modest = time / (MODEST_TRIALS + time / MORE_SECONDS)
+    for share in (SEVERAL_SHARE, ONE_SHARE):
+        fitting = [SLACK * cost for cost in forms if SLACK * cost <= share * time]
+        if fitting:
+            return max(modest, fitting[0])
+    return ONE_SHARE * time

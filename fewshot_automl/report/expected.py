@@ -1,0 +1,231 @@
+"""What to expect of the model, and how that compares with simpler ones."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.report.axes import Axis, around
+from fewshot_automl.report.words import SHARES, digits_for, label, title
+from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric, Task
+
+History = Sequence[tuple[Config, Outcome]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the comparison: a score with its interval."""
+
+    label: str
+    """What was scored."""
+    detail: str
+    """With which backbone, or on what."""
+    score: float
+    """In the metric's own direction."""
+    low: float
+    """Lower end of the interval; equal to `score` where there is none."""
+    high: float
+    """Upper end."""
+    verdict: str
+    """How it compares with the winner; may be empty."""
+    kind: str
+    """`winner`, `baseline` or `test`: how it is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """Holds the score to expect, and everything it is compared with."""
+
+    metric: Metric
+    raw: float
+    """Cross-validated score of the winner."""
+    corrected: float
+    """The same, the luck of being picked taken off."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of it."""
+    examples: int
+    """Labelled examples behind it."""
+    tried: int
+    """Trials it was picked from."""
+    majority_share: float | None
+    """Share of the most common class."""
+    beats_majority: bool
+    """Whether the winner can be told apart from a constant answer; True if unknown."""
+    rows: tuple[Row, ...]
+    """The winner, the baselines from best to worst, the test."""
+    axis: Axis
+    """Holds all rows."""
+    test: float | None
+    """The metric on the test data, if it was measured there."""
+    test_scores: tuple[tuple[str, float], ...]
+    """Everything measured on the test data."""
+    test_examples: int
+    """Size of the test data."""
+
+    @property
+    def digits(self) -> int:
+        """Return how many decimals the interval supports."""
+        return digits_for(self.low, self.high)
+
+    @property
+    def is_share(self) -> bool:
+        """Return whether the metric is the share of new examples that are right."""
+        return self.metric.name in SHARES
+
+    @property
+    def holds_test(self) -> bool:
+        """Return whether the test score lies in the interval."""
+        return self.test is not None and self.low <= self.test <= self.high
+
+    @property
+    def test_row(self) -> Row:
+        """Return the line of the test data; there is one if `test` is not None."""
+        return next(row for row in self.rows if row.kind == "test")
+
+    @property
+    def overlaps_test(self) -> bool:
+        """Return whether the test's own interval and the winner's overlap."""
+        row = self.test_row
+        return row.low < row.high and row.low <= self.high and row.high >= self.low
+
+    @property
+    def luck(self) -> float:
+        """Return by how much the raw score flatters; 0 or more."""
+        gap = self.metric.orient(self.raw) - self.metric.orient(self.corrected)
+        return max(gap, 0.0)
+
+    @property
+    def is_flattered(self) -> bool:
+        """Return whether raw and corrected differ as they are printed."""
+        return round(self.luck, 3) > 0
+
+
+def expected(summary: Mapping[str, Any], history: History) -> Expectation:
+    """Return what to expect of the model of a summary.
+
+    Args:
+        summary: What `result.json` holds.
+        history: All trials.
+    """
+    score = summary["score"]
+    metric = Task.from_json(summary["task"]).measured
+    tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
+    size = int(tests.pop("n", 0))
+    test = tests.get(metric.name)
+    test = None if test is None or not math.isfinite(test) else test
+    rows = [_winner(summary, history), *_baselines(summary, history, metric)]
+    if test is not None:
+        rows.append(_test(metric, test, size))
+    ends = [value for row in rows for value in (row.low, row.score, row.high)]
+    low, high = around(ends, (metric.worst, metric.best))
+    counts = list((summary.get("class_counts") or {}).values())
+    return Expectation(
+        metric=metric,
+        raw=float(score["raw"]),
+        corrected=float(score["corrected"]),
+        low=float(score["low"]),
+        high=float(score["high"]),
+        examples=int(score["examples"]),
+        tried=_count_done(history),
+        majority_share=max(counts) / sum(counts) if sum(counts) else None,
+        beats_majority=_beats_majority(summary, history),
+        rows=tuple(rows),
+        axis=Axis(low=low, high=high, start=0, end=460),
+        test=test,
+        test_scores=tuple(sorted(tests.items())),
+        test_examples=size,
+    )
+
+
+def _count_done(history: History) -> int:
+    return sum(outcome.is_done for _, outcome in history)
+
+
+def _winner(summary: Mapping[str, Any], history: History) -> Row:
+    score = summary["score"]
+    config = history[summary["winner"]["number"]][0]
+    return Row(
+        label="The winner",
+        detail=label(config),
+        score=float(score["corrected"]),
+        low=float(score["low"]),
+        high=float(score["high"]),
+        verdict="" if _count_done(history) == 1 else "corrected for having been picked",
+        kind="winner",
+    )
+
+
+def _baselines(
+    summary: Mapping[str, Any], history: History, metric: Metric
+) -> list[Row]:
+    """Return a row for each baseline, the best first."""
+    places = {config: number for number, (config, _) in enumerate(history)}
+    listed = sorted(
+        summary.get("baselines") or [], key=lambda row: -metric.orient(row["score"])
+    )
+    rows = []
+    for entry in listed:
+        config = Config.from_json(entry["config"])
+        low, high = _interval(metric, entry["score"], entry.get("standard_error"))
+        rows.append(
+            Row(
+                label=title(entry["method"]),
+                detail=_backbone(config),
+                score=float(entry["score"]),
+                low=low,
+                high=high,
+                verdict=_verdict(places.get(config), summary),
+                kind="baseline",
+            )
+        )
+    return rows
+
+
+def _verdict(number: int | None, summary: Mapping[str, Any]) -> str:
+    if number is None:
+        return ""
+    if number == summary["winner"]["number"]:
+        return "is the winner, before correction"
+    if number in (summary.get("over") or ()):
+        return "breaks a limit"
+    if number in (summary.get("indistinguishable") or ()):
+        return "cannot be told apart from the winner"
+    return "worse than the winner"
+
+
+def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
+    equal = {summary["winner"]["number"], *(summary.get("indistinguishable") or ())}
+    return all(history[i][0].text("method") != "majority" for i in equal)
+
+
+def _interval(metric: Metric, score: float, error: float | None) -> tuple[float, float]:
+    """Return the 95 % interval of a score that was not picked, within its limits."""
+    if error is None or not math.isfinite(error):
+        return score, score
+    reach = quantile_of_normal(0.975) * error
+    least, most = sorted((metric.worst, metric.best))
+    return max(score - reach, least), min(score + reach, most)
+
+
+def _test(metric: Metric, test: float, size: int) -> Row:
+    low, high = test, test
+    if metric.name in SHARES and size:
+        low, high = wilson_interval(test, size)
+    return Row(
+        label="The winner on the test data",
+        detail=f"{size:,} examples never used before",
+        score=test,
+        low=low,
+        high=high,
+        verdict="",
+        kind="test",
+    )
+
+
+def _backbone(config: Config) -> str:
+    return config.text("backbone") if "backbone" in config else ""

@@ -1,0 +1,306 @@
+"""Classes: one name out of several for each example.
+
+Targets are class indices in the order of the names; -1 marks an example that nobody
+has labelled. Outputs are class probabilities.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+from fewshot_automl.cells import Column, label_text, natural_order, number
+from fewshot_automl.errors import DataError, TaskError
+from fewshot_automl.finding import Finding, counted
+from fewshot_automl.outcome import REFINEMENT
+from fewshot_automl.tasks.calibration import (
+    apply_temperature,
+    fit_temperature,
+    refinement_loss,
+)
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+from fewshot_automl.tasks.metric import Metric
+
+UNLABELLED: Final = -1
+"""The class index of an example that nobody has labelled."""
+FEWEST: Final = 2
+"""Examples of a class: one to learn from and one to be tested on."""
+LOPSIDED: Final = 10.0
+"""The largest class over the smallest, from which on accuracy misleads."""
+PROBA: Final = "proba_"
+"""How the column of a class's probability begins."""
+_REGRESSION_VALUES: Final = 10
+"""More distinct decimals than this measure something; they do not name classes."""
+_REGRESSION_CODES: Final = 20
+"""More distinct whole numbers than this, each rare, measure something too."""
+
+Labels = Int[np.ndarray, " examples"]
+Proba = Float[np.ndarray, "examples classes"]
+
+
+class Classes:
+    """Tells classes apart; see `TaskKind`."""
+
+    name = "classes"
+    metrics: Mapping[str, Metric] = CLASS_METRICS
+    default_metric = "accuracy"
+    reported: tuple[str, ...] = (
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "log_loss",
+    )
+
+    def claims(self, column: Column) -> bool:
+        """Say yes: whatever else it could be, a column names classes."""
+        return True
+
+    def read(
+        self, column: Column, names: Sequence[str] | None, *, is_sure: bool
+    ) -> tuple[Labels, tuple[str, ...]]:
+        """Return class indices and class names: as asked, as declared or sorted."""
+        labels = _labels(column)
+        if not is_sure and names is None:
+            _refuse_several(labels, column.origins)
+            _refuse_numbers(labels, column.name)
+        chosen = _choose(labels, column, names)
+        place = {name: index for index, name in enumerate(chosen)}
+        indices = [UNLABELLED if name is None else place[name] for name in labels]
+        return np.array(indices, dtype=np.int64), chosen
+
+    def check(self, names: tuple[str, ...]) -> None:
+        """Check that there are at least two classes of different names."""
+        if len(set(names)) != len(names):
+            raise TaskError(f"Class names must be distinct, got {names!r}.")
+        if len(names) < 2:
+            raise TaskError(
+                "A classification target must have at least 2 classes, got "
+                f"{len(names)}. Add examples of another class."
+            )
+
+    def width(self, names: tuple[str, ...]) -> int:
+        """Return the number of classes: one probability each."""
+        return len(names)
+
+    def no_targets(self, examples: int) -> Labels:
+        """Return the labels of examples without one."""
+        return np.full(examples, UNLABELLED, dtype=np.int64)
+
+    def is_labelled(self, targets: Labels) -> Bool[np.ndarray, " examples"]:
+        """Return which examples have a class."""
+        return np.asarray(targets != UNLABELLED)
+
+    def describe(self, targets: Labels, names: tuple[str, ...]) -> str:
+        """Return how many classes and labels there are."""
+        labelled = int((targets != UNLABELLED).sum())
+        listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        rest = len(targets) - labelled
+        unlabelled = f", {rest:,} unlabelled" if rest else ""
+        return (
+            f"Target: {len(names)} classes ({listed}); {labelled:,} labelled"
+            f"{unlabelled}."
+        )
+
+    def say(self, target: Any, names: tuple[str, ...]) -> str:
+        """Return the name of a class."""
+        return names[int(target)]
+
+    def findings(
+        self, targets: Labels, names: tuple[str, ...], origins: Sequence[str]
+    ) -> list[Finding]:
+        """Return what is odd about how many examples each class has."""
+        labels = targets[targets != UNLABELLED]
+        counts = np.bincount(labels, minlength=len(names)).tolist()
+        present = sum(count > 0 for count in counts)
+        if present >= 10 and present > len(labels) / 2:
+            message = (
+                f"Target must name classes that repeat, got {present:,} different "
+                f"values in {len(labels):,} labelled examples: it looks like an id or "
+                "free text. Choose another target column."
+            )
+            return [
+                Finding(kind="target like an id", severity="fatal", message=message)
+            ]
+        return [
+            *_too_few(targets, counts, names, origins),
+            *_lopsided(counts, names),
+            *_alike(names),
+        ]
+
+    def facts(self, targets: Labels, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return the number of examples of each class."""
+        counts = np.bincount(targets, minlength=len(names)).tolist()
+        return {"class_counts": dict(zip(names, counts, strict=True))}
+
+    def strata(
+        self, targets: Labels, names: tuple[str, ...]
+    ) -> Int[np.ndarray, "n classes"]:
+        """Return one column a class."""
+        return np.asarray(np.eye(len(names), dtype=np.int64)[targets])
+
+    def no_information(
+        self, targets: Labels, names: tuple[str, ...]
+    ) -> Float64[np.ndarray, " classes"]:
+        """Return the share of each class, with one example more of each."""
+        counts = np.bincount(targets, minlength=len(names)) + 1.0
+        return np.asarray(counts / counts.sum())
+
+    def decode(self, outputs: Proba, names: tuple[str, ...]) -> list[str]:
+        """Return the name of the most probable class."""
+        return [names[index] for index in outputs.argmax(axis=1)]
+
+    def columns(self, outputs: Proba, names: tuple[str, ...]) -> dict[str, list[float]]:
+        """Return a column of probabilities for each class."""
+        return {
+            f"{PROBA}{name}": outputs[:, index].tolist()
+            for index, name in enumerate(names)
+        }
+
+    def fit_calibration(self, targets: Labels, outputs: Proba) -> dict[str, float]:
+        """Return the temperature that out-of-fold probabilities ask for."""
+        return {"temperature": fit_temperature(outputs, targets)}
+
+    def calibrate(self, outputs: Proba, calibration: Mapping[str, float]) -> Proba:
+        """Return probabilities at a temperature."""
+        if not calibration:
+            return outputs
+        return apply_temperature(outputs, calibration["temperature"])
+
+    def measures(self, targets: Labels, outputs: Proba) -> dict[str, float]:
+        """Return the recall of the weakest class and the refinement loss."""
+        recall = self.metrics["worst_class_recall"]
+        return {
+            "worst_recall": recall.score(targets, outputs),
+            REFINEMENT: refinement_loss(outputs, targets),
+        }
+
+
+def _labels(column: Column) -> list[str | None]:
+    """Return the class name in each row, None where there is no label."""
+    for cell, origin in zip(column.cells, column.origins, strict=True):
+        if isinstance(cell, (list, tuple, set, dict, np.ndarray)):
+            raise TaskError(_one_class_a_row(cell, origin))
+    return [label_text(cell) for cell in column.cells]
+
+
+def _refuse_several(labels: Sequence[str | None], origins: Sequence[str]) -> None:
+    """Refuse cells that join several classes, such as ``anger|joy``.
+
+    A cell counts if most of its parts are known from elsewhere, so that a class that
+    merely has a comma in its name is left alone.
+    """
+    for separator in "|;,":
+        joined = [
+            (label, origin)
+            for label, origin in zip(labels, origins, strict=True)
+            if label is not None and separator in label
+        ]
+        single = {label for label in labels if label is not None} - {
+            label for label, _ in joined
+        }
+        parts = [{p.strip() for p in label.split(separator)} for label, _ in joined]
+        known = sum(len(names & single) for names in parts)
+        if joined and known > sum(map(len, parts)) / 2:
+            raise TaskError(_one_class_a_row(*joined[0]))
+
+
+def _one_class_a_row(cell: object, origin: str) -> str:
+    return (
+        f"Target must name one class a row, got {cell!r} in {origin}. Several labels "
+        "at once are not supported yet: keep one a row, or set the target kind to "
+        "classes to take each combination of words as a class."
+    )
+
+
+def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
+    """Refuse a target that measures something instead of naming classes."""
+    given = [label for label in labels if label is not None]
+    values = [value for label in given if (value := number(label)) is not None]
+    distinct = len(set(values))
+    if not given or len(values) < len(given):
+        return
+    is_whole = all(value.is_integer() for value in values)
+    is_rare = len(values) < 5 * distinct
+    if distinct > (_REGRESSION_CODES if is_whole else _REGRESSION_VALUES) and (
+        is_rare or not is_whole
+    ):
+        raise TaskError(
+            f"Target {column!r} must name classes, got {distinct} distinct numbers "
+            f"from {min(values):g} to {max(values):g}. Predicting numbers is not "
+            "supported yet: group them into a few named classes, or set the target "
+            "kind to classes if they are codes of classes."
+        )
+
+
+def _choose(
+    labels: Sequence[str | None], column: Column, wanted: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the class names in order: as asked, as declared, or naturally sorted."""
+    found = Counter(label for label in labels if label is not None)
+    if len(found) < 2 and wanted is None:
+        got = f"only {next(iter(found))!r}" if found else "no labels at all"
+        raise DataError(
+            f"Labels must name at least 2 classes, got {got} in {column.source}. Label "
+            "at least 2 examples of each class."
+        )
+    if wanted is not None:
+        unknown = [name for name in found if name not in wanted]
+        if unknown:
+            row = list(labels).index(unknown[0])
+            raise DataError(
+                f"Label must be one of {', '.join(map(repr, wanted))}, got "
+                f"{unknown[0]!r} in {column.origins[row]}. Add it to the class names."
+            )
+        return tuple(wanted)
+    if set(found) <= set(column.order):
+        return tuple(name for name in column.order if name in found)
+    return natural_order(found)
+
+
+def _too_few(
+    targets: Labels,
+    counts: Sequence[int],
+    names: Sequence[str],
+    origins: Sequence[str],
+) -> list[Finding]:
+    rare = [index for index, count in enumerate(counts) if count < FEWEST]
+    if not rare:
+        return []
+    listed = ", ".join(f"{names[i]!r} ({counts[i]})" for i in rare[:10])
+    listed += f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+    places = [origins[i] for i in np.flatnonzero(np.isin(targets, rare)).tolist()]
+    message = (
+        f"Each class must have at least {FEWEST} usable labelled examples, one to "
+        f"learn from and one to be tested on; too few in {listed}. Add examples, or "
+        "remove or merge the class."
+    )
+    return [Finding.at("too few examples", "fatal", message, places)]
+
+
+def _lopsided(counts: Sequence[int], names: Sequence[str]) -> list[Finding]:
+    least, most = int(np.argmin(counts)), int(np.argmax(counts))
+    if counts[most] < LOPSIDED * max(counts[least], 1):
+        return []
+    message = (
+        f"Classes are uneven: {names[most]!r} has "
+        f"{counted(counts[most], 'example')}, {names[least]!r} {counts[least]}. "
+        "If the rare ones matter, choose the metric macro_f1 or balanced_accuracy."
+    )
+    return [Finding(kind="uneven classes", severity="note", message=message)]
+
+
+def _alike(names: Sequence[str]) -> list[Finding]:
+    groups = defaultdict(list)
+    for name in names:
+        groups[" ".join(name.casefold().split())].append(name)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return []
+    listed = "; ".join(", ".join(map(repr, group)) for group in alike)
+    message = (
+        f"Class names differ only in case or blanks: {listed}. If they are one class, "
+        "write them alike."
+    )
+    return [Finding(kind="similar class names", severity="warning", message=message)]

@@ -1,0 +1,147 @@
+"""Everything a trial needs besides its Config, ready to be sent to another process."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.table import method
+from fewshot_automl.backbones import weights
+from fewshot_automl.backbones.backbone import Backbone
+from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.load import load
+from fewshot_automl.errors import unknown_name
+from fewshot_automl.evaluation.folds import Fold, Folds
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.modalities import Input, content_hashes
+from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task
+from fewshot_automl.training.placement import Placement
+
+MAX_LOADED: Final = 4
+"""Backbones kept in memory at a time, the least recently used leaves first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """The labelled examples of a study and how they are judged."""
+
+    task: Task
+    """What is to be learnt."""
+    inputs: tuple[Input, ...]
+    """Labelled examples."""
+    targets: np.ndarray
+    """Their targets."""
+    folds: Folds
+    """How they are split."""
+    keys: tuple[str, ...] = ()
+    """Content hashes; made from `inputs` when left out."""
+    training_repeats: int = 1
+    """Partitions on which methods that train by steps are scored."""
+
+    def __post_init__(self) -> None:
+        """Hash the examples unless somebody has."""
+        if not self.keys:
+            object.__setattr__(self, "keys", content_hashes(self.inputs))
+
+    @property
+    def profile(self) -> Profile:
+        """Return what dimensions depend on."""
+        return Profile.of(self.task, self.targets)
+
+    def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
+        """Return the folds of a trial, repeat by repeat; trained methods have fewer."""
+        most = self.training_repeats if method(config.text("method")).trains else None
+        return self.folds.repeats[:most]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TrialContext:
+    """Holds problem, cards, store and placement; loads each backbone once.
+
+    Pickles without the backbones: another process loads what its trials need.
+    """
+
+    problem: Problem
+    """What is to be learnt, from what."""
+    cards: tuple[Card, ...]
+    """Backbones whose weights are at hand."""
+    store: FeatureStore
+    """Frozen activations."""
+    placement: Placement
+    """Where trainings run."""
+    seed: int = 0
+    """Of everything random."""
+    latencies: dict[tuple[object, bool], float] = field(default_factory=dict)
+    """Seconds of predicting one example, by backbone and whether it has LoRA layers;
+    another process measures its own."""
+    _loaded: "OrderedDict[str, Backbone]" = field(default_factory=OrderedDict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the loaded backbones and what was timed on them."""
+        parts = self.problem, self.cards, self.store, self.placement, self.seed
+        return _context, parts
+
+    def card(self, name: str) -> Card:
+        """Return the card of a backbone of this study.
+
+        Raises:
+            UnknownNameError: If it has none of that name.
+        """
+        for card in self.cards:
+            if card.id == name:
+                return card
+        known = [card.id for card in self.cards]
+        raise unknown_name("backbone", name, known, "fewshot zoo")
+
+    def is_at_hand(self, config: Config) -> bool:
+        """Return whether a Config's backbone, if it has one, can be loaded.
+
+        A resumed study may have fewer backbones than it began with.
+        """
+        known = {card.id for card in self.cards}
+        return "backbone" not in config or config.text("backbone") in known
+
+    def backbone(self, name: str) -> Backbone:
+        """Return a backbone, frozen and on the study's device, loading it if needed."""
+        if name not in self._loaded:
+            card = self.card(name)
+            backbone = load(card, weights.locate(card)).to(self.placement.device)
+            self._loaded[name] = backbone
+            while len(self._loaded) > MAX_LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(name)
+        return self._loaded[name]
+
+    def encodings(self, config: Config, deadline: float | None = None) -> Encodings:
+        """Return the labelled examples as the Config's backbone sees them.
+
+        Args:
+            config: Names the backbone, if it needs one.
+            deadline: `time.monotonic()` after which nothing new is encoded.
+        """
+        encoder = None
+        if "backbone" in config:
+            encoder = Encoder(
+                backbone=self.backbone(config.text("backbone")),
+                store=self.store,
+                device=self.placement.device,
+                deadline=deadline,
+            )
+        problem = self.problem
+        return Encodings(inputs=problem.inputs, encoder=encoder, keys=problem.keys)
+
+
+def _context(
+    problem: Problem,
+    cards: tuple[Card, ...],
+    store: FeatureStore,
+    placement: Placement,
+    seed: int,
+) -> TrialContext:
+    return TrialContext(
+        problem=problem, cards=cards, store=store, placement=placement, seed=seed
+    )

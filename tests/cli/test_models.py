@@ -1,0 +1,79 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fewshot_automl.cli.models import check_format, with_predictions, write_table
+from fewshot_automl.errors import UserError
+from fewshot_automl.tasks import Task
+
+TASK = Task(modality="text", names=("no", "yes"))
+COLUMNS = {
+    "text": ['with, comma and "quotes"', "line\nbreak", "é"],
+    "stars": ["1", None, "3"],
+    "photo": [Path("a/b.jpg"), None, {"bytes": b"x", "path": "c.png"}],
+}
+PROBA = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
+
+
+@pytest.fixture
+def columns():
+    return with_predictions(COLUMNS, TASK, PROBA, True)
+
+
+def test_input_columns_come_first_and_stay(columns):
+    assert list(columns) == [*COLUMNS, "prediction", "proba_no", "proba_yes"]
+    assert columns["prediction"] == ["yes", "no", "no"]
+    assert columns["text"] is COLUMNS["text"]
+
+
+def test_old_predictions_are_replaced():
+    old = {"prediction": ["x"] * 3, "text": COLUMNS["text"]}
+    made = with_predictions(old, TASK, PROBA, False)
+    assert made == {"text": COLUMNS["text"], "prediction": ["yes", "no", "no"]}
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".TSV", "\t")])
+def test_delimited(columns, suffix, delimiter, tmp_path):
+    path = tmp_path / f"out{suffix}"
+    write_table(columns, path)
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter=delimiter))
+    assert [row["text"] for row in rows] == COLUMNS["text"]
+    assert [row["stars"] for row in rows] == ["1", "", "3"]
+    assert [row["photo"] for row in rows] == [str(Path("a/b.jpg")), "", "c.png"]
+    assert [float(row["proba_yes"]) for row in rows] == [0.75, 0.5, 0.0]
+
+
+def test_json_lines(columns, tmp_path):
+    write_table(columns, tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert rows[1]["stars"] is None
+    assert rows[2]["text"] == "é"
+    assert rows[0]["proba_no"] == 0.25
+
+
+def test_parquet(columns, tmp_path):
+    mixed = {**columns, "mixed": [1, "two", None]}
+    write_table(mixed, tmp_path / "out.parquet")
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column("prediction").to_pylist() == ["yes", "no", "no"]
+    assert table.column("proba_no").to_pylist() == PROBA[:, 0].tolist()
+    assert table.column("mixed").to_pylist() == ["1", "two", None]
+
+
+def test_standard_output(columns, capsys):
+    write_table(columns, None)
+    assert capsys.readouterr().out.startswith("text,stars,photo,prediction,proba_no")
+
+
+def test_formats_are_checked_before_any_work(tmp_path):
+    check_format(tmp_path / "a.PARQUET")
+    with pytest.raises(UserError, match=r"must end in .*, got 'a.xlsx'"):
+        check_format(tmp_path / "a.xlsx")
+    with pytest.raises(UserError, match="folder that exists"):
+        check_format(tmp_path / "nowhere" / "a.csv")

@@ -1,0 +1,170 @@
+"""Numbers that behave like a model wing: three backbones, all methods, no models."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.policy import CostModel, Opening, Situation, draw_plan
+from fewshot_automl.space import Choice, Config, Float, Int, Space, When
+
+FLOPS = {"small": 1.5e8, "middle": 3e8, "large": 2.5e9}
+PRIORS = {"small": 0.2, "middle": 1.0, "large": 2.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's row."""
+
+    name: str
+    trains: bool = False
+    needs_backbone: bool = True
+    rung_zero: tuple = ({},)
+    rung_zero_best: tuple = ()
+
+
+METHODS = (
+    Row("majority", needs_backbone=False),
+    Row("prototype"),
+    Row("probe", False, True, ({"head": "logistic"}, {"head": "lda"}), ({"head": "rbf"},)),
+    Row("contrastive", trains=True),
+    Row("partial_freeze", trains=True),
+    Row("lora", trains=True),
+    Row("full", trains=True),
+)
+TRAINED = tuple(row.name for row in METHODS if row.trains)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Arithmetic of a machine of so many operations a second."""
+
+    rate: float = 9e10
+    backbones: tuple = ("middle", "large", "small")
+    examples: int = 48
+    trained: frozenset = field(default=frozenset(TRAINED))
+
+    def prior(self, backbone):
+        return PRIORS[backbone]
+
+    def trains(self, config):
+        return config.text("method") in self.trained
+
+    def shared(self, config):
+        if "backbone" not in config:
+            return ()
+        share = round(3 * config.get("frozen_fraction", 0.0)) if self.trains(config) else 3
+        return config["backbone"], (config["backbone"], share)
+
+    def parts(self, config, fits, have):
+        if "backbone" not in config:
+            return 0.0, 0.0, 0.0, 0.01 * fits
+        each = self.pass_seconds(config.text("backbone"))
+        loaded, encoded = self.shared(config)
+        train = 0.0
+        if self.trains(config):
+            share = 1 - config.get("frozen_fraction", 0.0)
+            rows = 3 * config["steps"] * config["batch_size"] + self.examples
+            train = fits * (0.005 * config["steps"] + rows * share * each)
+        return (
+            0.0 if loaded in have else 0.5,
+            0.0 if encoded in have else self.examples * each,
+            train,
+            0.01 * fits,
+        )
+
+    def pass_seconds(self, backbone):
+        return FLOPS[backbone] / self.rate
+
+
+def space_of(methods=None):
+    """Return the space of some methods on three backbones."""
+    names = tuple(methods or (row.name for row in METHODS))
+    with_backbone = tuple(n for n in names if n != "majority")
+    heads = tuple(n for n in ("probe", "contrastive") if n in names)
+    trained = tuple(n for n in TRAINED if n in names)
+    frozen = tuple(n for n in trained if n != "full")
+    dimensions = [Choice(name="method", options=names)]
+
+    def add(kind, users, **values):
+        if users:
+            dimensions.append(kind(when=(When("method", users),), **values))
+
+    add(Choice, with_backbone, name="backbone", options=tuple(FLOPS), default="middle")
+    add(Choice, heads, name="head", options=("logistic", "lda", "rbf"))
+    add(Int, trained, name="steps", low=10, high=160, log=True, default=40)
+    add(Int, trained, name="batch_size", low=8, high=64, log=True, default=32)
+    add(Float, frozen, name="frozen_fraction", low=0.0, high=0.9, default=0.5)
+    add(Int, tuple({"lora"} & set(names)), name="rank", low=1, high=64, default=8)
+    return Space(tuple(dimensions))
+
+
+def situation(seconds=60.0, rate=9e10, examples=48, methods=None, **more):
+    return Situation(
+        costs=CostModel(arithmetic=Counted(rate=rate, examples=examples)),
+        space=space_of(methods),
+        methods=METHODS,
+        budget_seconds=seconds,
+        spent_seconds=more.pop("spent_seconds", 4.0),
+        **more,
+    )
+
+
+def opening_for(seconds, rate=9e10, methods=None, **more):
+    now = situation(seconds, rate, methods=methods)
+    plan = draw_plan(now)
+    costs = CostModel(
+        arithmetic=now.costs.arithmetic,
+        cheap_folds=12,
+        training_folds=plan.splits.folds,
+    )
+    return Opening(space=now.space, methods=METHODS, costs=costs, plan=plan, **more)
+
+
+def lived(opening, slower=1.0, most=200, score=lambda config: 0.5):
+    """Return the trials of an opening, each `slower` times as long as arithmetic."""
+    history = []
+    while len(history) < most:
+        tried = {config for config, _ in history}
+        left = [config for config in opening(history) if config not in tried]
+        if not left:
+            break
+        seen = [(config, Outcome(status="running")) for config in tried]
+        costs = CostModel(
+            arithmetic=opening.costs.arithmetic,
+            cheap_folds=opening.costs.cheap_folds,
+            training_folds=opening.costs.training_folds,
+        ).after(seen)
+        folds = costs.folds(left[0])
+        history.append(
+            (left[0], done(slower * costs.seconds(left[0]), score(left[0]), folds))
+        )
+    return history
+
+
+def done(seconds=1.0, mean=0.5, folds=4, **measures):
+    return Outcome(
+        status="done",
+        mean=mean,
+        scores=(mean,) * folds,
+        standard_error=0.05,
+        cost_seconds=seconds,
+        measures=measures,
+    )
+
+
+def trains(config):
+    return config.text("method") in TRAINED
+
+
+def config_of(method="contrastive", backbone="middle", **values):
+    plain = {"frozen_fraction": 0.5, "steps": 40, "batch_size": 16}
+    more = {**plain, **values} if method in TRAINED else values
+    return Config.of({"method": method, "backbone": backbone, **more})
+
+
+@pytest.fixture
+def costs():
+    return CostModel(arithmetic=Counted(), cheap_folds=12, training_folds=4)
+
+

@@ -1,0 +1,164 @@
+import math
+from dataclasses import replace
+
+import pytest
+from policy_numbers import Counted, config_of, done, space_of
+
+from fewshot_automl.oracle import Aims, Limit
+from fewshot_automl.outcome import Outcome
+from fewshot_automl.policy import Allowed, Leader, Reserve, broken, excess, leader
+from fewshot_automl.policy.leader import ranked_backbones, undominated
+
+LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
+CONFIGS = [config_of("probe", name, head="logistic") for name in ("small", "large")]
+
+
+def trial(config, mean, **measures):
+    return config, done(mean=mean, **measures)
+
+
+def test_luck_does_not_lead():
+    shaky = config_of("prototype"), replace(done(mean=0.8), standard_error=0.4)
+    sure = [trial(config_of("probe", head=h), 0.75) for h in ("logistic", "lda")]
+    ranking = Leader(space=space_of())([shaky, *sure, trial(CONFIGS[0], 0.2)])
+    assert set(ranking.scores) == set(ranking.order) == {0, 1, 2, 3}
+    assert ranking.scores[0] < 0.8
+    assert ranking.order[-1] == 3
+
+
+def test_what_breaks_a_limit_does_not_lead_while_another_keeps_all():
+    fast, slow = {"latency_ms": 2.0, "worst_recall": 0.6}, {"latency_ms": 9.0}
+    history = [
+        trial(CONFIGS[1], 0.9, worst_recall=0.9, **slow),
+        trial(CONFIGS[0], 0.3, **fast),
+    ]
+    within = Leader(space=space_of(), aims=Aims(limits=LIMITS))
+    assert within(history).order == (1,)
+    assert within(history).holds
+    closest = Leader(space=space_of(), aims=Aims(limits=LIMITS[:1]))(
+        [*history[:1], trial(CONFIGS[0], 0.3, latency_ms=50.0)]
+    )
+    assert closest.order == (0,)
+    assert not closest.holds
+    assert set(closest.scores) == {0, 1}
+
+
+def test_a_backbone_that_is_gone_does_not_lead():
+    lead = Leader(space=space_of(), is_at_hand=lambda c: c["backbone"] != "large")
+    ranking = lead([trial(CONFIGS[1], 0.9), trial(CONFIGS[0], 0.3)])
+    assert ranking.order == (1,)
+    assert ranking.scores[0] > ranking.scores[1]
+    assert Leader(space=space_of())([]).order == ()
+
+
+def test_the_surrogate_is_asked_once_for_the_same_trials(monkeypatch):
+    asked = []
+
+    def means(space, history, seed, prior):
+        asked.append(len(history))
+        return {0: 1.0}
+
+    monkeypatch.setattr(leader, "posterior_means", means)
+    lead, history = Leader(space=space_of()), [trial(CONFIGS[0], 0.5)]
+    for running in range(3):
+        lead([*history, *[(CONFIGS[1], Outcome(status="running"))] * running])
+    lead([*history, trial(CONFIGS[1], 0.5)])
+    assert asked == [1, 2]
+
+
+def test_backbones_are_ranked_by_their_best_cheap_score_and_the_zoo():
+    arithmetic, names = Counted(), ("small", "middle", "large")
+    assert ranked_backbones(names, [], arithmetic) == ["large", "middle", "small"]
+    cheap = [trial(config_of("probe", "small", head="lda"), 0.9)]
+    trained = [trial(config_of(backbone="middle"), 1.0)]
+    ranked = ranked_backbones(names, cheap + trained, arithmetic)
+    assert ranked == ["small", "large", "middle"]
+    even = [trial(config_of("probe", n, head="lda"), 0.5) for n in names]
+    left = undominated(names, names, even, arithmetic)
+    assert left == ["middle", "large"]  # small is hardly faster than middle
+
+
+def test_limits_say_what_breaks_them_and_by_how_much():
+    kept = {"latency_ms": 5.0, "worst_recall": 0.5}
+    assert broken(LIMITS, kept) == []
+    assert excess(LIMITS, kept) == 0
+    slow = {"latency_ms": 7.5, "worst_recall": 0.25}
+    assert broken(LIMITS, slow) == list(LIMITS)
+    assert excess(LIMITS, slow) == pytest.approx(0.5 + 0.5)
+    assert excess(LIMITS, {}) == math.inf
+
+
+def allowed(costs, seconds=math.inf, aims=Aims(limits=LIMITS), most=None):
+    return Allowed(
+        space=space_of(),
+        costs=costs,
+        aims=aims,
+        trial_seconds=most,
+        seconds_left=lambda history: seconds,
+    )
+
+
+def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much(costs):
+    def left(history):
+        keeps = allowed(costs).within_limits(history)
+        return [name for name in ("small", "middle", "large") if keeps(config_of("probe", name))]
+
+    def seen(name, latency, head="lda"):
+        config = config_of("probe", name, head=head)
+        return trial(config, 0.5, latency_ms=latency, worst_recall=0.0)
+
+    every = ["small", "middle", "large"]
+    assert left([trial(CONFIGS[0], 0.5)]) == every  # it was not measured
+    mixed = [seen("small", 9.0), seen("small", 2.0, "rbf"), seen("middle", 9.0)]
+    assert left(mixed) == ["small", "large"]
+    assert left([seen(name, 9.0) for name in every]) == every
+
+
+def test_what_a_config_fixes_is_held_against_the_limits(costs):
+    aims = Aims(
+        limits=(Limit("parameters", most=10.0),),
+        exact={"parameters": lambda config: float(config.get("rank", 0))},
+    )
+    keeps = allowed(costs, aims=aims)([])
+    assert keeps(config_of("lora", rank=8))
+    assert not keeps(config_of("lora", rank=12))
+
+
+def test_what_takes_too_long_is_not_allowed(costs):
+    short, long = config_of(steps=10, batch_size=8), config_of(steps=160, batch_size=64)
+    needed = costs.seconds(short)
+    assert needed > 2
+    assert allowed(costs)([])(long)
+    assert allowed(costs, seconds=needed / 0.8)([])(short)
+    assert not allowed(costs, seconds=needed)([])(short)  # not all that is left
+    assert not allowed(costs, most=needed * 1.1)([])(long)
+    slow = [(config_of(steps=11, batch_size=8), done(9 * needed))]
+    assert not allowed(costs, most=needed * 1.1)(slow)(short)
+    assert allowed(costs, most=0.0)([])(config_of("probe", head="lda"))
+
+
+def reserve(costs, budget=100.0, tested=0, members=3):
+    lead = Leader(space=space_of())
+    return Reserve(
+        costs=costs, leader=lead, budget_seconds=budget, members=members, tested=tested
+    )
+
+
+def test_the_reserve_grows_with_what_leads(costs):
+    cheap = [trial(config_of("probe", head="lda"), 0.6)]
+    long = config_of(steps=160, batch_size=64)
+    fit = costs.refit_seconds(long)
+    assert reserve(costs)([]) == pytest.approx(6.0)
+    assert 6.0 <= reserve(costs)(cheap) < 6.5
+    trained = [*cheap, (long, done(costs.seconds(long), mean=0.9))]
+    assert reserve(costs)(trained) > 6.0 + fit
+    assert reserve(costs, budget=None)(trained) == 0.0
+
+
+def test_scoring_claims_no_more_than_its_share(costs):
+    history = [trial(config_of("probe", "large", head="lda"), 0.6)]
+    many = reserve(costs, tested=10**9)
+    assert many(history) < 6.5 + 25.0 * 3
+    assert many.late_seconds(history) > 25.0
+    assert many.late_seconds([]) == 0.0
+    assert reserve(costs, tested=3).late_seconds(history) == 0.0

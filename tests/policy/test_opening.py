@@ -1,0 +1,142 @@
+from dataclasses import replace
+
+import pytest
+from policy_numbers import FLOPS, METHODS, lived, opening_for, trains
+
+from fewshot_automl.oracle import Past, Prior, SobolOracle
+from fewshot_automl.outcome import Outcome
+
+
+def backbones(history, trained):
+    return [
+        config.text("backbone")
+        for config, _ in history
+        if trains(config) == trained and "backbone" in config
+    ]
+
+
+def by_backbone(**scores):
+    return lambda config: scores.get(str(config.get("backbone", "")), 0.1)
+
+
+@pytest.mark.parametrize("method", [row.name for row in METHODS])
+@pytest.mark.parametrize("seconds", [60.0, None])
+def test_any_method_alone_has_an_opening(method, seconds):
+    opening = opening_for(seconds, methods=(method,))
+    history = lived(opening)
+    assert {config.text("method") for config, _ in history} == {method}
+    assert all(opening.space.contains(config) for config, _ in history)
+
+
+def test_cheap_methods_on_every_planned_backbone_come_first():
+    history = lived(opening_for(120.0))
+    first = [trains(config) for config, _ in history].index(True)
+    assert set(backbones(history[:first], trained=False)) == set(FLOPS)
+    assert all(trains(config) for config, _ in history[first:])
+    late = [c for c, _ in history if c.get("head", "") == "rbf" and not trains(c)]
+    assert len(late) == 1
+
+
+def test_no_new_backbone_is_begun_where_rung_zero_runs_late():
+    history = lived(opening_for(60.0), slower=20.0, most=12)
+    probed = set(backbones(history, trained=False))
+    assert "small" in probed
+    assert "large" not in probed
+
+
+def test_both_losses_come_before_the_other_training_methods():
+    history = lived(opening_for(600.0), most=30)
+    methods = [c.text("method") for c, _ in history if trains(c)]
+    assert set(methods[:3]) == {"contrastive", "partial_freeze"}
+
+
+def test_no_training_trial_is_longer_than_planned():
+    for seconds, slower in ((30.0, 3.0), (300.0, 0.5)):
+        opening = opening_for(seconds)
+        plan, seen = opening.plan, []
+        most = max(plan.trial_seconds, plan.best_seconds)
+        for config, outcome in lived(opening, slower, most=30):
+            if trains(config) and any(trains(c) for c, _ in seen):
+                assert opening.costs.after(seen).seconds(config) <= most
+            seen.append((config, outcome))
+
+
+def test_a_backbone_too_slow_to_train_makes_room_for_the_next():
+    history = lived(
+        opening_for(120.0, rate=1.5e10),
+        score=by_backbone(small=0.5, middle=0.6, large=0.9),
+    )
+    assert backbones(history, trained=True)[0] == "middle"
+
+
+def test_the_best_backbone_gets_one_trial_where_it_is_too_slow_for_more():
+    history = lived(
+        opening_for(60.0),
+        slower=0.5,
+        score=by_backbone(small=0.5, middle=0.6, large=0.7),
+        most=22,
+    )
+    trained = [config for config, _ in history if trains(config)]
+    large = [c for c in trained if c.text("backbone") == "large"]
+    assert [c.text("method") for c in large] == ["contrastive"]
+    assert large[0]["frozen_fraction"] == 0.5
+
+
+def test_one_training_trial_is_tried_where_none_is_expected_to_fit():
+    history = lived(opening_for(60.0, rate=2e9), most=40)
+    assert sum(trains(config) for config, _ in history) >= 1
+
+
+def test_a_cheap_trial_that_does_not_fit_keeps_nothing_from_those_behind_it():
+    opening = opening_for(120.0)
+    history = lived(opening)[:4]
+    tried = {config for config, _ in history}
+    kinds = [trains(config) for config in opening(history) if config not in tried]
+    assert any(kinds)
+    assert kinds == sorted(kinds)
+    assert not kinds[0]
+
+
+def test_the_opening_ends():
+    for seconds in (120.0, None):
+        history = lived(opening_for(seconds))
+        assert len(history) < 200
+        assert len({config for config, _ in history}) == len(history)
+
+
+def test_what_cannot_keep_a_limit_is_not_begun():
+    def keeps(history):
+        return lambda config: "rank" not in config
+
+    trained = [c for c, _ in lived(opening_for(300.0, keeps=keeps)) if trains(c)]
+    assert trained
+    assert not any("rank" in config for config in trained)
+    assert any("rank" in config for config, _ in lived(opening_for(300.0)))
+
+
+def test_the_opening_ends_where_nothing_that_trains_keeps_the_limits():
+    opening = opening_for(300.0, keeps=lambda history: lambda c: not trains(c))
+    history = lived(opening)
+    assert history
+    assert not any(trains(config) for config, _ in history)
+
+
+def test_trusted_past_studies_choose_among_the_space_filling_configs():
+    def rate_of(config):
+        return 1.0 - config.get("frozen_fraction", 1.0)
+
+    opening = opening_for(None)
+    seen = lived(opening, most=60, score=rate_of)
+    names = [row.name for row in METHODS if row.trains]
+    narrowed = opening.space.narrow("method", names)
+    draws = SobolOracle().suggest(narrowed, [], 64, 5)
+    past = Past.of(
+        "past",
+        opening.space,
+        [(c, Outcome(status="done", mean=rate_of(c))) for c in draws],
+    )
+    advised = replace(opening, prior=Prior(studies=(past,)))
+    (plain,) = opening(seen[:-1])[-1:]
+    (other,) = advised(seen[:-1])[-1:]
+    assert plain == seen[-1][0]
+    assert rate_of(other) > rate_of(plain)

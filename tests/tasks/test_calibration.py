@@ -1,0 +1,102 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot_automl.errors import ShapeError
+from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks.calibration import (
+    TEMPERATURES,
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    refinement_loss,
+    reliability,
+)
+
+log_loss = metric_named("log_loss").score
+accuracy = metric_named("accuracy").score
+
+
+def sample(seed, n, classes=4, sharpness=1.0):
+    rng = np.random.default_rng(seed)
+    proba = rng.dirichlet(np.full(classes, 0.5), n)
+    labels = np.array([rng.choice(classes, p=row) for row in proba])
+    return apply_temperature(proba, 1 / sharpness), labels
+
+
+def test_the_error_vanishes_for_honest_and_grows_for_boastful_predictions():
+    honest = expected_calibration_error(*sample(0, 4000))
+    boastful = expected_calibration_error(*sample(0, 4000, sharpness=3.0))
+    assert honest < 0.03 < 0.1 < boastful
+
+
+def test_the_bins_hold_all_examples_in_even_shares():
+    proba, labels = sample(1, 37)
+    table = reliability(proba, labels, bins=5)
+    assert sum(row.examples for row in table) == 37
+    assert [row.examples for row in table] == [7, 7, 8, 7, 8]
+    assert all(a.high < b.low for a, b in itertools.pairwise(table))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), n=st.integers(1, 40), bins=st.integers(1, 60))
+def test_the_order_of_examples_does_not_matter(seed, n, bins):
+    rng = np.random.default_rng(seed)
+    proba = np.array([[0.7, 0.3], [0.9, 0.1], [0.5, 0.5]])[rng.integers(0, 3, n)]
+    labels = rng.integers(0, 2, n)
+    error = expected_calibration_error(proba, labels, bins=bins)
+    order = rng.permutation(n)
+    shuffled = expected_calibration_error(proba[order], labels[order], bins=bins)
+    assert 0 <= error <= 1
+    assert error == pytest.approx(shuffled)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_of_many_examples_is_found(sharpness):
+    proba, labels = sample(2, 4000, sharpness=sharpness)
+    assert fit_temperature(proba, labels) == pytest.approx(sharpness, rel=0.1)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 8, 16])
+def test_the_temperature_stays_sane_on_sixteen_examples(wrong):
+    labels = np.array([0, 1] * 8)
+    answers = labels.copy()
+    answers[:wrong] = 1 - answers[:wrong]
+    proba = np.where(np.eye(2)[answers] > 0, 1.0, 0.0)
+    temperature = fit_temperature(proba, labels)
+    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+    mended = apply_temperature(proba, temperature)
+    assert np.isfinite(mended).all()
+    assert mended.sum(axis=1) == pytest.approx(1.0)
+    soft = np.full((16, 2), 0.3) + 0.4 * np.eye(2)[answers]
+    assert 0.2 < fit_temperature(soft, labels) < 8
+
+
+@pytest.mark.parametrize("function", [reliability, fit_temperature, refinement_loss])
+def test_what_does_not_fit_is_refused(function):
+    with pytest.raises(ShapeError, match="one row for each label"):
+        function(np.ones((2, 1)), np.array([0]))
+    with pytest.raises(ShapeError, match="greater than 0"):
+        apply_temperature(np.ones((2, 1)), 0.0)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 999), sharpness=st.floats(0.3, 2.5), classes=st.integers(2, 6)
+)
+def test_refinement_does_not_depend_on_confidence(seed, sharpness, classes):
+    proba, labels = sample(seed, 60, classes)
+    # Mixed with even odds, so that no sharpening brings one below `LEAST`.
+    proba = 0.95 * proba + 0.05 / classes
+    other = refinement_loss(apply_temperature(proba, 1 / sharpness), labels)
+    assert other == pytest.approx(refinement_loss(proba, labels), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_refinement_is_at_most_the_log_loss_and_zero_where_all_is_clear(seed):
+    proba, labels = sample(seed, 60, sharpness=2.0)
+    assert 0 < refinement_loss(proba, labels) <= -log_loss(labels, proba)
+    assert refinement_loss(np.eye(4)[labels], labels) == pytest.approx(0, abs=1e-6)
