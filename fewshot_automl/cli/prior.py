@@ -131,6 +131,6 @@ def _first(found: Prior) -> dict[str, list[Config]]:
     for kind in dict.fromkeys(study.kind for study in found.studies):
         own = found.about(kind)
         configs = list(dict.fromkeys(c for study in own.studies for c in study.configs))
-        worth = own.advice(own.studies[0].space, [])(configs)
+        worth = own.predict(own.studies[0].space, configs).mean(axis=0)
         made[kind] = [configs[i] for i in np.argsort(-worth)[:SHOWN]]
     return made
