@@ -1,5 +1,6 @@
 """A model as it leaves: saved, read back, checked and scored on test data."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -20,13 +21,13 @@ from fewshot_automl.features.store import FeatureStore, StoreSettings
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.tasks import metric_named
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial import TrialContext, size_of
 
 CHECKED: Final = 8
 """Labelled examples on which a saved model must agree with the one in memory."""
 TOLERANCE: Final = 1e-4
-"""Of a probability there, on a CPU, before any temperature."""
+"""Of a probability there, on a CPU, before it is calibrated."""
 DEVICE_TOLERANCE: Final = 1e-2
 """Of a probability elsewhere: convolutions on a GPU keep 10 bits of a product, and
 choose another algorithm for another batch."""
@@ -34,7 +35,6 @@ MOST_TOLERANCE: Final = 0.1
 """Of a probability, however low temperatures magnify what was rounded."""
 SLICE: Final = 256
 """Examples whose activations are in memory at a time."""
-TEST_METRICS: Final = ("accuracy", "macro_f1", "log_loss")
 TIMES: Final = 3
 """Times that a latency beyond its limit is measured: noise only ever adds to it."""
 
@@ -54,12 +54,15 @@ def deliver(model: Predictor, folder: Path, context: TrialContext) -> Predictor:
     inputs = context.problem.inputs
     places = np.unique(np.linspace(0, len(inputs) - 1, CHECKED).round().astype(int))
     few = tuple(inputs[place] for place in places)
-    gap = np.abs(predicted(model, few, context) - loaded.predict_proba_of(few)).max()
-    allowed = _tolerance(model, context.placement.device)
+    wanted = predicted(model, few, context)
+    gap = np.abs(wanted - loaded.outputs_of(few)).max()
+    # Probabilities are at most 1; what is predicted in other units may be far larger.
+    scale = max(1.0, float(np.abs(wanted).max()))
+    allowed = scale * _tolerance(model, context.placement.device)
     if not gap <= allowed:
         raise ExportError(
             f"The model in {folder} must predict within {allowed:g} what it did before "
-            f"it was saved, got a probability that is {gap:.2g} off. Please report it, "
+            f"it was saved, got an output that is {gap:.2g} off. Please report it, "
             "with what fewshot doctor says."
         )
     return loaded
@@ -67,8 +70,8 @@ def deliver(model: Predictor, folder: Path, context: TrialContext) -> Predictor:
 
 def predicted(
     model: Predictor, inputs: tuple[Input, ...], context: TrialContext
-) -> Float[np.ndarray, "examples classes"]:
-    """Return the probabilities of a model in memory.
+) -> Float[np.ndarray, "examples width"]:
+    """Return the calibrated outputs of a model in memory.
 
     Features of unchanged backbones are computed once for all that use them, through
     the feature store. Activations that lead into changed blocks are hundreds of times
@@ -78,13 +81,14 @@ def predicted(
     whole = Encodings(inputs=inputs, encoder=encoder)
     fitted = model.fitted
     if isinstance(fitted, Ensemble):
-        fitted = Ensemble(
+        fitted = replace(
+            fitted,
             members=tuple(
                 replace(member, encoder=_forgetful(member.fitted, member.encoder))
                 for member in fitted.members
-            )
+            ),
         )
-    proba = np.concatenate(
+    outputs = np.concatenate(
         [
             fitted.outputs(whole.take(places))
             for places in np.split(
@@ -92,7 +96,7 @@ def predicted(
             )
         ]
     )
-    return model.task.calibrate(proba.astype(np.float64), model.calibration)
+    return model.task.calibrate(outputs.astype(np.float64), model.calibration)
 
 
 def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
@@ -108,28 +112,33 @@ def _tolerance(model: Predictor, device: str) -> float:
     Dividing log-probabilities by a temperature below 1 magnifies their rounding.
     """
     plain = TOLERANCE if device == "cpu" else DEVICE_TOLERANCE
-    temperatures = [1.0]
-    if isinstance(model.fitted, Ensemble):
-        temperatures += [member.temperature for member in model.fitted.members]
-    own = min(model.calibration.get("temperature", 1.0), 1.0)
-    magnified = plain / min(temperatures) / own
+    members = model.fitted.members if isinstance(model.fitted, Ensemble) else ()
+    inner = [_temperature(member.calibration) for member in members]
+    magnified = plain / min(inner, default=1.0) / _temperature(model.calibration)
     return min(magnified, MOST_TOLERANCE)
+
+
+def _temperature(calibration: Mapping[str, float]) -> float:
+    """Return the temperature of probabilities, where they have one; 1 at most."""
+    return min(calibration.get("temperature", 1.0), 1.0)
 
 
 def scored(model: Predictor, test: Examples, context: TrialContext) -> dict[str, float]:
     """Return what a model in memory scores on test data."""
-    labelled = test.labelled()
-    return score_predictions(
-        labelled.labels, predicted(model, labelled.inputs, context)
+    labelled = test.labelled(model.task)
+    return score_outputs(
+        model.task, labelled.targets, predicted(model, labelled.inputs, context)
     )
 
 
-def score_predictions(
-    labels: np.ndarray, proba: Float[np.ndarray, "examples classes"]
+def score_outputs(
+    task: Task, targets: np.ndarray, outputs: Float[np.ndarray, "examples width"]
 ) -> dict[str, float]:
-    """Return accuracy, macro-F1, log loss and n."""
-    values = {name: metric_named(name).value(labels, proba) for name in TEST_METRICS}
-    return {**values, "n": float(len(labels))}
+    """Return the task's metric, those its kind reports, and n."""
+    names = dict.fromkeys((*task.rules.reported, task.metric))
+    metrics = task.rules.metrics
+    values = {name: metrics[name].value(targets, outputs) for name in names}
+    return {**values, "n": float(len(targets))}
 
 
 def delivered_measures(
@@ -148,7 +157,7 @@ def delivered_measures(
     latency = [limit for limit in limits if limit.name == "latency_ms"]
     times: list[float] = []
     while len(times) < TIMES:
-        seconds = median_seconds(lambda: model.predict_proba_of((example,)))
+        seconds = median_seconds(lambda: model.outputs_of((example,)))
         times.append(1000 * seconds)
         if not broken(latency, {"latency_ms": min(times)}):
             break
