@@ -27,17 +27,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fewshot_automl.oracle.advice import Adviser
+from fewshot_automl.oracle.likelihood import Pairs
+from fewshot_automl.oracle.linear import single_threaded
+from fewshot_automl.oracle.surrogate import likelihood_of, standardised, tuned
+from fewshot_automl.oracle.transfer import TransferAdviser
 from machine import ROOT, stamp
 from parts.replay_ablations import Scene, prior_for
 from parts.replay_landscape import Landscape
 from scipy.stats import norm, spearmanr
 
-from fewshot_automl.oracle.advice import Adviser
 from fewshot_automl.oracle.encoding import Encoding, Layout
-from fewshot_automl.oracle.likelihood import Pairs
-from fewshot_automl.oracle.linear import single_threaded
-from fewshot_automl.oracle.surrogate import likelihood_of, standardised, tuned
-from fewshot_automl.oracle.transfer import TransferAdviser
 from fewshot_automl.space import Choice, Config, Space
 
 LANDSCAPES = ROOT / "benchmarks" / "landscapes"

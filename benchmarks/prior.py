@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fewshot_automl.oracle.linear import single_threaded
 from landscape import LANDSCAPES
 from machine import stamp
 from parts.replay_landscape import Landscape
@@ -29,7 +30,6 @@ from parts.replay_study import replay
 from scipy.stats import spearmanr
 
 from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.linear import single_threaded
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.outcome import History
 

@@ -64,9 +64,7 @@ def study(task: str, shots: int, seed: int) -> dict[str, float]:
         proba = np.empty((len(folds.repeats), len(y), labels.max() + 1))
         for fold in folds:
             fitted = clone(model).fit(x[fold.train], y[fold.train])
-            proba[fold.repeat, fold.validation] = fitted.outputs(
-                x[fold.validation]
-            )
+            proba[fold.repeat, fold.validation] = fitted.outputs(x[fold.validation])
         probas.append(proba)
     found = correct_for_selection(y, probas, "accuracy")
     pick = clone(MODELS[found.winner]).fit(x, y)
