@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.table import load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
 from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source

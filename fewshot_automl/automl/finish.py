@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.automl.audited import Audited
 from fewshot_automl.automl.delivery import deliver, delivered_measures, scored
 from fewshot_automl.automl.fitting import fitted_winner, with_partners

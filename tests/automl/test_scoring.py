@@ -91,8 +91,7 @@ def test_calibration_of_a_fold_never_sees_its_own_labels():
     flipped = labels.copy()
     flipped[:10] = 1 - flipped[:10]
     before, after = (
-        cross_calibrated(problem_of(task, x), outputs, folds)
-        for x in (labels, flipped)
+        cross_calibrated(problem_of(task, x), outputs, folds) for x in (labels, flipped)
     )
     np.testing.assert_array_equal(before[0, :10], after[0, :10])
     assert not np.allclose(before[0, 10:], after[0, 10:])

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-
-from fewshot_automl.errors import LedgerError
-from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.predictions import (
     Predictions,
     load_predictions,
     save_predictions,
 )
+
+from fewshot_automl.errors import LedgerError
+from fewshot_automl.evaluation.folds import choose_folds
 
 
 def example():

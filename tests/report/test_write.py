@@ -166,7 +166,7 @@ def test_missing_folds_do_not_count(make_study):
 def test_versions_and_settings_come_from_the_study_not_this_machine(make_study):
     study = make_study(("a", "b"))
     (study.folder / "model").mkdir()
-    manifest = {"versions": {"torch": "9.9.9"}, "temperature": 1.5}
+    manifest = {"versions": {"torch": "9.9.9"}, "calibration": {"temperature": 1.5}}
     (study.folder / "model" / "model.json").write_text(json.dumps(manifest))
     settings = {
         "settings": {"methods": ["probe", "lora"], "oracle": "gp", "text": None}
