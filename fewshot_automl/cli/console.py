@@ -82,7 +82,7 @@ def in_words(name: str, value: Any) -> str:
     return str(value)
 
 
-def count(number: float, unit: str = "") -> str:
+def count(number: int | float, unit: str = "") -> str:
     """Return a large number with three digits and a letter for its thousands.
 
     >>> count(22_713_216), count(950), count(743_000_000, "B")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import numpy as np
 from rich.text import Text
 
 from fewshot_automl.automl.past import past_study
@@ -125,10 +126,11 @@ def _words(config: Config) -> str:
 
 
 def _first(found: Prior) -> dict[str, list[Config]]:
-    """Return what to try first for each kind, among what its studies kept."""
+    """Return what the studies of each kind think most of, among what they kept."""
     made = {}
     for kind in dict.fromkeys(study.kind for study in found.studies):
         own = found.about(kind)
-        configs = dict.fromkeys(c for study in own.studies for c in study.configs)
-        made[kind] = own.first(own.studies[0].space, list(configs), SHOWN)
+        configs = list(dict.fromkeys(c for study in own.studies for c in study.configs))
+        worth = own.predict(own.studies[0].space, configs).mean(axis=0)
+        made[kind] = [configs[i] for i in np.argsort(-worth)[:SHOWN]]
     return made

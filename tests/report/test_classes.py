@@ -48,9 +48,8 @@ def test_mistakes_are_named_by_origin_the_surest_first():
 
 def test_a_mix_up_that_happened_once_is_no_pattern():
     found = by_class(LABELS, stack(ANSWERS), ["no", "yes"], origins())
-    assert [(p["label"], p["predicted"], p["count"]) for p in found.pairs] == [
-        ("yes", "no", 2)
-    ]
+    (pair,) = found.pairs
+    assert (pair["label"], pair["predicted"], pair["count"]) == ("yes", "no", 2)
 
 
 def test_calibration_speaks_up_only_beyond_chance():
