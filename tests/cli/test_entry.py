@@ -7,7 +7,15 @@ import warnings
 import click
 import pytest
 
-from fewshot_automl.cli.entry import HOMES, SPINS, app, main, process_start, run, started
+from fewshot_automl.cli.entry import (
+    HOMES,
+    SPINS,
+    app,
+    main,
+    process_start,
+    run,
+    started,
+)
 from fewshot_automl.errors import DataError, RunError
 
 HEAVY = {"torch", "numpy", "pandas", "sklearn", "rich", "optuna", "datasets"}
