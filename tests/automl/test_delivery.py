@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
+from fewshot_automl.adaptation.saved import Ensemble, Member
 
 from fewshot_automl import fit
 from fewshot_automl.automl import delivery
