@@ -17,11 +17,11 @@ class Spy(Backbone):
     """A backbone that remembers the lengths of the batches it was given."""
 
     def __init__(self, backbone):
-        fields = dataclasses.fields(backbone)
-        super().__init__(**{f.name: getattr(backbone, f.name) for f in fields})
+        for row in dataclasses.fields(Backbone):
+            setattr(self, row.name, getattr(backbone, row.name))
         self.lengths = []
 
-    def stem(self, batch, cut):
+    def stem(self, batch, cut):  # `features` begins with it too
         self.lengths.append(next(iter(batch.values())).shape[1])
         return Backbone.stem(self, batch, cut)
 
