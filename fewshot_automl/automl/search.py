@@ -165,8 +165,7 @@ class Search:
     @property
     def _thinks_ahead(self) -> bool:
         """Return whether trials leave this process free for the oracle."""
-        is_elsewhere = self.settings.executor != "in_process"
-        return is_elsewhere or self.context.placement.device != "cpu"
+        return self.settings.executor != "in_process"
 
     def _least_seconds(self, config: Config, history: History) -> float:
         """Return the seconds without which a trial is not worth starting.

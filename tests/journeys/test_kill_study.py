@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fewshot_automl.oracle.sobol import SobolOracle
+from fewshot_automl.oracle import SobolOracle
 
 from fewshot_automl.executors import executor_named
 from fewshot_automl.ledger import INTERRUPTED, Ledger
