@@ -96,7 +96,7 @@ def predicted(
             )
         ]
     )
-    return model.task.calibrate(outputs.astype(np.float64), model.calibration)
+    return model.task.rules.calibrate(outputs.astype(np.float64), model.calibration)
 
 
 def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:

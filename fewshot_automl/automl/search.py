@@ -355,7 +355,7 @@ def _folds(
     audited: Audited, splits: Splits, seed: int, repeats: int | None = None
 ) -> Folds:
     return choose_folds(
-        audited.dataset.task.strata(audited.labelled.targets),
+        audited.dataset.task.rules.strata(audited.labelled.targets),
         groups=audited.keys,
         seed=seed,
         max_folds=splits.folds,

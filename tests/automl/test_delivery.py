@@ -95,7 +95,7 @@ def context(texts, tiny_cards, tmp_path):
             task=task,
             inputs=tuple(texts[0]),
             targets=labels,
-            folds=choose_folds(task.strata(labels), seed=0),
+            folds=choose_folds(task.rules.strata(labels), seed=0),
         ),
         cards=(tiny_cards["tiny-bert"],),
         store=FeatureStore(tmp_path / "features"),
