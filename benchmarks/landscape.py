@@ -30,36 +30,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fewshot_automl.evaluation.calibration import refinement_loss
-from fewshot_automl.inputs import content_hashes
-from fewshot_automl.task import Modality, Task
-from fewshot_automl.trial.design import (
-    FIRST_HEADS,
-    dear_defaults,
-    dear_space,
-    space_for,
-)
-from fewshot_automl.trial.forecast import Forecast, Prices
-from fewshot_automl.trial.workbench import Problem, Workbench
 from scipy.stats import spearmanr
 from shared_data import draw, read_split
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.method import Job, Profile
+from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
-from fewshot_automl.errors import UserError
+from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.evaluation.folds import Fold, choose_folds
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.modalities import content_hashes
 from fewshot_automl.oracle.candidates import sobol_configs
 from fewshot_automl.oracle.scores import regularised
 from fewshot_automl.outcome import REFINEMENT
+from fewshot_automl.policy import CostModel, ladder, training_methods
+from fewshot_automl.policy.defaults import on_best_backbone, rung_zero
 from fewshot_automl.space import Config, Space
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.calibration import refinement_loss
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.evaluate import fit_on
-from fewshot_automl.trial.workload import Workload, is_dear, mean_characters
+from fewshot_automl.trial import Problem, TrialContext, Workload, space_for
 
 ROOT = Path(__file__).resolve().parent.parent
 LANDSCAPES = ROOT / "benchmarks" / "landscapes"
@@ -100,14 +94,14 @@ class Scene:
 
     name: str
     space: Space
-    bench: Workbench
+    context: TrialContext
     folds: tuple[tuple[Fold, ...], ...]
     unseen: np.ndarray
     """Places of the unseen rows among all inputs."""
-    prices: Prices
+    costs: CostModel
 
 
-def modality_of(name: str) -> Modality:
+def modality_of(name: str) -> str:
     """Return what an example of a shared dataset is."""
     is_table = (data_folder() / name / "train.csv").exists()
     return "text" if is_table else "image"
@@ -140,7 +134,7 @@ def task_of(name: str, classes: Sequence[str]) -> Task:
     return Task(modality=modality_of(name), names=tuple(sorted(classes)))
 
 
-def embedded(modality: Modality) -> tuple[Card, ...]:
+def embedded(modality: str) -> tuple[Card, ...]:
     """Return the backbones whose weights packages carry."""
     zoo = Zoo.known()
     cards = tuple(card for card in zoo.cards(modality) if is_embedded(card))
@@ -176,62 +170,69 @@ def scene(name: str, cache: Path) -> Scene:
     )
     cards = embedded(modality)
     space = recorded_space(name, np.bincount(labels[:count]).tolist(), names)
+    lengths = [len(text) for text in inputs[:count] if isinstance(text, str)]
     workload = Workload(
         cards=cards,
         examples=count,
-        characters=mean_characters(inputs[:count]),
+        characters=float(np.mean(lengths)) if lengths else 0.0,
         rate=RATE,
-        quick_fits=len(folds),
-        dear_fits=len(folds.first),
     )
-    bench = Workbench(
+    context = TrialContext(
         problem=Problem(
             task=task_of(name, names),
             inputs=inputs,
-            labels=labels,
+            targets=labels,
             folds=folds,
             keys=keys,
         ),
         cards=cards,
         store=FeatureStore(cache),
         placement=choose_placement("cpu"),
-        folder=cache,
         seed=SEED,
     )
     return Scene(
         name=name,
         space=space,
-        bench=bench,
+        context=context,
         folds=folds.repeats,
         unseen=np.arange(count, len(labels)),
-        prices=Forecast(workload=workload).after(()),
+        costs=CostModel(
+            arithmetic=workload,
+            cheap_folds=len(folds),
+            training_folds=len(folds.first),
+        ),
     )
 
 
+def trains(config: Config) -> bool:
+    """Return whether a Config trains by gradient steps."""
+    return METHODS[config.text("method")].trains
+
+
+def training_space(space: Space) -> Space:
+    """Return what of a space trains by gradient steps."""
+    return space.narrow("method", training_methods(space, METHODS.values()))
+
+
 def configs_of(one: Scene, count: int) -> Iterator[Config]:
-    """Yield the Configs of a task: quick ones, dear defaults, then `count` drawn."""
-    space, cards = one.space, one.bench.cards
-    methods = space["method"].options
-    yield from (space.default(method=m) for m in ("majority", "tfidf") if m in methods)
-    for card in cards:
-        for head in (*FIRST_HEADS, "rbf"):
-            yield space.default(method="probe", head=head, backbone=card.id)
-        yield space.default(method="prototype", backbone=card.id)
-    names = [card.id for card in cards]
-    ladders = dear_defaults(space, names, one.prices.workload.examples)
-    limit = MOST_SECONDS[one.bench.problem.task.modality]
-    for ladder in ladders:
-        fitting = [c for c in ladder if one.prices.trial_seconds(c) <= limit]
-        yield from fitting[:1]
-    dear = dear_space(space)
-    assert dear is not None
+    """Yield the Configs of a task: cheap ones, defaults, then `count` drawn."""
+    space, rows, costs = one.space, METHODS.values(), one.costs
+    names = [card.id for card in one.context.cards]
+    yield from rung_zero(space, rows, names)
+    for name in names:
+        yield from on_best_backbone(space, rows, name)
+    limit = MOST_SECONDS[one.context.problem.task.modality]
+    for row in training_methods(space, rows):
+        rungs = ladder(space, row, names[0], costs.arithmetic.examples)
+        yield from [c for c in rungs if costs.seconds(c) <= limit][:1]
+    trained = training_space(space)
     parts = [
         [
             config
             for config in dict.fromkeys(sobol_configs(part, [SEED, 4], DRAWN))
-            if one.prices.trial_seconds(config) <= limit
+            if costs.seconds(config) <= limit
         ]
-        for part in (dear.narrow("backbone", [name]) for name in names)
+        for part in (trained.narrow("backbone", [name]) for name in names)
     ]
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*parts))
     yield from itertools.islice((c for c in in_turn if c is not None), count)
@@ -239,26 +240,29 @@ def configs_of(one: Scene, count: int) -> Iterator[Config]:
 
 def tried(one: Scene, config: Config) -> dict[str, Any]:
     """Cross-validate a Config and score its folds' models on the unseen rows."""
-    bench, problem = one.bench, one.bench.problem
+    context, problem = one.context, one.context.problem
     count = int(one.unseen[0])
-    labels, metric = problem.labels[:count], problem.task.metric
-    repeats = one.folds[: 1 if is_dear(config) else None]
+    labels = problem.targets[:count]
+    repeats = one.folds[: 1 if trains(config) else None]
     proba = np.full((len(repeats), count, problem.task.width), np.nan)
     scores, seconds, unseen, recalls = [], [], [], []
+    job = Job(task=problem.task, config=config, seed=SEED, placement=context.placement)
     start = time.monotonic()
-    encodings = bench.encodings(config)
+    encodings = context.encodings(config)
     prepared = time.monotonic() - start
     for index, folds in enumerate(repeats):
         for fold in folds:
             start = time.monotonic()
-            fitted = fit_on(bench, encodings, config, fold.train, None)
+            fitted = method(config.text("method")).fit(
+                encodings.take(fold.train), problem.targets[fold.train], job
+            )
             rows = fitted.outputs(encodings.take(fold.validation))
             seconds.append(time.monotonic() - start)
             proba[index, fold.validation] = rows
-            right = rows.argmax(1) == problem.labels[fold.validation]
+            right = rows.argmax(1) == problem.targets[fold.validation]
             scores.append(float(right.mean()))
             far = guessed(fitted, encodings, one.unseen)
-            truth = problem.labels[one.unseen]
+            truth = problem.targets[one.unseen]
             unseen.append(float((far == truth).mean()))
             recalls.append(
                 min(float((far[truth == c] == c).mean()) for c in np.unique(truth))
@@ -268,7 +272,9 @@ def tried(one: Scene, config: Config) -> dict[str, Any]:
         "status": "done",
         "scores": [round(x, 4) for x in scores],
         "mean": round(float((chosen == labels).mean()), 5),
-        "standard_error": round(standard_error(metric, labels, proba), 5),
+        "standard_error": round(
+            standard_error(problem.task.measured, labels, proba), 5
+        ),
         "seconds": [round(x, 3) for x in seconds],
         "prepared": round(prepared, 3),
         "unseen": round(float(np.mean(unseen)), 5),
@@ -303,13 +309,13 @@ def line_of(one: Scene, config: Config) -> dict[str, Any]:
     facts = {"config": config.to_json(), "price": round(price(one, config), 3)}
     try:
         return {**facts, **tried(one, config)}
-    except (UserError, RuntimeError) as error:
+    except (UserError, RunError, RuntimeError) as error:
         return {**facts, "status": "failed", "reason": str(error)[:200]}
 
 
 def price(one: Scene, config: Config) -> float:
     """Return the seconds of a trial by arithmetic, backbone loaded, stem to do."""
-    return one.prices.trial_seconds(config)
+    return one.costs.seconds(config)
 
 
 def record(names: Sequence[str], configs: int, folder: Path) -> None:
@@ -381,7 +387,7 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
     for file in sorted(folder.glob("*.jsonl")):
         lines = rows_of(file)
         done = [line for line in lines if line["status"] == "done"]
-        dear = [x for x in done if is_dear(Config.from_json(x["config"]))]
+        dear = [x for x in done if trains(Config.from_json(x["config"]))]
         if not dear:
             continue
         scores, losses, unseen = (

@@ -53,7 +53,6 @@ def looked_up(name: str) -> Facts:
 
     from fewshot_automl.evaluation.folds import choose_folds
     from fewshot_automl.modalities import content_hashes
-    from fewshot_automl.trial.workload import mean_characters
 
     drawn = draw(read_split(data_folder() / name, "train"), SHOTS[name], SEED)
     names = sorted(set(drawn.labels))
@@ -68,7 +67,9 @@ def looked_up(name: str) -> Facts:
     return Facts(
         modality=modality_of(name),
         counts=tuple(counts[label] for label in names),
-        characters=round(mean_characters(drawn.inputs), 2),
+        characters=round(float(np.mean([len(x) for x in drawn.inputs])), 2)
+        if modality_of(name) == "text"
+        else 0.0,
         folds=(len(folds), len(folds.first)),
     )
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fewshot_automl.trial.design import space_for
-from landscape import BATCH_SIZE, MEASURED, STEPS, rows_of
+from landscape import BATCH_SIZE, MEASURED, STEPS, rows_of, trains
 from parts.replay_facts import Facts, known
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
+from fewshot_automl.errors import SpaceError
 from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Space
 from fewshot_automl.tasks import Task
-from fewshot_automl.trial.workload import activations, is_dear
+from fewshot_automl.trial import Workload, space_for
 
 Stem = tuple[object, ...]
 """Names the activations that a Config reads."""
@@ -74,23 +74,23 @@ class Landscape:
         facts = known()[file.stem]
         cards = embedded(facts.modality)
         space = space_of(facts, cards)
-        depths = {card.id: card.depth for card in cards}
-        trials = [trial_of(row, depths) for row in rows]
+        workload = Workload(cards=cards, examples=0, characters=0.0, rate=1.0)
+        try:
+            trials = [trial_of(row, space, workload) for row in rows]
+        except SpaceError as error:
+            raise SystemExit(
+                f"Configs of {file} must lie in the space of this version: {error} "
+                "Record it anew: benchmarks/landscape.py"
+            ) from error
         trials = list({trial.config: trial for trial in trials}.values())
-        for trial in trials:
-            if not space.contains(trial.config):
-                raise SystemExit(
-                    f"Configs of {file} must lie in the space of this version, got "
-                    f"{trial.config}. Record it anew: benchmarks/landscape.py"
-                )
         return cls(
             name=file.stem,
             facts=facts,
             space=space,
             cards=cards,
-            quick=tuple(t for t in trials if not is_dear(t.config)),
-            dear=tuple(t for t in trials if is_dear(t.config)),
-            stems=stem_seconds(rows, depths),
+            quick=tuple(t for t in trials if not trains(t.config)),
+            dear=tuple(t for t in trials if trains(t.config)),
+            stems=stem_seconds(rows, space, workload),
             digest=hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12],
         )
 
@@ -167,14 +167,19 @@ def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:
     return space.narrow("steps", STEPS).narrow("batch_size", BATCH_SIZE)
 
 
-def trial_of(row: Mapping[str, Any], depths: Mapping[str, int]) -> Trial:
+def config_of(row: Mapping[str, Any], space: Space) -> Config:
+    """Return a recorded Config; dimensions that are new since have their default."""
+    return space.default(**row["config"])
+
+
+def trial_of(row: Mapping[str, Any], space: Space, workload: Workload) -> Trial:
     """Return the trial of a recorded line."""
-    config = Config.from_json(row["config"])
+    config = config_of(row, space)
     if row["status"] != "done":
         outcome = Outcome(
             status="failed", reason=row["reason"], cost_seconds=row["price"] / 3
         )
-        return Trial(config, outcome, float("nan"), stem_of(config, depths))
+        return Trial(config, outcome, float("nan"), stem_of(config, workload))
     outcome = Outcome(
         status="done",
         scores=tuple(row["scores"]),
@@ -183,12 +188,13 @@ def trial_of(row: Mapping[str, Any], depths: Mapping[str, int]) -> Trial:
         cost_seconds=sum(row["seconds"]) - waited(row),
         measures={name: row[name] for name in MEASURED},
     )
-    return Trial(config, outcome, row["unseen"], stem_of(config, depths))
+    return Trial(config, outcome, row["unseen"], stem_of(config, workload))
 
 
-def stem_of(config: Config, depths: Mapping[str, int]) -> Stem:
+def stem_of(config: Config, workload: Workload) -> Stem:
     """Return what names the activations that a Config reads."""
-    return activations(config, depths.get(str(config.get("backbone", "")), 0))
+    shared = workload.shared(config)
+    return (shared[-1],) if shared else ()
 
 
 def waited(row: Mapping[str, Any]) -> float:
@@ -201,12 +207,12 @@ def waited(row: Mapping[str, Any]) -> float:
 
 
 def stem_seconds(
-    rows: Iterable[Mapping[str, Any]], depths: Mapping[str, int]
+    rows: Iterable[Mapping[str, Any]], space: Space, workload: Workload
 ) -> dict[Stem, float]:
     """Return the seconds for each kind of activations: what its first reader paid."""
     paid: dict[Stem, float] = {}
     for row in rows:
         if row["status"] == "done":
-            stem = stem_of(Config.from_json(row["config"]), depths)
+            stem = stem_of(config_of(row, space), workload)
             paid.setdefault(stem, row["prepared"] + waited(row))
     return paid

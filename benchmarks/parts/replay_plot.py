@@ -46,7 +46,7 @@ def draw(
         main: Rows of the first two panels, ours first.
         ablations: Rows of the third panel, ours first.
         floor: Regret of a search that had tried everything; None for no line.
-        unit: Seconds of a mean dear trial in each task.
+        unit: Seconds of a mean training trial in each task.
         title: Above all panels.
         file: Where the PNG goes.
     """
@@ -55,14 +55,14 @@ def draw(
     trials = next(iter(rows.values())).values.shape[1] - 1
     counts, costs = np.arange(trials + 1), COSTS[trials >= COSTS]
     panels: list[tuple[str, np.ndarray, Sequence[str], Callable[..., Any]]] = [
-        ("dear trials", counts, main, lambda one: one.values),
+        ("training trials", counts, main, lambda one: one.values),
         (
-            "cost, in mean dear trials of the task",
+            "cost, in mean training trials of the task",
             costs,
             main,
             lambda one: one.at_cost(costs, unit),
         ),
-        ("dear trials (ablations)", counts, ablations, lambda one: one.values),
+        ("training trials (ablations)", counts, ablations, lambda one: one.values),
     ]
     shown = [panel for panel in panels if sum(row in rows for row in panel[2]) > 1]
     figure, axes = plt.subplots(

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import optuna
 import torch
-from fewshot_automl.trial.design import dear_space
+from landscape import training_space, trains
 from machine import ROOT
 from optuna.distributions import (
     BaseDistribution,
@@ -36,7 +36,6 @@ from fewshot_automl.oracle.encoding import Layout
 from fewshot_automl.oracle.kernel import ConditionalKernel
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
-from fewshot_automl.trial.workload import is_dear
 
 Pick = Callable[[History, Sequence[Config], int], Config]
 """Picks one of the untried Configs (second argument), given a history and a seed."""
@@ -160,7 +159,7 @@ def at_random(history: History, left: Sequence[Config], seed: int) -> Config:
 
 def sobol(scene: Scene) -> Row:
     """Return Sobol points, snapped to the pool, and our choice in the end."""
-    dear = dear_space(scene.landscape.space)
+    dear = training_space(scene.landscape.space)
     blind = ours(scene, prior=Prior())
 
     def pick(history: History, left: Sequence[Config], seed: int) -> Config:
@@ -224,7 +223,7 @@ def tpe(scene: Scene) -> Row:
         for _ in range(MOST_ASKED):
             trial = study.ask()
             wanted = Config.of(asked_values(space, trial))
-            if is_dear(wanted):
+            if trains(wanted):
                 break
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return nearest(scene.landscape, wanted, left)
@@ -331,7 +330,8 @@ def botorch(scene: Scene, *, is_advised: bool = False) -> Row:
             past studies' advice as the mean, a share of the noise, and the choice by
             posterior mean.
     """
-    from fewshot_automl.oracle.model import NOISE_SHARE, calm
+    from fewshot_automl.oracle.calm import calm
+    from fewshot_automl.oracle.model import NOISE_SHARE
     from fewshot_automl.oracle.scores import done_scores, winsorised
 
     space = scene.landscape.space

@@ -1,16 +1,9 @@
 """Chooses what to try next, from a history of scores and nothing else."""
 
 from fewshot_automl.oracle.aims import PLAIN, SCORE, Aims, Limit, Objective, measured
-from fewshot_automl.oracle.gp import GpOracle
+from fewshot_automl.oracle.gp import ORACLES, GpOracle, oracle_named
 from fewshot_automl.oracle.incumbent import pareto_front, posterior_means
-from fewshot_automl.oracle.oracle import (
-    ORACLES,
-    Oracle,
-    RandomOracle,
-    SobolOracle,
-    oracle_named,
-    tried,
-)
+from fewshot_automl.oracle.oracle import Oracle, RandomOracle, SobolOracle, tried
 from fewshot_automl.oracle.past import Past
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.outcome import History

@@ -26,11 +26,6 @@ def measured(name: str, outcome: Outcome) -> float:
     return float(value) if math.isfinite(value) else math.nan
 
 
-def _check_name(kind: str, name: str) -> None:
-    if not name.strip():
-        raise UserError(f"Name of {kind} must not be empty, got {name!r}. Name it.")
-
-
 @dataclass(frozen=True, slots=True)
 class Objective:
     """Names one objective and which way is better.
@@ -46,11 +41,11 @@ class Objective:
 
     def __post_init__(self) -> None:
         """Check the name."""
-        _check_name("an objective", self.name)
-        if self.name == SCORE and not self.maximise:
+        if not self.name.strip() or (self.name == SCORE and not self.maximise):
             raise UserError(
-                "Objective 'score' must be maximised, got maximise=False. Scores are "
-                "oriented so that greater is better, whatever the metric."
+                f"An objective must have a name, and 'score' must be maximised, got "
+                f"{self.name!r} with maximise={self.maximise}. Scores are oriented so "
+                "that greater is better, whatever the metric."
             )
 
     def __str__(self) -> str:
@@ -76,19 +71,19 @@ class Limit:
 
     def __post_init__(self) -> None:
         """Check the name and the ends."""
-        _check_name("a limit", self.name)
         ends = [end for end in (self.least, self.most) if end is not None]
-        if not ends or not all(map(math.isfinite, ends)) or ends[0] > ends[-1]:
+        is_fair = ends and all(map(math.isfinite, ends)) and ends[0] <= ends[-1]
+        if not self.name.strip() or not is_fair:
             raise UserError(
-                f"Limit of {self.name!r} must have one finite end or two that allow "
-                f"something, got least {self.least} and most {self.most}. Mend them."
+                f"Limit of {self.name!r} must have a name, and one finite end or two "
+                f"that allow something, got least {self.least} and most {self.most}. "
+                "Mend them."
             )
 
     def allows(self, value: float) -> bool:
         """Return whether a value keeps the limit; what is not known does not."""
-        return (self.least is None or value >= self.least) and (
-            value <= self.most if self.most is not None else not math.isnan(value)
-        )
+        least = -math.inf if self.least is None else self.least
+        return least <= value <= (math.inf if self.most is None else self.most)
 
     def __str__(self) -> str:
         """Return the limit in words."""
@@ -114,19 +109,13 @@ class Aims:
 
     def __post_init__(self) -> None:
         """Check the names and freeze the mapping."""
-        for kind, names in (
-            ("Objectives", [one.name for one in self.objectives]),
-            ("Limits", [one.name for one in self.limits]),
-        ):
-            if len(set(names)) < len(names):
+        for kind, parts in (("Objectives", self.objectives), ("Limits", self.limits)):
+            names = [part.name for part in parts]
+            if len(set(names)) < len(names) or (parts == () and kind == "Objectives"):
                 raise UserError(
-                    f"{kind} must have different names, got {', '.join(names)}. "
-                    "Name each once."
+                    f"{kind} must have different names, and one objective is needed, "
+                    f"got {', '.join(names) or 'none'}. Name each once."
                 )
-        if not self.objectives:
-            raise UserError(
-                "Objectives must not be empty, got none. Give Objective('score')."
-            )
         object.__setattr__(self, "exact", MappingProxyType(dict(self.exact)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -146,12 +135,10 @@ class Aims:
 
     def is_cost(self, name: str) -> bool:
         """Return whether less of a measure is better: minimised, or only capped."""
-        for one in self.objectives:
-            if one.name == name:
-                return not one.maximise
-        return name != SCORE and all(
-            limit.least is None for limit in self.limits if limit.name == name
-        )
+        directions = [one.maximise for one in self.objectives if one.name == name]
+        if directions or name == SCORE:
+            return directions == [False]
+        return all(one.least is None for one in self.limits if one.name == name)
 
     def keeps(self, config: Config) -> bool:
         """Return whether all that a Config fixes keeps the limits.
@@ -163,20 +150,13 @@ class Aims:
         >>> [aims.keeps(Config.of({"depth": depth})) for depth in (10, 11)]
         [True, False]
         """
-        return all(
-            limit.allows(self.exact[limit.name](config))
-            for limit in self.limits
-            if limit.name in self.exact
-        )
+        known = [limit for limit in self.limits if limit.name in self.exact]
+        return all(limit.allows(self.exact[limit.name](config)) for limit in known)
 
 
 PLAIN: Final = Aims()
 """The score alone, without limits."""
 
 
-def _aims(
-    objectives: tuple[Objective, ...],
-    limits: tuple[Limit, ...],
-    exact: Mapping[str, Callable[[Config], float]],
-) -> Aims:
+def _aims(objectives: Any, limits: Any, exact: Any) -> Aims:
     return Aims(objectives=objectives, limits=limits, exact=exact)

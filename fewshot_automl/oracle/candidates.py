@@ -51,9 +51,10 @@ def neighbours(
 
     Dimensions that become active by the change are drawn at random.
     """
-    start = space.encode(config)
-    active = space.active_mask(config)
-    places = np.flatnonzero(active & np.array([_varies(d) for d in space.dimensions]))
+    start, active = space.encode(config), space.active_mask(config)
+    ends = [(d.decode(0.0), d.decode(1.0)) for d in space.dimensions]
+    varies = np.array([low != high for low, high in ends])
+    places = np.flatnonzero(active & varies)
     while places.size:
         unit = np.where(active, start, generator.random(len(start)))
         index = int(generator.choice(places))
@@ -61,9 +62,34 @@ def neighbours(
         yield space.decode(unit)
 
 
-def all_configs(space: Space) -> Iterator[Config]:
-    """Yield every Config of a space once; a Float gives `FLOAT_POINTS` values."""
-    yield from _completions(space, 0, {})
+def all_configs(
+    space: Space, index: int = 0, values: dict[str, Value] | None = None
+) -> Iterator[Config]:
+    """Yield every Config of a space once; a Float gives `FLOAT_POINTS` values.
+
+    Args:
+        space: All of it.
+        index: Of the first dimension that is still free.
+        values: Of those before it.
+    """
+    values = values or {}
+    if index == len(space.dimensions):
+        yield Config.of(values)
+        return
+    dimension = space.dimensions[index]
+    if not space.is_active(dimension, values):
+        yield from all_configs(space, index + 1, values)
+        return
+    options: Iterable[Value]
+    if isinstance(dimension, Choice):
+        options = dimension.options
+    elif isinstance(dimension, Float):
+        places = np.linspace(0.0, 1.0, FLOAT_POINTS).tolist()
+        options = dict.fromkeys(map(dimension.decode, places))
+    else:
+        options = range(dimension.low, dimension.high + 1)
+    for value in options:
+        yield from all_configs(space, index + 1, {**values, dimension.name: value})
 
 
 @lru_cache(maxsize=4)
@@ -83,34 +109,19 @@ def fresh(
 
 
 def fill(
-    space: Space,
-    chosen: list[Config],
-    seen: Collection[Config],
-    allows: Allows,
-    n: int,
-    seed: int,
+    space: Space, seen: Collection[Config], allows: Allows, n: int, seed: int
 ) -> list[Config]:
-    """Return `chosen`, filled up to `n` as long as the space has more that is allowed.
+    """Return `n` untried Configs, as long as the space has more that is allowed.
 
     Random draws come first. Where they find too little, the space is small, or little
     of it is allowed; then it is walked through from end to end.
     """
-    if len(chosen) >= n:
-        return chosen[:n]
-    known = {*seen, *chosen}
-    draws = itertools.islice(random_configs(space, [seed, len(known)]), 64 + 16 * n)
-    missing = n - len(chosen)
-    more = fresh(draws, known, allows, missing)
-    if len(more) < missing:
+    draws = itertools.islice(random_configs(space, [seed, len(seen)]), 64 + 16 * n)
+    found = fresh(draws, seen, allows, n)
+    if len(found) < n:
         walk = itertools.islice(all_configs(space), WALKED)
-        more += fresh(walk, {*known, *more}, allows, missing - len(more))
-    return chosen + more
-
-
-def _varies(dimension: Dimension) -> bool:
-    if isinstance(dimension, Choice):
-        return len(dimension.options) > 1
-    return dimension.high > dimension.low
+        found += fresh(walk, {*seen, *found}, allows, n - len(found))
+    return found
 
 
 def _mutated(
@@ -125,27 +136,3 @@ def _mutated(
     place = min(max(unit, 0.0), 1.0) + scale * float(generator.standard_normal())
     folded = abs(place) % 2.0
     return folded if folded <= 1.0 else 2.0 - folded
-
-
-def _completions(
-    space: Space, index: int, values: dict[str, Value]
-) -> Iterator[Config]:
-    if index == len(space.dimensions):
-        yield Config.of(values)
-        return
-    dimension = space.dimensions[index]
-    if not space.is_active(dimension, values):
-        yield from _completions(space, index + 1, values)
-        return
-    for value in _values_of(dimension):
-        yield from _completions(space, index + 1, {**values, dimension.name: value})
-
-
-def _values_of(dimension: Dimension) -> Iterable[Value]:
-    if isinstance(dimension, Choice):
-        return dimension.options
-    if isinstance(dimension, Float):
-        places = np.linspace(0.0, 1.0, FLOAT_POINTS if _varies(dimension) else 1)
-        values = (dimension.decode(place) for place in places.tolist())
-        return (value for value, _ in itertools.groupby(values))  # they rise
-    return range(dimension.low, dimension.high + 1)

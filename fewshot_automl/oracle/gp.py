@@ -1,15 +1,16 @@
-"""The oracle that learns: a Gaussian process with log noisy expected improvement."""
+"""The oracle that learns, a Gaussian process, and the table of all oracles."""
 
 import itertools
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fewshot_automl.errors import UserError
+from fewshot_automl.errors import unknown_name
 from fewshot_automl.oracle.aims import PLAIN, Aims
+from fewshot_automl.oracle.calm import calm
 from fewshot_automl.oracle.candidates import (
     Allows,
     all_of_few,
@@ -17,8 +18,7 @@ from fewshot_automl.oracle.candidates import (
     neighbours,
     sobol_configs,
 )
-from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.oracle.oracle import SobolOracle, tried
+from fewshot_automl.oracle.oracle import Oracle, RandomOracle, SobolOracle, tried
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.scores import differ
 from fewshot_automl.outcome import History, Outcome
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUNNING = Outcome(status="running")
-
-LEADERS = 4
+FALLBACK: Final = "%s (%s), so Sobol points for want of a process on %d trials"
+RUNNING: Final = Outcome(status="running")
+LEADERS: Final = 4
 """How many good Configs are mutated to find better ones nearby."""
-SPREAD = 4
-"""Sobol points that are drawn for each candidate; most may not be allowed."""
+SPREAD: Final = 4
+"""Sobol points that are drawn for each candidate; not all are allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +43,24 @@ class GpOracle:
 
     The process is refitted on the done trials at each call. Running trials are pending
     points. Improvement is over the posterior of what was seen, so a lucky score is no
-    bar. It is multiplied with the estimated probability that the trial finishes. The
-    best of a finite list is taken: Sobol points and neighbours of good Configs, then
-    also neighbours of the best candidates. With other aims than the score alone, each
-    measure that is not known exactly has a process of its own, and what counts is the
-    expected hypervolume improvement within the limits.
-
-    While fewer than `initial_trials` done trials can be encoded, or all of them score
-    the same, there is nothing to learn from and `SobolOracle` answers.
+    bar; what is likely to fail is left out. The best of a finite list is taken: Sobol
+    points and neighbours of good Configs, then also neighbours of the best candidates.
+    With other aims than the score alone, each measure that is not known exactly has a
+    process of its own, and what counts is the expected hypervolume improvement within
+    the limits. While too few trials are done, or all score the same, `SobolOracle`
+    answers.
 
     Source:
         Ament et al., NeurIPS 2023, for both acquisitions, as in BoTorch.
     """
 
-    prior: Prior = field(default_factory=Prior)
-    """What past studies advise."""
+    prior: Prior | None = None
+    """What past studies advise; None for nothing."""
     aims: Aims = PLAIN
     """What to improve and within which limits."""
     regularise_scores: bool = True
     """Whether scores are moved towards what their refinement loss lets expect."""
-    initial_trials: int = 4
+    initial_trials: int = 3
     """Done trials before the process takes over from the Sobol sequence."""
     candidates: int = 512
     """Configs of the first list."""
@@ -71,112 +69,67 @@ class GpOracle:
     fit_steps: int = 50
     """Most optimiser steps of a fit."""
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        for name, least in (
-            ("initial_trials", 2),
-            ("candidates", 8),
-            ("samples", 1),
-            ("fit_steps", 1),
-        ):
-            if getattr(self, name) < least:
-                raise UserError(
-                    f"{name} must be {least} or more, got {getattr(self, name)}."
-                )
-
     def suggest(
-        self,
-        space: Space,
-        history: History,
-        n: int,
-        seed: int,
-        allows: Allows = None,
+        self, space: Space, history: History, n: int, seed: int, allows: Allows = None
     ) -> list[Config]:
         """Return up to `n` Configs, each the best given those before it."""
-        seen = tried(history)
 
         def inside(config: Config) -> bool:
             return self.aims.keeps(config) and (allows is None or allows(config))
 
-        chosen: list[Config] = []
-        if self._teaches(space, history):
-            chosen = self._searched(space, history, n, seed, inside)
-        if len(chosen) >= n:
-            return chosen
+        def search(found: "Search") -> list[Config]:
+            return self._in_space(found, space, history, n, seed, inside)
+
+        chosen = self._searched(space, history, seed, search)
         shown = [*history, *((config, RUNNING) for config in chosen)]
-        return chosen + SobolOracle().suggest(
-            space, shown, n - len(chosen), seed, inside
-        )
+        missing = n - len(chosen)
+        return chosen + SobolOracle().suggest(space, shown, missing, seed, inside)
 
     def choose(
-        self,
-        space: Space,
-        history: History,
-        pool: Sequence[Config],
-        n: int,
-        seed: int,
+        self, space: Space, history: History, pool: Sequence[Config], n: int, seed: int
     ) -> list[Config]:
-        """Return up to `n` Configs of a closed list, each the best given those before.
-
-        Args:
-            space: Where the Configs live.
-            history: Trials so far.
-            pool: The only Configs that may be chosen; those tried are left out.
-            n: How many are wanted.
-            seed: Makes the answer repeatable; not negative.
-        """
+        """Return up to `n` untried Configs of a closed list, as `suggest` does."""
         left = fresh(pool, tried(history), self.aims.keeps, len(pool))
-        chosen: list[Config] = []
-        if left and self._teaches(space, history):
-            chosen = self._searched(space, history, n, seed, None, left)
+
+        def search(found: "Search") -> list[Config]:
+            return found.best(left, found.gains(left), n) if left else []
+
+        chosen = self._searched(space, history, seed, search)
         order = np.random.default_rng([seed, len(history)]).permutation(len(left))
         more = [left[i] for i in order.tolist() if left[i] not in chosen]
         return [*chosen, *more][:n]
-
-    def _teaches(self, space: Space, history: History) -> bool:
-        """Return whether enough done trials can be encoded and their scores differ."""
-        encoding = Encoding(space)
-        scores = [o.mean for c, o in history if o.is_done and encoding.knows(c)]
-        return len(scores) >= self.initial_trials and differ(np.array(scores))
 
     def _searched(
         self,
         space: Space,
         history: History,
-        n: int,
         seed: int,
-        allows: Allows,
-        pool: list[Config] | None = None,
+        search: Callable[["Search"], list[Config]],
     ) -> list[Config]:
-        """Return the best candidates, none where no process can be fitted."""
-        # Only here: the libraries take some seconds to import.
-        from fewshot_automl.oracle.acquisition import Search
-        from fewshot_automl.oracle.model import FIT_FAILURES, calm
-
-        try:
-            with calm(seed):
-                search = Search(
-                    space,
-                    history,
-                    self.prior,
-                    self.aims,
-                    regularise=self.regularise_scores,
-                    samples=self.samples,
-                    steps=self.fit_steps,
-                    seed=seed,
-                )
-                if pool is not None:
-                    return search.best(pool, search.gains(pool), n)
-                return self._in_space(search, space, history, n, seed, allows)
-        except FIT_FAILURES as error:
-            logger.warning(
-                "Sobol points instead of the Gaussian process's, which could not be "
-                "fitted to %d trials (%s: %s)",
-                len(history),
-                type(error).__name__,
-                error,
-            )
+        """Return what a search finds, nothing where no process can be fitted."""
+        scores = [o.mean for c, o in history if o.is_done and space.contains(c)]
+        if len(scores) < self.initial_trials or not differ(np.array(scores)):
             return []
+        with calm(seed):
+            from fewshot_automl.oracle.acquisition import Search
+            from fewshot_automl.oracle.model import FIT_FAILURES
+
+            try:
+                return search(
+                    Search(
+                        space,
+                        history,
+                        self.prior,
+                        self.aims,
+                        regularise=self.regularise_scores,
+                        samples=self.samples,
+                        steps=self.fit_steps,
+                        seed=seed,
+                    )
+                )
+            except FIT_FAILURES as error:
+                logger.warning(FALLBACK, type(error).__name__, error, len(history))
+                return []
 
     def _in_space(
         self,
@@ -188,12 +141,7 @@ class GpOracle:
         allows: Allows,
     ) -> list[Config]:
         """Return the best of points all over the space and near good Configs."""
-        seen, most = tried(history), self.candidates
-        few = all_of_few(space, most)
-        if few is not None:
-            pool = fresh(few, seen, allows, most)
-            return search.best(pool, search.gains(pool), n) if pool else []
-        seeds = [seed, len(history)]
+        seen, most, seeds = tried(history), self.candidates, [seed, len(history)]
         generator = np.random.default_rng(seeds)
 
         def near(configs: Sequence[Config], known: set[Config]) -> list[Config]:
@@ -204,12 +152,44 @@ class GpOracle:
             )
             return fresh(found, known, allows, most)
 
-        pool = fresh(sobol_configs(space, seeds, SPREAD * most), seen, allows, most // 2)
-        pool += near(search.leaders(LEADERS), {*seen, *pool})
+        few = all_of_few(space, most)
+        spread = few or sobol_configs(space, seeds, SPREAD * most)
+        pool = fresh(spread, seen, allows, most if few else most // 2)
+        if not few:
+            pool += near(search.leaders(LEADERS), {*seen, *pool})
         if not pool:
             return []
         gains = search.gains(pool)
         best = [pool[i] for i in np.argsort(-gains, kind="stable")[:LEADERS]]
-        if more := near(best, {*seen, *pool}):
+        if not few and (more := near(best, {*seen, *pool})):
             pool, gains = pool + more, np.concatenate([gains, search.gains(more)])
         return search.best(pool, gains, n)
+
+
+ORACLES: Final[Mapping[str, Callable[[Prior | None, Aims], Oracle]]] = {
+    "gp": lambda prior, aims: GpOracle(prior=prior, aims=aims),
+    "sobol": lambda prior, aims: SobolOracle(),
+    "random": lambda prior, aims: RandomOracle(),
+}
+"""Makes each oracle; only the first listens to a prior and has aims."""
+
+
+def oracle_named(
+    name: str, *, prior: Prior | None = None, aims: Aims = PLAIN
+) -> Oracle:
+    """Return the oracle of that name with its default settings.
+
+    Args:
+        name: Its row in the table.
+        prior: What past studies advise, if it learns; None for no advice.
+        aims: What it is after, if it learns.
+
+    Raises:
+        UnknownNameError: If the table has no such name.
+
+    >>> oracle_named("sobol")
+    SobolOracle()
+    """
+    if name not in ORACLES:
+        raise unknown_name("oracle", name, ORACLES, "fewshot fit --help")
+    return ORACLES[name](prior, aims)

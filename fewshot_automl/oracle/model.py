@@ -1,30 +1,24 @@
 """A BoTorch Gaussian process on Configs: what it is fitted to, and how."""
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from botorch.exceptions import BotorchError, BotorchWarning
+from botorch.exceptions import BotorchError
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
-from botorch.utils.sampling import manual_seed
 from gpytorch.means import Mean
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import NormalPrior
-from jaxtyping import Float64
 from linear_operator.utils.errors import NanError, NotPSDError
-from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
 
 from fewshot_automl.oracle.aims import SCORE, Aims, measured
 from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.oracle.kernel import ConditionalKernel
-from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.oracle.scores import (
-    MOST_NOISE,
     Scale,
     Values,
     differ,
@@ -35,28 +29,21 @@ from fewshot_automl.oracle.scores import (
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
+if TYPE_CHECKING:
+    from fewshot_automl.oracle.prior import Prior
+
 FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)
 """What a fit or a posterior raises where the numbers do not allow one."""
 NOISE_SHARE = 0.25
 """Of the squared standard errors, that is noise between Configs: all Configs are scored
 on the same examples, so that luck with these is common to them and ranks nothing."""
-LEAST_NOISE = 1e-3
-"""Least noise variance, in units of the score variance."""
+LEAST_NOISE, MOST_NOISE = 1e-3, 1e3
+"""Ends of noise variances, in units of the score variance."""
 ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
-
-
-@contextmanager
-def calm(seed: int) -> Iterator[None]:
-    """Make torch's draws repeatable and keep expected warnings from the user.
-
-    BoTorch warns of a fit that stops at its last step, and of jitter added to a
-    covariance; both are harmless here. The global generator is left as it was.
-    """
-    with warnings.catch_warnings(), manual_seed(seed):
-        for category in (BotorchWarning, NumericalWarning):
-            warnings.simplefilter("ignore", category)
-        yield
+MOST_KEPT = 4
+"""Fits that are kept: a suggestion and the incumbent ask for the same one."""
+_KEPT: dict[object, SingleTaskGP] = {}
 
 
 class AdvisedMean(Mean):
@@ -76,9 +63,6 @@ class AdvisedMean(Mean):
         return self.constant + self.weight * x[..., self.column]
 
 
-Advice = Callable[[Sequence[Config]], Values]
-
-
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Turns Configs of one study into rows of a tensor.
@@ -88,15 +72,18 @@ class Rows:
 
     encoding: Encoding
     """Of the space."""
-    advice: Advice
+    advice: Callable[[Sequence[Config]], Values]
     """What past studies say of Configs, given the history."""
     aims: Aims
     """Has the exact measures."""
 
     @classmethod
-    def of(cls, space: Space, history: History, prior: Prior, aims: Aims) -> "Rows":
+    def of(
+        cls, space: Space, history: History, prior: "Prior | None", aims: Aims
+    ) -> "Rows":
         """Return what encodes Configs, advice given the history."""
-        return cls(Encoding(space), prior.advice(space, history), aims)
+        advice = prior.advice(space, history) if prior else lambda c: np.zeros(len(c))
+        return cls(Encoding(space), advice, aims)
 
     def __call__(self, configs: Sequence[Config]) -> Tensor:
         """Return one row for each Config, all of which must be known."""
@@ -111,61 +98,15 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Surrogate:
-    """Holds a fitted Gaussian process of one score or measure, more being better."""
+class Fitted:
+    """Holds a fitted Gaussian process of the score or a measure, more being better."""
 
     model: SingleTaskGP
     """The process, on the standard scale."""
     scale: Scale
     """What that scale means."""
-    rows: Rows
-    """Encodes Configs as the process knows them."""
-    places: tuple[int, ...]
-    """Of the trials it was fitted to, in the history."""
-
-    def means(self, configs: Sequence[Config]) -> Float64[np.ndarray, " configs"]:
-        """Return the posterior means, in natural units."""
-        with torch.no_grad():
-            found = self.model.posterior(self.rows(configs)).mean[:, 0]
-        return self.scale.natural(found.numpy())
-
-
-def fit_score(
-    rows: Rows, history: History, *, regularise: bool, steps: int
-) -> Surrogate | None:
-    """Return a process of the score, None where there is nothing to learn."""
-    known = {
-        i: pair
-        for i, pair in done_scores(history, regularise=regularise).items()
-        if rows.encoding.knows(history[i][0])
-    }
-    scores, errors = np.array(list(known.values())).reshape(-1, 2).T
-    if not differ(scores):
-        return None
-    scale = Scale.of(scores, is_cost=False)
-    noise = None
-    if np.isfinite(errors).any():
-        # Folds that agree by chance are not free of noise.
-        least = float(np.median(errors[np.isfinite(errors)])) / 3
-        relative = np.clip(filled(errors), least, MOST_NOISE * scale.unit) / scale.unit
-        noise = np.maximum(NOISE_SHARE * relative**2, LEAST_NOISE)
-    return _fitted(rows, history, list(known), scores, scale, noise, steps)
-
-
-def fit_measure(
-    name: str, rows: Rows, history: History, aims: Aims, *, steps: int
-) -> Surrogate | None:
-    """Return a process of a measure, None where there is nothing to learn."""
-    values = {
-        i: value
-        for i, (config, outcome) in enumerate(history)
-        if np.isfinite(value := measured(name, outcome)) and rows.encoding.knows(config)
-    }
-    numbers = np.array(list(values.values()), dtype=np.float64)
-    if not differ(numbers):
-        return None
-    scale = Scale.of(numbers, is_cost=aims.is_cost(name))
-    return _fitted(rows, history, list(values), numbers, scale, None, steps)
+    means: dict[int, float]
+    """Posterior mean of each trial it was fitted to, by place, in natural units."""
 
 
 def fit(
@@ -176,49 +117,64 @@ def fit(
     *,
     regularise: bool,
     steps: int,
-) -> Surrogate | None:
-    """Return a process of the score or a measure, None without anything to learn."""
+) -> Fitted | None:
+    """Return a process of the score or a measure, fitted by marginal likelihood.
+
+    Args:
+        name: Of the score or measure.
+        rows: Encodes Configs.
+        history: Trials so far.
+        aims: Say of which measures less is better.
+        regularise: Whether scores are regularised.
+        steps: Most optimiser steps.
+
+    Returns:
+        None where nothing can be learnt: less than two values, or all the same.
+    """
+    known = {
+        i: (measured(name, outcome), np.nan)
+        for i, (config, outcome) in enumerate(history)
+        if np.isfinite(measured(name, outcome)) and rows.encoding.space.contains(config)
+    }
     if name == SCORE:
-        return fit_score(rows, history, regularise=regularise, steps=steps)
-    return fit_measure(name, rows, history, aims, steps=steps)
+        scores = done_scores(history, regularise=regularise)
+        known = {i: scores[i] for i in known}
+    values, errors = np.array(list(known.values())).reshape(-1, 2).T
+    if not differ(values):
+        return None
+    scale = Scale.of(values, is_cost=aims.is_cost(name))
+    noise = np.empty(0)  # to be inferred
+    if np.isfinite(errors).any():
+        # Folds that agree by chance are not free of noise.
+        least = float(np.median(errors[np.isfinite(errors)])) / 3
+        relative = np.maximum(filled(errors), least) / scale.unit
+        noise = np.clip(NOISE_SHARE * relative**2, LEAST_NOISE, MOST_NOISE)
+    inputs, targets = rows([history[i][0] for i in known]), winsorised(scale(values))
+    data = [part.tobytes() for part in (inputs.numpy(), targets, noise)]
+    key = (rows.encoding.layout, steps, *data)
+    _KEPT[key] = model = _KEPT.pop(key, None) or _fitted(
+        rows.encoding, inputs, targets, noise, steps
+    )
+    if len(_KEPT) > MOST_KEPT:
+        del _KEPT[next(iter(_KEPT))]
+    with torch.no_grad():
+        means = scale.natural(model.posterior(inputs).mean[:, 0].numpy())
+    return Fitted(model, scale, dict(zip(known, means.tolist(), strict=True)))
 
 
 def _fitted(
-    rows: Rows,
-    history: History,
-    places: list[int],
-    numbers: Values,
-    scale: Scale,
-    noise: Values | None,
-    steps: int,
-) -> Surrogate:
-    """Return a process fitted by marginal likelihood; noise is inferred if None.
-
-    The last fits are kept: a suggestion and the incumbent ask for the same one.
-    """
-    inputs = rows([history[i][0] for i in places])
-    targets = winsorised(scale(numbers))
-    parts = [inputs.numpy(), targets, np.empty(0) if noise is None else noise]
-    key = (rows.encoding.layout, steps, *(part.tobytes() for part in parts))
-    model = _KEPT.pop(key, None)
-    if model is None:
-        model = SingleTaskGP(
-            inputs,
-            torch.from_numpy(targets)[:, None],
-            None if noise is None else torch.from_numpy(noise)[:, None],
-            covar_module=ConditionalKernel(rows.encoding.layout),
-            mean_module=AdvisedMean(rows.encoding.layout.width),
-            outcome_transform=None,
-        )
-        fit_gpytorch_mll(
-            ExactMarginalLogLikelihood(model.likelihood, model),
-            optimizer_kwargs={"options": {"maxiter": steps, "ftol": 1e-6}},
-        )
-    _KEPT[key] = model
-    while len(_KEPT) > MOST_KEPT:
-        del _KEPT[next(iter(_KEPT))]
-    return Surrogate(model, scale, rows, tuple(places))
-
-
-MOST_KEPT = 4
-_KEPT: dict[object, SingleTaskGP] = {}
+    encoding: Encoding, inputs: Tensor, targets: Values, noise: Values, steps: int
+) -> SingleTaskGP:
+    model = SingleTaskGP(
+        inputs,
+        torch.from_numpy(targets)[:, None],
+        torch.from_numpy(noise)[:, None] if len(noise) else None,
+        covar_module=ConditionalKernel(encoding.layout),
+        mean_module=AdvisedMean(encoding.layout.width),
+        outcome_transform=None,
+    )
+    fit_gpytorch_mll(
+        ExactMarginalLogLikelihood(model.likelihood, model),
+        optimizer_kwargs={"options": {"maxiter": steps, "ftol": 1e-6}},
+    )
+    return model

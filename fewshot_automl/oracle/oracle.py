@@ -1,19 +1,14 @@
-"""What every oracle promises, the two that learn nothing, and the table of all."""
+"""What every oracle promises, and the two that learn nothing."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from fewshot_automl.errors import unknown_name
-from fewshot_automl.oracle.aims import PLAIN, Aims
 from fewshot_automl.oracle.candidates import Allows, fill, fresh, sobol_configs
-from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.outcome import History
-from fewshot_automl.space import Choice, Config, Space
+from fewshot_automl.space import Config, Space
 
-POOL = 128
-"""Untried Sobol points among which the least tried options are looked for."""
+POOL = 256
+"""Sobol points that are looked through beyond those tried; not all are allowed."""
 
 
 @runtime_checkable
@@ -25,12 +20,7 @@ class Oracle(Protocol):
     """
 
     def suggest(
-        self,
-        space: Space,
-        history: History,
-        n: int,
-        seed: int,
-        allows: Allows = None,
+        self, space: Space, history: History, n: int, seed: int, allows: Allows = None
     ) -> list[Config]:
         """Return up to `n` different Configs to try next, the best first.
 
@@ -70,25 +60,18 @@ class RandomOracle:
     """
 
     def suggest(
-        self,
-        space: Space,
-        history: History,
-        n: int,
-        seed: int,
-        allows: Allows = None,
+        self, space: Space, history: History, n: int, seed: int, allows: Allows = None
     ) -> list[Config]:
         """Return up to `n` random Configs that were not tried before."""
-        return fill(space, [], tried(history), allows, n, seed)
+        return fill(space, tried(history), allows, n, seed)
 
 
 @dataclass(frozen=True, slots=True)
 class SobolOracle:
-    """Walks along a scrambled Sobol sequence, least tried options first.
+    """Walks along a scrambled Sobol sequence, to cover the space evenly.
 
-    The sequence belongs to the seed: with one seed for a whole study the numeric
-    dimensions are covered evenly across calls. A sequence decoded into few options
-    may still leave one out for long, so of the next `POOL` untried points the one is
-    taken whose options were tried least; ties keep the order of the sequence.
+    The sequence belongs to the seed: with one seed for a whole study it goes on where
+    the history ends.
 
     >>> from fewshot_automl.space import Choice
     >>> space = Space((Choice(name="backbone", options=("a", "b", "c")),))
@@ -97,76 +80,11 @@ class SobolOracle:
     """
 
     def suggest(
-        self,
-        space: Space,
-        history: History,
-        n: int,
-        seed: int,
-        allows: Allows = None,
+        self, space: Space, history: History, n: int, seed: int, allows: Allows = None
     ) -> list[Config]:
-        """Return up to `n` Configs that fill the widest gaps of the history."""
+        """Return up to `n` Configs that fill the gaps of the history."""
         seen = tried(history)
-        points = sobol_configs(space, seed, 2 * (len(history) + n + POOL))
-        pool = fresh(points, seen, allows, n + POOL)
-        counts = Counter(option for config in seen for option in _options(space, config))
-        chosen: list[Config] = []
-        while pool and len(chosen) < n:
-            config = min(pool, key=lambda c: _excess(space, c, counts))
-            pool.remove(config)
-            chosen.append(config)
-            counts.update(_options(space, config))
-        return fill(space, chosen, seen, allows, n, seed)
-
-
-def _options(space: Space, config: Config) -> list[tuple[str, str]]:
-    return [
-        (dimension.name, config.text(dimension.name))
-        for dimension in space.dimensions
-        if isinstance(dimension, Choice) and dimension.name in config
-    ]
-
-
-def _excess(space: Space, config: Config, counts: Counter[tuple[str, str]]) -> int:
-    """Return how much more its options were tried than the least tried ones."""
-    excess = 0
-    for name, option in _options(space, config):
-        choice = space[name]
-        assert isinstance(choice, Choice)
-        least = min(counts[name, other] for other in choice.options)
-        excess += counts[name, option] - least
-    return excess
-
-
-def _gp(prior: Prior | None, aims: Aims) -> Oracle:
-    from fewshot_automl.oracle.gp import GpOracle
-
-    return GpOracle(prior=prior or Prior(), aims=aims)
-
-
-ORACLES: Final[Mapping[str, Callable[[Prior | None, Aims], Oracle]]] = {
-    "gp": _gp,
-    "sobol": lambda prior, aims: SobolOracle(),
-    "random": lambda prior, aims: RandomOracle(),
-}
-"""Makes each oracle; only the first listens to a prior and has aims."""
-
-
-def oracle_named(
-    name: str, *, prior: Prior | None = None, aims: Aims = PLAIN
-) -> Oracle:
-    """Return the oracle of that name with its default settings.
-
-    Args:
-        name: Its row in the table.
-        prior: What past studies advise, if it learns; None for no advice.
-        aims: What it is after, if it learns.
-
-    Raises:
-        UnknownNameError: If the table has no such name.
-
-    >>> oracle_named("sobol")
-    SobolOracle()
-    """
-    if name not in ORACLES:
-        raise unknown_name("oracle", name, ORACLES, "fewshot fit --help")
-    return ORACLES[name](prior, aims)
+        points = sobol_configs(space, seed, 2 * (len(history) + n) + POOL)
+        chosen = fresh(points, seen, allows, n)
+        missing = n - len(chosen)
+        return chosen + fill(space, {*seen, *chosen}, allows, missing, seed)

@@ -8,29 +8,31 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.linalg import LinAlgError
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.oracle.encoding import Encoding
+from fewshot_automl.oracle.incumbent import posterior_means
 from fewshot_automl.oracle.scores import differ, winsorised
 from fewshot_automl.outcome import History
-from fewshot_automl.space import Choice, Config, Float, Int, Space, Value
+from fewshot_automl.space import Choice, Config, Dimension, Space, Value
 
 MOST_POINTS: Final = 60
 """Configs that are kept of a study."""
 LEADERS: Final = 5
 """Best Configs of a study, kept in any case."""
-LEAST_TRIALS: Final = 5
+LEAST_TRIALS: Final = LEADERS
 """Done trials below which a study teaches nothing."""
 NOISE: Final = 0.1
 """Variance of a kept score that is not explained, in units of the scores' variance."""
-IDENTITY: Final = 0.5
-"""How unlike two options with descriptors are for being two. Without descriptors it is
-1, as are the two ends of a number's range, and descriptors of their usual spread."""
-FARTHEST: Final = 10.0
-"""Ranges from a range's low end beyond which all values are alike: very far."""
+SPAN: Final = 1.5
+"""How unlike the two ends of a number's range are."""
+OPTION: Final = 0.6
+"""How unlike two options are, over the root of 2."""
+FARTHEST: Final = 2.0
+"""Spreads of descriptors beyond which options have nothing in common."""
 
-Points = Float64[np.ndarray, "configs columns"]
-Said = Float64[np.ndarray, " configs"]
+Places = Float64[np.ndarray, "configs columns"]
+Numbers = Float64[np.ndarray, " numbers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,39 +59,17 @@ class Past:
     scores: tuple[float, ...]
     """Their scores without luck, in standard deviations from the study's mean."""
 
-    def __post_init__(self) -> None:
-        """Check that the parts agree."""
-        if not self.configs or len(self.configs) != len(self.scores):
-            raise UserError(
-                f"Study {self.name!r} must have one score for each Config and at least "
-                f"one, got {len(self.scores)} for {len(self.configs)}. Build it anew."
-            )
-        if not np.isfinite([self.weight, *self.scores]).all() or self.weight <= 0:
-            raise UserError(
-                f"Scores and weight of study {self.name!r} must be finite and the "
-                f"weight above 0, got weight {self.weight}. Build it anew."
-            )
-
     @classmethod
     def of(cls, name: str, space: Space, history: History, *, kind: str = "") -> "Past":
-        """Distil a finished study: score without luck, then keep what tells most.
-
-        Args:
-            name: The study's.
-            space: Where it searched.
-            history: What it tried; only done trials that the space knows count.
-            kind: What it was about.
+        """Distil a finished study: scores without luck, and a few of its Configs.
 
         Raises:
             UserError: If fewer than `LEAST_TRIALS` trials are done, or all of them
                 score the same.
         """
-        from fewshot_automl.oracle.incumbent import posterior_means
-
-        means = posterior_means(space, history, seed=0)
         best = {
             history[i][0]: mean
-            for i, mean in means.items()
+            for i, mean in posterior_means(space, history, seed=0).items()
             if space.contains(history[i][0])
         }
         configs = sorted(best, key=lambda config: (-best[config], config.key))
@@ -99,38 +79,42 @@ class Past:
                 f"Study {name!r} must have {LEAST_TRIALS} done trials or more with "
                 f"scores that differ, got {len(configs)}. Leave it out."
             )
-        fenced = winsorised(raw)
-        scores = (fenced - fenced.mean()) / fenced.std()
-        kept = _telling(_places(space, configs, space), scores)
+        scores = (winsorised(raw) - winsorised(raw).mean()) / winsorised(raw).std()
+        # The best as they stand, the others evenly by rank.
+        most = min(MOST_POINTS, len(scores))
+        ranks = np.linspace(LEADERS, len(scores) - 1, most - LEADERS).astype(int)
+        kept = [*range(LEADERS), *ranks.tolist()]
         return cls(
             name=name,
             kind=kind,
             trials=len(configs),
             space=space,
-            configs=tuple(
-                Config.of({n: _rounded(v) for n, v in configs[i].items}) for i in kept
-            ),
-            scores=tuple(float(_rounded(float(scores[i]))) for i in kept),
+            configs=tuple(configs[i] for i in kept),
+            scores=tuple(round(float(scores[i]), 4) for i in kept),
         )
 
-    def predict(self, space: Space, configs: Sequence[Config]) -> Said:
+    def predict(self, space: Space, configs: Sequence[Config]) -> Numbers:
         """Return what the study says of Configs of any space.
 
-        Dimensions are matched by name and kind. What the study's space does not have
-        is ignored; what a Config does not have stands in the middle. An option that
-        the study does not know is placed by its descriptors. Without any, nothing can
-        be said of it.
+        Each is translated into the study's space. Of an option that is like none of
+        the study's nothing can be said.
         """
-        places = _places(self.space, configs, space)
-        known = np.isfinite(places).all(axis=1)
+        own = [_translated(config, space, self.space) for config in configs]
+        known = np.array([config is not None for config in own], dtype=bool)
         points, weights = self._fitted
-        said = _kernel(np.where(known[:, None], places, 0.0), points) @ weights
-        return np.asarray(np.where(known, said, 0.0))
+        said = np.zeros(len(configs))
+        places = _places(self._encoding, [config for config in own if config])
+        said[known] = _kernel(places, points) @ weights
+        return said
 
     @cached_property
-    def _fitted(self) -> tuple[Points, Said]:
+    def _encoding(self) -> Encoding:
+        return Encoding(self.space)
+
+    @cached_property
+    def _fitted(self) -> tuple[Places, Numbers]:
         """Return where the points stand, and what each adds to a prediction."""
-        places = _places(self.space, self.configs, self.space)
+        places = _places(self._encoding, self.configs)
         covariance = _kernel(places, places) + NOISE * np.eye(len(places))
         return places, np.linalg.solve(covariance, np.array(self.scores))
 
@@ -138,11 +122,9 @@ class Past:
         """Return plain JSON values: the points as a table, None where inactive."""
         names = sorted({name for config in self.configs for name in config})
         values = [config.to_json() for config in self.configs]
+        plain = {n: getattr(self, n) for n in ("name", "kind", "trials", "weight")}
         return {
-            "name": self.name,
-            "kind": self.kind,
-            "trials": self.trials,
-            "weight": self.weight,
+            **plain,
             "space": self.space.to_json(),
             "columns": names,
             "points": [[row.get(name) for name in names] for row in values],
@@ -151,141 +133,95 @@ class Past:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Past":
-        """Return the study that `to_json` wrote.
-
-        Raises:
-            UserError: If something is missing or not what it should be.
-        """
+        """Return the study that `to_json` wrote; a UserError if it is none."""
         try:
-            rows = [
-                zip(values["columns"], row, strict=True) for row in values["points"]
+            table = [
+                dict(zip(values["columns"], row, strict=True))
+                for row in values["points"]
             ]
-            return cls(
+            made = cls(
                 name=str(values["name"]),
                 kind=str(values["kind"]),
                 trials=int(values["trials"]),
                 weight=float(values["weight"]),
                 space=Space.from_json(values["space"]),
                 configs=tuple(
-                    Config.of({str(n): _value(v) for n, v in row if v is not None})
-                    for row in rows
+                    Config.of({n: _value(v) for n, v in row.items() if v is not None})
+                    for row in table
                 ),
                 scores=tuple(map(float, values["scores"])),
             )
-        except UserError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, LinAlgError) as error:
+            if not np.isfinite([made.weight, *made.scores]).all() or made.weight <= 0:
+                raise ValueError("weight and scores must be finite numbers")
+            if not len(made.configs) == len(made.scores) > 0:
+                raise ValueError("each point must have a score")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 "A study in a prior must be as `fewshot prior build` writes it, got "
                 f"{json.dumps(values, default=str)[:80]} "
                 f"({type(error).__name__}: {error}). Build the prior anew."
             ) from error
+        return made
 
 
-def _places(space: Space, configs: Sequence[Config], other: Space) -> Points:
-    """Return where Configs of another space stand, NaN in rows of unknown options.
+def _translated(config: Config, space: Space, own: Space) -> Config | None:
+    """Return the Config of a study's own space that is most like one of another space.
 
-    Distance is unlikeness, in the terms of `space`.
+    Dimensions are matched by name. What the study does not have is left out, what the
+    Config does not have stands in the middle. An option that the study does not know
+    becomes the one with the nearest descriptors; None if there is none near.
     """
-    values = [config.to_json() for config in configs]
-    columns = [np.empty((len(configs), 0))]
-    for dimension in space.dimensions:
-        cells = [row.get(dimension.name) for row in values]
-        if isinstance(dimension, Choice):
-            table = {
-                cell: _option_place(dimension, str(cell), other)
-                for cell in set(cells)
-                if isinstance(cell, str)
-            }
-            absent = np.zeros_like(_option_place(dimension, dimension.options[0], space))
-            columns.append(
-                np.array([table.get(cell, absent) for cell in cells]).reshape(
-                    len(cells), -1
-                )
-            )
-        elif dimension.high > dimension.low:
-            columns.append(_along(dimension, cells)[:, None])
+    given, values = config.to_json(), dict[str, Value]()
+    theirs = {dimension.name: dimension for dimension in space.dimensions}
+    for d in own.dimensions:
+        if not own.is_active(d, values):
+            continue
+        value = given.get(d.name)
+        if isinstance(d, Choice):
+            if isinstance(value, str) and value not in d.options:
+                value = _nearest(d, theirs[d.name], value)
+                if value is None:
+                    return None
+            values[d.name] = value if value in d.options else d.options[0]
+        elif isinstance(value, int | float) and (value > 0 or not d.log):
+            values[d.name] = d.decode(d.encode(value))
+        else:
+            values[d.name] = d.decode(0.5)
+    return Config.of(values)
+
+
+def _nearest(choice: Choice, theirs: Dimension, option: str) -> str | None:
+    """Return the option whose descriptors are nearest to those of a foreign one.
+
+    A spread below 1 counts as 1: a slight difference between like options is no great
+    one.
+    """
+    rows = theirs.descriptors if isinstance(theirs, Choice) else None
+    if not choice.descriptors or not rows or len(rows[0]) != len(choice.descriptors[0]):
+        return None
+    assert isinstance(theirs, Choice)
+    table = np.array(choice.descriptors, dtype=np.float64)
+    facts = np.array(rows[theirs.options.index(option)], dtype=np.float64)
+    gaps = np.nan_to_num((table - facts) / np.nanstd(table, axis=0).clip(1))
+    distances = np.square(gaps).mean(axis=1)
+    best = int(distances.argmin())
+    return choice.options[best] if distances[best] < FARTHEST**2 else None
+
+
+def _places(encoding: Encoding, configs: Sequence[Config]) -> Places:
+    """Return where Configs stand, so that distance is unlikeness."""
+    layout, rows = encoding.layout, encoding.encode(configs)
+    columns = [rows[:, : len(layout.continuous)] * SPAN]
+    for place, count in enumerate(layout.options, len(layout.continuous)):
+        columns.append((rows[:, place, None] == np.arange(count)) * OPTION)
     return np.hstack(columns)
 
 
-def _along(dimension: Float | Int, cells: Sequence[Value | None]) -> Said:
-    """Return where numbers stand in a range, the middle where there is none."""
-    low, high = float(dimension.low), float(dimension.high)
-    numbers = np.array(
-        [np.nan if cell is None or isinstance(cell, str) else cell for cell in cells],
-        dtype=np.float64,
-    )
-    if dimension.log:
-        numbers = np.log(np.where(numbers > 0, numbers, np.nan))
-        low, high = np.log(low), np.log(high)
-    places = np.clip((numbers - low) / (high - low), -FARTHEST, FARTHEST)
-    return np.asarray(np.where(np.isnan(places), 0.5, places))
-
-
-def _option_place(
-    choice: Choice, option: str, other: Space
-) -> Float64[np.ndarray, " columns"]:
-    """Return where an option stands; NaN if it is unknown and not described.
-
-    A spread of descriptors below 1 counts as 1: where all options are nearly alike, a
-    slight difference is no great one.
-    """
-    apart = 1.0 if choice.descriptors is None else IDENTITY
-    same = np.array([option == o for o in choice.options]) * apart / np.sqrt(2)
-    if choice.descriptors is None:
-        return same if option in choice.options else np.full(len(same), np.nan)
-    table = np.array(choice.descriptors, dtype=np.float64)
-    facts = _facts(choice, option)
-    if facts is None and choice.name in other:
-        theirs = other[choice.name]
-        facts = _facts(theirs, option) if isinstance(theirs, Choice) else None
-    if facts is None or len(facts) != table.shape[1]:
-        return np.full(len(same) + table.shape[1], np.nan)
-    known = np.isfinite(table)
-    count = np.maximum(known.sum(axis=0), 1)
-    middle = np.where(known, table, 0.0).sum(axis=0) / count
-    squares = np.square(np.where(known, table - middle, 0.0)).sum(axis=0)
-    away = (np.array(facts) - middle) / np.maximum(np.sqrt(squares / count), 1.0)
-    away = np.clip(np.nan_to_num(away), -FARTHEST, FARTHEST)
-    return np.concatenate([same, away / np.sqrt(max(len(facts), 1))])
-
-
-def _facts(choice: Choice, option: str) -> tuple[float, ...] | None:
-    """Return the descriptors of an option, None if the choice has none of it."""
-    if choice.descriptors is None or option not in choice.options:
-        return None
-    return choice.descriptors[choice.options.index(option)]
-
-
-def _kernel(left: Points, right: Points) -> Float64[np.ndarray, "left right"]:
+def _kernel(left: Places, right: Places) -> Float64[np.ndarray, "left right"]:
     """Return how alike places are: 1 for the same, 0 far away."""
     from scipy.spatial.distance import cdist  # here, for a quick start elsewhere
 
     return np.asarray(np.exp(-0.5 * cdist(left, right, "sqeuclidean")))
-
-
-def _telling(places: Points, scores: Said) -> list[int]:
-    """Return which trials to keep so that predictions at all of them stay close.
-
-    The best come first, as they stand. Then, one after another, the trial comes whose
-    score leaves the least squared error at all when it is made known to the process.
-    """
-    covariance, error = _kernel(places, places), scores.copy()
-    kept: list[int] = []
-    for step in range(min(MOST_POINTS, len(scores))):
-        gains = covariance / (np.diag(covariance) + NOISE)
-        left = np.square(error[:, None] - gains * error).sum(axis=0)
-        left[kept] = np.inf
-        best = step if step < LEADERS else int(np.argmin(left))
-        kept.append(best)
-        error = error - gains[:, best] * error[best]
-        covariance = covariance - np.outer(gains[:, best], covariance[best])
-    return sorted(kept)
-
-
-def _rounded(value: Value) -> Value:
-    """Return a value as a file has it: with four digits."""
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _value(value: object) -> Value:

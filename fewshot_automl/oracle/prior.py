@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.past import Past
+from fewshot_automl.oracle.past import Numbers, Past
 from fewshot_automl.oracle.scores import done_scores, filled
 from fewshot_automl.outcome import History
-from fewshot_automl.space import Choice, Config, Space
+from fewshot_automl.space import Config, Space
 
 FORMAT: Final = "fewshot_automl prior"
 VERSION: Final = 1
@@ -26,13 +26,12 @@ BELIEF: Final = 3.0
 USEFUL: Final = 0.6
 """Rank correlation that useful advice is expected to have."""
 DOUBT: Final = 0.5
-"""Power of the evidence for one study: its trials are not independent of each other."""
+"""Power of the evidence: trials near each other are no independent witnesses."""
 LEAST_TRUST: Final = 0.05
 """Below it nothing is said: what is left of wrong advice would still break ties."""
 MOST_TRIALS: Final = 64
 """Latest trials that are compared; pairs grow with the square."""
-
-Numbers = Float64[np.ndarray, " numbers"]
+ANEW: Final = "Build it anew with: fewshot prior build STUDY... --out FILE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +55,9 @@ class Prior:
         object.__setattr__(self, "studies", ordered)
         names = [study.name for study in ordered]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
             raise UserError(
-                f"Studies of a prior must have names of their own, got {twice!r} "
-                "twice. Name each study once."
+                "Studies of a prior must have names of their own, got "
+                f"{', '.join(names)}. Name each study once."
             )
 
     @classmethod
@@ -69,22 +67,12 @@ class Prior:
         *,
         kinds: Mapping[str, str] | None = None,
     ) -> "Prior":
-        """Distil finished studies.
-
-        Args:
-            studies: Space and history of each, by name, in any order.
-            kinds: What each was about, by name, as far as known.
-
-        Raises:
-            UserError: If a study has too few done trials; see `Past.of`.
-        """
-        kinds = kinds or {}
-        return cls(
-            studies=tuple(
-                Past.of(name, space, history, kind=kinds.get(name, ""))
-                for name, (space, history) in studies.items()
-            )
+        """Distil finished studies (see `Past.of`), by name; `kinds` say of what."""
+        made = (
+            Past.of(name, space, history, kind=(kinds or {}).get(name, ""))
+            for name, (space, history) in studies.items()
         )
+        return cls(studies=tuple(made))
 
     @property
     def key(self) -> str:
@@ -93,106 +81,38 @@ class Prior:
 
     def about(self, kind: str) -> "Prior":
         """Return the prior without the studies that were about something else."""
-        kept = (study for study in self.studies if study.kind in (kind, ""))
-        return Prior(studies=tuple(kept))
+        return Prior(studies=tuple(s for s in self.studies if s.kind in (kind, "")))
 
     def without(self, name: str) -> "Prior":
         """Return the prior without one study, if it has it."""
-        kept = (study for study in self.studies if study.name != name)
-        return Prior(studies=tuple(kept))
+        return Prior(studies=tuple(s for s in self.studies if s.name != name))
 
     def predict(
         self, space: Space, configs: Sequence[Config]
     ) -> Float64[np.ndarray, "studies configs"]:
-        """Return what each study says of Configs, in its standard deviations.
-
-        Rows are 0 for studies that have nothing to say about `space` (see `speakers`).
-        """
-        rows = [
-            study.predict(space, configs) if is_heard else np.zeros(len(configs))
-            for study, is_heard in zip(self.studies, self.speakers(space), strict=True)
-        ]
+        """Return what each study says of Configs, in its standard deviations."""
+        rows = [study.predict(space, configs) for study in self.studies]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(configs))
 
-    def speakers(self, space: Space) -> Bool[np.ndarray, " studies"]:
-        """Return which studies have something to say about a space.
-
-        Those that share a dimension with it. If some of them share an option of a
-        choice with descriptors (a backbone), then only those: studies of texts know
-        nothing of images, alike as the numbers may be.
-        """
-        shares = [
-            any(dimension.name in space for dimension in study.space.dimensions)
-            for study in self.studies
-        ]
-        acquainted = [
-            is_heard and bool(_described(study.space) & _described(space))
-            for study, is_heard in zip(self.studies, shares, strict=True)
-        ]
-        return np.array(acquainted if any(acquainted) else shares, dtype=bool)
+    def weights(
+        self, space: Space, history: History
+    ) -> Float64[np.ndarray, " studies"]:
+        """Return what each study counts: the probability that it is of use."""
+        scores = done_scores(history, regularise=True)
+        means, errors = np.array(list(scores.values())).reshape(-1, 2).T
+        said = self.predict(space, [history[i][0] for i in scores])
+        before = np.array([study.weight for study in self.studies])
+        favour = np.array([evidence(one, means, errors) for one in said])
+        odds = BELIEF * before / before.sum() * np.exp(DOUBT * favour)
+        trust = odds.sum() / (1 + odds.sum())
+        return np.asarray(odds / (1 + odds.sum()) * (trust >= LEAST_TRUST))
 
     def advice(
         self, space: Space, history: History
     ) -> Callable[[Sequence[Config]], Numbers]:
         """Return a function of Configs: what the studies say, as far as trusted."""
         weights = self.weights(space, history)
-        trusted = np.flatnonzero(weights)
-        heard = Prior(studies=tuple(self.studies[i] for i in trusted))
-
-        def said(configs: Sequence[Config]) -> Numbers:
-            return np.asarray(weights[trusted] @ heard.predict(space, configs))
-
-        return said
-
-    def weights(self, space: Space, history: History) -> Float64[np.ndarray, " studies"]:
-        """Return what each study counts: the probability that it is of use.
-
-        Args:
-            space: Where the study searches.
-            history: Trials so far. Without any, studies count by their weights.
-        """
-        weights = np.zeros(len(self.studies))
-        heard = np.flatnonzero(self.speakers(space))
-        if not len(heard):
-            return weights
-        scores = done_scores(history, regularise=True)
-        means, errors = np.array(list(scores.values())).reshape(-1, 2).T
-        said = self.predict(space, [history[i][0] for i in scores])[heard]
-        before = np.array([self.studies[i].weight for i in heard])
-        favour = np.array([evidence(one, means, errors) for one in said])
-        odds = BELIEF * before / before.sum() * np.exp(DOUBT * favour)
-        trust = odds / (1 + odds.sum())
-        if trust.sum() >= LEAST_TRUST:
-            weights[heard] = trust
-        return weights
-
-    def first(self, space: Space, configs: Sequence[Config], n: int) -> list[Config]:
-        """Return the Configs with which to begin, one for each way a task may be.
-
-        Each is the one that helps most beside those before it: the sum over studies
-        of the best prediction so far rises most.
-
-        Args:
-            space: Where the Configs live.
-            configs: To choose from.
-            n: How many; fewer come if there are no more.
-
-        Source:
-            Wistuba et al., ECML 2015, for the greedy portfolio.
-        """
-        said = self.predict(space, configs)
-        weights = np.array([study.weight for study in self.studies])
-        reached = np.full(len(self.studies), said.min(initial=0.0))
-        left = list(range(len(configs)))
-        chosen: list[Config] = []
-        while left and len(chosen) < n and len(weights):
-            gains = weights @ np.maximum(
-                said[:, left], np.maximum(reached, -9)[:, None]
-            )
-            best = left.pop(int(np.argmax(gains)))
-            reached = np.maximum(reached, said[:, best])
-            chosen.append(configs[best])
-        return chosen
+        return lambda configs: weights @ self.predict(space, configs)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -201,66 +121,38 @@ class Prior:
 
     @classmethod
     def from_json(cls, values: Any) -> "Prior":
-        """Return the prior that `to_json` wrote.
-
-        Raises:
-            UserError: If the values are not those of a prior.
-        """
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
+        """Return the prior that `to_json` wrote; a UserError if it is none."""
+        wanted = {"format": FORMAT, "version": VERSION}
+        values = values if isinstance(values, dict) else {}
+        found = {name: values.get(name) for name in wanted}
+        if found != wanted or not isinstance(values.get("studies"), list):
             raise UserError(
-                f"A prior must say that its format is {FORMAT!r}, got none that does. "
-                "Build one with: fewshot prior build STUDY... --out FILE"
+                f"A prior must be {wanted} with studies, got {found}. {ANEW}"
             )
-        if values.get("version") != VERSION:
-            raise UserError(
-                f"Version of a prior must be {VERSION}, got {values.get('version')!r}. "
-                "Build it anew with: fewshot prior build STUDY... --out FILE"
-            )
-        studies = values.get("studies")
-        if not isinstance(studies, list):
-            raise UserError(
-                f"Studies of a prior must be a list, got {studies!r}. Build it anew."
-            )
-        return cls(studies=tuple(map(Past.from_json, studies)))
+        return cls(studies=tuple(map(Past.from_json, values["studies"])))
 
     def write(self, path: Path) -> None:
         """Write the prior to a file, one line a study."""
         studies = (
             json.dumps(study.to_json(), separators=(",", ":")) for study in self.studies
         )
-        text = (
-            f'{{"format": "{FORMAT}", "version": {VERSION}, "studies": [\n'
-            + ",\n".join(studies)
-            + "\n]}\n"
-        )
+        head = f'{{"format": "{FORMAT}", "version": {VERSION}, "studies": [\n'
         draft = path.with_name(f"{path.name}.writing")
-        draft.write_text(text, "utf-8")
+        draft.write_text(head + ",\n".join(studies) + "\n]}\n", "utf-8")
         draft.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Prior":
-        """Return the prior in a file.
-
-        Raises:
-            UserError: If there is none, or not one that can be read.
-        """
+        """Return the prior in a file; a UserError if there is none to be read."""
         try:
-            values = json.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise UserError(
-                f"A prior must be a file that can be read, got {path} "
-                f"({error.strerror}). Build one with: fewshot prior build STUDY... "
-                f"--out {path}"
-            ) from error
-        except ValueError as error:  # also undecodable bytes
-            raise UserError(
-                f"A prior must be JSON, got {path} ({error}). "
-                "Build it anew with: fewshot prior build STUDY... --out FILE"
-            ) from error
-        try:
-            return cls.from_json(values)
+            return cls.from_json(json.loads(path.read_text("utf-8")))
         except UserError as error:
             raise UserError(f"{path} is no prior: {error}") from error
+        except (OSError, ValueError) as error:  # also undecodable bytes
+            raise UserError(
+                f"A prior must be a JSON file that can be read, got {path} ({error}). "
+                f"{ANEW}"
+            ) from error
 
     @classmethod
     def default(cls) -> "Prior":
@@ -273,15 +165,6 @@ def _default() -> Prior:
     return Prior.read(DEFAULT_FILE)
 
 
-def _described(space: Space) -> set[tuple[str, str]]:
-    """Return the options of the choices that have descriptors."""
-    return {
-        (dimension.name, option)
-        for dimension in space.dimensions
-        if isinstance(dimension, Choice) and dimension.descriptors
-        for option in dimension.options
-    }
-
 def evidence(advice: Numbers, means: Numbers, errors: Numbers) -> float:
     """Return how much the order of trials speaks for advice: log odds against chance.
 
@@ -289,17 +172,12 @@ def evidence(advice: Numbers, means: Numbers, errors: Numbers) -> float:
     scores, useless advice 0; both spread as chance allows for so many trials. Pairs
     count by how sure their order is, and not at all where the advice is the same.
 
-    Args:
-        advice: One number for each trial.
-        means: What came of it.
-        errors: Standard errors; NaN where unknown.
-
     Source:
         Kendall, Rank Correlation Methods, 1948, for the variance under chance.
 
     >>> scores, errors = np.arange(6.0), np.zeros(6)
     >>> [round(evidence(sign * scores, scores, errors), 1) for sign in (1, 0, -1)]
-    [3.3, 0.0, -6.2]
+    [2.2, 0.0, -4.8]
     """
     from scipy.special import ndtr  # here, for a quick start elsewhere
 

@@ -18,18 +18,15 @@ LEAST_PAIRS: Final = 6
 """Done trials below which they do not tell what score to expect."""
 FENCE: Final = 3.0
 """Quartile distances below the lower quartile at which a score is far out (Tukey)."""
-MOST_NOISE: Final = 100.0
-"""Largest standard error, in units of the standard deviation of the scores."""
 
 
-def done_scores(history: History, *, regularise: bool) -> dict[int, tuple[float, float]]:
+def done_scores(
+    history: History, *, regularise: bool
+) -> dict[int, tuple[float, float]]:
     """Return score and standard error (NaN if unknown) of each done trial, by place.
 
-    Args:
-        history: All trials.
-        regularise: Whether scores are moved towards what their refinement lets expect.
-            If one done trial does not tell its refinement nothing is moved: the
-            luckiest of those left alone would lead.
+    If one does not tell its refinement none is regularised: the luckiest of those
+    left alone would lead.
     """
     done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     outcomes = [history[i][1] for i in done]
@@ -128,27 +125,6 @@ class Scale:
         """Return values of the standard scale in their own units."""
         values = self.sign * (self.centre + self.unit * values)
         return np.asarray(values if self.floor is None else np.exp(values))
-
-
-def shrunken(scores: Values, errors: Values) -> Values:
-    """Return scores, each pulled to the common mean by its share of noise.
-
-    Args:
-        scores: Raw ones.
-        errors: Their standard errors; NaN counts as the median of the known ones.
-
-    Source:
-        Efron and Morris, JASA 1973.
-
-    >>> shrunken(np.array([0.6, 0.9]), np.array([0.0, 0.0])).tolist()
-    [0.6, 0.9]
-    """
-    away, noise = scores - scores.mean(), filled(errors) ** 2
-    spread = max(float(away.var() - noise.mean()), 0.0)
-    total = spread + noise
-    kept = np.divide(spread, total, out=np.ones_like(total), where=total > 0)
-    # Where all may be luck the better score is still the better guess.
-    return np.asarray(scores.mean() + np.maximum(kept, 1e-3) * away)
 
 
 def filled(errors: Sequence[float] | Values) -> Values:

@@ -1,8 +1,6 @@
 import numpy as np
-import pytest
 
-from fewshot_automl.errors import SpaceError
-from fewshot_automl.oracle.encoding import Encoding, dissimilarity
+from fewshot_automl.oracle.encoding import Encoding
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 
 LORA = When("method", ("lora",))
@@ -81,20 +79,3 @@ def test_numbers_outside_the_range_are_known_but_strangers_are_not():
     assert not encoding.knows(Config.of({"method": "full", "rate": -1.0}))
     assert not encoding.knows(Config.of({"method": "full", "rate": "fast"}))
     assert not encoding.knows(Config.of({"method": "probe", "rate": 1e-3}))
-    with pytest.raises(SpaceError, match="known names"):
-        encoding.encode([Config.of({"method": "magic"})])
-
-
-def test_dissimilarity_counts_only_what_is_active():
-    encoding = Encoding(SPACE)
-    configs = [
-        Config.of({"method": "probe"}),
-        Config.of({"method": "full", "rate": 1e-4}),
-        Config.of({"method": "full", "rate": 1e-2}),
-    ]
-    rows = encoding.encode(configs)
-    table = dissimilarity(encoding.layout, rows, rows)
-    np.testing.assert_allclose(np.diag(table), 0)
-    np.testing.assert_allclose(table, table.T)
-    assert table[0, 1] == table[0, 2] == 1.0
-    assert table[1, 2] == 0.5

@@ -1,100 +1,105 @@
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import lognorm
+import torch
 
 from fewshot_automl.oracle import RandomOracle
 from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.oracle.kernel import Kernel, kernel_priors
+from fewshot_automl.oracle.kernel import ConditionalKernel
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 
 LORA = When("method", ("lora",))
 SPACE = Space(
     (
         Choice(name="method", options=("probe", "lora", "full")),
-        Float(name="rate", low=0.0, high=1.0, when=(When("method", ("lora", "full")),)),
+        Float(name="rate", low=1e-4, high=1e-2, log=True,
+              when=(When("method", ("lora", "full")),)),
         Int(name="rank", low=1, high=64, log=True, when=(LORA,)),
         Choice(name="where", options=("all", "last"), when=(LORA,)),
-        Float(name="decay", low=0.0, high=1.0),
     )
-)
+)  # fmt: skip
 ENCODING = Encoding(SPACE)
 
 
-def covariance(kernel, configs):
-    rows = ENCODING.encode(configs)
-    return kernel.covariance(rows, rows)
+def kernel(encoding=ENCODING, seed=None):
+    made = ConditionalKernel(encoding.layout)
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in made.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data += noise.to(parameter)
+    return made
 
 
-def scrambled(seed):
-    """Return the kernel with parameters far from where they start."""
-    generator = np.random.default_rng(seed)
-    count = len(kernel_priors(ENCODING.layout).log_modes)
-    values = 0.03 + generator.lognormal(sigma=2.0, size=count)
-    return Kernel.of(ENCODING.layout, values)
+def covariance(configs, made=None):
+    rows = torch.from_numpy(ENCODING.encode(configs))
+    with torch.no_grad():
+        return (made or kernel())(rows).to_dense().numpy()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6))
-def test_it_is_a_covariance_for_any_parameters(seed):
-    kernel = scrambled(seed)
-    matrix = covariance(kernel, RandomOracle().suggest(SPACE, [], 40, seed))
-    np.testing.assert_allclose(matrix, matrix.T, atol=1e-10)
-    scale = kernel.scale
-    np.testing.assert_allclose(np.diag(matrix), scale, rtol=1e-6)
-    assert np.linalg.eigvalsh(matrix / scale).min() > -1e-9
+def lora(**changes):
+    usual = {"method": "lora", "rate": 1e-3, "rank": 8, "where": "all"}
+    return Config.of({**usual, **changes})
 
 
-def test_an_inactive_dimension_does_not_count():
-    kernel = scrambled(3)
-    probe = Config.of({"method": "probe", "decay": 0.5})
-    full = [Config.of({"method": "full", "decay": 0.5, "rate": r}) for r in (0.1, 0.9)]
-    to_probe = covariance(kernel, [probe, *full])[0, 1:]
-    assert to_probe[0] == pytest.approx(to_probe[1])  # a constant on one side only
-    lora = Config.of(
-        {"method": "lora", "decay": 0.5, "rate": 0.1, "rank": 8, "where": "all"}
-    )
-    assert covariance(kernel, [full[0], full[1], lora])[0, 1] < kernel.scale
+def test_covariances_are_positive_definite_with_equal_variances():
+    configs = RandomOracle().suggest(SPACE, [], 60, 0)
+    for seed in range(5):
+        made = kernel(seed=seed)
+        table = covariance(configs, made)
+        np.testing.assert_allclose(np.diag(table), made.value("variance").item())
+        np.testing.assert_allclose(table, table.T)
+        assert np.linalg.eigvalsh(table).min() > -1e-9
+        rows = torch.from_numpy(ENCODING.encode(configs))
+        np.testing.assert_allclose(made(rows, diag=True).detach(), np.diag(table))
 
 
-def test_left_and_right_rows_may_differ():
-    kernel = scrambled(5)
-    rows = ENCODING.encode(RandomOracle().suggest(SPACE, [], 12, 0))
-    whole = kernel.covariance(rows, rows)
-    np.testing.assert_allclose(kernel.covariance(rows[:3], rows[5:]), whole[:3, 5:])
-    assert kernel.covariance(rows[:0], rows).shape == (0, 12)
+def test_what_is_inactive_on_both_sides_does_not_count():
+    probe, full = Config.of({"method": "probe"}), {"method": "full", "rate": 1e-3}
+    table = covariance([probe, probe, Config.of(full), Config.of(full)])
+    assert table[0, 1] == table[0, 0]
+    assert table[2, 3] == table[2, 2]
+    assert 0 < table[0, 2] < table[0, 0]
 
 
-def test_a_group_alone_is_a_matern_correlation():
-    """Compared with the textbook's form, on the two dimensions that `full` has."""
-    kernel = scrambled(8)
-    places = [(0.1, 0.2), (0.4, 0.9), (0.8, 0.3)]
-    configs = [Config.of({"method": "full", "rate": r, "decay": d}) for r, d in places]
-    layout, found = ENCODING.layout, covariance(kernel, configs)
-    expected = np.full((3, 3), kernel.scale)
-    for column, place in ((0, 0), (2, 1)):  # the rank stands between them
-        x = np.array([p[place] for p in places])
-        gap = abs(x[:, None] - x) / kernel.lengthscales[column]
-        r = np.sqrt(5) * gap
-        matern = (1 + r + r**2 / 3) * np.exp(-r)
-        group = layout.continuous[column]
-        b = kernel.branches[group - 1] if group else None
-        expected *= matern if b is None else (1 + b * matern) / (1 + b)
-    np.testing.assert_allclose(found, expected)
-
-
-def test_priors_speak_of_the_parameters_themselves():
-    """The modes are those of the density of the parameters, not of their logs."""
-    priors = kernel_priors(ENCODING.layout)
-    value, slope = priors.penalty(priors.log_modes)
-    unbound = priors.log_modes > np.log(2.1 * priors.least)
-    np.testing.assert_allclose(slope[unbound], 0, atol=1e-12)
-    densities = [
-        lognorm.logpdf(np.exp(log), deviation, scale=np.exp(location))
-        for log, deviation, location in zip(
-            priors.log_modes, priors.deviations, priors.locations, strict=True
-        )
+def test_near_is_more_alike_than_far_and_a_shared_rate_joins_methods():
+    configs = [
+        lora(),
+        lora(rate=1.2e-3),
+        lora(rate=1e-2),
+        lora(where="last"),
+        Config.of({"method": "full", "rate": 1e-3}),
+        Config.of({"method": "full", "rate": 1e-2}),
     ]
-    constant = np.log(priors.deviations * np.sqrt(2 * np.pi)).sum()
-    assert value == pytest.approx(-sum(densities) - constant)
+    table = covariance(configs)
+    assert table[0, 0] > table[0, 1] > table[0, 2]
+    assert table[0, 3] < table[0, 0]
+    assert table[0, 4] > table[0, 5]
+
+
+def test_batches_give_what_single_rows_give():
+    rows = torch.from_numpy(ENCODING.encode(RandomOracle().suggest(SPACE, [], 12, 0)))
+    made = kernel()
+    with torch.no_grad():
+        batched = made(rows[:, None], rows[:4].expand(12, 4, -1)).to_dense()
+        plain = made(rows, rows[:4]).to_dense()
+    np.testing.assert_allclose(batched[:, 0], plain)
+
+
+def test_gradients_are_finite_where_rows_repeat():
+    rows = torch.from_numpy(ENCODING.encode([lora(), lora(), lora(rank=64)]))
+    made = kernel()
+    made(rows).to_dense().sum().backward()
+    for parameter in made.parameters():
+        assert torch.isfinite(parameter.grad).all()
+
+
+def test_every_parameter_has_a_prior_and_starts_at_its_mode():
+    made = kernel()
+    priors = {name: prior for name, _, prior, _, _ in made.named_priors()}
+    assert len(priors) == len(list(made.parameters())) == 4
+    for name in ("lengthscales", "mismatches", "branches", "variance"):
+        value = made.value(name).detach()
+        density = priors[f"{name}_prior"].log_prob
+        assert (density(value) >= density(1.1 * value)).all()
+        assert (density(value) >= density(0.9 * value)).all()
+    narrow = Encoding(SPACE.narrow("method", ("probe",)))
+    assert len(list(kernel(narrow).parameters())) == 1
