@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fewshot_automl.oracle.sampling import sobol_configs
+from fewshot_automl.oracle.candidates import sobol_configs
 
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.outcome import REFINEMENT
