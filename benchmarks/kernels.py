@@ -1,127 +1,101 @@
 """Compare kernels of the surrogate on recorded trials.
 
-For each recorded task the quick trials and some random dear ones are told to a
-Gaussian process, which then predicts the scores of all other dear ones of the task.
-Each kernel is tuned by the same likelihood with the same priors; they differ in what
-they see of a Config:
+For each recorded task the cheap trials and some random training ones are told to a
+Gaussian process, which then predicts the scores of all other training ones of the task.
+All are fitted by BoTorch with the same noise and without advice:
 
-- product: ours; groups of conditional dimensions multiply, inactive ones do not count
-- arc: every conditional number on an arc, inactive at its centre, one distance for all
-  (Hutter and Osborne, arXiv:1310.5738)
-- flat: inactive numbers at the middle of their range, one distance for all (what stock
-  mixed kernels see)
-- identity: product, backbones as names only
-- descriptors: product, backbones as numbers only
+- conditional: ours; groups of conditional dimensions multiply, inactive ones do not count
+- flat: inactive numbers at the middle of their range, one distance for all
+- heterogeneous: the kernel of BoTorch's `HeterogeneousMTGP`, a sum over the groups that
+  both Configs have (the model itself predicts one of its tasks alone, so that it cannot
+  rank Configs of several methods)
+- stock: BoTorch's default kernel on the same columns, options as numbers
+- names: conditional, backbones as names only
 
 Examples:
     python benchmarks/kernels.py --quick
-    python benchmarks/kernels.py --seeds 10 --trials 10 20 40
-    python benchmarks/kernels.py --advised
+    python benchmarks/kernels.py --seeds 5 --trials 10 20 40
 """
 
 import argparse
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from fewshot_automl.oracle.advice import Adviser
-from fewshot_automl.oracle.likelihood import Pairs
-from fewshot_automl.oracle.linear import single_threaded
-from fewshot_automl.oracle.surrogate import likelihood_of, standardised, tuned
-from fewshot_automl.oracle.transfer import TransferAdviser
+import torch
+from landscape import LANDSCAPES
 from machine import ROOT, stamp
-from parts.replay_ablations import Scene, prior_for
 from parts.replay_landscape import Landscape
+from parts.replay_rows import without_descriptors
 from scipy.stats import norm, spearmanr
 
 from fewshot_automl.oracle.encoding import Encoding, Layout
-from fewshot_automl.space import Choice, Config, Space
+from fewshot_automl.oracle.scores import Scale, calm, winsorised
 
-LANDSCAPES = ROOT / "benchmarks" / "landscapes"
 RESULTS = ROOT / "benchmarks" / "results" / "kernels.jsonl"
-FLOOR = 1e-4
-
-View = Callable[[Space, list[Config]], tuple[np.ndarray, Layout]]
+STEPS = 60
 
 
-def product(space: Space, configs: list[Config]) -> tuple[np.ndarray, Layout]:
-    """Return rows and layout as our oracle has them."""
-    encoding = Encoding(space)
-    return encoding.encode(configs), encoding.layout
+def conditional(layout: Layout, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return our kernel and the rows it wants."""
+    from fewshot_automl.oracle.kernel import ConditionalKernel
+
+    return rows, ConditionalKernel(layout)
 
 
-def flat(space: Space, configs: list[Config]) -> tuple[np.ndarray, Layout]:
-    """Return the same rows as if every dimension always counted."""
-    rows, layout = product(space, configs)
-    columns = len(layout.continuous) + len(layout.categorical)
-    return rows[:, :columns], Layout(
-        continuous=(0,) * len(layout.continuous),
-        categorical=(0,) * len(layout.categorical),
+def flat(layout: Layout, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return our kernel as if every dimension always counted."""
+    from fewshot_automl.oracle.kernel import ConditionalKernel
+
+    numbers, options = len(layout.continuous), len(layout.categorical)
+    one = Layout(
+        continuous=(0,) * numbers,
+        categorical=(0,) * options,
+        options=layout.options,
         groups=1,
     )
+    return rows[:, : numbers + options], ConditionalKernel(one)
 
 
-def arc(space: Space, configs: list[Config]) -> tuple[np.ndarray, Layout]:
-    """Return rows whose conditional numbers lie on arcs around their absence."""
-    rows, layout = product(space, configs)
-    flags = np.hstack([np.ones((len(rows), 1)), rows[:, layout.flags]])
-    columns = []
-    for column, group in enumerate(layout.continuous):
-        values = rows[:, column]
-        if not group:
-            columns.append(values)
-            continue
-        on, angle = flags[:, group], math.pi / 2 * values
-        columns += [on * np.sin(angle), on * np.cos(angle)]
-    options = rows[:, len(layout.continuous) : layout.flags.start]
-    return np.hstack([np.array(columns).T, options]), Layout(
-        continuous=(0,) * len(columns),
-        categorical=(0,) * len(layout.categorical),
-        groups=1,
+def heterogeneous(layout: Layout, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return BoTorch's kernel of search spaces that share some dimensions."""
+    from botorch.models.kernels.heterogeneous_multitask import (
+        MultiTaskConditionalKernel,
     )
 
-
-def identity(space: Space, configs: list[Config]) -> tuple[np.ndarray, Layout]:
-    """Return rows in which a backbone is a name."""
-    return product(
-        Space(
-            tuple(
-                replace(d, descriptors=None) if isinstance(d, Choice) else d
-                for d in space.dimensions
-            )
-        ),
-        configs,
+    table = np.hstack(layout.separated(rows))
+    flags = np.hstack(
+        [np.ones((len(rows), 1)), rows[:, layout.width - layout.groups + 1 :]]
     )
-
-
-def descriptors(space: Space, configs: list[Config]) -> tuple[np.ndarray, Layout]:
-    """Return rows in which a backbone is its descriptors."""
-    rows, layout = product(space, configs)
-    described = [
-        isinstance(d, Choice) and d.descriptors is not None
-        for d in space.dimensions
-        if isinstance(d, Choice) and len(d.options) > 1
+    groups = [
+        *layout.continuous,
+        *np.repeat(layout.categorical, layout.options).tolist(),
     ]
-    first = len(layout.continuous)
-    dropped = [first + i for i, has in enumerate(described) if has]
-    kept = [i not in dropped for i in range(layout.width)]
-    return rows[:, kept], replace(
-        layout,
-        categorical=tuple(
-            g for g, has in zip(layout.categorical, described, strict=True) if not has
-        ),
-    )
+    patterns, tasks = np.unique(flags, axis=0, return_inverse=True)
+    active = [
+        [column for column, group in enumerate(groups) if pattern[group]]
+        for pattern in patterns
+    ]
+    kernel = MultiTaskConditionalKernel(active, use_saas_prior=False)
+    return np.hstack([table, tasks.reshape(-1, 1).astype(float)]), kernel
 
 
-VIEWS: dict[str, View] = {
-    "product": product,
-    "arc": arc,
+def stock(layout: Layout, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return what BoTorch takes if nothing is said."""
+    columns = len(layout.continuous) + len(layout.categorical)
+    return rows[:, :columns], None
+
+
+KERNELS: dict[str, Callable[[Layout, np.ndarray], tuple[np.ndarray, Any]]] = {
+    "conditional": conditional,
     "flat": flat,
-    "identity": identity,
-    "descriptors": descriptors,
+    "heterogeneous": heterogeneous,
+    "stock": stock,
+    "names": conditional,
 }
 
 
@@ -136,59 +110,93 @@ class Judged:
     log_density: float
     """Mean log predictive density of the scores, in units of their spread."""
     rank_correlation: float
-    top: float
-    """Unseen-row accuracy of the Config predicted best, less the mean of all."""
+    """Of the means with the accuracies on rows that no study sees."""
 
 
-def judged(
-    name: str,
-    landscape: Landscape,
-    trials: int,
-    seed: int,
-    advisers: tuple[Adviser, ...] = (),
-) -> Judged:
+def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
     """Tell a kernel some trials and let it predict the others."""
-    rng = np.random.default_rng([seed, trials])
-    order = rng.permutation(len(landscape.dear))
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    from fewshot_automl.oracle.model import LEAST_NOISE, NOISE_SHARE
+
+    order = np.random.default_rng([seed, trials]).permutation(len(landscape.dear))
     dear = [landscape.dear[i] for i in order]
     told = [t for t in (*landscape.quick, *dear[:trials]) if t.outcome.is_done]
     left = [t for t in dear[trials:] if t.outcome.is_done]
-    rows, layout = VIEWS[name](landscape.space, [t.config for t in (*told, *left)])
+    space = landscape.space
+    encoding = Encoding(without_descriptors(space) if name == "names" else space)
+    rows, kernel = KERNELS[name](
+        encoding.layout, encoding.encode([t.config for t in (*told, *left)])
+    )
+    scores = np.array([t.outcome.mean for t in (*told, *left)])
+    errors = np.array([t.outcome.standard_error for t in (*told, *left)])
     count = len(told)
-    configs, history = (
-        [t.config for t in (*told, *left)],
-        [(t.config, t.outcome) for t in told],
+    scale = Scale.of(scores[:count], is_cost=False)
+    noise = np.maximum(NOISE_SHARE * (errors / scale.unit) ** 2, LEAST_NOISE)
+    table = torch.from_numpy(rows)
+    model = SingleTaskGP(
+        table[:count],
+        torch.from_numpy(winsorised(scale(scores[:count])))[:, None],
+        torch.from_numpy(noise[:count])[:, None],
+        covar_module=kernel,
+        outcome_transform=None,
     )
-    said = [one.advise(landscape.space, history, configs) for one in advisers]
-    rows = np.hstack([rows, *said])
-    weights = tuple(pair for one in advisers for pair in one.weights)
-    layout = replace(layout, advice=weights)
-    scores = standardised(
-        np.array([t.outcome.mean for t in told]),
-        np.array([t.outcome.standard_error for t in told]),
+    fit_gpytorch_mll(
+        ExactMarginalLogLikelihood(model.likelihood, model),
+        optimizer_kwargs={"options": {"maxiter": STEPS, "ftol": 1e-6}},
     )
-    pairs = Pairs(layout, rows[:count])
-    likelihood = likelihood_of(pairs, scores, FLOOR)
-    logs = tuned(likelihood, likelihood.priors.log_modes, 60)
-    points = likelihood.process(rows[:count], logs).look_up(rows[count:])
-    truth = np.array([t.outcome.mean for t in left])
-    errors = np.array([t.outcome.standard_error for t in left]) / scores.unit
-    noise = math.exp(logs[-1]) * errors**2
-    deviations = np.sqrt(np.maximum(points.variances(), 0) + noise)
-    unseen = np.array([t.unseen for t in left])
+    with torch.no_grad():
+        posterior = model.posterior(table[count:])
+    means = posterior.mean[:, 0].numpy()
+    deviations = np.sqrt(posterior.variance[:, 0].numpy() + noise[count:])
+    density = norm.logpdf(scale(scores[count:]), means, deviations)
+    unseen = [t.unseen for t in left]
     return Judged(
         name,
         landscape.name,
         trials,
         seed,
-        float(
-            norm.logpdf(
-                (truth - scores.centre) / scores.unit, points.means, deviations
-            ).mean()
-        ),
-        float(spearmanr(points.means, unseen).statistic),
-        float(unseen[np.argmax(points.means)] - unseen.mean()),
+        float(density.mean()),
+        float(spearmanr(means, unseen).statistic),
     )
+
+
+def table(found: list[Judged]) -> dict[str, dict[str, float]]:
+    """Print and return the means, and differences to ours with standard errors."""
+    print(
+        f"{'kernel':14} {'log density':>12} {'rank':>6}   less ours (+- 2 se): density"
+    )
+    ours = {(j.task, j.trials, j.seed): j for j in found if j.kernel == "conditional"}
+    figures = {}
+    for name in KERNELS:
+        mine = [j for j in found if j.kernel == name]
+        gaps = np.array(
+            [j.log_density - ours[j.task, j.trials, j.seed].log_density for j in mine]
+        )
+        ranks = np.array(
+            [
+                j.rank_correlation - ours[j.task, j.trials, j.seed].rank_correlation
+                for j in mine
+            ]
+        )
+        errors = [2 * float(x.std()) / math.sqrt(max(len(x), 1)) for x in (gaps, ranks)]
+        row = {
+            "log_density": round(float(np.mean([j.log_density for j in mine])), 4),
+            "rank": round(float(np.mean([j.rank_correlation for j in mine])), 4),
+            "density_less_ours": round(float(gaps.mean()), 4),
+            "density_two_errors": round(errors[0], 4),
+            "rank_less_ours": round(float(ranks.mean()), 4),
+            "rank_two_errors": round(errors[1], 4),
+        }
+        figures[name] = row
+        print(
+            f"{name:14} {row['log_density']:12.3f} {row['rank']:6.3f}   "
+            f"{row['density_less_ours']:+.3f} +- {row['density_two_errors']:.3f}, rank "
+            f"{row['rank_less_ours']:+.3f} +- {row['rank_two_errors']:.3f}"
+        )
+    return figures
 
 
 def main() -> None:
@@ -197,92 +205,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 20, 40])
-    parser.add_argument(
-        "--advised", action="store_true", help="beside the advice that a study has"
-    )
-    parser.add_argument("--quick", action="store_true", help="3 tasks, 2 seeds")
+    parser.add_argument("--quick", action="store_true", help="3 tasks, 1 seed")
     given = parser.parse_args()
-    files = sorted(given.folder.glob("*.jsonl"))
-    seeds = 2 if given.quick else given.seeds
-    landscapes = [
-        Landscape.load(file) for file in (files[:3] if given.quick else files)
-    ]
+    files = sorted(given.folder.glob("*.jsonl"))[: 3 if given.quick else None]
+    seeds = 1 if given.quick else given.seeds
     found: list[Judged] = []
-    with single_threaded():
-        for landscape in landscapes:
-            others = tuple(
-                one
-                for one in landscapes
-                if one is not landscape
-                and one.facts.modality == landscape.facts.modality
-            )
-            advisers: tuple[Adviser, ...] = ()
-            if given.advised:
-                advisers = (TransferAdviser(), prior_for(Scene(landscape, others)))
-            for trials in given.trials:
-                if trials + 10 > len(landscape.dear):
-                    continue
-                for name in VIEWS:
-                    found += [
-                        judged(name, landscape, trials, seed, advisers)
-                        for seed in range(seeds)
-                    ]
-            print(f"{landscape.name} done", flush=True)
-    figures = table(found, given.trials)
-    RESULTS.parent.mkdir(exist_ok=True)
+    for landscape in map(Landscape.load, files):
+        for trials in given.trials:
+            if trials + 10 <= len(landscape.dear):
+                for seed in range(seeds):
+                    with calm(seed):
+                        found += [judged(n, landscape, trials, seed) for n in KERNELS]
+        print(f"{landscape.name} done", flush=True)
+    figures = table(found)
     if not given.quick:
         with RESULTS.open("a") as file:
-            line = {**stamp(), "advised": given.advised, "figures": figures}
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({**stamp(), "figures": figures}) + "\n")
     best = max(figures, key=lambda name: figures[name]["log_density"])
-    short = [] if best == "product" else [f"{best} predicts better than product"]
+    short = [] if best == "conditional" else [f"{best} predicts better than ours"]
     print(
         json.dumps({"benchmark": "kernels", "figures": figures, "falls_short": short})
     )
-
-
-def table(found: list[Judged], trials: list[int]) -> dict[str, dict[str, float]]:
-    """Print and return the means, and differences to ours with standard errors."""
-    print(
-        f"{'kernel':12} {'log density':>12} {'rank':>6} {'top':>6}"
-        "   less ours (+- 2 se)"
-    )
-    figures = {}
-    ours = {(j.task, j.trials, j.seed): j for j in found if j.kernel == "product"}
-    for name in VIEWS:
-        mine = [j for j in found if j.kernel == name]
-        gaps = np.array(
-            [j.log_density - ours[j.task, j.trials, j.seed].log_density for j in mine]
-        )
-        figures[name] = {
-            "log_density": float(np.mean([j.log_density for j in mine])),
-            "rank_correlation": float(np.mean([j.rank_correlation for j in mine])),
-            "top": float(np.mean([j.top for j in mine])),
-            "less_ours": float(gaps.mean()),
-            "two_errors": float(2 * gaps.std() / math.sqrt(max(len(gaps), 1))),
-        }
-        row = figures[name]
-        print(
-            f"{name:12} {row['log_density']:12.3f} {row['rank_correlation']:6.3f} "
-            f"{row['top']:6.3f}   {row['less_ours']:+.3f} +- {row['two_errors']:.3f}"
-        )
-    for count in trials:
-        cells = {
-            name: np.mean(
-                [
-                    j.rank_correlation
-                    for j in found
-                    if (j.kernel, j.trials) == (name, count)
-                ]
-            )
-            for name in VIEWS
-        }
-        print(
-            f"rank at {count}: " + ", ".join(f"{n} {v:.3f}" for n, v in cells.items())
-        )
-    return figures
 
 
 if __name__ == "__main__":
