@@ -34,7 +34,7 @@ logei._load_attempted = True
 
 AT_ONCE = 256
 """Candidates whose posteriors are worked out together."""
-Gains = Float64[np.ndarray, " candidates"]
+Gains = Float64[np.ndarray, " _"]
 
 
 class Search:

@@ -16,7 +16,7 @@ FLOAT_POINTS = 4096
 """How many values of a Float are walked through before it counts as exhausted."""
 MUTATION_SCALES = (0.03, 0.1, 0.3)
 """Standard deviations of a numeric mutation, in shares of the range."""
-WALKED = 100_000
+WALKED = 10_000
 """Configs at most that are walked through where draws find nothing allowed."""
 
 

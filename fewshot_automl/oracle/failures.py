@@ -14,12 +14,12 @@ LEAST_SHARE = 0.05
 HOPELESS = 1e3
 """What is taken off the log improvement of others."""
 
-Rows = Float64[np.ndarray, "rows columns"]
+Rows = Float64[np.ndarray, "_ _"]
 
 
 def log_chances(
     layout: Layout, rows: Rows, finished: Rows, failed: Rows, seed: int
-) -> Float64[np.ndarray, " rows"]:
+) -> Float64[np.ndarray, " _"]:
     """Return the log probability that each trial finishes, very low if that is small.
 
     Failures have causes of a few dimensions: an option, an edge beyond which all

@@ -102,7 +102,7 @@ def pareto_front(
         if _keeps(history, i, aims)
     }
     known = sorted(i for i, row in rows.items() if np.isfinite(row).all())
-    table = np.array([rows[i] for i in known]).reshape(len(known), -1)
+    table = np.array([rows[i] for i in known]).reshape(-1, len(aims.objectives))
     as_good = (table[None] >= table[:, None]).all(-1)
     better = (table[None] > table[:, None]).any(-1)
     best = np.flatnonzero(~(as_good & better).any(axis=1)).tolist()

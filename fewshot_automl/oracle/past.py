@@ -31,8 +31,8 @@ OPTION: Final = 0.6
 FARTHEST: Final = 2.0
 """Spreads of descriptors beyond which options have nothing in common."""
 
-Places = Float64[np.ndarray, "configs columns"]
-Numbers = Float64[np.ndarray, " numbers"]
+Places = Float64[np.ndarray, "_ _"]
+Numbers = Float64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,7 +177,7 @@ def evidence(advice: Numbers, means: Numbers, errors: Numbers) -> float:
 
     >>> scores, errors = np.arange(6.0), np.zeros(6)
     >>> [round(evidence(sign * scores, scores, errors), 1) for sign in (1, 0, -1)]
-    [2.2, 0.0, -4.8]
+    [3.3, 0.0, -6.2]
     """
     from scipy.special import ndtr  # here, for a quick start elsewhere
 

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from fewshot_automl.outcome import REFINEMENT, History
 
-Values = Float64[np.ndarray, " trials"]
+Values = Float64[np.ndarray, "..."]
 
 WEIGHT: Final = 0.7
 """How far a score is moved towards the one that its refinement lets expect."""

@@ -91,21 +91,14 @@ def test_sobol_gives_at_least_the_count(count):
     assert len(list(sobol_configs(SPACE, 0, count))) >= count
 
 
-def test_sobol_spreads_options_evenly_from_the_start():
+def test_sobol_visits_every_option_soon_and_goes_on_where_it_ended():
     for seed in range(5):
         configs = SobolOracle().suggest(OPTIONS, [], 21, seed)
-        assert set(Counter(c["backbone"] for c in configs).values()) == {3}
-        assert set(Counter(c["method"] for c in configs).values()) == {7}
-
-
-def test_sobol_one_at_a_time_covers_as_well_as_all_at_once():
-    history = []
-    for _ in range(14):
-        (config,) = SobolOracle().suggest(OPTIONS, history, 1, seed=4)
-        history.append((config, Outcome(status="running")))
-    configs = [config for config, _ in history]
-    assert set(Counter(c["backbone"] for c in configs).values()) == {2}
-    assert configs == SobolOracle().suggest(OPTIONS, [], 14, seed=4)
+        counts = Counter(c["method"] for c in configs)
+        assert min(counts.values()) >= 5
+        assert {c["backbone"] for c in configs} == set("abcdefg")
+        history = [(config, Outcome(status="running")) for config in configs[:9]]
+        assert SobolOracle().suggest(OPTIONS, history, 12, seed) == configs[9:]
 
 
 def test_sobol_covers_numbers_more_evenly_than_at_random():

@@ -102,9 +102,11 @@ def test_no_history_breaks_a_promise(oracle, data):
     history = [(Config.of({"stranger": 1}), done(9.0))]
     for config in configs:
         status = data.draw(st.sampled_from(STATUSES))
-        outcome = Outcome(status=status)
-        if status == "done":
-            outcome = done(data.draw(scores), data.draw(ERRORS))
+        outcome = (
+            done(data.draw(scores), data.draw(ERRORS))
+            if status == "done"
+            else Outcome(status=status)
+        )
         history.append((config, outcome))
     n = data.draw(st.integers(1, 3))
     taken = {c for c, o in history[1:] if o.status != "stopped"}
