@@ -139,7 +139,7 @@ class Finish:
         allowed = {i: ranking.scores[i] for i in ranking.order}
         score = honest_score(tried, allowed, calibrated, seed)
         config = tried.config(winner)
-        calibration = problem.task.fit_calibration(problem.targets, outputs)
+        calibration = problem.task.rules.fit_calibration(problem.targets, outputs)
         known = {
             **self.facts,
             **self._license(tried, numbers),

@@ -165,8 +165,7 @@ class Search:
     @property
     def _thinks_ahead(self) -> bool:
         """Return whether trials leave this process free for the oracle."""
-        is_elsewhere = self.settings.executor != "in_process"
-        return is_elsewhere or self.context.placement.device != "cpu"
+        return self.settings.executor != "in_process"
 
     def _least_seconds(self, config: Config, history: History) -> float:
         """Return the seconds without which a trial is not worth starting.
@@ -356,7 +355,7 @@ def _folds(
     audited: Audited, splits: Splits, seed: int, repeats: int | None = None
 ) -> Folds:
     return choose_folds(
-        audited.dataset.task.strata(audited.labelled.targets),
+        audited.dataset.task.rules.strata(audited.labelled.targets),
         groups=audited.keys,
         seed=seed,
         max_folds=splits.folds,

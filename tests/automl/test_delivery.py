@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewshot_automl import fit
 from fewshot_automl.adaptation.saved import Ensemble, Member
-from fewshot_automl.automl import delivery, fit
+from fewshot_automl.automl import delivery
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
@@ -94,7 +95,7 @@ def context(texts, tiny_cards, tmp_path):
             task=task,
             inputs=tuple(texts[0]),
             targets=labels,
-            folds=choose_folds(task.strata(labels), seed=0),
+            folds=choose_folds(task.rules.strata(labels), seed=0),
         ),
         cards=(tiny_cards["tiny-bert"],),
         store=FeatureStore(tmp_path / "features"),
@@ -154,13 +155,13 @@ def test_slices_predict_what_the_whole_does_and_keep_only_features(
 def test_rounding_that_a_low_temperature_magnifies_is_no_damage(
     context, kind, tmp_path, monkeypatch
 ):
-    real = Predictor.predict_proba_of
+    real = Predictor.outputs_of
 
     def rounded(self, inputs):
         proba = real(self, inputs)
         return proba + 5e-4 * np.array([1, -1, 0])
 
-    monkeypatch.setattr(Predictor, "predict_proba_of", rounded)
+    monkeypatch.setattr(Predictor, "outputs_of", rounded)
     sharp = model_of(context, kind, temperature=0.05)
     delivery.deliver(sharp, tmp_path / "sharp", context)
     with pytest.raises(ExportError, match="before it was saved"):

@@ -4,7 +4,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fewshot_automl.automl import Settings, finish, fit
+from fewshot_automl import Settings, fit
+from fewshot_automl.automl import finish
 from fewshot_automl.errors import RunError
 from fewshot_automl.policy import CostModel, leader
 

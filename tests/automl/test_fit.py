@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot_automl.automl import Settings, fit, resume, settings_of
+from fewshot_automl import Settings, fit, resume
+from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
 from fewshot_automl.ledger.outputs import read_outputs

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_automl.automl import Settings, delivery, finish, fit, fitting
+from fewshot_automl import Settings, fit
+from fewshot_automl.automl import delivery, finish, fitting
 from fewshot_automl.automl.limits import beside_limit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES

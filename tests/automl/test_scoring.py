@@ -1,15 +1,16 @@
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fewshot_automl.automl.scoring import honest_score, partners_of
 from fewshot_automl.automl.tried import Tried, cross_calibrated
+from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.outcome import REFINEMENT, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
+from fewshot_automl.trial import Problem
 
 LABELS = np.arange(48) % 3
 
@@ -24,6 +25,15 @@ class Kept:
         return self.by_config[config]
 
 
+def problem_of(task, targets):
+    return Problem(
+        task=task,
+        inputs=tuple(map(str, range(len(targets)))),
+        targets=targets,
+        folds=choose_folds(task.strata(targets), seed=0),
+    )
+
+
 def sure(rng, right):
     """Return outputs that name the true class with probability `right`."""
     named = np.where(rng.random(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
@@ -35,7 +45,7 @@ def tried_with(outputs, metric="accuracy"):
     configs = [Config.of({"number": number}) for number in range(len(outputs))]
     tried = Tried.__new__(Tried)
     for name, value in {
-        "problem": SimpleNamespace(task=task, targets=LABELS),
+        "problem": problem_of(task, LABELS),
         "history": [
             (c, Outcome(status="done", mean=pooled_score(metric, LABELS, x)))
             for c, x in zip(configs, outputs, strict=True)
@@ -81,8 +91,7 @@ def test_calibration_of_a_fold_never_sees_its_own_labels():
     flipped = labels.copy()
     flipped[:10] = 1 - flipped[:10]
     before, after = (
-        cross_calibrated(SimpleNamespace(task=task, targets=x), outputs, folds)
-        for x in (labels, flipped)
+        cross_calibrated(problem_of(task, x), outputs, folds) for x in (labels, flipped)
     )
     np.testing.assert_array_equal(before[0, :10], after[0, :10])
     assert not np.allclose(before[0, 10:], after[0, 10:])

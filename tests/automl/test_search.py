@@ -11,7 +11,7 @@ from fewshot_automl.policy import CostModel, Situation, draw_plan
 from fewshot_automl.tasks import Task
 from fewshot_automl.trial import Workload, space_for
 
-NAMES = ("minilm-l3", "minilm-l6", "mpnet-base")
+NAMES = ("minilm-l6", "mpnet-base")
 TASK = Task(modality="text", names=("a", "b", "c", "d", "e", "f"))
 
 

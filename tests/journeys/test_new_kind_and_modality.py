@@ -15,10 +15,9 @@ from fewshot_automl.adaptation.method import Method
 from fewshot_automl.adaptation.saved import FITTED_KINDS
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.cells import label_text, number
-from fewshot_automl.errors import DataError
 from fewshot_automl.modalities import MODALITIES, Look, content_hash, register_modality
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.tasks import TASK_KINDS, Mean, Metric, register_kind
+from fewshot_automl.tasks import TASK_KINDS, Mean, Metric, TaskKind, register_kind
 from fewshot_automl.tasks.metric import metric_table
 
 BINS = 4
@@ -27,9 +26,9 @@ BINS = 4
 # A kind of target, first place: what a number is.
 
 
-class Numbers:
-    name = "number"
-    metrics = metric_table(
+class Numbers(TaskKind):
+    name: ClassVar[str] = "number"
+    metrics: ClassVar = metric_table(
         [
             Metric(
                 name="mae",
@@ -42,24 +41,22 @@ class Numbers:
             )
         ]
     )
-    default_metric = "mae"
-    reported = ("mae",)
+    default_metric: ClassVar[str] = "mae"
+    reported: ClassVar = ("mae",)
 
-    def claims(self, column):
+    @staticmethod
+    def claims(column):
         values = [number(str(cell)) for cell in column.filled()]
         return len(set(values)) > 10 and None not in values
 
-    def read(self, column, names, *, is_sure):
+    @staticmethod
+    def read(column, names, *, is_sure):
         texts = map(label_text, column.cells)
         values = [np.nan if text is None else number(text) for text in texts]
-        if None in values:
-            raise DataError(f"Target must be a number in {column.source}.")
         return np.array(values, dtype=np.float64), ()
 
-    def check(self, names):
-        pass
-
-    def width(self, names):
+    @property
+    def width(self):
         return 1
 
     def no_targets(self, examples):
@@ -68,39 +65,21 @@ class Numbers:
     def is_labelled(self, targets):
         return np.isfinite(targets)
 
-    def describe(self, targets, names):
+    def describe(self, targets):
         return f"Target: numbers from {np.nanmin(targets):g} to {np.nanmax(targets):g}."
 
-    def say(self, target, names):
+    def say(self, target):
         return f"{target:g}"
 
-    def findings(self, targets, names, origins):
-        return []
-
-    def facts(self, targets, names):
-        return {"range": [float(targets.min()), float(targets.max())]}
-
-    def strata(self, targets, names):
+    def strata(self, targets):
         ranks = targets.argsort().argsort()
         return np.eye(BINS, dtype=np.int64)[ranks * BINS // len(targets)]
 
-    def no_information(self, targets, names):
+    def no_information(self, targets):
         return np.median(targets, keepdims=True)
 
-    def decode(self, outputs, names):
+    def decode(self, outputs):
         return outputs[:, 0].tolist()
-
-    def columns(self, outputs, names):
-        return {}
-
-    def fit_calibration(self, targets, outputs):
-        return {}
-
-    def calibrate(self, outputs, calibration):
-        return outputs
-
-    def measures(self, targets, outputs):
-        return {}
 
 
 # Second place: the heads that predict it.
@@ -139,7 +118,7 @@ RIDGE = HeadRow(
 
 @pytest.fixture
 def number_kind(monkeypatch):
-    monkeypatch.setitem(TASK_KINDS, "number", Numbers())
+    monkeypatch.setitem(TASK_KINDS, "number", Numbers)
     monkeypatch.setitem(HEADS, "number", RIDGE)
 
 
@@ -282,11 +261,16 @@ def test_classes_and_numbers_are_learnt_from_vectors(vectors, number_kind, tmp_p
 
 
 def test_rows_from_outside_need_names_of_their_own():
-    for register, row in ((register_kind, Numbers), (register_modality, Vectors)):
-        table = TASK_KINDS if register is register_kind else MODALITIES
+    class Another(Numbers):
+        pass
+
+    for register, row, twin, table in (
+        (register_kind, Numbers, Another, TASK_KINDS),
+        (register_modality, Vectors(), Vectors(), MODALITIES),
+    ):
         try:
-            assert register(row()) is table[row.name]
+            assert register(row) is table[row.name]
             with pytest.raises(ValueError, match="must have a new name"):
-                register(row())
+                register(twin)
         finally:
             table.pop(row.name, None)
