@@ -239,7 +239,9 @@ def main() -> None:
     best = max(figures, key=lambda name: figures[name]["log_density"])
     short = [] if best == "product" else [f"{best} predicts better than product"]
     print(
-        json.dumps({"benchmark": "compare_kernels", "figures": figures, "falls_short": short})
+        json.dumps(
+            {"benchmark": "compare_kernels", "figures": figures, "falls_short": short}
+        )
     )
 
 
