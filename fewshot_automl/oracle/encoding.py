@@ -40,10 +40,9 @@ class Layout:
 class Encoding:
     """Turns the Configs of one space into rows of numbers.
 
-    A number becomes its place in the unit interval (on its log scale where it has
-    one). An option becomes its index and, with descriptors, one continuous column for
-    each descriptor that differs between options, centred on 0.5 and as spread as the
-    unit interval. Inactive columns hold 0.5 or -1.
+    A number becomes its place in the unit interval. An option becomes its index and,
+    with descriptors, one continuous column for each that differs between options,
+    centred on 0.5 and as spread as the unit interval. Inactive columns hold 0.5 or -1.
 
     >>> from fewshot_automl.space import Float
     >>> space = Space((
@@ -123,4 +122,5 @@ def _descriptors(dimension: Dimension) -> Float64[np.ndarray, "options columns"]
     centred = np.where(known, table - mean, 0.0)
     deviation = centred.std(axis=0)
     differs = deviation > 1e-9 * np.maximum(np.abs(mean), 1e-9)
-    return 0.5 + UNIFORM_DEVIATION * centred[:, differs] / deviation[differs]
+    scaled = UNIFORM_DEVIATION * centred[:, differs] / deviation[differs]
+    return np.asarray(0.5 + scaled)

@@ -6,7 +6,6 @@ from jaxtyping import Float64
 from fewshot_automl.oracle.encoding import Layout
 
 TREES = 64
-"""Of the forest."""
 LEAST_CHANCE = 0.9
 """Of success, below which a Config is not suggested while there are others."""
 LEAST_SHARE = 0.05
@@ -27,13 +26,6 @@ def log_chances(
     between what failed and what finished, and goes on beyond the farthest failure.
     Where few trials are known the trees disagree, and the chance is middling.
 
-    Args:
-        layout: What the columns mean.
-        rows: Encoded Configs to judge.
-        finished: Those of done trials.
-        failed: Those of failed trials.
-        seed: Of the trees.
-
     Source:
         Geurts et al., Extremely randomized trees, Machine Learning 2006.
     """
@@ -41,19 +33,18 @@ def log_chances(
         return np.zeros(len(rows))
     from sklearn.ensemble import ExtraTreesClassifier  # takes a second
 
+    def separated(rows: Rows) -> Rows:
+        """Give each option a column, so that one split names it."""
+        first = len(layout.continuous)
+        codes = [rows[:, first + i, None] for i in range(len(layout.options))]
+        pairs = zip(codes, layout.options, strict=True)
+        named = [code == np.arange(count) for code, count in pairs]
+        return np.hstack([rows[:, :first], *named])
+
     forest = ExtraTreesClassifier(TREES, max_features=None, random_state=seed)
     is_done = np.arange(len(finished) + len(failed)) < len(finished)
-    forest.fit(_separated(layout, np.vstack([finished, failed])), is_done)
-    chances = forest.predict_proba(_separated(layout, rows))[:, 1]
+    forest.fit(separated(np.vstack([finished, failed])), is_done)
+    chances = forest.predict_proba(separated(rows))[:, 1]
     bar = min(LEAST_CHANCE, float(np.quantile(chances, 1 - LEAST_SHARE)))
     logs = np.log(np.maximum(chances, 1e-3))
     return np.asarray(np.where(chances >= bar, logs, logs - HOPELESS))
-
-
-def _separated(layout: Layout, rows: Rows) -> Rows:
-    """Return rows with one column for each option, so that one split names it."""
-    first = len(layout.continuous)
-    columns = [rows[:, :first]]
-    for place, count in enumerate(layout.options):
-        columns.append(rows[:, first + place, None] == np.arange(count))
-    return np.hstack(columns)

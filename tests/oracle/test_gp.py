@@ -160,17 +160,6 @@ def test_a_running_trial_is_pending_and_several_differ():
     assert both[0] == first[0]
 
 
-def test_a_pool_is_all_there_is():
-    pool = [at(x=x) for x in (0.05, 0.68, 0.95)]
-    oracle = GpOracle()
-    assert oracle.choose(LINE, SEEN, pool, 1, 0) == [pool[1]]
-    assert set(oracle.choose(LINE, SEEN, pool, 9, 0)) == set(pool)
-    tried = [*SEEN, (pool[1], done(0.9))]
-    assert pool[1] not in oracle.choose(LINE, tried, pool, 9, 0)
-    assert set(oracle.choose(LINE, [], pool, 2, 0)) < set(pool)
-    assert oracle.choose(LINE, SEEN, [], 2, 0) == []
-
-
 def test_another_thread_of_draws_is_left_alone():
     import torch
 

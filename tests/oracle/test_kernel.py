@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from fewshot_automl.oracle import RandomOracle
-from fewshot_automl.oracle.calm import calm
 from fewshot_automl.oracle.encoding import Encoding
+from fewshot_automl.oracle.scores import calm
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 
 with calm(0):  # GPyTorch's import meets a deprecation of torch
