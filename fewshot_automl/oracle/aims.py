@@ -38,9 +38,8 @@ class Objective:
         """Check the name."""
         if not self.name.strip() or (self.name == SCORE and not self.maximise):
             raise UserError(
-                f"An objective must have a name, and 'score' must be maximised, got "
-                f"{self.name!r} with maximise={self.maximise}. Scores are oriented so "
-                "that greater is better, whatever the metric."
+                "An objective must have a name, and 'score' must be maximised, got "
+                f"{self.name!r} with maximise={self.maximise}. Greater is better there."
             )
 
     def __str__(self) -> str:
@@ -71,8 +70,7 @@ class Limit:
         if not self.name.strip() or not is_fair:
             raise UserError(
                 f"Limit of {self.name!r} must have a name, and one finite end or two "
-                f"that allow something, got least {self.least} and most {self.most}. "
-                "Mend them."
+                f"that allow something, got {self.least} to {self.most}. Mend them."
             )
 
     def allows(self, value: float) -> bool:
