@@ -12,8 +12,7 @@ from fewshot_automl.cli.commands import Command, Group
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.options import FOLDER, json_option
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.prior import Past
-from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle.prior import Past, Prior
 from fewshot_automl.report.words import phrase, summary_of
 from fewshot_automl.space import Config
 
