@@ -192,9 +192,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
     parser.add_argument("--out", type=Path, help="where to write the prior")
     parser.add_argument("--seeds", type=int, default=5, help="replays of a task")
-    parser.add_argument(
-        "--trials", type=int, default=20, help="of a replay"
-    )
+    parser.add_argument("--trials", type=int, default=20, help="of a replay")
     parser.add_argument("--quick", action="store_true", help="few tasks and trials")
     given = parser.parse_args()
     tasks, seeds, trials = None, given.seeds, given.trials

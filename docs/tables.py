@@ -20,6 +20,7 @@ from fewshot_automl.cli.entry import app
 from fewshot_automl.cli.space import users
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.modalities import MODALITIES
+from fewshot_automl.space import Choice
 from fewshot_automl.tasks import TASK_KINDS, Task
 from fewshot_automl.trial.space import space_for
 
@@ -107,11 +108,14 @@ def dimensions() -> Iterator[tuple[str, ...]]:
         profile = Profile(task=task, strata=(20, 10, 8))
         space = space_for(profile, Zoo.shipped().cards(modality))
         names = space["method"].describe().split(", ")
-        known |= {row.name: (row, names) for row in space.dimensions}
+        known = {row.name: (row, names) for row in space.dimensions} | known
     for name, (row, names) in known.items():
         is_long = name in ("method", "backbone")
         values = "those that are searched" if is_long else row.describe()
-        yield f"`{name}`", values, f"{row.default}", users(row, names) or "always"
+        default = row.default
+        if default is None and isinstance(row, Choice):
+            default = "the first" if is_long else row.options[0]
+        yield f"`{name}`", values, f"{default}", users(row, names) or "always"
 
 
 TABLES = (settings, commands, metrics, measures, methods, dimensions)

@@ -71,7 +71,7 @@ _HOMES: Final = {
     "Score": "automl.scoring",
     "Settings": "automl.settings",
     "Space": "space",
-    "Task": "task",
+    "Task": "tasks",
     "UserError": "errors",
     "When": "space",
     "Zoo": "backbones.zoo",

@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.table import load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
 from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source
@@ -50,7 +49,7 @@ class Predictor:
 
     def predict(self, data: Source) -> list[Any]:
         """Return what is predicted for each example: of classes, the most probable."""
-        return self.task.decode(self.predict_proba(data))
+        return self.task.rules.decode(self.predict_proba(data))
 
     def predict_proba(self, data: Source) -> Float[np.ndarray, "examples width"]:
         """Return outputs: of classes, probabilities in the order of `task.names`.
@@ -72,7 +71,7 @@ class Predictor:
             return np.zeros((0, self.task.width))
         encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
         outputs = self.fitted.outputs(encodings).astype(np.float64)
-        return self.task.calibrate(outputs, self.calibration)
+        return self.task.rules.calibrate(outputs, self.calibration)
 
     def save(self, folder: Path | str) -> Path:
         """Write a self-contained folder: safetensors and JSON, with their hashes.

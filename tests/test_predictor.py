@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Job, Profile
+from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore

@@ -9,6 +9,7 @@ every shrinkage here (13 ms for the whole cross-validation of MiniLM's features)
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -40,18 +41,32 @@ MAX_INNER_FOLDS: Final = 5
 THREADED_FROM: Final = 256
 """Rows from which matrix products of the heads may use several threads."""
 
-Candidates = list[Head]
-Path = Callable[
-    [np.ndarray, np.ndarray, np.ndarray, int, Scaling, Sequence[int] | None],
-    Candidates,
-]
+Rows = Float[np.ndarray, "examples width"]
+Labels = Int[np.ndarray, " examples"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """What a head is fitted to."""
+
+    features: Rows
+    """Scaled by `scaling`."""
+    labels: Labels
+    """Class indices; a class may be absent."""
+    weights: Float[np.ndarray, " examples"]
+    """How much each example counts; 1 on average."""
+    classes: int
+    """Number of classes."""
+    scaling: Scaling
+    """What the heads will scale features with."""
+
+
+Path = Callable[[Labelled, Sequence[int] | None], list[Head]]
+"""Fits the heads of all strengths, or of those at the wanted positions."""
 
 
 def fit_class_head(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    task: Task,
-    settings: HeadSettings,
+    features: Rows, labels: Labels, task: Task, settings: HeadSettings
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss.
 
@@ -62,16 +77,39 @@ def fit_class_head(
         settings: The head is ``logistic``, ``lda`` (shrinkage) or ``rbf`` (kernel
             logistic).
     """
-    path, classes = PATHS[settings.head], task.width
-    weights = class_weights(labels, classes, settings.weighting)[labels]
+    weights = class_weights(labels, task.width, settings.weighting)[labels]
+
+    def part(chosen: Bool[np.ndarray, " examples"]) -> Labelled:
+        rule = Scaling.fit(features[chosen], settings.scaling)
+        return Labelled(
+            features=rule.apply(features[chosen]),
+            labels=labels[chosen],
+            weights=weights[chosen],
+            classes=task.width,
+            scaling=rule,
+        )
+
+    path = PATHS[settings.head]
     with quiet_threads(len(labels)):
-        best = _choose(features, labels, classes, weights, settings)
-        rule = Scaling.fit(features, settings.scaling)
-        return path(rule.apply(features), labels, weights, classes, rule, [best])[0]
+        losses: list[Float[np.ndarray, " candidates"]] = []
+        for held_out in inner_folds(labels, settings.seed):
+            # Held-out examples of a class that the inner training part lacks say
+            # nothing about strength and do not count.
+            known = np.bincount(labels[~held_out], minlength=task.width) > 0
+            judged = held_out & known[labels]
+            if judged.any() and known.sum() > 1:
+                inner = part(~held_out)
+                scaled = inner.scaling.apply(features[judged])
+                heads = path(inner, None)
+                losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
+        best = MIDDLES[settings.head]
+        if losses:
+            best = int(np.argmin(np.sum(losses, axis=0)))
+        return path(part(np.ones(len(labels), dtype=bool)), [best])[0]
 
 
 def class_weights(
-    labels: Int[np.ndarray, " examples"], classes: int, rule: str
+    labels: Labels, classes: int, rule: str
 ) -> Float[np.ndarray, " classes"]:
     """Return the weight of each class in the loss; 1 on average over examples.
 
@@ -114,49 +152,10 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _choose(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    classes: int,
-    weights: Float[np.ndarray, " examples"],
-    settings: HeadSettings,
-) -> int:
-    """Return the position in the path with the least cross-validated log loss.
-
-    Held-out examples of a class that the inner training part lacks say nothing about
-    strength and do not count. Where none counts (one example a class), the middle of
-    the path is taken.
-    """
-    losses: list[Float[np.ndarray, " candidates"]] = []
-    total = 0.0
-    for held_out in inner_folds(labels, settings.seed):
-        known = np.bincount(labels[~held_out], minlength=classes) > 0
-        judged = held_out & known[labels]
-        if not judged.any() or known.sum() < 2:
-            continue
-        rule = Scaling.fit(features[~held_out], settings.scaling)
-        heads = PATHS[settings.head](
-            rule.apply(features[~held_out]),
-            labels[~held_out],
-            weights[~held_out],
-            classes,
-            rule,
-            None,
-        )
-        share = weights[judged]
-        losses.append(
-            _losses(heads, rule.apply(features[judged]), labels[judged], share)
-        )
-        total += float(share.sum())
-    if not losses:
-        return MIDDLES[settings.head]
-    return int(np.argmin(np.sum(losses, axis=0) / total))
-
-
 def _losses(
-    heads: Candidates,
-    scaled: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
+    heads: Sequence[Head],
+    scaled: Rows,
+    labels: Labels,
     weights: Float[np.ndarray, " examples"],
 ) -> Float[np.ndarray, " candidates"]:
     """Return the weighted log loss of each head of one path on scaled features."""
@@ -175,9 +174,7 @@ def _losses(
     return losses
 
 
-def inner_folds(
-    labels: Int[np.ndarray, " examples"], seed: int
-) -> list[Bool[np.ndarray, " examples"]]:
+def inner_folds(labels: Labels, seed: int) -> list[Bool[np.ndarray, " examples"]]:
     """Return masks of held-out examples: stratified, as many folds as classes allow."""
     rng = np.random.default_rng(seed)
     counts = np.bincount(labels)
@@ -193,20 +190,15 @@ def inner_folds(
     return [assigned == fold for fold in range(folds)]
 
 
-def logistic_path(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-    classes: int,
-    scaling: Scaling,
-    wanted: Sequence[int] | None,
-) -> Candidates:
+def logistic_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
     """Return logistic heads for `STRENGTHS` (or the wanted positions of it)."""
     strengths = tuple(np.take(STRENGTHS, _positions(STRENGTHS, wanted)).tolist())
-    solved = fit_softmax_path(features, labels, weights, classes, strengths)
+    solved = fit_softmax_path(
+        data.features, data.labels, data.weights, data.classes, strengths
+    )
     return [
         LinearHead(
-            scaling=scaling,
+            scaling=data.scaling,
             weight=weight.astype(np.float32),
             bias=bias.astype(np.float32),
         )
@@ -214,19 +206,14 @@ def logistic_path(
     ]
 
 
-def lda_path(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-    classes: int,
-    scaling: Scaling,
-    wanted: Sequence[int] | None,
-) -> Candidates:
+def lda_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
     """Return linear discriminants over shrinkage x temperature.
 
     Source:
         Friedman, JASA 1989, eq. 18: (1 - a) * covariance + a * mean variance * I.
     """
+    features, labels, weights = data.features, data.labels, data.weights
+    classes = data.classes
     grid = [(a, t) for a in SHRINKAGES for t in TEMPERATURES]
     known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
     means = np.stack([features[labels == label].mean(axis=0) for label in known])
@@ -239,7 +226,7 @@ def lda_path(
     sphere = max(float(variances.sum()) / features.shape[1], 1e-9)
     priors = np.bincount(labels, weights=weights, minlength=classes)
     priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
-    heads: Candidates = []
+    heads: list[Head] = []
     for shrinkage, temperature in [grid[i] for i in _positions(grid, wanted)]:
         around = means - center
         inside = around @ rows.T
@@ -254,7 +241,7 @@ def lda_path(
         bias[known] = known_bias - center @ weight[:, known]
         heads.append(
             LinearHead(
-                scaling=scaling,
+                scaling=data.scaling,
                 weight=(weight / temperature).astype(np.float32),
                 bias=(bias / temperature).astype(np.float32),
             )
@@ -262,14 +249,7 @@ def lda_path(
     return heads
 
 
-def rbf_path(
-    features: Float[np.ndarray, "examples width"],
-    labels: Int[np.ndarray, " examples"],
-    weights: Float[np.ndarray, " examples"],
-    classes: int,
-    scaling: Scaling,
-    wanted: Sequence[int] | None,
-) -> Candidates:
+def rbf_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
     """Return kernel logistic heads over bandwidth x strength.
 
     The Gram matrix is factored once a bandwidth, and the linear path is followed in
@@ -277,10 +257,11 @@ def rbf_path(
     """
     grid = [(b, s) for b in BANDWIDTHS for s in STRENGTHS]
     chosen = [grid[i] for i in _positions(grid, wanted)]
+    features = data.features
     distances = squared_distances(features, features)
     off_diagonal = distances[~np.eye(len(distances), dtype=bool)]
     median = max(float(np.median(off_diagonal)) if off_diagonal.size else 1.0, 1e-9)
-    heads: Candidates = []
+    heads: list[Head] = []
     for bandwidth in dict.fromkeys(b for b, _ in chosen):
         strengths = tuple(s for b, s in chosen if b == bandwidth)
         gamma = bandwidth / median
@@ -288,12 +269,12 @@ def rbf_path(
         keep = values > 1e-8 * values.max()
         root = np.sqrt(values[keep])
         solved = fit_softmax_path(
-            vectors[:, keep] * root, labels, weights, classes, strengths
+            vectors[:, keep] * root, data.labels, data.weights, data.classes, strengths
         )
         back = vectors[:, keep] / root
         heads.extend(
             KernelHead(
-                scaling=scaling,
+                scaling=data.scaling,
                 support=features.astype(np.float32),
                 coefficients=(back @ weight).astype(np.float32),
                 bias=bias.astype(np.float32),

@@ -9,11 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.ensemble import Ensemble
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.saved import Ensemble, own_encoder
 from fewshot_automl.adaptation.tfidf import TermHead
 from fewshot_automl.modalities import Input
 

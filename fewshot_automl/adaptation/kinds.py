@@ -119,3 +119,10 @@ def head_from_state(kind: str, arrays: Arrays) -> Head:
         )
     head: Head = known[kind].from_arrays(arrays)
     return head
+
+
+def head_numbers(config: Config, width: int, task: Task, examples: int) -> Numbers:
+    """Return the numbers of a head and its scaling, in the order of its `arrays`."""
+    row = HEADS[task.kind]
+    head = str(config.get("head", row.heads[0]))
+    return [(1, 1), (2 * width, FLOAT), *row.numbers(head, width, task, examples)]

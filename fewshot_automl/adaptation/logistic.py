@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from fewshot_automl.adaptation.heads import softmax
 
@@ -91,88 +91,44 @@ def _descend(
 ) -> tuple[
     Float[np.ndarray, "strengths rank classes"], Float[np.ndarray, "strengths classes"]
 ]:
+    """Return the solutions; strengths that are solved leave the descent."""
     count, classes = len(strengths), target.shape[1]
-    prior = np.maximum(share @ target, 1e-6)
+    prior = np.log(np.maximum(share @ target, 1e-6)).astype(np.float32)
     solved_weight = np.zeros((count, coordinates.shape[1], classes), dtype=np.float32)
-    solved_bias = np.tile(np.log(prior), (count, 1)).astype(np.float32)
-    path = _Path(
-        places=np.arange(count),
-        weight=solved_weight.copy(),
-        bias=solved_bias.copy(),
-        ahead_weight=solved_weight.copy(),
-        ahead_bias=solved_bias.copy(),
-        step=1.0 / (curvature[None, :, None] + strengths),
-        strengths=strengths,
-        momentum=np.ones(count, dtype=np.float32),
-        moved=solved_weight,
-    )
+    solved_bias = np.tile(prior, (count, 1))
+    weight = ahead = solved_weight.copy()
+    bias = ahead_bias = solved_bias.copy()
+    places, momentum = np.arange(count), np.ones(count, dtype=np.float32)
+    step = 1.0 / (curvature[None, :, None] + strengths)
     weighted = (coordinates * share[:, None]).T.copy()
     for done in range(1, MAX_ITERATIONS + 1):
-        path.advance(coordinates, weighted, target, share)
-        if done % CHECKED_EVERY and done < MAX_ITERATIONS:
-            continue
-        still = path.moves(coordinates)
-        if done == MAX_ITERATIONS:
-            still = np.zeros_like(still)
-        solved = path.places[~still]
-        solved_weight[solved] = path.weight[~still]
-        solved_bias[solved] = path.bias[~still]
-        if not still.any():
-            break
-        if not still.all():
-            path = path.only(still)
-    return solved_weight, solved_bias
-
-
-@dataclass(slots=True, kw_only=True)
-class _Path:
-    """The strengths that are not solved yet, and where each of them stands."""
-
-    places: Int[np.ndarray, " left"]
-    weight: Float[np.ndarray, "left rank classes"]
-    bias: Float[np.ndarray, "left classes"]
-    ahead_weight: Float[np.ndarray, "left rank classes"]
-    ahead_bias: Float[np.ndarray, "left classes"]
-    step: Float[np.ndarray, "left rank 1"]
-    strengths: Float[np.ndarray, "left 1 1"]
-    momentum: Float[np.ndarray, " left"]
-    moved: Float[np.ndarray, "left rank classes"]
-    """What the last step changed."""
-
-    def advance(
-        self,
-        coordinates: Float[np.ndarray, "examples rank"],
-        weighted: Float[np.ndarray, "rank examples"],
-        target: Float[np.ndarray, "examples classes"],
-        share: Float[np.ndarray, " examples"],
-    ) -> None:
-        """Make one accelerated step; `weighted` holds coordinates times shares."""
-        logits = coordinates @ self.ahead_weight
-        logits += self.ahead_bias[:, None, :]
-        residual = softmax(logits)
+        residual = coordinates @ ahead
+        residual += ahead_bias[:, None, :]
+        residual = softmax(residual)
         residual -= target
         gradient = weighted @ residual
-        gradient += self.strengths * self.ahead_weight
-        weight = self.ahead_weight - self.step * gradient
-        bias = self.ahead_bias - 2.0 * (share @ residual)
-        self.moved = weight - self.weight
-        uphill = np.einsum("src,src->s", gradient, self.moved) > 0
-        grown = (1 + np.sqrt(1 + 4 * self.momentum**2)) / 2
-        factor = np.where(uphill, np.float32(0), (self.momentum - 1) / grown)
-        self.momentum = np.where(uphill, np.float32(1), grown)
-        self.ahead_weight = weight + factor[:, None, None] * self.moved
-        self.ahead_bias = bias + factor[:, None] * (bias - self.bias)
-        self.weight, self.bias = weight, bias
-
-    def moves(
-        self, coordinates: Float[np.ndarray, "examples rank"]
-    ) -> Bool[np.ndarray, " left"]:
-        """Return which strengths still moved in the last step."""
-        change = np.abs(coordinates @ self.moved).max(axis=(1, 2), initial=0.0)
-        size = np.abs(self.weight).max(axis=(1, 2), initial=1.0)
-        still: np.ndarray = change >= TOLERANCE * size
-        return still
-
-    def only(self, left: Bool[np.ndarray, " strengths"]) -> "_Path":
-        """Return the path with some of its strengths."""
-        return _Path(**{name: getattr(self, name)[left] for name in self.__slots__})
+        gradient += strengths * ahead
+        last, last_bias = weight, bias
+        weight = ahead - step * gradient
+        bias = ahead_bias - 2.0 * (share @ residual)
+        moved = weight - last
+        uphill = np.einsum("src,src->s", gradient, moved) > 0
+        grown = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        factor = np.where(uphill, np.float32(0), (momentum - 1) / grown)
+        momentum = np.where(uphill, np.float32(1), grown)
+        ahead = weight + factor[:, None, None] * moved
+        ahead_bias = bias + factor[:, None] * (bias - last_bias)
+        if done % CHECKED_EVERY and done < MAX_ITERATIONS:
+            continue
+        change = np.abs(coordinates @ moved).max(axis=(1, 2), initial=0.0)
+        size = np.abs(weight).max(axis=(1, 2), initial=1.0)
+        left = (change >= TOLERANCE * size) & (done < MAX_ITERATIONS)
+        solved_weight[places[~left]] = weight[~left]
+        solved_bias[places[~left]] = bias[~left]
+        if not left.any():
+            break
+        if not left.all():
+            places, momentum, step = places[left], momentum[left], step[left]
+            weight, bias, strengths = weight[left], bias[left], strengths[left]
+            ahead, ahead_bias = ahead[left], ahead_bias[left]
+    return solved_weight, solved_bias

@@ -83,7 +83,6 @@ def attach(
             "Use a smaller frozen fraction, or partial_freeze."
         )
     with _peft() as peft, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         config = peft.LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
@@ -100,6 +99,12 @@ def attach(
                 f"LoRA must be put on layers that peft knows, got {error}. Correct "
                 f"lora_targets of the card {backbone.card.id!r}."
             ) from error
+        torch.manual_seed(seed)
+        for name, parameter in backbone.module.named_parameters():
+            if ".lora_A." in name:
+                # Of variance 1 / inputs. peft draws a third of it, which learns less
+                # in few steps: trec6, 8 a class, MiniLM-L6, 3 draws: 0.69 for 0.72.
+                nn.init.kaiming_uniform_(parameter, a=1)
     return Adapter(base=base, cut=cut)
 
 

@@ -65,4 +65,4 @@ class Majority(Method):
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Ask the task for its best answer without information."""
-        return Constant(output=job.task.no_information(targets))
+        return Constant(output=job.task.rules.no_information(targets))

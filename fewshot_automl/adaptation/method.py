@@ -29,7 +29,8 @@ class Profile:
     @classmethod
     def of(cls, task: Task, targets: np.ndarray) -> "Profile":
         """Return the profile of a task with these targets, all of them labelled."""
-        return cls(task=task, strata=tuple(task.strata(targets).sum(axis=0).tolist()))
+        strata = task.rules.strata(targets).sum(axis=0)
+        return cls(task=task, strata=tuple(strata.tolist()))
 
     @property
     def is_imbalanced(self) -> bool:

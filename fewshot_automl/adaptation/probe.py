@@ -9,7 +9,7 @@ import numpy as np
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.heads import HeadSettings
-from fewshot_automl.adaptation.kinds import FLOAT, HEADS, Numbers
+from fewshot_automl.adaptation.kinds import HEADS, Numbers, head_numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.modalities import Input
 from fewshot_automl.space import Choice, Config, Dimension, Value
@@ -67,10 +67,3 @@ def head_dimension(task: Task) -> Choice:
 def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
     """Return the class-weight dimension where classes are uneven, else nothing."""
     return (CLASS_WEIGHTS,) if profile.is_imbalanced else ()
-
-
-def head_numbers(config: Config, width: int, task: Task, examples: int) -> Numbers:
-    """Return the numbers of a head and its scaling, in the order of its `arrays`."""
-    row = HEADS[task.kind]
-    head = str(config.get("head", row.heads[0]))
-    return [(1, 1), (2 * width, FLOAT), *row.numbers(head, width, task, examples)]

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import Head, HeadSettings
 from fewshot_automl.adaptation.kinds import (
-    FLOAT,
     HEADS,
     WIDE,
     Numbers,
     head_from_state,
+    head_numbers,
 )
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.errors import TrialError
@@ -106,9 +106,7 @@ class Tfidf(Method):
         except TrialError:  # it says so where it is recorded
             return []
         terms = sum(len(each.idf_) for each in counted)
-        row = HEADS[task.kind]
-        head = row.numbers(row.heads[0], terms, task, len(inputs))
-        return [(1, 1), (2 * terms, FLOAT), *head, (terms, WIDE)]
+        return [*head_numbers(config, terms, task, len(inputs)), (terms, WIDE)]
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Count terms, weigh them, fit the head."""

@@ -11,12 +11,11 @@ from torch import Tensor
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.heads import HeadSettings, LinearHead, Scaling
-from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
+from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers, head_numbers
 from fewshot_automl.adaptation.lora import VARIANTS, Adapter, LoraSettings, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.probe import (
     head_dimension,
-    head_numbers,
     imbalance_dimensions,
 )
 from fewshot_automl.adaptation.rows import TrainingRows

@@ -1,4 +1,4 @@
-"""The examples that a fit is given, read and checked before anything is spent on them."""
+"""The examples that a fit is given, checked before anything is spent on them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,7 +71,7 @@ def audited(
             "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
             "labelled": len(labelled),
             "unlabelled": len(findings.examples) - len(labelled),
-            **dataset.task.facts(labelled.targets),
+            **dataset.task.rules.facts(labelled.targets),
             "inferred": list(dataset.inferred),
             "findings": findings.lines(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -14,7 +14,7 @@ from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Searches, fits and predicts; works wherever a scikit-learn classifier does.
 
     Args:

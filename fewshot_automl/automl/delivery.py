@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from fewshot_automl.adaptation.deployed import median_seconds, middling
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.ensemble import Ensemble
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.saved import Ensemble
 from fewshot_automl.automl.limits import Limits
 from fewshot_automl.automl.tried import Outputs, Tried
 from fewshot_automl.data import Examples
@@ -96,7 +96,7 @@ def predicted(
             )
         ]
     )
-    return model.task.calibrate(outputs.astype(np.float64), model.calibration)
+    return model.task.rules.calibrate(outputs.astype(np.float64), model.calibration)
 
 
 def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:

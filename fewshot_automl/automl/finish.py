@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.automl.audited import Audited
 from fewshot_automl.automl.delivery import deliver, delivered_measures, scored
 from fewshot_automl.automl.fitting import fitted_winner, with_partners
@@ -139,7 +139,7 @@ class Finish:
         allowed = {i: ranking.scores[i] for i in ranking.order}
         score = honest_score(tried, allowed, calibrated, seed)
         config = tried.config(winner)
-        calibration = problem.task.fit_calibration(problem.targets, outputs)
+        calibration = problem.task.rules.fit_calibration(problem.targets, outputs)
         known = {
             **self.facts,
             **self._license(tried, numbers),

@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.automl import ahead
 from fewshot_automl.automl.audited import Audited
 from fewshot_automl.automl.available import Available, available_backbones
 from fewshot_automl.automl.finish import Finish
@@ -42,6 +44,7 @@ from fewshot_automl.trial import (
     Problem,
     TrialContext,
     Workload,
+    build_bare,
     evaluate,
     exact_measures,
     space_for,
@@ -69,6 +72,8 @@ class Search:
     ledger: Ledger
     budget: Budget
     listener: Listener
+    libraries: Thread
+    """Imports those of the first trials."""
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def go(self) -> Result:
@@ -105,6 +110,8 @@ class Search:
         executor = executor_named(
             settings.executor, settings.workers, gpus=shared_gpus(settings.device)
         )
+        self.libraries.join()  # lest the first trials be timed with it
+        ahead.start(ahead.importing(ahead.ORACLE))
         try:
             end = run(
                 self.space,
@@ -165,8 +172,7 @@ class Search:
     @property
     def _thinks_ahead(self) -> bool:
         """Return whether trials leave this process free for the oracle."""
-        is_elsewhere = self.settings.executor != "in_process"
-        return is_elsewhere or self.context.placement.device != "cpu"
+        return self.settings.executor != "in_process"
 
     def _least_seconds(self, config: Config, history: History) -> float:
         """Return the seconds without which a trial is not worth starting.
@@ -233,6 +239,10 @@ def prepare(
         None if budget_seconds is None else began + budget_seconds,
         settings.search_limits,
         is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
+    )
+    libraries = ahead.start(
+        *(partial(build_bare, card) for card in available.at_hand[:1]),
+        ahead.importing(ahead.TERMS),
     )
     placement = _one_place(settings.device)
     listener.say(str(placement))
@@ -308,6 +318,7 @@ def prepare(
         ledger=ledger,
         budget=budget,
         listener=listener,
+        libraries=libraries,
     )
 
 
@@ -356,7 +367,7 @@ def _folds(
     audited: Audited, splits: Splits, seed: int, repeats: int | None = None
 ) -> Folds:
     return choose_folds(
-        audited.dataset.task.strata(audited.labelled.targets),
+        audited.dataset.task.rules.strata(audited.labelled.targets),
         groups=audited.keys,
         seed=seed,
         max_folds=splits.folds,

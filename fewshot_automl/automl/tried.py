@@ -55,7 +55,7 @@ class Tried:
     def calibration(self, number: int) -> dict[str, float]:
         """Return what puts the confidence of a trial's outputs right."""
         problem = self.problem
-        return problem.task.fit_calibration(problem.targets, self.outputs(number))
+        return problem.task.rules.fit_calibration(problem.targets, self.outputs(number))
 
     def together(self, numbers: Sequence[int]) -> Outputs:
         """Return out-of-fold outputs of one trial, or of an ensemble of several.
@@ -90,7 +90,7 @@ class Tried:
 
     def _calibrated(self, number: int) -> Outputs:
         task = self.problem.task
-        return task.calibrate(self.outputs(number), self.calibration(number))
+        return task.rules.calibrate(self.outputs(number), self.calibration(number))
 
 
 def cross_calibrated(
@@ -106,6 +106,6 @@ def cross_calibrated(
     for row, (predicted, assigned) in enumerate(zip(outputs, folds, strict=True)):
         for fold in np.unique(assigned):
             held = assigned == fold
-            found = task.fit_calibration(targets[~held], predicted[None, ~held])
-            calibrated[row, held] = task.calibrate(predicted[held], found)
+            found = task.rules.fit_calibration(targets[~held], predicted[None, ~held])
+            calibrated[row, held] = task.rules.calibrate(predicted[held], found)
     return calibrated

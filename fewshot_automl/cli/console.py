@@ -52,17 +52,37 @@ def table(*heads: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
-def facts(values: Mapping[str, str]) -> Table:
-    """Return names and values in two columns."""
+def facts(values: Mapping[str, Any]) -> Table:
+    """Return names and values in two columns; what is empty is left out."""
     made = Table.grid(padding=(0, 2))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in values.items():
-        made.add_row(name, Text(value))
+        if value not in (None, "", [], {}, ()):
+            made.add_row(name.replace("_", " "), Text(in_words(name, value)))
     return made
 
 
-def count(number: float, unit: str = "") -> str:
+def in_words(name: str, value: Any) -> str:
+    """Return a value of JSON as people read it; counts and bytes with a letter.
+
+    >>> in_words("memory_bytes", 743_000_000), in_words("sizes", {"a": [1, 2]})
+    ('743 MB', 'a 1 2')
+    """
+    if isinstance(value, Mapping):
+        kept = {n: v for n, v in value.items() if v not in (None, "", [], ())}
+        return ", ".join(
+            f"{n.replace('_', ' ')} {in_words(n, v)}" for n, v in kept.items()
+        )
+    if isinstance(value, list | tuple):
+        separator = "; " if any(isinstance(v, Mapping) for v in value) else " "
+        return separator.join(in_words(name, item) for item in value)
+    if isinstance(value, int) and value >= 10_000:
+        return count(value, "B" if name.endswith("bytes") else "")
+    return str(value)
+
+
+def count(number: int | float, unit: str = "") -> str:
     """Return a large number with three digits and a letter for its thousands.
 
     >>> count(22_713_216), count(950), count(743_000_000, "B")

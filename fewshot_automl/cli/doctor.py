@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.commands import Command
-from fewshot_automl.cli.console import count, facts, people, print_json
+from fewshot_automl.cli.console import facts, people, print_json
 from fewshot_automl.cli.options import json_option
 from fewshot_automl.places import cache_folder
 
@@ -57,17 +57,16 @@ def doctor(network: bool, is_json: bool) -> int:
         "cache": _cache(cache_folder()),
         "weights": {
             "at_hand": [card.id for card in zoo if zoo.is_at_hand(card)],
-            "known": [card.id for card in zoo],
             "defaults": [card.id for card in zoo.defaults()],
         },
         "pip": {
             "is_installed": util.find_spec("pip") is not None,
-            "reaches_index": _reaches_index() if network else None,
+            "reaches_index": _reaches_index() if network else "not asked",
         },
     }
     problems = _problems(found)
     console = people(is_json)
-    console.print(facts(_lines(found)))
+    console.print(facts(found))
     for problem in problems:
         console.print(Text(problem, style="red"))
     if not problems:
@@ -143,29 +142,3 @@ def _problems(found: dict[str, Any]) -> list[str]:
         "fewshot zoo get --defaults --from DIR": pip["reaches_index"] is False,
     }
     return [problem for problem, is_so in checks.items() if is_so]
-
-
-def _lines(found: dict[str, Any]) -> dict[str, str]:
-    machine, cache = found["machine"], found["cache"]
-    weights, pip = found["weights"], found["pip"]
-    reach = {None: "not asked; add --network", True: "yes", False: "no"}
-    free, total = machine["memory_free_bytes"], machine["memory_bytes"]
-    return {
-        "versions": ", ".join(f"{n} {v or '-'}" for n, v in found["versions"].items()),
-        "system": machine["system"],
-        "cores": str(machine["cores"]),
-        "memory": f"{count(free, 'B')} free of {count(total, 'B')}",
-        "devices": ", ".join(found["devices"]["visible"]),
-        "placement": found["devices"]["chosen"],
-        "cache": f"{cache['folder']}, {count(cache['bytes'], 'B')}, "
-        f"{'writable' if cache['is_writable'] else 'not writable'}, "
-        f"{count(cache['disk_free_bytes'], 'B')} free on its disk",
-        "weights": f"{len(weights['at_hand'])} of {len(weights['known'])} at hand: "
-        f"{', '.join(weights['at_hand']) or 'none'}",
-        "defaults": ", ".join(
-            f"{id} ({'at hand' if id in weights['at_hand'] else 'not at hand'})"
-            for id in weights["defaults"]
-        ),
-        "pip": "installed" if pip["is_installed"] else "not installed",
-        "index reached": reach[pip["reaches_index"]],
-    }

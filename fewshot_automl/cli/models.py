@@ -130,9 +130,9 @@ def with_predictions(
     >>> with_predictions({"text": ["hm"]}, task, np.array([[0.25, 0.75]]), True)
     {'text': ['hm'], 'prediction': ['yes'], 'proba_no': [0.25], 'proba_yes': [0.75]}
     """
-    made: dict[str, Sequence[object]] = {"prediction": task.decode(outputs)}
+    made: dict[str, Sequence[object]] = {"prediction": task.rules.decode(outputs)}
     if with_proba:
-        made |= task.columns(outputs)
+        made |= task.rules.columns(outputs)
     return {**{name: c for name, c in columns.items() if name not in made}, **made}
 
 

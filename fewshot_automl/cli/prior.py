@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import numpy as np
 from rich.text import Text
 
 from fewshot_automl.automl.past import past_study
@@ -11,8 +12,7 @@ from fewshot_automl.cli.commands import Command, Group
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.options import FOLDER, json_option
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.past import Past
-from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle.prior import Past, Prior
 from fewshot_automl.report.words import phrase, summary_of
 from fewshot_automl.space import Config
 
@@ -75,10 +75,8 @@ def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
         )
     made = Prior(studies=tuple(kept.values()))
     made.write(out)
-    _show(made, is_json)
-    say(f"\nWrote {out}. Use it with: fewshot fit DATA --prior {out}")
-    if is_json:
-        print_json({**_facts(made), "out": str(out), "skipped": skipped})
+    say(f"Wrote {out}. Use it with: fewshot fit DATA --prior {out}")
+    _show(made, is_json, out=str(out), skipped=skipped)
 
 
 @prior.command("show", cls=Command)
@@ -93,59 +91,46 @@ def show(file: Path | None, is_json: bool) -> None:
       fewshot prior show
       fewshot prior show ours.json
     """
-    found = Prior.default() if file is None else Prior.read(file)
-    _show(found, is_json)
-    if is_json:
-        print_json(_facts(found))
+    _show(Prior.default() if file is None else Prior.read(file), is_json)
 
 
-def _show(found: Prior, is_json: bool) -> None:
+def _show(found: Prior, is_json: bool, **more: Any) -> None:
+    """Print what a prior holds, for people and on request for programs."""
+    console, first = people(is_json), _first(found)
     made = table("study", "about", "trials", "kept", "best there")
+    studies = []
     for study in found.studies:
-        sizes = (str(study.trials), str(len(study.configs)))
-        made.add_row(Text(study.name), study.kind, *sizes, Text(_words(_best(study))))
-    console = people(is_json)
+        pairs = zip(study.scores, study.configs, strict=True)
+        best = max(pairs, key=lambda pair: pair[0])[1]
+        sizes = {"trials": study.trials, "points": len(study.configs)}
+        made.add_row(
+            Text(study.name), study.kind, *map(str, sizes.values()), Text(_words(best))
+        )
+        about = {"name": study.name, "kind": study.kind, "best": best.to_json()}
+        studies.append({**about, **sizes})
     console.print(made)
-    for kind, configs in _first(found).items():
+    for kind, configs in first.items():
         console.print(Text(f"\nFirst for {kind or 'anything'}:", style="dim"))
         for config in configs:
             console.print(Text(f"  {_words(config)}"), soft_wrap=True)
-
-
-def _facts(found: Prior) -> dict[str, Any]:
-    return {
-        "key": found.key,
-        "studies": [
-            {
-                "name": study.name,
-                "kind": study.kind,
-                "trials": study.trials,
-                "points": len(study.configs),
-                "best": _best(study).to_json(),
-            }
-            for study in found.studies
-        ],
-        "first": {
-            kind: [config.to_json() for config in configs]
-            for kind, configs in _first(found).items()
-        },
-    }
+    if is_json:
+        order = {
+            kind: [c.to_json() for c in configs] for kind, configs in first.items()
+        }
+        print_json({"key": found.key, "studies": studies, "first": order, **more})
 
 
 def _words(config: Config) -> str:
     return ", ".join(filter(None, (summary_of(config), phrase(config))))
 
 
-def _best(study: Past) -> Config:
-    pairs = zip(study.scores, study.configs, strict=True)
-    return max(pairs, key=lambda pair: pair[0])[1]
-
-
 def _first(found: Prior) -> dict[str, list[Config]]:
-    """Return what to try first for each kind, among what its studies kept."""
+    """Return what the studies of each kind think most of, among what they kept."""
     made = {}
     for kind in dict.fromkeys(study.kind for study in found.studies):
         own = found.about(kind)
-        configs = dict.fromkeys(c for study in own.studies for c in study.configs)
-        made[kind] = own.first(own.studies[0].space, list(configs), SHOWN)
+        configs = list(dict.fromkeys(c for study in own.studies for c in study.configs))
+        space = own.studies[0].space
+        worth = np.mean([one.predict(space, configs) for one in own.studies], axis=0)
+        made[kind] = [configs[i] for i in np.argsort(-worth)[:SHOWN]]
     return made

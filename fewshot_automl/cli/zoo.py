@@ -1,13 +1,12 @@
 """The command ``zoo``: list, show, fetch, add and check backbones."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import click
 from rich.text import Text
 
-from fewshot_automl.backbones.card import Card, PackageSource
+from fewshot_automl.backbones.card import Card, PackageSource, Source
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.backbones.zoo import check as problems_of
 from fewshot_automl.cli.commands import Command, Group
@@ -73,6 +72,13 @@ def is_embedded(card: Card) -> bool:
     return any(isinstance(source, PackageSource) for source in card.sources)
 
 
+def source_in_words(source: Source) -> str:
+    """Return where weights come from, in a phrase."""
+    if isinstance(source, PackageSource):
+        return f"package {source.name} {source.version}, {source.file}"
+    return f"hub {source.repo}, {source.file}, {source.revision or 'no commit pinned'}"
+
+
 @zoo.command("show", cls=Command)
 @click.argument("id")
 @json_option
@@ -86,54 +92,18 @@ def show(id: str, is_json: bool) -> None:
 
     card = Zoo.known()[id]
     is_here = weights.is_at_hand(card)
-    shown = _facts(card)
+    values = {k: v for k, v in card.to_dict().items() if k not in ("config", "sources")}
+    shown = facts(values)
+    for source in card.sources:
+        shown.add_row("source", Text(source_in_words(source)))
+    where = f"get them with: fewshot zoo get {card.id}"
     if is_here:
         located = weights.locate(card)
-        shown["weights"] = f"at hand, from {located.source}"
-        shown["file"], shown["sha256"] = str(located.weights), located.sha256
-    else:
-        shown["weights"] = f"get them with: fewshot zoo get {card.id}"
-    people(is_json).print(facts(shown))
+        where = f"at hand, from {located.source}: {located.weights}"
+    shown.add_row("weights", Text(where))
+    people(is_json).print(shown)
     if is_json:
         print_json({**card.to_dict(), "is_at_hand": is_here})
-
-
-def _facts(card: Card) -> dict[str, str]:
-    unit = "pixels a side" if card.modality == "image" else "tokens"
-    shown = {
-        "id": card.id + (" (default)" if card.is_default else ""),
-        "modality": card.modality,
-        "architecture": f"{card.architecture} ({card.family})",
-        "licence": f"{card.license} (read at {card.license_source})",
-        "paper": card.paper,
-        "pretraining": card.pretraining,
-        "parameters": count(card.parameters),
-        "FLOPs": f"{count(card.flops)} at {card.flops_at} {unit}",
-        "features": f"{card.width} numbers after {card.depth} blocks ({card.blocks})",
-        "input": _recipe(card),
-        "LoRA on": ", ".join(card.lora_targets) or "nothing",
-        "facts from": card.facts_source,
-        "rank": f"{card.prior_rank} ({card.prior_source})",
-    }
-    for place, source in enumerate(card.sources, start=1):
-        shown[f"source {place}"] = (
-            f"package {source.name} {source.version}, {source.file}"
-            if isinstance(source, PackageSource)
-            else f"hub {source.repo}, {source.file}, {source.revision or 'no commit'}"
-        )
-    return shown
-
-
-def _recipe(card: Card) -> str:
-    """Return how an example becomes the network's input, without what is empty."""
-    parts = []
-    for row in fields(card.input):
-        words, value = row.name.replace("_", " "), getattr(card.input, row.name)
-        if isinstance(value, tuple):
-            value = " ".join(map(str, value))
-        if value:
-            parts.append(words if value is True else f"{words} {value}")
-    return ", ".join(parts)
 
 
 @zoo.command("get", cls=Command)

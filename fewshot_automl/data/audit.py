@@ -91,7 +91,7 @@ def audit(
     findings += _copies(whole, copies)
     kept = np.flatnonzero(usable)[~copies]
     left = examples.take(kept)
-    findings += task.findings(left.targets, left.origins)
+    findings += task.rules.findings(left.targets, left.origins)
     findings.sort(key=lambda finding: _ORDER[finding.severity])
     return Audit(findings=tuple(findings), examples=left, kept=kept)
 
@@ -125,7 +125,7 @@ def _unusable_test(
     """Return what no score can be computed with; leaving it out would flatter."""
     if not modality.is_fault_an_error:
         return []
-    scored = np.flatnonzero(task.is_labelled(test.targets)).tolist()
+    scored = np.flatnonzero(task.rules.is_labelled(test.targets)).tolist()
     places = _placed(test.take(scored), [looks[row] for row in scored])
     message = (
         f"Test {modality.plural} must be readable, got "
@@ -140,7 +140,7 @@ def _is_copy(
     """Say which labelled examples repeat an earlier one of the same target."""
     seen: set[tuple[str, bytes]] = set()
     repeats = np.zeros(len(examples), dtype=np.bool_)
-    known = task.is_labelled(examples.targets)
+    known = task.rules.is_labelled(examples.targets)
     for row, key in enumerate(keys):
         pair = key, examples.targets[row].tobytes()
         repeats[row] = known[row] and pair in seen
@@ -160,7 +160,7 @@ def _copies(examples: Examples, copies: Bool[np.ndarray, " examples"]) -> list[F
 def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Finding]:
     """Return a warning that lists copies with different labels, if there are any."""
     rows: dict[str, list[int]] = defaultdict(list)
-    for row in np.flatnonzero(task.is_labelled(examples.targets)).tolist():
+    for row in np.flatnonzero(task.rules.is_labelled(examples.targets)).tolist():
         rows[keys[row]].append(row)
     clashing = [
         group
@@ -168,7 +168,7 @@ def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Find
         if len({examples.targets[row].tobytes() for row in group}) > 1
     ]
     places = [
-        f"{examples.origins[row]} {task.say(examples.targets[row])!r}"
+        f"{examples.origins[row]} {task.rules.say(examples.targets[row])!r}"
         for group in clashing
         for row in group
     ]
@@ -183,7 +183,7 @@ def _overlap(
     examples: Examples, keys: Sequence[str], tested: set[str], task: Task
 ) -> list[Finding]:
     """Return a warning that names the training examples that are in the test too."""
-    known = task.is_labelled(examples.targets)
+    known = task.rules.is_labelled(examples.targets)
     places = [
         origin
         for origin, key, is_known in zip(examples.origins, keys, known, strict=True)
@@ -204,7 +204,7 @@ def _leaks(examples: Examples, task: Task) -> list[Finding]:
     texts = [str(text).casefold() for text in known.inputs]
     found = []
     for name, inside in zip(
-        task.names, task.strata(known.targets).astype(np.bool_).T, strict=False
+        task.names, task.rules.strata(known.targets).astype(np.bool_).T, strict=False
     ):
         if len(name) < 3 or inside.sum() < 5 or inside.all():
             continue

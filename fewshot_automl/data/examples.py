@@ -57,7 +57,7 @@ class Examples:
 
     def labelled(self, task: Task) -> "Examples":
         """Return the examples that somebody has labelled."""
-        return self.take(np.flatnonzero(task.is_labelled(self.targets)))
+        return self.take(np.flatnonzero(task.rules.is_labelled(self.targets)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ def read(
     task = Task(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     )
-    notes = (*table.notes, *chosen.notes, *target_notes, task.describe(targets))
+    notes = (*table.notes, *chosen.notes, *target_notes, task.rules.describe(targets))
     return Dataset(
         examples=_examples(table, chosen, targets),
         task=task,
@@ -139,7 +139,7 @@ def read_like(
     column, _ = choose_target(table, target)
     chosen = _stored_input(table, task, columns)
     targets, _ = task.rules.read(table.column(column), task.names, is_sure=True)
-    if not task.is_labelled(targets).any():
+    if not task.rules.is_labelled(targets).any():
         raise DataError(
             f"Test data must have labels, got none in column {column!r} of "
             f"{table.name}."

@@ -15,7 +15,7 @@ LEAST, MOST = 0.025, 1e4
 """Ends of every parameter; the first as BoTorch has it for lengthscales."""
 
 
-class ConditionalKernel(Kernel):  # type: ignore[misc]
+class ConditionalKernel(Kernel):
     r"""Multiplies one correlation for each group of dimensions.
 
     Within a group: ARD Matern-5/2 on its continuous columns times

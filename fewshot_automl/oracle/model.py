@@ -37,7 +37,7 @@ ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
 
 
-class AdvisedMean(Mean):  # type: ignore[misc]
+class AdvisedMean(Mean):
     """A constant, and the column of advice times a weight that is learnt."""
 
     def __init__(self, column: int) -> None:

@@ -89,7 +89,9 @@ def rung_zero(
         for backbone in backbones
         for row in cheap
         if row.needs_backbone
+        # A kind of target may have none of the heads that are named there.
         for config in _configs(space, row, row.rung_zero, backbone)
+        or _configs(space, row, ({},), backbone)
     ]
     return [*plain, *seen]
 

@@ -34,7 +34,7 @@ LEAST_TRUST: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Rung 0 on the planned backbones, training methods at their defaults, then Sobol."""
+    """Rung 0 on the planned backbones, then training defaults, then a Sobol spread."""
 
     space: Space
     """The study's space."""
@@ -119,20 +119,22 @@ class _Moment:
         Past studies that are trusted choose it among some.
         """
         opening, limit = self.opening, self.opening.plan.trial_seconds
-        names = self._training_methods()
+        names, ladders = self._training_methods(), self._ladders()
+
+        def allows(config: Config) -> bool:
+            is_payable = limit is None or self.costs.seconds(config) <= limit
+            return is_payable and self.keeps(config)
+
         done = sum(map(self._trains, self.tried))
-        most = len(self._ladders()) + opening.plan.space_filling
-        if not names or done >= most:
+        is_over = done >= len(ladders) + opening.plan.space_filling
+        if is_over or not any(allows(rung) for rungs in ladders for rung in rungs):
             return []
         found = oracle_named("sobol").suggest(
             opening.space.narrow("method", names),
             self.history,
             SPREAD,
             opening.seed,
-            lambda config: (
-                self.keeps(config)
-                and (limit is None or self.costs.seconds(config) <= limit)
-            ),
+            allows,
         )
         prior, space = opening.prior, opening.space
         if found and prior.weights(space, self.history).sum() >= LEAST_TRUST:

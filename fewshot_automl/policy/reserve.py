@@ -49,7 +49,7 @@ class Reserve:
         return saving_seconds(costs, self.budget_seconds) + SLACK * fitting
 
     def late_seconds(self, history: History) -> float:
-        """Return what scoring is expected to take, if that is beyond its share; or 0."""
+        """Return what scoring is expected to take if that is beyond its share, or 0."""
         leading = self._leading(history)
         if self.budget_seconds is None or not leading:
             return 0.0

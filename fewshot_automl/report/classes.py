@@ -1,4 +1,4 @@
-"""The section about classes: what the model's out-of-fold predictions say of each."""
+"""The section about classes: what out-of-fold predictions say of each of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,10 +37,8 @@ class Share:
     value: float
     low: float
     high: float
-    right: float
-    """Numerator; a fraction if it is a mean over repeats."""
     of: float
-    """Denominator."""
+    """Denominator; a fraction if it is a mean over repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,34 +55,6 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
-    """An example whose prediction disagrees with its label."""
-
-    origin: str
-    """File and row."""
-    label: str
-    """The class it is labelled as."""
-    predicted: str
-    """The class the model answered."""
-    confidence: float
-    """Probability of the answer."""
-    label_proba: float
-    """Probability of the class it is labelled as."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A class that is taken for another."""
-
-    label: str
-    predicted: str
-    count: float
-    """How often; a fraction if it is a mean over repeats."""
-    of: int
-    """Examples of the class."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """How far the probabilities can be believed."""
 
@@ -97,9 +67,7 @@ class Calibration:
     confidence: float
     """Mean confidence."""
     accuracy: float
-    """Share of right predictions."""
     examples: int
-    """Examples behind it."""
 
     @property
     def verdict(self) -> str:
@@ -125,10 +93,12 @@ class ByClass:
     """One a class, in the order of the class indices."""
     counts: tuple[tuple[float, ...], ...]
     """Confusion matrix: labels down, answers across; means over the repeats."""
-    pairs: tuple[Pair, ...]
-    """The confusions that happened more than once, the most frequent first."""
-    mistakes: tuple[Mistake, ...]
-    """The most confident first."""
+    pairs: tuple[Mapping[str, Any], ...]
+    """The confusions that happened more than once, the most frequent first: `label`,
+    `predicted`, `count` and `of` how many examples."""
+    mistakes: tuple[Mapping[str, Any], ...]
+    """The most confident first: `origin`, `label`, `predicted`, `confidence` and
+    `label_proba`, the probability of the label."""
     mistaken: int
     """Number of all mistakes."""
     predicted: int
@@ -148,37 +118,34 @@ class ByClass:
 def classes_section(folder: Path, summary: Mapping[str, Any]) -> Section:
     """Return the section of a study whose target is one of several classes."""
     task = Task.from_json(summary["task"])
-    about = f"{task.modality} classification into {len(task.names)} classes"
-    found, why_not = _read(folder, summary)
+    found, why_not = None, ""
+    try:
+        found = _read(folder, summary, task.names)
+    except (LedgerError, ShapeError) as error:
+        why_not = str(error)
     return Section(
         anchor="classes",
         title="Class by class",
         template="classes.html.j2",
-        about=about,
+        about=f"{task.modality} classification into {len(task.names)} classes",
         right="be put in the right class",
         found=found,
         why_not=why_not,
     )
 
 
-def _read(folder: Path, summary: Mapping[str, Any]) -> tuple[ByClass | None, str]:
-    """Return what can be said class by class, or None and why not."""
+def _read(folder: Path, summary: Mapping[str, Any], names: Sequence[str]) -> ByClass:
     labels, file = summary.get("labels"), summary.get("predictions")
     if not labels or not file:
-        return None, "The record of this study holds no labels or no predictions."
-    try:
-        proba = read_outputs(folder / file)
-        truth = np.asarray(labels, dtype=np.int64)
-        names = Task.from_json(summary["task"]).names
-        if proba.shape[1:] != (len(truth), len(names)):
-            raise ShapeError(
-                f"Predictions must be of {len(truth)} examples and {len(names)} "
-                f"classes, got {proba.shape[1:]}."
-            )
-    except (LedgerError, ShapeError) as error:
-        return None, str(error)
-    origins = summary.get("origins") or [f"example {i}" for i in range(len(truth))]
-    return by_class(truth, proba, names, origins), ""
+        raise ShapeError("The record of this study holds no labels or no predictions.")
+    proba = read_outputs(folder / file)
+    if proba.shape[1:] != (len(labels), len(names)):
+        raise ShapeError(
+            f"Predictions must be of {len(labels)} examples and {len(names)} classes, "
+            f"got {proba.shape[1:]}."
+        )
+    origins = summary.get("origins") or [f"example {i}" for i in range(len(labels))]
+    return by_class(np.asarray(labels, dtype=np.int64), proba, names, origins)
 
 
 def by_class(
@@ -206,20 +173,31 @@ def by_class(
     some = np.flatnonzero(known.any(axis=0))
     held = np.where(known[..., None], proba, 0.0).sum(axis=0)[some]
     mean = held / known.sum(axis=0)[some, None]
+    answers = mean.argmax(axis=1)
+    wrong = np.flatnonzero(answers != labels[some])
+    wrong = wrong[np.argsort(-mean[wrong].max(axis=1), kind="stable")]
     counts = np.mean([confusion(*run) for run in runs], axis=0)
-    wrong = _by_confidence(labels[some], mean)
+    sizes = np.bincount(labels, minlength=len(names))
     return ByClass(
-        rows=_rows(labels, counts, names),
+        rows=tuple(
+            ClassRow(
+                name=str(name),
+                examples=int(sizes[i]),
+                recall=_share(counts[i, i], counts[i].sum()),
+                precision=_share(counts[i, i], counts[:, i].sum()),
+            )
+            for i, name in enumerate(names)
+        ),
         counts=tuple(map(tuple, counts.tolist())),
         pairs=_pairs(counts, names),
         mistakes=tuple(
-            Mistake(
-                origin=str(origins[some[i]]),
-                label=names[labels[some[i]]],
-                predicted=names[int(mean[i].argmax())],
-                confidence=float(mean[i].max()),
-                label_proba=float(mean[i, labels[some[i]]]),
-            )
+            {
+                "origin": str(origins[some[i]]),
+                "label": names[labels[some[i]]],
+                "predicted": names[answers[i]],
+                "confidence": float(mean[i].max()),
+                "label_proba": float(mean[i, labels[some[i]]]),
+            }
             for i in wrong[:MISTAKES]
         ),
         mistaken=len(wrong),
@@ -229,55 +207,28 @@ def by_class(
     )
 
 
-def _by_confidence(
-    labels: Int[np.ndarray, " examples"], mean: Float64[np.ndarray, "examples classes"]
-) -> list[int]:
-    """Return the places of the mistakes, the most confident first."""
-    wrong = np.flatnonzero(mean.argmax(axis=1) != labels)
-    order = np.argsort(-mean[wrong].max(axis=1), kind="stable")
-    return [int(place) for place in wrong[order]]
-
-
-def _rows(
-    labels: Int[np.ndarray, " examples"],
-    counts: Float64[np.ndarray, "classes classes"],
-    names: Sequence[str],
-) -> tuple[ClassRow, ...]:
-    sizes = np.bincount(labels, minlength=len(names))
-    hits = counts.diagonal()
-    return tuple(
-        ClassRow(
-            name=str(name),
-            examples=int(sizes[i]),
-            recall=_share(hits[i], counts[i].sum()),
-            precision=_share(hits[i], counts[:, i].sum()),
-        )
-        for i, name in enumerate(names)
-    )
-
-
 def _share(right: float, of: float) -> Share | None:
     if of <= 0:
         return None
     value = min(float(right / of), 1.0)
     low, high = wilson_interval(value, float(of))
-    return Share(value=value, low=low, high=high, right=float(right), of=float(of))
+    return Share(value=value, low=low, high=high, of=float(of))
 
 
 def _pairs(
     counts: Float64[np.ndarray, "classes classes"], names: Sequence[str]
-) -> tuple[Pair, ...]:
+) -> tuple[Mapping[str, Any], ...]:
     off = counts.copy()
     np.fill_diagonal(off, 0.0)
     order = np.argsort(-off, axis=None, kind="stable")[:PAIRS]
     places = [divmod(int(flat), len(names)) for flat in order]
     return tuple(
-        Pair(
-            label=str(names[i]),
-            predicted=str(names[j]),
-            count=float(off[i, j]),
-            of=round(float(counts[i].sum())),
-        )
+        {
+            "label": str(names[i]),
+            "predicted": str(names[j]),
+            "count": float(off[i, j]),
+            "of": round(float(counts[i].sum())),
+        }
         for i, j in places
         if off[i, j] > 1
     )
@@ -287,31 +238,23 @@ def _calibration(
     labels: Int[np.ndarray, " examples"], proba: Float[np.ndarray, "examples classes"]
 ) -> Calibration:
     bins = int(np.clip(len(labels) // PER_BIN, 1, 10))
-    table = reliability(proba, labels, bins=bins)
-    spread = [
-        wilson_interval(min(row.accuracy, 1.0), row.examples, level=0.95)
-        for row in table
-    ]
+    rows = reliability(proba, labels, bins=bins)
+    sure = proba.max(axis=1)
+    # Errors that perfect confidence would show: answers are right as often as they say.
+    right = np.random.default_rng(0).random((CHANCE_DRAWS, len(sure))) < sure
+    errors = np.zeros(CHANCE_DRAWS)
+    for row in rows:
+        inside = (sure >= row.low) & (sure <= row.high)
+        errors += inside.sum() * np.abs(right[:, inside].mean(axis=1) - row.confidence)
+    low, high = np.quantile(errors / len(sure), [0.025, 0.975])
     return Calibration(
-        bins=tuple((row, *ends) for row, ends in zip(table, spread, strict=True)),
+        bins=tuple(
+            (row, *wilson_interval(min(row.accuracy, 1.0), row.examples))
+            for row in rows
+        ),
         error=expected_calibration_error(proba, labels, bins=bins),
-        chance=_error_of_chance(proba.max(axis=1), table),
-        confidence=float(proba.max(axis=1).mean()),
+        chance=(float(low), float(high)),
+        confidence=float(sure.mean()),
         accuracy=float((proba.argmax(axis=1) == labels).mean()),
         examples=len(labels),
     )
-
-
-def _error_of_chance(
-    confidence: Float[np.ndarray, " examples"], table: Sequence[ReliabilityBin]
-) -> tuple[float, float]:
-    """Return the range of calibration errors that perfect confidence would show."""
-    rng = np.random.default_rng(0)
-    right = rng.random((CHANCE_DRAWS, len(confidence))) < confidence
-    errors = np.zeros(CHANCE_DRAWS)
-    for row in table:
-        inside = (confidence >= row.low) & (confidence <= row.high)
-        found = right[:, inside].mean(axis=1)
-        errors += inside.sum() * np.abs(found - row.confidence)
-    low, high = np.quantile(errors / len(confidence), [0.025, 0.975])
-    return float(low), float(high)

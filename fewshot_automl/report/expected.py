@@ -1,18 +1,16 @@
 """What to expect of the model, and how that compares with simpler ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, label, title
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
-
-History = Sequence[tuple[Config, Outcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,6 @@ class Row:
     low: float
     """Lower end of the interval; equal to `score` where there is none."""
     high: float
-    """Upper end."""
     verdict: str
     """How it compares with the winner; may be empty."""
     kind: str
@@ -47,7 +44,6 @@ class Expectation:
     low: float
     """Lower end of the interval."""
     high: float
-    """Upper end of it."""
     examples: int
     """Labelled examples behind it."""
     tried: int
@@ -65,7 +61,6 @@ class Expectation:
     test_scores: tuple[tuple[str, float], ...]
     """Everything measured on the test data."""
     test_examples: int
-    """Size of the test data."""
 
     @property
     def digits(self) -> int:
@@ -112,28 +107,51 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         summary: What `result.json` holds.
         history: All trials.
     """
-    score = summary["score"]
+    score, winner = summary["score"], summary["winner"]["number"]
     metric = Task.from_json(summary["task"]).measured
     tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
     size = int(tests.pop("n", 0))
     test = tests.get(metric.name)
     test = None if test is None or not math.isfinite(test) else test
-    rows = [_winner(summary, history), *_baselines(summary, history, metric)]
+    tried = sum(outcome.is_done for _, outcome in history)
+    first = Row(
+        label="The winner",
+        detail=label(history[winner][0]),
+        score=float(score["corrected"]),
+        low=float(score["low"]),
+        high=float(score["high"]),
+        verdict="" if tried == 1 else "corrected for having been picked",
+        kind="winner",
+    )
+    rows = [first, *_baselines(summary, history, metric)]
     if test is not None:
-        rows.append(_test(metric, test, size))
+        is_share = metric.name in SHARES and size
+        low, high = wilson_interval(test, size) if is_share else (test, test)
+        rows.append(
+            Row(
+                label="The winner on the test data",
+                detail=f"{size:,} examples never used before",
+                score=test,
+                low=low,
+                high=high,
+                verdict="",
+                kind="test",
+            )
+        )
     ends = [value for row in rows for value in (row.low, row.score, row.high)]
     low, high = around(ends, (metric.worst, metric.best))
     counts = list((summary.get("class_counts") or {}).values())
+    equal = {winner, *(summary.get("indistinguishable") or ())}
     return Expectation(
         metric=metric,
         raw=float(score["raw"]),
-        corrected=float(score["corrected"]),
-        low=float(score["low"]),
-        high=float(score["high"]),
+        corrected=first.score,
+        low=first.low,
+        high=first.high,
         examples=int(score["examples"]),
-        tried=_count_done(history),
+        tried=tried,
         majority_share=max(counts) / sum(counts) if sum(counts) else None,
-        beats_majority=_beats_majority(summary, history),
+        beats_majority=all(history[i][0].text("method") != "majority" for i in equal),
         rows=tuple(rows),
         axis=Axis(low=low, high=high, start=0, end=460),
         test=test,
@@ -142,43 +160,28 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
     )
 
 
-def _count_done(history: History) -> int:
-    return sum(outcome.is_done for _, outcome in history)
-
-
-def _winner(summary: Mapping[str, Any], history: History) -> Row:
-    score = summary["score"]
-    config = history[summary["winner"]["number"]][0]
-    return Row(
-        label="The winner",
-        detail=label(config),
-        score=float(score["corrected"]),
-        low=float(score["low"]),
-        high=float(score["high"]),
-        verdict="" if _count_done(history) == 1 else "corrected for having been picked",
-        kind="winner",
-    )
-
-
 def _baselines(
     summary: Mapping[str, Any], history: History, metric: Metric
 ) -> list[Row]:
-    """Return a row for each baseline, the best first."""
+    """Return a row for each baseline with the interval of a score not picked."""
     places = {config: number for number, (config, _) in enumerate(history)}
     listed = sorted(
         summary.get("baselines") or [], key=lambda row: -metric.orient(row["score"])
     )
+    least, most = sorted((metric.worst, metric.best))
     rows = []
     for entry in listed:
-        config = Config.from_json(entry["config"])
-        low, high = _interval(metric, entry["score"], entry.get("standard_error"))
+        config, score = Config.from_json(entry["config"]), float(entry["score"])
+        error = entry.get("standard_error")
+        is_known = error is not None and math.isfinite(error)
+        reach = quantile_of_normal(0.975) * error if is_known else 0.0
         rows.append(
             Row(
                 label=title(entry["method"]),
-                detail=_backbone(config),
-                score=float(entry["score"]),
-                low=low,
-                high=high,
+                detail=config.text("backbone") if "backbone" in config else "",
+                score=score,
+                low=max(score - reach, least),
+                high=min(score + reach, most),
                 verdict=_verdict(places.get(config), summary),
                 kind="baseline",
             )
@@ -196,36 +199,3 @@ def _verdict(number: int | None, summary: Mapping[str, Any]) -> str:
     if number in (summary.get("indistinguishable") or ()):
         return "cannot be told apart from the winner"
     return "worse than the winner"
-
-
-def _beats_majority(summary: Mapping[str, Any], history: History) -> bool:
-    equal = {summary["winner"]["number"], *(summary.get("indistinguishable") or ())}
-    return all(history[i][0].text("method") != "majority" for i in equal)
-
-
-def _interval(metric: Metric, score: float, error: float | None) -> tuple[float, float]:
-    """Return the 95 % interval of a score that was not picked, within its limits."""
-    if error is None or not math.isfinite(error):
-        return score, score
-    reach = quantile_of_normal(0.975) * error
-    least, most = sorted((metric.worst, metric.best))
-    return max(score - reach, least), min(score + reach, most)
-
-
-def _test(metric: Metric, test: float, size: int) -> Row:
-    low, high = test, test
-    if metric.name in SHARES and size:
-        low, high = wilson_interval(test, size)
-    return Row(
-        label="The winner on the test data",
-        detail=f"{size:,} examples never used before",
-        score=test,
-        low=low,
-        high=high,
-        verdict="",
-        kind="test",
-    )
-
-
-def _backbone(config: Config) -> str:
-    return config.text("backbone") if "backbone" in config else ""

@@ -5,13 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import settings, title
-from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
-
-History = Sequence[tuple[Config, Outcome]]
 
 WIDTH: Final = 470
 """Of a drawing's inside, in pixels."""

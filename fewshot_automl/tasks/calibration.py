@@ -129,8 +129,8 @@ def fit_temperature(proba: Proba, labels: Labels) -> float:
 
 
 def apply_temperature(
-    proba: Proba, temperature: float
-) -> Float64[np.ndarray, "examples classes"]:
+    proba: Float[np.ndarray, "*rows classes"], temperature: float
+) -> Float64[np.ndarray, "*rows classes"]:
     """Return the probabilities flattened (above 1) or sharpened (below 1).
 
     Raises:
@@ -187,5 +187,5 @@ def _check(proba: np.ndarray, labels: np.ndarray) -> None:
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

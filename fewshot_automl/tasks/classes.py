@@ -6,7 +6,8 @@ has labelled. Outputs are class probabilities.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -21,6 +22,7 @@ from fewshot_automl.tasks.calibration import (
     refinement_loss,
 )
 from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+from fewshot_automl.tasks.kind import TaskKind
 from fewshot_automl.tasks.metric import Metric
 
 UNLABELLED: Final = -1
@@ -40,25 +42,36 @@ Labels = Int[np.ndarray, " examples"]
 Proba = Float[np.ndarray, "examples classes"]
 
 
-class Classes:
+@dataclass(frozen=True, slots=True)
+class Classes(TaskKind):
     """Tells classes apart; see `TaskKind`."""
 
-    name = "classes"
-    metrics: Mapping[str, Metric] = CLASS_METRICS
-    default_metric = "accuracy"
-    reported: tuple[str, ...] = (
-        "accuracy",
-        "balanced_accuracy",
-        "macro_f1",
-        "log_loss",
+    name: ClassVar[str] = "classes"
+    metrics: ClassVar[Mapping[str, Metric]] = CLASS_METRICS
+    default_metric: ClassVar[str] = "accuracy"
+    reported: ClassVar[tuple[str, ...]] = (
+        *("accuracy", "balanced_accuracy"),
+        *("macro_f1", "log_loss"),
     )
 
-    def claims(self, column: Column) -> bool:
+    def __post_init__(self) -> None:
+        """Check that there are at least two classes of different names."""
+        if len(set(self.names)) != len(self.names):
+            raise TaskError(f"Class names must be distinct, got {self.names!r}.")
+        if len(self.names) < 2:
+            raise TaskError(
+                "A classification target must have at least 2 classes, got "
+                f"{len(self.names)}. Add examples of another class."
+            )
+
+    @staticmethod
+    def claims(column: Column) -> bool:
         """Say yes: whatever else it could be, a column names classes."""
         return True
 
+    @staticmethod
     def read(
-        self, column: Column, names: Sequence[str] | None, *, is_sure: bool
+        column: Column, names: Sequence[str] | None, *, is_sure: bool
     ) -> tuple[Labels, tuple[str, ...]]:
         """Return class indices and class names: as asked, as declared or sorted."""
         labels = _labels(column)
@@ -70,19 +83,10 @@ class Classes:
         indices = [UNLABELLED if name is None else place[name] for name in labels]
         return np.array(indices, dtype=np.int64), chosen
 
-    def check(self, names: tuple[str, ...]) -> None:
-        """Check that there are at least two classes of different names."""
-        if len(set(names)) != len(names):
-            raise TaskError(f"Class names must be distinct, got {names!r}.")
-        if len(names) < 2:
-            raise TaskError(
-                "A classification target must have at least 2 classes, got "
-                f"{len(names)}. Add examples of another class."
-            )
-
-    def width(self, names: tuple[str, ...]) -> int:
+    @property
+    def width(self) -> int:
         """Return the number of classes: one probability each."""
-        return len(names)
+        return len(self.names)
 
     def no_targets(self, examples: int) -> Labels:
         """Return the labels of examples without one."""
@@ -92,27 +96,26 @@ class Classes:
         """Return which examples have a class."""
         return np.asarray(targets != UNLABELLED)
 
-    def describe(self, targets: Labels, names: tuple[str, ...]) -> str:
+    def describe(self, targets: Labels) -> str:
         """Return how many classes and labels there are."""
-        labelled = int((targets != UNLABELLED).sum())
-        listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        labelled, most = int(self.is_labelled(targets).sum()), 10
+        listed = ", ".join(map(repr, self.names[:most]))
+        more = ", ..." if len(self.names) > most else ""
         rest = len(targets) - labelled
         unlabelled = f", {rest:,} unlabelled" if rest else ""
         return (
-            f"Target: {len(names)} classes ({listed}); {labelled:,} labelled"
+            f"Target: {len(self.names)} classes ({listed}{more}); {labelled:,} labelled"
             f"{unlabelled}."
         )
 
-    def say(self, target: Any, names: tuple[str, ...]) -> str:
+    def say(self, target: Any) -> str:
         """Return the name of a class."""
-        return names[int(target)]
+        return self.names[int(target)]
 
-    def findings(
-        self, targets: Labels, names: tuple[str, ...], origins: Sequence[str]
-    ) -> list[Finding]:
+    def findings(self, targets: Labels, origins: Sequence[str]) -> list[Finding]:
         """Return what is odd about how many examples each class has."""
-        labels = targets[targets != UNLABELLED]
-        counts = np.bincount(labels, minlength=len(names)).tolist()
+        labels = targets[self.is_labelled(targets)]
+        counts = self._counts(labels)
         present = sum(count > 0 for count in counts)
         if present >= 10 and present > len(labels) / 2:
             message = (
@@ -120,49 +123,48 @@ class Classes:
                 f"values in {len(labels):,} labelled examples: it looks like an id or "
                 "free text. Choose another target column."
             )
-            return [
-                Finding(kind="target like an id", severity="fatal", message=message)
-            ]
+            kind = "target like an id"
+            return [Finding(kind=kind, severity="fatal", message=message)]
         return [
-            *_too_few(targets, counts, names, origins),
-            *_lopsided(counts, names),
-            *_alike(names),
+            *_too_few(targets, counts, self.names, origins),
+            *_lopsided(counts, self.names),
+            *_alike(self.names),
         ]
 
-    def facts(self, targets: Labels, names: tuple[str, ...]) -> dict[str, Any]:
+    def facts(self, targets: Labels) -> dict[str, Any]:
         """Return the number of examples of each class."""
-        counts = np.bincount(targets, minlength=len(names)).tolist()
-        return {"class_counts": dict(zip(names, counts, strict=True))}
+        counts = self._counts(targets)
+        return {"class_counts": dict(zip(self.names, counts, strict=True))}
 
-    def strata(
-        self, targets: Labels, names: tuple[str, ...]
-    ) -> Int[np.ndarray, "n classes"]:
+    def strata(self, targets: Labels) -> Int[np.ndarray, "examples classes"]:
         """Return one column a class."""
-        return np.asarray(np.eye(len(names), dtype=np.int64)[targets])
+        return np.asarray(np.eye(self.width, dtype=np.int64)[targets])
 
-    def no_information(
-        self, targets: Labels, names: tuple[str, ...]
-    ) -> Float64[np.ndarray, " classes"]:
+    def no_information(self, targets: Labels) -> Float64[np.ndarray, " classes"]:
         """Return the share of each class, with one example more of each."""
-        counts = np.bincount(targets, minlength=len(names)) + 1.0
+        counts = np.array(self._counts(targets)) + 1.0
         return np.asarray(counts / counts.sum())
 
-    def decode(self, outputs: Proba, names: tuple[str, ...]) -> list[str]:
+    def decode(self, outputs: Proba) -> list[str]:
         """Return the name of the most probable class."""
-        return [names[index] for index in outputs.argmax(axis=1)]
+        return [self.names[index] for index in outputs.argmax(axis=1)]
 
-    def columns(self, outputs: Proba, names: tuple[str, ...]) -> dict[str, list[float]]:
+    def columns(self, outputs: Proba) -> dict[str, list[float]]:
         """Return a column of probabilities for each class."""
-        return {
-            f"{PROBA}{name}": outputs[:, index].tolist()
-            for index, name in enumerate(names)
-        }
+        named = zip(self.names, outputs.T, strict=True)
+        return {f"{PROBA}{name}": column.tolist() for name, column in named}
 
-    def fit_calibration(self, targets: Labels, outputs: Proba) -> dict[str, float]:
+    def fit_calibration(
+        self, targets: Labels, outputs: Float[np.ndarray, "repeats examples classes"]
+    ) -> dict[str, float]:
         """Return the temperature that out-of-fold probabilities ask for."""
-        return {"temperature": fit_temperature(outputs, targets)}
+        proba = outputs.reshape(-1, outputs.shape[-1])
+        return {"temperature": fit_temperature(proba, np.tile(targets, len(outputs)))}
 
-    def calibrate(self, outputs: Proba, calibration: Mapping[str, float]) -> Proba:
+    @staticmethod
+    def calibrate(
+        outputs: Float[np.ndarray, "*rows classes"], calibration: Mapping[str, float]
+    ) -> Float[np.ndarray, "*rows classes"]:
         """Return probabilities at a temperature."""
         if not calibration:
             return outputs
@@ -175,6 +177,9 @@ class Classes:
             "worst_recall": recall.score(targets, outputs),
             REFINEMENT: refinement_loss(outputs, targets),
         }
+
+    def _counts(self, labels: Labels) -> list[int]:
+        return [int(n) for n in np.bincount(labels, minlength=self.width)]
 
 
 def _labels(column: Column) -> list[str | None]:

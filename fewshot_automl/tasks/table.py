@@ -8,12 +8,11 @@ from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.tasks.kind import TaskKind
 from fewshot_automl.tasks.metric import Metric
 
-_ROWS: Final[tuple[TaskKind, ...]] = (Classes(),)
-TASK_KINDS: Final[dict[str, TaskKind]] = {row.name: row for row in _ROWS}
+TASK_KINDS: Final[dict[str, type[TaskKind]]] = {Classes.name: Classes}
 """By name. A column is offered to the last row first; almost any can be classes."""
 
 
-def register_kind(row: TaskKind) -> TaskKind:
+def register_kind(row: type[TaskKind]) -> type[TaskKind]:
     """Add a kind of target to the table.
 
     Raises:
@@ -24,7 +23,7 @@ def register_kind(row: TaskKind) -> TaskKind:
     return row
 
 
-def kind_named(name: str) -> TaskKind:
+def kind_named(name: str) -> type[TaskKind]:
     """Return the row of that name.
 
     Raises:

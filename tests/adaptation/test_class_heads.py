@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -10,6 +12,7 @@ from fewshot_automl.adaptation.class_heads import (
     SHRINKAGES,
     STRENGTHS,
     TEMPERATURES,
+    Labelled,
     class_weights,
     fit_class_head,
     inner_folds,
@@ -37,9 +40,18 @@ def problem(examples=30, width=8, classes=3, seed=0, noise=1.0):
     return centers[labels] + noise * chance.normal(size=(examples, width)), labels
 
 
-def plain(width):
-    return Scaling(
-        unit=False, center=np.zeros(width, np.float32), scale=np.ones(width, np.float32)
+def data(features, labels, classes=3, weights=None):
+    width = features.shape[1]
+    return Labelled(
+        features=features,
+        labels=labels,
+        weights=np.ones(len(labels)) if weights is None else weights,
+        classes=classes,
+        scaling=Scaling(
+            unit=False,
+            center=np.zeros(width, np.float32),
+            scale=np.ones(width, np.float32),
+        ),
     )
 
 
@@ -52,7 +64,7 @@ def fitted(features, labels, classes=3, kind="logistic", seed=0, **more):
 @pytest.mark.parametrize("width", [4, 50])  # fewer and more columns than examples
 def test_lda_equals_dense_gaussians(width):
     features, labels = problem(width=width)
-    heads = lda_path(features, labels, np.ones(30), 3, plain(width), None)
+    heads = lda_path(data(features, labels), None)
     means = np.stack([features[labels == k].mean(axis=0) for k in range(3)])
     within = features - means[labels]
     covariance = within.T @ within / (30 - 3)
@@ -71,15 +83,9 @@ def test_lda_equals_dense_gaussians(width):
 def test_lda_weights_equal_repeated_examples():
     features, labels = problem()
     times = np.where(labels == 0, 3, 1)
-    weighted = lda_path(features, labels, times.astype(float), 3, plain(8), [5])[0]
-    again = lda_path(
-        np.repeat(features, times, axis=0),
-        np.repeat(labels, times),
-        np.ones(times.sum()),
-        3,
-        plain(8),
-        [5],
-    )[0]
+    weighted = lda_path(data(features, labels, weights=times.astype(float)), [5])[0]
+    repeated = data(np.repeat(features, times, axis=0), np.repeat(labels, times))
+    again = lda_path(repeated, [5])[0]
     np.testing.assert_allclose(
         weighted.outputs(features), again.outputs(features), atol=1e-4
     )
@@ -88,7 +94,7 @@ def test_lda_weights_equal_repeated_examples():
 @pytest.mark.parametrize("noise", [1.0, 1e-3])
 def test_lda_never_predicts_a_class_it_has_not_seen(noise):
     features, labels = problem(width=40, noise=noise)
-    for head in lda_path(features, labels, np.ones(30), 5, plain(40), None):
+    for head in lda_path(data(features, labels, 5), None):
         for scale in (1.0, 30.0, -30.0):
             proba = head.outputs(features * scale)
             assert (proba[:, 3:] < 1e-3).all()
@@ -98,9 +104,7 @@ def test_rbf_equals_kernel_logistic_regression_by_another_route():
     """Minimise over the dual coefficients directly, with the kernel as the metric."""
     features, labels = problem(examples=18, width=5)
     strength_at = 5
-    head = rbf_path(
-        features, labels, np.ones(18), 3, plain(5), [len(STRENGTHS) + strength_at]
-    )[0]
+    head = rbf_path(data(features, labels), [len(STRENGTHS) + strength_at])[0]
     assert isinstance(head, KernelHead)
     distances = ((features[:, None] - features[None]) ** 2).sum(axis=2)
     median = np.median(distances[~np.eye(18, dtype=bool)])
@@ -133,26 +137,19 @@ def test_the_strength_has_the_least_cross_validated_loss(kind, scaling, monkeypa
     chosen = []
     path = PATHS[kind]
 
-    def watched(rows, truth, weights, classes, rule, wanted):
-        if wanted is not None:
-            chosen.extend(wanted)
-        return path(rows, truth, weights, classes, rule, wanted)
+    def watched(given, wanted):
+        chosen.extend(wanted or ())
+        return path(given, wanted)
 
     monkeypatch.setitem(class_heads.PATHS, kind, watched)
     fitted(features, labels, kind=kind, scaling=scaling, seed=3)
-    count = len(path(features, labels, np.ones(24), 3, plain(8), None))
+    count = len(path(data(features, labels), None))
     losses = np.zeros(count)
     for held_out in inner_folds(labels, 3):
         rule = Scaling.fit(features[~held_out], scaling)
+        inner = data(rule.apply(features[~held_out]), labels[~held_out])
         for at in range(count):
-            (head,) = path(
-                rule.apply(features[~held_out]),
-                labels[~held_out],
-                np.ones((~held_out).sum()),
-                3,
-                rule,
-                [at],
-            )
+            (head,) = path(replace(inner, scaling=rule), [at])
             proba = head.outputs(features[held_out])
             truth = labels[held_out]
             losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()

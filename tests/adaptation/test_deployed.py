@@ -12,10 +12,15 @@ from fewshot_automl.adaptation.deployed import (
     weight_bytes_of,
 )
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
-from fewshot_automl.adaptation.leaves import own_encoder
 from fewshot_automl.adaptation.method import Job, Profile
-from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import (
+    Ensemble,
+    Member,
+    load_fitted,
+    own_encoder,
+    save_fitted,
+)
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
@@ -64,7 +69,7 @@ def test_members_of_an_ensemble_add_up_for_each_has_its_own_backbone(fit, tmp_pa
     models = [fit(name) for name in ("probe", "lora")]
     ensemble = Ensemble(
         members=tuple(
-            Member(fitted=fitted, temperature=1.0, encoder=encodings.encoder)
+            Member(fitted=fitted, calibration={}, encoder=encodings.encoder)
             for fitted, encodings in models
         )
     )

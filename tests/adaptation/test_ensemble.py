@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
 from fewshot_automl.adaptation.majority import Constant
-from fewshot_automl.adaptation.table import load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import Ensemble, Member, load_fitted, save_fitted
 from fewshot_automl.errors import ExportError
 from fewshot_automl.tasks.calibration import apply_temperature
 
@@ -14,7 +13,7 @@ TEXTS = Encodings(inputs=("a", "b"), encoder=None)
 def member(*proba, temperature=1.0):
     return Member(
         fitted=Constant(output=np.array(proba)),
-        temperature=temperature,
+        calibration={"temperature": temperature},
         encoder=None,
     )
 

@@ -42,7 +42,7 @@ def test_majority_predicts_smoothed_frequencies(tmp_path):
         model.outputs(bare("x", "y")), [[3 / 6, 2 / 6, 1 / 6]] * 2
     )
     again = Constant.load(tmp_path, model.save(tmp_path))
-    np.testing.assert_array_equal(again.proba, model.proba)
+    np.testing.assert_array_equal(again.output, model.output)
 
 
 def test_tfidf_tells_words_apart_and_knows_unseen_forms():

@@ -4,7 +4,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
-from fewshot_automl.automl import FewShotClassifier
+from fewshot_automl import FewShotClassifier
 from fewshot_automl.errors import UserError
 from fewshot_automl.predictor import Predictor
 

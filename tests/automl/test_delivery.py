@@ -1,18 +1,17 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fewshot_automl.trial.design import space_for
-from fewshot_automl.trial.workbench import Problem, Workbench
 
-from fewshot_automl.adaptation.ensemble import Ensemble, Member
-from fewshot_automl.automl import delivery, fit
+from fewshot_automl import fit
+from fewshot_automl.adaptation.saved import Ensemble, Member
+from fewshot_automl.automl import delivery
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
-from fewshot_automl.trial.evaluate import refit
+from fewshot_automl.trial import Problem, TrialContext, refit, space_for
 
 WORDS = ("good", "film", "bad", "place", "river", "city", "where", "name", "who", "how")
 QUICK = {
@@ -66,7 +65,7 @@ def test_test_data_are_encoded_once_for_each_backbone_and_cut(
     monkeypatch.setattr(
         finish,
         "partners_of",
-        lambda winner, *_, **__: [i for i in range(3) if i != winner],
+        lambda tried, winner, *_, **__: [i for i in range(3) if i != winner],
     )
     result = fit(train, target="label", test=test, out=tmp_path / "run", **QUICK)
     assert len(result.summary["members"]) == 3
@@ -88,76 +87,73 @@ def test_test_scores_are_those_of_the_saved_model(tables, tmp_path):
 
 
 @pytest.fixture
-def workbench(texts, tiny_cards, tmp_path):
+def context(texts, tiny_cards, tmp_path):
     labels = np.unique(texts[1], return_inverse=True)[1]
-    return Workbench(
+    task = Task(modality="text", names=("film", "name", "place"))
+    return TrialContext(
         problem=Problem(
-            task=Task(
-                modality="text",
-                names=("film", "name", "place"),
-            ),
+            task=task,
             inputs=tuple(texts[0]),
-            labels=labels,
-            folds=choose_folds(labels, seed=0),
+            targets=labels,
+            folds=choose_folds(task.rules.strata(labels), seed=0),
         ),
         cards=(tiny_cards["tiny-bert"],),
         store=FeatureStore(tmp_path / "features"),
         placement=choose_placement("cpu"),
-        folder=tmp_path,
     )
 
 
-def model_of(workbench, kind, temperature=0.5):
-    """Return a fitted model: of one method, or the blend of all three."""
-    space = space_for(workbench.problem.profile, workbench.cards)
+def model_of(context, kind, temperature=0.5):
+    """Return a fitted model: of one method, or the ensemble of all three."""
+    space = space_for(context.problem.profile, context.cards)
     brief = {"steps": 10, "batch_size": 8}
     configs = {
         "probe": space.default(method="probe"),
         "contrastive": space.default(method="contrastive", **brief),
         "full": space.default(method="full", **brief),
     }
-    if kind != "blend":
-        config, fitted = configs[kind], refit(workbench, configs[kind])
+    if kind != "ensemble":
+        config, fitted = configs[kind], refit(context, configs[kind])
     else:
         config = configs["probe"]
         fitted = Ensemble(
             members=tuple(
                 Member(
-                    fitted=refit(workbench, each),
-                    temperature=temperature,
-                    encoder=workbench.encodings(each).encoder,
+                    fitted=refit(context, each),
+                    calibration={"temperature": temperature},
+                    encoder=context.encodings(each).encoder,
                 )
                 for each in configs.values()
             )
         )
     return Predictor(
-        task=workbench.problem.task,
+        task=context.problem.task,
         config=config,
         fitted=fitted,
         calibration={"temperature": temperature},
     )
 
 
-@pytest.mark.parametrize("kind", ["probe", "contrastive", "full", "blend"])
+@pytest.mark.parametrize("kind", ["probe", "contrastive", "full", "ensemble"])
 def test_slices_predict_what_the_whole_does_and_keep_only_features(
-    workbench, kind, monkeypatch
+    context, kind, monkeypatch
 ):
-    model = model_of(workbench, kind)
+    model = model_of(context, kind)
     new = tuple(f"{text} {'once ' * n}more" for n, text in enumerate(WORDS))
-    before = workbench.store.size_bytes()
-    whole = delivery.predicted(model, new, workbench)
-    grown = workbench.store.size_bytes() - before
-    assert (grown > 0) == (kind in {"probe", "blend"})
+    before = context.store.size_bytes()
+    whole = delivery.predicted(model, new, context)
+    grown = context.store.size_bytes() - before
+    assert (grown > 0) == (kind in {"probe", "ensemble"})
     assert grown < 10_000  # features of 10 texts, no activations
     monkeypatch.setattr(delivery, "SLICE", 4)
-    sliced = delivery.predicted(model, new, workbench)
+    sliced = delivery.predicted(model, new, context)
     assert sliced.shape == (len(new), 3)
     np.testing.assert_allclose(sliced, whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["probe", "blend"])
+@pytest.mark.parametrize("kind", ["probe", "ensemble"])
 def test_rounding_that_a_low_temperature_magnifies_is_no_damage(
-    workbench, kind, tmp_path, monkeypatch
+    context, kind, tmp_path, monkeypatch
 ):
     real = Predictor.outputs_of
 
@@ -166,9 +162,9 @@ def test_rounding_that_a_low_temperature_magnifies_is_no_damage(
         return proba + 5e-4 * np.array([1, -1, 0])
 
     monkeypatch.setattr(Predictor, "outputs_of", rounded)
-    sharp = model_of(workbench, kind, temperature=0.05)
-    delivery.deliver(sharp, tmp_path / "sharp", workbench)
+    sharp = model_of(context, kind, temperature=0.05)
+    delivery.deliver(sharp, tmp_path / "sharp", context)
     with pytest.raises(ExportError, match="before it was saved"):
         delivery.deliver(
-            model_of(workbench, kind, temperature=1.0), tmp_path / "plain", workbench
+            model_of(context, kind, temperature=1.0), tmp_path / "plain", context
         )

@@ -4,9 +4,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fewshot_automl.automl import Settings, finish, fit
+from fewshot_automl import Settings, fit
+from fewshot_automl.automl import finish
 from fewshot_automl.errors import RunError
-from fewshot_automl.trial.forecast import Prices
+from fewshot_automl.policy import CostModel, leader
 
 TINY = Path(__file__).parents[1] / "zoo" / "text"
 QUICK = {"backbones": ("tiny-bert",), "methods": ("tfidf", "probe")}
@@ -23,7 +24,7 @@ def two_backbones(tmp_path, tiny_cards, random_weights, monkeypatch):
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home))
 
 
-def by_age(space, history, seed, advisers=()):
+def by_age(space, history, seed, prior):
     """Return scores by which the first trial done is the best."""
     return {i: -float(i) for i, (_, o) in enumerate(history) if o.is_done}
 
@@ -31,7 +32,7 @@ def by_age(space, history, seed, advisers=()):
 @pytest.fixture
 def begun(texts, tmp_path, two_backbones, monkeypatch):
     """Return a function that goes on with a study whose best backbone is gone."""
-    monkeypatch.setattr(finish, "smoothed_scores", by_age)
+    monkeypatch.setattr(leader, "posterior_means", by_age)
     study = {"labels": texts[1], "methods": ("probe",), "out": tmp_path / "run"}
     fit(texts[0], backbones=("tiny-mpnet",), budget=100.0, trials=1, **study)
 
@@ -64,7 +65,7 @@ def test_without_any_trial_that_can_be_fitted_it_says_what_to_fetch(begun, notes
 def test_a_narrowed_study_may_still_use_what_is_at_hand(
     texts, tmp_path, two_backbones, monkeypatch, notes
 ):
-    monkeypatch.setattr(finish, "smoothed_scores", by_age)
+    monkeypatch.setattr(leader, "posterior_means", by_age)
     study = {"labels": texts[1], "methods": ("probe",), "out": tmp_path / "run"}
     both = ("tiny-mpnet", "tiny-bert")
     fit(texts[0], backbones=("tiny-mpnet",), budget=100.0, trials=1, **study)
@@ -90,11 +91,11 @@ def test_scoring_neither_starves_the_search_nor_is_forgotten_for_partners(
     texts, tmp_path, monkeypatch, notes
 ):
     """Of 400 s, each member asks 150 for scoring: two are in time, three are not."""
-    monkeypatch.setattr(Prices, "scoring_seconds", lambda *_: 150.0)
+    monkeypatch.setattr(CostModel, "scoring_seconds", lambda *_: 150.0)
     monkeypatch.setattr(
         finish,
         "partners_of",
-        lambda winner, *_, **__: [i for i in range(3) if i != winner],
+        lambda tried, winner, *_, **__: [i for i in range(3) if i != winner],
     )
     table = pd.DataFrame({"text": texts[0], "label": texts[1]})
     result = fit(
@@ -114,7 +115,7 @@ def test_scoring_neither_starves_the_search_nor_is_forgotten_for_partners(
 
 
 def test_a_large_test_set_leaves_time_for_trials(texts, tmp_path, monkeypatch):
-    monkeypatch.setattr(Prices, "scoring_seconds", lambda *_: 1e6)
+    monkeypatch.setattr(CostModel, "scoring_seconds", lambda *_: 1e6)
     table = pd.DataFrame({"text": texts[0], "label": texts[1]})
     result = fit(
         table,
@@ -132,7 +133,7 @@ def test_a_large_test_set_leaves_time_for_trials(texts, tmp_path, monkeypatch):
 def test_members_may_be_changed_by_a_resume(texts, tmp_path, monkeypatch):
     asked = []
 
-    def partners(winner, *_, most, **__):
+    def partners(tried, winner, *_, most, **__):
         asked.append(most)
         return []
 

@@ -3,15 +3,24 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fewshot_automl.evaluation.predictions import load_predictions
 
-from fewshot_automl.automl import Settings, fit, resume, settings_of
+from fewshot_automl import Settings, fit, resume
+from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
+from fewshot_automl.ledger.outputs import read_outputs
 from fewshot_automl.predictor import Predictor
 
 TEXT = {"backbones": ("tiny-bert",)}
 QUICK = {**TEXT, "methods": ("majority", "tfidf", "probe"), "budget": "none"}
+
+
+def outputs_of(result, config):
+    return read_outputs(result.folder / "predictions" / f"{config.key}.safetensors")
+
+
+def the_other(tried, winner, *_, **__):
+    return [1 - winner]
 
 
 def tried(result):
@@ -29,7 +38,7 @@ def test_text_end_to_end(texts, tmp_path, notes):
         **TEXT,
     )
     assert len(result.history) == len(set(tried(result))) == 8
-    assert result.task.names == ("film", "name", "place")
+    assert result.task.class_names == ("film", "name", "place")
     assert result.score.metric == "accuracy"
     assert result.score.low <= result.score.corrected <= result.score.high
     assert result.score.examples == 18
@@ -59,7 +68,7 @@ def test_text_end_to_end(texts, tmp_path, notes):
     assert any("Fitting the winner" in sentence for sentence in notes.sentences)
 
 
-def test_image_end_to_end_with_a_dear_method(images, tmp_path):
+def test_image_end_to_end_with_a_training_method(images, tmp_path):
     result = fit(
         images[0],
         labels=images[1],
@@ -117,8 +126,8 @@ def test_unlabelled_rows_are_kept_and_counted(texts, tmp_path):
     data["label"] = [*texts[1], None, None]
     result = fit(data, target="label", trials=2, out=tmp_path / "r", **QUICK)
     assert (result.summary["labelled"], result.summary["unlabelled"]) == (18, 2)
-    some = next(o for _, o in result.history)
-    assert load_predictions(result.folder / some.predictions).proba.shape[1] == 18
+    some = result.history[0][0]
+    assert outputs_of(result, some).shape[1] == 18
 
 
 def test_test_data_are_scored_at_the_end(texts, tmp_path):
@@ -194,7 +203,7 @@ def test_resume_of_nothing_is_a_user_error(tmp_path):
         resume(tmp_path)
 
 
-def test_a_tiny_budget_ends_the_search_with_the_best_quick_model(texts, tmp_path):
+def test_a_tiny_budget_ends_the_search_with_the_best_cheap_model(texts, tmp_path):
     result = fit(texts[0], labels=texts[1], budget=6.0, out=tmp_path / "run", **TEXT)
     assert result.summary["ending"] == "seconds"
     done = [(c, o) for c, o in result.history if o.is_done]
@@ -229,9 +238,7 @@ def test_two_processes_try_side_by_side(texts, tmp_path):
         labels=texts[1],
         trials=5,
         out=tmp_path / "run",
-        settings=Settings(
-            executor="processes", workers=2, budget_seconds=None, trials=5
-        ),
+        settings=Settings(executor="loky", workers=2, budget_seconds=None, trials=5),
         **TEXT,
     )
     assert len(set(tried(result))) == 5
@@ -282,11 +289,11 @@ def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
 
     real, calls = fitting.refit, []
 
-    def first_fails(workbench, config, deadline=None):
+    def first_fails(context, config, deadline=None):
         calls.append(config)
         if len(calls) == 1:
             raise TrialError("out of memory")
-        return real(workbench, config, deadline)
+        return real(context, config, deadline)
 
     monkeypatch.setattr(fitting, "refit", first_fails)
     result = fit(
@@ -313,14 +320,14 @@ def test_a_partner_that_cannot_be_fitted_is_left_out(
 
     real, calls = fitting.refit, []
 
-    def second_fails(workbench, config, deadline=None):
+    def second_fails(context, config, deadline=None):
         calls.append(config)
         if len(calls) == 2:
             raise TrialError("the moon is full")
-        return real(workbench, config, deadline)
+        return real(context, config, deadline)
 
     monkeypatch.setattr(fitting, "refit", second_fails)
-    monkeypatch.setattr(finish, "partners_of", lambda winner, *_, **__: [1 - winner])
+    monkeypatch.setattr(finish, "partners_of", the_other)
     result = fit(
         texts[0],
         labels=texts[1],
@@ -338,7 +345,7 @@ def test_a_partner_that_cannot_be_fitted_is_left_out(
 def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
     from fewshot_automl.automl import finish
 
-    monkeypatch.setattr(finish, "partners_of", lambda winner, *_, **__: [1 - winner])
+    monkeypatch.setattr(finish, "partners_of", the_other)
     result = fit(
         texts[0],
         labels=texts[1],
@@ -350,11 +357,11 @@ def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
     proba = result.predictor.predict_proba(texts[0])
     again = Predictor.load(result.predictor.save(tmp_path / "copy"))
     np.testing.assert_allclose(again.predict_proba(texts[0]), proba, atol=1e-6)
-    kept = load_predictions(result.folder / result.summary["predictions"]).proba
-    np.testing.assert_allclose(kept.sum(axis=2), 1)
+    kept = read_outputs(result.folder / result.summary["predictions"])
+    np.testing.assert_allclose(kept.sum(axis=2), 1, rtol=1e-5)
     accuracy = np.mean(
         [
-            result.task.names[place] == label
+            result.task.class_names[place] == label
             for repeat in kept
             for place, label in zip(repeat.argmax(axis=1), texts[1], strict=True)
         ]
@@ -392,8 +399,23 @@ def test_more_time_for_a_study_changes_its_plan_and_not_its_folds(
     assert len(more.history) == 3
     assert first.summary["plan"] != more.summary["plan"]
     assert first.summary["folds"] == more.summary["folds"]
-    folds = {
-        load_predictions(more.folder / o.predictions).folds.shape
-        for _, o in more.history
-    }
-    assert len(folds) == 1
+    shapes = {outputs_of(more, config).shape for config, _ in more.history}
+    assert len(shapes) == 1
+
+
+@pytest.mark.parametrize(
+    "method", ["tfidf", "prototype", "contrastive", "partial_freeze", "lora", "full"]
+)
+def test_any_one_method_alone_makes_a_model(texts, tmp_path, method):
+    result = fit(
+        texts[0],
+        labels=texts[1],
+        methods=(method,),
+        budget="none",
+        trials=2,
+        out=tmp_path / "r",
+        settings=Settings(members=1),
+        **TEXT,
+    )
+    assert {config.text("method") for config in tried(result)} == {method}
+    assert all(outcome.is_done for _, outcome in result.history)

@@ -1,48 +1,52 @@
 import numpy as np
 import pytest
-from fewshot_automl.oracle.goals import Limit
-from fewshot_automl.trial.workbench import Workbench
 
 from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.automl import fitting
+from fewshot_automl.automl.tried import Tried
 from fewshot_automl.errors import TrialError
+from fewshot_automl.oracle import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.trial import TrialContext
 
-DEAR, QUICK, OVER = (Config.of({"method": m}) for m in ("full", "tfidf", "majority"))
+TRAINED, CHEAP, OVER = (Config.of({"method": m}) for m in ("full", "tfidf", "majority"))
 HISTORY = [
     (config, Outcome(status="done", mean=mean))
-    for config, mean in ((DEAR, 0.9), (QUICK, 0.7), (OVER, 0.8))
+    for config, mean in ((TRAINED, 0.9), (CHEAP, 0.7), (OVER, 0.8))
 ]
 LIMITS = (Limit("parameters", most=10.0),)
 
 
 @pytest.fixture
-def workbench(monkeypatch):
-    """Return one on which dear models cannot be fitted, and all outgrow the limit."""
+def fitted_from(monkeypatch, notes):
+    """Return `fitted_winner` where trained models fail, and all outgrow the limit."""
 
-    def refit(workbench, config, deadline=None):
-        if config == DEAR:
+    def refit(context, config, deadline=None):
+        if config == TRAINED:
             raise TrialError("It is broken.")
         return Constant(output=np.array([0.5, 0.5]))
+
+    def winner(order):
+        context = TrialContext.__new__(TrialContext)
+        context.cards = ()
+        tried = Tried.__new__(Tried)
+        object.__setattr__(tried, "history", HISTORY)
+        return fitting.fitted_winner(context, tried, order, None, notes, LIMITS)[0]
 
     monkeypatch.setattr(fitting, "refit", refit)
     monkeypatch.setattr(
         fitting, "fitted_measures", lambda parts, *_: {"parameters": 11.0}
     )
-    bench = Workbench.__new__(Workbench)
-    bench.cards = ()
-    return bench
+    return winner
 
 
-def test_a_quick_model_that_outgrows_a_limit_is_better_than_one_that_broke_it(
-    workbench, notes
+def test_a_cheap_model_that_outgrows_a_limit_is_better_than_one_that_broke_it(
+    fitted_from,
 ):
     """The third trial broke the limit when it was tried, so it is not in the order."""
-    place, _ = fitting.fitted_winner(workbench, HISTORY, [0, 1], None, notes, LIMITS)
-    assert place == 1
+    assert fitted_from([0, 1]) == 1
 
 
-def test_without_a_model_in_the_order_any_quick_one_will_do(workbench, notes):
-    place, _ = fitting.fitted_winner(workbench, HISTORY, [0], None, notes, LIMITS)
-    assert place == 2
+def test_without_a_model_in_the_order_any_cheap_one_will_do(fitted_from):
+    assert fitted_from([0]) == 2

@@ -4,26 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fewshot_automl.automl.choice import partners_of
-from fewshot_automl.evaluation.predictions import load_predictions
-from fewshot_automl.oracle.goals import Limit
 
-from fewshot_automl.automl import Settings, contenders, finish, fit
-from fewshot_automl.automl.limits import (
-    allowed_space,
-    broken,
-    excess,
-    told,
-)
+from fewshot_automl import Settings, fit
+from fewshot_automl.automl import delivery, finish, fitting
+from fewshot_automl.automl.limits import beside_limit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.ledger.outputs import read_outputs
+from fewshot_automl.oracle import Limit
 from fewshot_automl.outcome import Outcome
+from fewshot_automl.policy import leader
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.space import Choice, Config, Space
-from fewshot_automl.tasks import metric_named
-from fewshot_automl.trial import measured
+from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task, metric_named
+from fewshot_automl.trial import measures, size_of
 
 TINY = Path(__file__).parents[1] / "zoo" / "text"
+PREFIXES = ("max_", "min_")
 SMALL, LARGE = "tiny-bert", "tiny-modernbert"
 SLOW_SECONDS = {SMALL: 0.002, LARGE: 0.03}
 
@@ -47,14 +44,14 @@ def home(tmp_path, tiny_cards, random_weights, monkeypatch):
 def large_is_best(monkeypatch):
     """Score trials by their backbone alone: the large one is the best."""
 
-    def by_size(space, history, seed, advisers=()):
+    def by_size(space, history, seed, prior):
         return {
             i: float(config.get("backbone", "") == LARGE) + 0.1 * ("backbone" in config)
             for i, (config, outcome) in enumerate(history)
             if outcome.is_done
         }
 
-    monkeypatch.setattr(finish, "smoothed_scores", by_size)
+    monkeypatch.setattr(leader, "posterior_means", by_size)
 
 
 @pytest.fixture
@@ -65,19 +62,19 @@ def timed(monkeypatch):
         backbone = getattr(fitted, "backbone", None)
         return SLOW_SECONDS[backbone.card.id] if backbone else 1e-4
 
-    monkeypatch.setattr(measured, "latency_seconds", seconds)
-    monkeypatch.setattr(contenders, "latency_seconds", seconds)
-    monkeypatch.setattr(contenders, "median_seconds", lambda work: 0.002)
+    monkeypatch.setattr(measures, "latency_seconds", seconds)
+    monkeypatch.setattr(fitting, "latency_seconds", seconds)
+    monkeypatch.setattr(delivery, "median_seconds", lambda work: 0.002)
 
 
-def study(texts, tmp_path, listener=None, trials=7, **limits):
+def study(texts, tmp_path, listener=None, trials=7, **asked):
+    limits = {name: asked.pop(name) for name in list(asked) if name[:4] in PREFIXES}
     settings = Settings(
         backbones=(SMALL, LARGE),
-        methods=limits.pop("methods", ("majority", "probe")),
         budget_seconds=None,
         trials=trials,
-        members=limits.pop("members", 1),
-        **limits,
+        limits=limits,
+        **{"methods": ("majority", "probe"), "members": 1, **asked},
     )
     return fit(
         texts[0],
@@ -147,14 +144,14 @@ def test_another_model_of_the_front_comes_by_a_limit_without_new_trials(
 def test_a_model_that_outgrows_a_limit_at_the_end_gives_way_to_the_next(
     texts, tmp_path, home, large_is_best, monkeypatch, notes
 ):
-    counted = contenders.size_of
+    counted = fitting.size_of
 
     def grown(fitted):
         sizes = counted(fitted)
         is_large = fitted.backbone.card.id == LARGE
         return {**sizes, "parameters": sizes["parameters"] + 50_000 * is_large}
 
-    monkeypatch.setattr(contenders, "size_of", grown)
+    monkeypatch.setattr(fitting, "size_of", grown)
     asked = {"methods": ("probe",), "trials": 4}
     result = study(texts, tmp_path, notes, max_parameters=60_000.0, **asked)
     assert result.config.get("backbone", "") == SMALL
@@ -165,14 +162,14 @@ def test_a_model_that_outgrows_a_limit_at_the_end_gives_way_to_the_next(
 
 
 def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
-    def lora_first(space, history, seed, advisers=()):
+    def lora_first(space, history, seed, prior):
         return {
             i: float(config.text("method") == "lora")
             for i, (config, outcome) in enumerate(history)
             if outcome.is_done
         }
 
-    monkeypatch.setattr(finish, "smoothed_scores", lora_first)
+    monkeypatch.setattr(leader, "posterior_means", lora_first)
     narrow = {"steps": (10, 11), "batch_size": (8, 9), "rank": (16, 64)}
     asked = {"methods": ("probe", "lora"), "trials": 8, "narrow": narrow}
     result = study(texts, tmp_path, max_parameters=34_500.0, **asked)
@@ -186,14 +183,14 @@ def test_an_adapter_counts_as_parameters(texts, tmp_path, home, monkeypatch):
 
 
 def test_the_weakest_class_keeps_its_limit(tmp_path, home, monkeypatch):
-    def majority_first(space, history, seed, advisers=()):
+    def majority_first(space, history, seed, prior):
         return {
             i: float(config.text("method") == "majority")
             for i, (config, outcome) in enumerate(history)
             if outcome.is_done
         }
 
-    monkeypatch.setattr(finish, "smoothed_scores", majority_first)
+    monkeypatch.setattr(leader, "posterior_means", majority_first)
     plain = [
         (f"{word} {'is ' * n}", word) for word in ("film", "city") for n in range(6)
     ]
@@ -202,11 +199,9 @@ def test_the_weakest_class_keeps_its_limit(tmp_path, home, monkeypatch):
     result = study(texts, tmp_path, min_worst_recall=0.5, **asked)
     assert result.config.text("method") == "tfidf"
     assert result.measures["worst_recall"] >= 0.5
-    kept = load_predictions(result.folder / result.summary["predictions"])
+    kept = read_outputs(result.folder / result.summary["predictions"])
     labels = np.array(result.summary["labels"])
-    worst = [
-        metric_named("worst_class_recall").score(labels, row) for row in kept.proba
-    ]
+    worst = [metric_named("worst_class_recall").score(labels, row) for row in kept]
     assert result.measures["worst_recall"] == pytest.approx(np.mean(worst))
 
 
@@ -248,9 +243,7 @@ def test_an_average_counts_as_a_whole(most, members, texts, tmp_path, home):
     assert result.measures["flops"] == sum(o.measures["flops"] for o in parts)
     assert result.measures["parameters"] <= most
     loaded = Predictor.load(result.folder)
-    assert (
-        measured.size_of(loaded.fitted)["parameters"] == (result.measures["parameters"])
-    )
+    assert size_of(loaded.fitted)["parameters"] == (result.measures["parameters"])
 
 
 def test_two_objectives_give_a_front(texts, tmp_path, home, timed):
@@ -268,11 +261,11 @@ def test_two_objectives_give_a_front(texts, tmp_path, home, timed):
 def test_no_score_is_shown_that_its_metric_cannot_reach(
     texts, tmp_path, home, timed, monkeypatch
 ):
-    def high(space, history, seed, advisers=()):
+    def high(space, history, seed, prior):
         return {i: 1 + i / 100 for i, (_, outcome) in enumerate(history)}
 
-    monkeypatch.setattr(finish, "smoothed_scores", high)
-    monkeypatch.setattr(contenders, "FAR", np.inf)
+    monkeypatch.setattr(leader, "posterior_means", high)
+    monkeypatch.setattr(finish, "FAR", np.inf)
     result = study(texts, tmp_path, objectives=("latency_ms",))
     assert set(result.summary["smoothed"]) == {1.0}
     assert {row["score"] for row in result.front} == {1.0}
@@ -281,70 +274,24 @@ def test_no_score_is_shown_that_its_metric_cannot_reach(
     assert {row["latency_ms"] for row in result.front} == {fastest}
 
 
-def test_a_partner_that_would_break_a_limit_is_passed_over(tmp_path, monkeypatch):
-    from fewshot_automl.automl import choice
-
-    proba = np.full((1, 2, 2), 0.5)
-    monkeypatch.setattr(choice, "predictions", lambda folder, outcome: proba)
-    history = [
-        (Config.of({"method": "probe", "backbone": name}), Outcome(status="running"))
-        for name in "abc"
-    ]
-    found = partners_of(
-        0,
-        [0, 1, 2],
-        history,
-        np.array([0, 1]),
-        tmp_path,
-        most=2,
-        holds=lambda places: 1 not in places,
-    )
-    assert found == [2]
-
-
 def test_an_outlier_is_shown_by_its_raw_score():
-    outcomes = [
-        Outcome(status="done", mean=mean, standard_error=0.04) for mean in (0.17, 0.6)
-    ]
+    task = Task(modality="text", names=("a", "b"))
     history = [
-        (Config.of({"method": "probe", "copy": i}), outcome)
-        for i, outcome in enumerate(outcomes)
+        (
+            Config.of({"method": "probe", "copy": i}),
+            Outcome(status="done", mean=mean, standard_error=0.04),
+        )
+        for i, mean in enumerate((0.17, 0.6))
     ]
-    assert contenders.believed(history, {0: 0.52, 1: 0.58}) == {0: 0.17, 1: 0.58}
-
-
-LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
-
-
-def test_limits_say_what_breaks_them_and_by_how_much():
-    kept = {"latency_ms": 5.0, "worst_recall": 0.5}
-    assert broken(LIMITS, kept) == []
-    assert excess(LIMITS, kept) == 0
-    slow = {"latency_ms": 7.5, "worst_recall": 0.25}
-    assert [limit.name for limit in broken(LIMITS, slow)] == [
-        "latency_ms",
-        "worst_recall",
+    shown = [
+        finish._shown(history, i, score, task.measured)
+        for i, score in enumerate((0.52, 0.58))
     ]
-    assert excess(LIMITS, slow) == pytest.approx(0.5 + 0.5)
-    assert excess(LIMITS, {}) == np.inf
-    assert told(LIMITS[1], slow) == "worst recall 0.25 (at least 0.5)"
-    assert "not measured" in told(LIMITS[0], {})
+    assert shown == [0.17, 0.58]
 
 
-def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much():
-    space = Space(
-        (Choice(name="backbone", options=("a", "b", "c"), descriptors=((1.0,),) * 3),)
-    )
-
-    def trial(name, latency, recall=0.0):
-        objectives = {"latency_ms": latency, "worst_recall": recall}
-        outcome = Outcome(status="done", mean=0.5, measures=objectives)
-        return Config.of({"backbone": name}), outcome
-
-    unmeasured = Config.of({"backbone": "a"}), Outcome(status="done", mean=0.5)
-    assert allowed_space(space, [unmeasured], LIMITS) is space
-    mixed = [trial("a", 9.0), trial("a", 2.0), trial("b", 9.0)]
-    assert allowed_space(space, mixed, LIMITS)["backbone"].options == ("a", "c")
-    assert allowed_space(space, mixed, ()) is space
-    slow = [trial(name, 9.0) for name in "abc"]
-    assert allowed_space(space, slow, LIMITS) is space
+def test_a_limit_in_words():
+    limit = Limit("worst_recall", least=0.5)
+    words = beside_limit(limit, {"worst_recall": 0.25})
+    assert words == "worst recall 0.25 (at least 0.5)"
+    assert "not measured" in beside_limit(limit, {})

@@ -7,15 +7,14 @@ from fewshot_automl.automl.past import (
     chosen_prior,
     note_space,
     past_study,
+    prior_in_words,
     settled_prior,
-    told,
 )
 from fewshot_automl.automl.record import write_record
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.oracle.past import Past
-from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle import Past, Prior
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Float, Space
 
@@ -65,8 +64,8 @@ def test_nothing_asked_is_the_shipped_prior_and_none_is_none(tmp_path):
     assert chosen_prior(None, None) is Prior.default()
     assert settled_prior("none", tmp_path).studies == ()
     assert list(tmp_path.iterdir()) == []
-    assert told("none", Prior()) == "none"
-    assert told(None, Prior.default()).startswith("the shipped one, ")
+    assert prior_in_words("none", Prior()) == "none"
+    assert prior_in_words(None, Prior.default()).startswith("the shipped one, ")
 
 
 def test_a_prior_of_the_users_own_stays_with_the_study(own, tmp_path):
@@ -74,7 +73,7 @@ def test_a_prior_of_the_users_own_stays_with_the_study(own, tmp_path):
     own.write(file)
     write_record(folder, Settings(prior=str(file)), ["a text"], None, "mark")
     assert settled_prior(str(file), folder) == own
-    assert told(str(file), own) == f"own.json, 1 past study, key {own.key}"
+    assert prior_in_words(str(file), own) == f"own.json, 1 past study, key {own.key}"
     file.unlink()
     assert settled_prior(str(file), folder) == own
     with pytest.raises(UserError, match="must be a file"):

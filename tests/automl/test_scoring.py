@@ -1,84 +1,117 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from fewshot_automl.automl.scoring import cross_calibrated, honest_score
-from fewshot_automl.evaluation.predictions import Predictions, save_predictions
+from fewshot_automl.automl.scoring import honest_score, partners_of
+from fewshot_automl.automl.tried import Tried, cross_calibrated
+from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.resampling import pooled_score
-from fewshot_automl.outcome import Outcome
+from fewshot_automl.outcome import REFINEMENT, Outcome
 from fewshot_automl.space import Config
-from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+from fewshot_automl.tasks import Task
+from fewshot_automl.trial import Problem
+
+LABELS = np.arange(48) % 3
 
 
-def sure(truth, rng, right):
-    """Return predictions that name the true class with probability `right`."""
-    named = np.where(rng.random(len(truth)) < right, truth, (truth + 1) % 3)
+@dataclass
+class Kept:
+    """A ledger that was given outputs."""
+
+    by_config: dict
+
+    def outputs(self, config):
+        return self.by_config[config]
+
+
+def problem_of(task, targets):
+    return Problem(
+        task=task,
+        inputs=tuple(map(str, range(len(targets)))),
+        targets=targets,
+        folds=choose_folds(task.strata(targets), seed=0),
+    )
+
+
+def sure(rng, right):
+    """Return outputs that name the true class with probability `right`."""
+    named = np.where(rng.random(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
     return np.eye(3)[named] * 0.9 + 0.1 / 3
 
 
-@pytest.fixture
-def study(tmp_path):
-    rng = np.random.default_rng(0)
-    labels = np.arange(48) % 3
-    folds = np.tile(np.arange(48) // 12, (3, 1))
-    history = []
-    for number, right in enumerate((0.5, 0.6, 0.7)):
-        proba = np.stack([sure(labels, rng, right) for _ in range(3)])
-        file = f"{number}.safetensors"
-        save_predictions(tmp_path / file, Predictions(proba=proba, folds=folds))
-        score = pooled_score("macro_f1", labels, proba)
-        outcome = Outcome(status="done", mean=score, predictions=file)
-        history.append((Config.of({"number": number}), outcome))
-    return tmp_path, labels, folds, history
+def tried_with(outputs, metric="accuracy"):
+    task = Task(modality="text", names=("a", "b", "c"), metric=metric)
+    configs = [Config.of({"number": number}) for number in range(len(outputs))]
+    tried = Tried.__new__(Tried)
+    for name, value in {
+        "problem": problem_of(task, LABELS),
+        "history": [
+            (c, Outcome(status="done", mean=pooled_score(metric, LABELS, x)))
+            for c, x in zip(configs, outputs, strict=True)
+        ],
+        "ledger": Kept(dict(zip(configs, outputs, strict=True))),
+        "_outputs": {},
+    }.items():
+        object.__setattr__(tried, name, value)
+    return tried
+
+
+def scores_of(tried):
+    return {i: outcome.mean for i, (_, outcome) in enumerate(tried.history)}
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "log_loss"])
-def test_model_is_the_pick_whatever_it_was_picked_for(study, metric):
-    folder, labels, _, history = study
-    poor = np.stack([sure(labels, np.random.default_rng(9), 0.4)])
-    smoothed = {i: pooled_score(metric, labels, _proba(folder, i)) for i in range(3)}
-    score = honest_score(history, smoothed, poor, labels, metric, folder, seed=0)
-    measured = CLASS_METRICS[metric]
-    assert score.raw == pytest.approx(
-        measured.orient(pooled_score(metric, labels, poor))
-    )
+def test_the_model_is_the_pick_whatever_it_was_picked_for(metric):
+    rng = np.random.default_rng(0)
+    outputs = [np.stack([sure(rng, x) for _ in range(3)]) for x in (0.5, 0.6, 0.7)]
+    tried = tried_with(outputs, metric)
+    poor = sure(np.random.default_rng(9), 0.4)[None]
+    score = honest_score(tried, scores_of(tried), poor, seed=0)
+    raw = tried.problem.task.measured.orient(pooled_score(metric, LABELS, poor))
+    assert score.raw == pytest.approx(raw)
     assert score.low <= score.corrected <= score.high
 
 
-def test_correction_takes_something_off_the_best_of_equals(tmp_path):
+def test_correction_takes_something_off_the_best_of_equals():
     rng = np.random.default_rng(1)
-    labels = np.arange(48) % 3
-    folds = np.zeros((1, 48), dtype=np.int64)
-    history = []
-    for number in range(12):
-        proba = sure(labels, rng, 0.6)[None]
-        file = f"{number}.safetensors"
-        save_predictions(tmp_path / file, Predictions(proba=proba, folds=folds))
-        mean = pooled_score("accuracy", labels, proba)
-        outcome = Outcome(status="done", mean=mean, predictions=file)
-        history.append((Config.of({"number": number}), outcome))
-    smoothed = {i: outcome.mean for i, (_, outcome) in enumerate(history)}
-    best = max(smoothed, key=smoothed.get)
-    model = _proba(tmp_path, best)
-    score = honest_score(history, smoothed, model, labels, "accuracy", tmp_path, seed=0)
+    tried = tried_with([sure(rng, 0.6)[None] for _ in range(12)])
+    scores = scores_of(tried)
+    best = max(scores, key=scores.get)
+    score = honest_score(tried, scores, tried.outputs(best), seed=0)
     assert score.corrected < score.raw
     assert score.low < 0.6 < score.high
 
 
 def test_calibration_of_a_fold_never_sees_its_own_labels():
     rng = np.random.default_rng(2)
-    labels = np.arange(40) % 2
-    folds = (np.arange(40) // 10)[None]
-    proba = rng.dirichlet([1, 1], size=40)[None]
-    before = cross_calibrated(labels, proba, folds)
+    task = Task(modality="text", names=("a", "b"))
+    labels, folds = np.arange(40) % 2, (np.arange(40) // 10)[None]
+    outputs = rng.dirichlet([1, 1], size=40)[None]
     flipped = labels.copy()
     flipped[:10] = 1 - flipped[:10]
-    after = cross_calibrated(flipped, proba, folds)
+    before, after = (
+        cross_calibrated(problem_of(task, x), outputs, folds) for x in (labels, flipped)
+    )
     np.testing.assert_array_equal(before[0, :10], after[0, :10])
     assert not np.allclose(before[0, 10:], after[0, 10:])
-    np.testing.assert_array_equal(before.argmax(-1), proba.argmax(-1))
+    np.testing.assert_array_equal(before.argmax(-1), outputs.argmax(-1))
 
 
-def _proba(folder, number):
-    from fewshot_automl.evaluation.predictions import load_predictions
-
-    return load_predictions(folder / f"{number}.safetensors").proba
+def test_partners_are_of_other_kinds_and_keep_the_limits():
+    tried = Tried.__new__(Tried)
+    names = ("a", "a", "b", "c", "c")
+    losses = (0.5, 0.1, 0.4, 0.2, 0.3)
+    history = [
+        (
+            Config.of({"method": "probe", "backbone": name, "number": number}),
+            Outcome(status="done", mean=0.5, measures={REFINEMENT: loss}),
+        )
+        for number, (name, loss) in enumerate(zip(names, losses, strict=True))
+    ]
+    object.__setattr__(tried, "history", history)
+    every = list(range(5))
+    assert partners_of(tried, 0, every, most=2) == [3, 2]
+    assert partners_of(tried, 0, every, most=1) == [3]
+    held = partners_of(tried, 0, every, most=2, holds=lambda numbers: 3 not in numbers)
+    assert held == [4, 2]

@@ -29,7 +29,7 @@ def test_round_trip_through_json():
 
 def test_a_record_may_lack_fields_but_not_have_others():
     assert Settings.from_json({"seed": 2}) == Settings(seed=2)
-    with pytest.raises(UserError, match="got moon. Resume it with the version"):
+    with pytest.raises(UserError, match=r"got moon\. Resume it with the version"):
         Settings.from_json({"seed": 2, "moon": "full"})
 
 

@@ -14,7 +14,7 @@ def test_it_says_what_there_is_without_any_network(last_json, monkeypatch):
     assert found["cache"]["is_writable"]
     assert found["cache"]["bytes"] == 0
     assert found["weights"]["at_hand"] == []
-    assert found["pip"] == {"is_installed": True, "reaches_index": None}
+    assert found["pip"] == {"is_installed": True, "reaches_index": "not asked"}
     assert "Nothing to mend." in err
 
 

@@ -37,7 +37,7 @@ def test_fit_answers_in_json_and_in_words(fitted):
     assert answer["test"]["n"] == 8
     assert answer["ending"] == "trials"
     assert {row["method"] for row in answer["baselines"]} >= {"majority", "tfidf"}
-    assert "Input: text in column 'review'" in told
+    assert "Input: texts in column 'review'" in told
     assert "trial   1" in told
     assert "On the test data: accuracy" in told
     assert "fewshot predict runs/reviews NEW_DATA" in told

@@ -22,6 +22,7 @@ def summary(latency, recall, keeping):
         "trials": {"done": 3},
         "winner": {"number": 1},
         "score": {"metric": "log_loss"},
+        "task": {"modality": "text", "names": ["a", "b"], "metric": "log_loss"},
         "front": [
             {
                 "number": number,

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.lora import VARIANTS
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.adaptation.table import METHODS, load_fitted, save_fitted
+from fewshot_automl.adaptation.saved import load_fitted, save_fitted
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space

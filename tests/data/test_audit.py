@@ -70,12 +70,6 @@ def test_a_class_with_one_example_is_fatal_and_named():
         found.raise_if_fatal()
 
 
-def test_a_class_left_with_one_after_cleaning_is_fatal_too():
-    found = audit(with_rows(("same", "q"), ("Same", "q"), (" ", "q")))
-    assert kinds(found) == ["too few examples", "empty text", "copy"]
-    assert found.lines()[0].startswith("fatal: Each class must have at least 2")
-
-
 def test_a_target_like_an_id_is_fatal():
     texts = [f"text {i}" for i in range(20)]
     dataset = read(texts, labels=[f"user-{i}" for i in range(20)])

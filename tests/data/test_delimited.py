@@ -45,12 +45,6 @@ def test_every_delimiter_keeps_count_and_order(rows):
         assert list(zip(*table.columns.values(), strict=True)) == rows
 
 
-def test_commas_in_unquoted_text_do_not_win_over_semicolons():
-    table = read_delimited("text;y\nwell, well, well;p\nno, never;n\n", "x.csv")
-    assert table.columns["text"] == ["well, well, well", "no, never"]
-    assert table.notes == ("Delimiter: semicolon.",)
-
-
 def test_rows_are_counted_as_a_spreadsheet_shows_them():
     table = read_delimited('text,y\n"two\nlines",p\n\nlast,n\n', "x.csv")
     assert table.columns["text"] == ["two\nlines", "last"]

@@ -32,12 +32,6 @@ def test_half_a_character_pair_becomes_a_replacement_character(tmp_path):
     assert read(tmp_path / "a.jsonl", target="y").examples.inputs[0] == "a\ufffd"
 
 
-def test_a_json_list_is_read(tmp_path):
-    rows = [{"t": "good", "y": True}, {"t": "bad", "y": False}]
-    (tmp_path / "a.json").write_text(json.dumps(rows))
-    assert read(tmp_path / "a.json", target="y").task.names == ("False", "True")
-
-
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -63,12 +57,6 @@ def test_parquet_keeps_integers_beside_missing_labels(tmp_path):
     assert dataset.task.names == ("0", "1")
     assert dataset.examples.targets.tolist() == [1, 0, -1]
     assert dataset.examples.origins[0] == "a.parquet:1"
-
-
-def test_an_empty_parquet_is_refused(tmp_path):
-    pd.DataFrame({"t": [], "y": []}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="at least one row"):
-        read(tmp_path / "a.parquet", target="y")
 
 
 def test_a_missing_file_offers_the_nearest_names(tmp_path):

@@ -77,11 +77,6 @@ def test_a_class_named_train_is_no_split(pets):
     assert read(pets).task.names == ("cat9", "cat10", "train")
 
 
-def test_a_split_that_is_not_there_is_refused(pets):
-    with pytest.raises(DataError, match="it has no splits"):
-        read(pets, split="test")
-
-
 def test_flat_folders_can_be_predicted_for_but_not_learnt_from(pets):
     dataset = read(pets)
     flat = pets / "cat9"

@@ -109,11 +109,6 @@ def test_what_is_no_data_is_refused(source, says):
         read(source, target="y")
 
 
-def test_labels_must_be_as_many_as_examples():
-    with pytest.raises(DataError, match=r"as many as the examples \(2\), got 1"):
-        read(["a", "b"], labels=["p"])
-
-
 def test_lists_as_labels_are_multilabel():
     rows = [{"t": "good", "y": ["a", "b"]}, {"t": "bad", "y": ["a"]}]
     with pytest.raises(TaskError, match="one class a row"):

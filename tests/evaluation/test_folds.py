@@ -79,11 +79,6 @@ def test_first_repeat_does_not_depend_on_their_number():
     assert (other.assignment[0] != many.assignment[0]).any()
 
 
-def test_no_partition_is_repeated():
-    folds = choose_folds(np.array([0, 0, 1, 1]), seed=0)
-    assert len(folds.repeats) <= 2
-
-
 def test_a_rare_class_does_not_halve_the_training_data():
     labels = np.array([0] * 50 + [1] * 50 + [2] * 2)
     folds = choose_folds(labels, seed=0)

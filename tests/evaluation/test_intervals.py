@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.intervals import (
     standard_error,
     wilson_interval,
@@ -49,12 +48,3 @@ def test_a_single_fold_has_an_error():
     proba[8:] = np.nan
     assert 0 < standard_error("accuracy", labels, proba) < 0.2
     assert 0 < standard_error("balanced_accuracy", labels, proba) < 0.2
-
-
-def test_what_is_out_of_range_is_refused():
-    labels, proba = right_and_wrong(3, 4)
-    for share, level in ((1.5, 0.95), (0.5, 95.0)):
-        with pytest.raises(ShapeError, match="Share must be in"):
-            wilson_interval(share, 10, level=level)
-    with pytest.raises(ShapeError, match="at least 2 examples"):
-        standard_error("accuracy", labels[:1], proba[:1])

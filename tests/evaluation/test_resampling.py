@@ -68,12 +68,6 @@ def test_repeats_are_averaged():
     assert pooled_score("roc_auc", labels, stack) == pytest.approx(np.mean(single))
 
 
-def test_an_empty_draw_is_undefined():
-    labels, probas = case()
-    for name in CLASS_METRICS:
-        assert np.isnan(scorer(name, labels, probas)(np.zeros((1, 25)))).all()
-
-
 def test_many_classes_are_taken_in_steps(monkeypatch):
     labels, probas = case(classes=5)
     weights = bootstrap_weights(25, 11, np.random.default_rng(1))

@@ -1,5 +1,4 @@
 import math
-import time
 from statistics import NormalDist
 
 import numpy as np
@@ -132,13 +131,6 @@ def test_the_same_model_cannot_be_told_apart_and_a_worse_one_can():
     for name in ("accuracy", "macro_f1", "log_loss", "roc_auc"):
         held = indistinguishable(labels, [good, near, poor, good], name, winner=0)
         assert held.tolist() == [True, True, False, True]
-
-
-def test_a_hundred_models_take_less_than_two_seconds():
-    labels, probas, _ = study(np.random.default_rng(4), 500, 100)
-    started = time.process_time()
-    correct_for_selection(labels, probas, "accuracy", draws=1000)
-    assert time.process_time() - started < 2
 
 
 def test_what_does_not_fit_is_refused():

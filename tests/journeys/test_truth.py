@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_automl.automl import fit
+from fewshot_automl import fit
 from fewshot_automl.backbones.zoo import Zoo
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

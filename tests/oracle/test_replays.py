@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fewshot_automl.trial.design import dear_space
 
 from fewshot_automl.oracle.candidates import sobol_configs
-from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.outcome import REFINEMENT
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 pytestmark = pytest.mark.filterwarnings(
@@ -44,19 +41,19 @@ def _row(config, number, *, seconds):
         "unseen": round(score + 0.02 * np.cos(number), 4),
         "worst_recall": 0.1,
         "refinement_loss": round(1.0 - score + 0.1 * np.cos(3 * number), 4),
-        "refinement_loss_first": round(1.1 - score + 0.1 * np.sin(number), 4),
     }
 
 
 @pytest.fixture(scope="module")
 def folder(parts, tmp_path_factory):
+    from landscape import training_space
     from parts.replay_facts import known
-    from parts.replay_landscape import embedded, space_of
+    from parts.replay_landscape import recorded_cards, space_of
 
     path = tmp_path_factory.mktemp("landscapes")
     for name in ("trec6", "subj"):
         facts = known()[name]
-        cards = embedded(facts.modality)
+        cards = recorded_cards(facts.modality)
         space = space_of(facts, cards)
         quick = [
             space.default(method="majority"),
@@ -66,14 +63,11 @@ def folder(parts, tmp_path_factory):
         ]
         rows = [_row(c, i, seconds=[0.1] * 9) for i, c in enumerate(quick)]
         rows[0] |= {"mean": 0.2, "unseen": 0.2}
-        drawn = itertools.islice(sobol_configs(dear_space(space), 3, 32), 14)
+        drawn = itertools.islice(sobol_configs(training_space(space), 3, 32), 14)
         rows += [_row(c, i, seconds=[3.0, 2.0, 2.0]) for i, c in enumerate(drawn, 9)]
         failed = {**rows.pop(), "status": "failed", "reason": "diverged"}
         lines = [json.dumps(row) for row in (*rows, failed)]
         (path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    (path / "trec6.transfer.json").write_text(
-        json.dumps({cards[0].id: {"transfer_logme": 1.5}})
-    )
     return path
 
 
@@ -88,9 +82,6 @@ def test_a_landscape_is_its_files(landscape, folder):
     from parts.replay_landscape import Landscape
 
     assert len(landscape.dear) == 14
-    advised = [t for t in landscape.quick if "transfer_logme" in t.outcome.measures]
-    assert {t.config.text("backbone") for t in advised} == {landscape.cards[0].id}
-    assert not any("transfer_logme" in t.outcome.measures for t in landscape.dear)
     assert landscape.trials[landscape.dear[-1].config].outcome.status == "failed"
     shorter = Landscape.load(folder / "trec6.jsonl", 12)
     assert len(shorter.trials) == 12
@@ -123,17 +114,6 @@ def test_activations_are_paid_once(landscape):
     first = landscape.outcome(trial, paid).cost_seconds
     assert first == pytest.approx(0.25 + 1.0 + 6.0)  # prepared, waited, three fits
     assert landscape.outcome(trial, paid).cost_seconds == pytest.approx(6.0)
-    assert landscape.outcome(trial, paid, 1 / 3).cost_seconds == pytest.approx(2.0)
-
-
-def test_a_row_of_scores_alone_is_told_no_loss(folder):
-    from parts.replay_jobs import blind, files_in
-
-    for one in blind(files_in(folder)).values():
-        for trial in (*one.quick, *one.dear):
-            told = set(trial.outcome.measures)
-            assert not told & {REFINEMENT}
-            assert ("worst_recall" in told) == trial.outcome.is_done
 
 
 def test_a_landscape_without_losses_is_refused(folder, tmp_path):
@@ -153,7 +133,7 @@ def test_a_share_is_the_same_for_a_seed(landscape):
 
 
 def test_the_nearest_of_a_pool_is_itself_or_much_like_it(landscape):
-    from parts.replay_samplers import nearest
+    from parts.replay_rows import nearest
 
     pool = [trial.config for trial in landscape.dear]
     assert nearest(landscape, pool[3], pool) == pool[3]
@@ -167,25 +147,24 @@ def test_the_nearest_of_a_pool_is_itself_or_much_like_it(landscape):
     "row",
     [
         "ours",
-        "scores alone",
-        "no descriptors",
+        "flat kernel",
         "random",
         "tpe",
         "optuna gp",
         pytest.param("botorch", marks=pytest.mark.slow),
+        pytest.param("botorch, advised, posterior mean", marks=pytest.mark.slow),
     ],
 )
 def test_a_row_picks_untried_configs_and_repeats_itself(folder, row):
     from parts.replay_jobs import files_in, load, scene_of
-    from parts.replay_rows import sampler_of
+    from parts.replay_rows import ROWS
     from parts.replay_study import replay
 
     scene = scene_of(load(files_in(folder)), "subj")
     assert [one.name for one in scene.others] == ["trec6"]
     scene = replace(scene, landscape=scene.landscape.part(0.2, 0))
     curves = [
-        replay(scene.landscape, sampler_of(row, scene), trials, seed=4)
-        for trials in (5, 2)
+        replay(scene.landscape, ROWS[row](scene), trials, seed=4) for trials in (5, 2)
     ]
     assert len(curves[0].seconds) == 1 + 3, "then there is nothing left"
     for rule in ("raw", "smooth"):
@@ -194,12 +173,24 @@ def test_a_row_picks_untried_configs_and_repeats_itself(folder, row):
     assert curves[0].best_seen == sorted(curves[0].best_seen, reverse=True)
 
 
-def test_an_oracle_that_wants_anything_gets_what_is_near(landscape):
-    from parts.replay_samplers import snapped_oracle
+def test_a_task_never_advises_itself(folder):
+    from parts.replay_jobs import files_in, load, scene_of
 
-    history = [(trial.config, trial.outcome) for trial in landscape.quick]
-    left = [trial.config for trial in landscape.dear]
-    assert snapped_oracle(landscape, GpOracle())(history, left, 0) in left
+    landscapes = load(files_in(folder))
+    for name in landscapes:
+        names = [study.name for study in scene_of(landscapes, name).prior.studies]
+        assert names == [other for other in sorted(landscapes) if other != name]
+
+
+def test_a_dimension_that_is_new_since_has_its_default(folder, landscape):
+    from parts.replay_landscape import config_of
+
+    config = landscape.dear[0].config
+    values = config.to_json()
+    del values["steps"]
+    found = config_of({"config": {**values, "gone": 1}}, landscape.space)
+    assert found["steps"] == landscape.space["steps"].default
+    assert {**found.to_json(), "steps": config["steps"]} == config.to_json()
 
 
 def test_finished_replays_are_kept(folder, tmp_path, capsys):

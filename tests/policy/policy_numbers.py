@@ -26,7 +26,11 @@ class Row:
 METHODS = (
     Row("majority", needs_backbone=False),
     Row("prototype"),
-    Row("probe", False, True, ({"head": "logistic"}, {"head": "lda"}), ({"head": "rbf"},)),
+    Row(
+        "probe",
+        rung_zero=({"head": "logistic"}, {"head": "lda"}),
+        rung_zero_best=({"head": "rbf"},),
+    ),
     Row("contrastive", trains=True),
     Row("partial_freeze", trains=True),
     Row("lora", trains=True),
@@ -53,8 +57,8 @@ class Counted:
     def shared(self, config):
         if "backbone" not in config:
             return ()
-        share = round(3 * config.get("frozen_fraction", 0.0)) if self.trains(config) else 3
-        return config["backbone"], (config["backbone"], share)
+        share = config.get("frozen_fraction", 0.0) if self.trains(config) else 1.0
+        return config["backbone"], (config["backbone"], round(3 * share))
 
     def parts(self, config, fits, have):
         if "backbone" not in config:
@@ -166,5 +170,3 @@ def config_of(method="contrastive", backbone="middle", **values):
 @pytest.fixture
 def costs():
     return CostModel(arithmetic=Counted(), cheap_folds=12, training_folds=4)
-
-

@@ -55,7 +55,7 @@ def test_one_training_trial_corrects_the_next(costs, factor):
     unpaid = costs.after([(first, RUNNING)])
     near, far = config_of(steps=20), config_of("partial_freeze", "small")
     assert learnt.seconds(near) / unpaid.seconds(near) == pytest.approx(factor, rel=0.2)
-    assert learnt.seconds(far) / unpaid.seconds(far) == pytest.approx(factor, rel=0.4)
+    assert learnt.seconds(far) / unpaid.seconds(far) == pytest.approx(factor, rel=0.45)
 
 
 def test_two_training_trials_in_it_is_within_a_quarter(costs):

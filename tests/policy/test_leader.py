@@ -10,6 +10,7 @@ from fewshot_automl.policy import Allowed, Leader, Reserve, broken, excess, lead
 from fewshot_automl.policy.leader import ranked_backbones, undominated
 
 LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
+AIMS = Aims(limits=LIMITS)
 CONFIGS = [config_of("probe", name, head="logistic") for name in ("small", "large")]
 
 
@@ -88,7 +89,7 @@ def test_limits_say_what_breaks_them_and_by_how_much():
     assert excess(LIMITS, {}) == math.inf
 
 
-def allowed(costs, seconds=math.inf, aims=Aims(limits=LIMITS), most=None):
+def allowed(costs, seconds=math.inf, aims=AIMS, most=None):
     return Allowed(
         space=space_of(),
         costs=costs,
@@ -99,15 +100,16 @@ def allowed(costs, seconds=math.inf, aims=Aims(limits=LIMITS), most=None):
 
 
 def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much(costs):
+    every = ["small", "middle", "large"]
+
     def left(history):
         keeps = allowed(costs).within_limits(history)
-        return [name for name in ("small", "middle", "large") if keeps(config_of("probe", name))]
+        return [name for name in every if keeps(config_of("probe", name))]
 
     def seen(name, latency, head="lda"):
         config = config_of("probe", name, head=head)
         return trial(config, 0.5, latency_ms=latency, worst_recall=0.0)
 
-    every = ["small", "middle", "large"]
     assert left([trial(CONFIGS[0], 0.5)]) == every  # it was not measured
     mixed = [seen("small", 9.0), seen("small", 2.0, "rbf"), seen("middle", 9.0)]
     assert left(mixed) == ["small", "large"]

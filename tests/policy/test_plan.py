@@ -81,9 +81,7 @@ def test_small_classes_bound_the_folds():
 
 
 def test_test_data_are_paid_for_and_do_not_starve_the_search():
-    plain, tested, large = (
-        draw_plan(situation(tested=n)) for n in (0, 500, 1_000_000)
-    )
+    plain, tested, large = (draw_plan(situation(tested=n)) for n in (0, 500, 1_000_000))
     assert tested.final_seconds > plain.final_seconds + 1
     assert tested.trial_seconds <= plain.trial_seconds
     assert large.final_seconds < 0.6 * 60

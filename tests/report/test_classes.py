@@ -40,15 +40,16 @@ def test_mistakes_are_named_by_origin_the_surest_first():
     proba = stack(ANSWERS)
     proba[0, 5] = [0.99, 0.01]
     found = by_class(LABELS, proba, ["no", "yes"], origins())
-    assert [m.origin for m in found.mistakes] == ["row 5", "row 2", "row 4"]
+    assert [m["origin"] for m in found.mistakes] == ["row 5", "row 2", "row 4"]
     first = found.mistakes[0]
-    assert (first.label, first.predicted) == ("yes", "no")
-    assert (first.confidence, first.label_proba) == (0.99, 0.01)
+    assert (first["label"], first["predicted"]) == ("yes", "no")
+    assert (first["confidence"], first["label_proba"]) == (0.99, 0.01)
 
 
 def test_a_mix_up_that_happened_once_is_no_pattern():
     found = by_class(LABELS, stack(ANSWERS), ["no", "yes"], origins())
-    assert [(p.label, p.predicted, p.count) for p in found.pairs] == [("yes", "no", 2)]
+    (pair,) = found.pairs
+    assert (pair["label"], pair["predicted"], pair["count"]) == ("yes", "no", 2)
 
 
 def test_calibration_speaks_up_only_beyond_chance():

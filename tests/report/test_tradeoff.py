@@ -134,7 +134,7 @@ def test_a_broken_limit_stands_at_the_top(make_traded):
     ("keeping", "said"),
     [
         (0, "of all that was tried, that comes closest to the limits. Looser limits"),
-        (1, "Of what keeps the limits, nothing did better than always answering"),
+        (1, "Of what keeps the limits, nothing did better than always giving"),
     ],
 )
 def test_a_constant_answer_that_limits_left_is_not_blamed_on_the_trials(

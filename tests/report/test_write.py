@@ -117,7 +117,7 @@ def test_warns_if_the_winner_cannot_be_told_from_a_constant_answer(make_study):
     study = make_study(("a", "b"))
     assert "Do not rely on this model" not in study.write()
     study.summary["indistinguishable"].append(0)
-    assert "cannot be told apart from always answering" in checked(study.write()).words
+    assert "cannot be told apart from always giving" in checked(study.write()).words
 
 
 def test_failed_trials_are_listed_with_their_reasons(make_study):
@@ -166,7 +166,7 @@ def test_missing_folds_do_not_count(make_study):
 def test_versions_and_settings_come_from_the_study_not_this_machine(make_study):
     study = make_study(("a", "b"))
     (study.folder / "model").mkdir()
-    manifest = {"versions": {"torch": "9.9.9"}, "temperature": 1.5}
+    manifest = {"versions": {"torch": "9.9.9"}, "calibration": {"temperature": 1.5}}
     (study.folder / "model" / "model.json").write_text(json.dumps(manifest))
     settings = {
         "settings": {"methods": ["probe", "lora"], "oracle": "gp", "text": None}

@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,27 +29,6 @@ def test_the_error_vanishes_for_honest_and_grows_for_boastful_predictions():
     honest = expected_calibration_error(*sample(0, 4000))
     boastful = expected_calibration_error(*sample(0, 4000, sharpness=3.0))
     assert honest < 0.03 < 0.1 < boastful
-
-
-def test_the_bins_hold_all_examples_in_even_shares():
-    proba, labels = sample(1, 37)
-    table = reliability(proba, labels, bins=5)
-    assert sum(row.examples for row in table) == 37
-    assert [row.examples for row in table] == [7, 7, 8, 7, 8]
-    assert all(a.high < b.low for a, b in itertools.pairwise(table))
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 999), n=st.integers(1, 40), bins=st.integers(1, 60))
-def test_the_order_of_examples_does_not_matter(seed, n, bins):
-    rng = np.random.default_rng(seed)
-    proba = np.array([[0.7, 0.3], [0.9, 0.1], [0.5, 0.5]])[rng.integers(0, 3, n)]
-    labels = rng.integers(0, 2, n)
-    error = expected_calibration_error(proba, labels, bins=bins)
-    order = rng.permutation(n)
-    shuffled = expected_calibration_error(proba[order], labels[order], bins=bins)
-    assert 0 <= error <= 1
-    assert error == pytest.approx(shuffled)
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])

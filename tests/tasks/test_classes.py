@@ -76,10 +76,3 @@ def test_one_class_is_none(labels, says):
 def test_an_unknown_kind_is_named():
     with pytest.raises(UnknownNameError, match="No target kind named 'class'"):
         read(texts(3), labels=["a", "b", "c"], target_kind="class")
-
-
-def test_a_metric_can_be_chosen():
-    assert read(texts(2), labels=["a", "b"], metric="macro_f1").task.metric == (
-        "macro_f1"
-    )
-    assert read(texts(2), labels=["a", "b"]).task.metric == "accuracy"

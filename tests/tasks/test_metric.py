@@ -101,13 +101,6 @@ def test_one_class_only_is_an_error_for_rankings():
         score_of("roc_auc", np.array([0, 0]), np.array([[0.2, 0.8], [0.3, 0.7]]))
 
 
-def test_float32_probabilities_are_fine():
-    labels, proba = random_case(0, 3, 20)
-    for name in CLASS_METRICS:
-        narrow = score_of(name, labels, proba.astype(np.float32))
-        assert narrow == pytest.approx(score_of(name, labels, proba), abs=1e-5)
-
-
 @pytest.mark.parametrize(
     ("labels", "proba", "message"),
     [

@@ -21,7 +21,9 @@ def texts_problem():
         task=TASK,
         inputs=inputs,
         targets=labels,
-        folds=choose_folds(TASK.strata(labels), seed=0, max_folds=4, max_repeats=2),
+        folds=choose_folds(
+            TASK.rules.strata(labels), seed=0, max_folds=4, max_repeats=2
+        ),
     )
 
 

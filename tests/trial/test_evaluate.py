@@ -178,7 +178,7 @@ def test_a_model_of_nan_is_refused(context, space, monkeypatch):
             placement=context.placement,
         ),
     )
-    broken = dataclasses.replace(fitted, proba=fitted.proba * np.nan)
+    broken = dataclasses.replace(fitted, output=fitted.output * np.nan)
 
     class Broken:
         name, trains = "majority", False

@@ -4,7 +4,7 @@ For each recorded task the cheap trials and some random training ones are told t
 Gaussian process, which then predicts the scores of all other training ones of the task.
 All are fitted by BoTorch with the same noise and without advice:
 
-- conditional: ours; groups of conditional dimensions multiply, inactive ones do not count
+- conditional: ours; groups of dimensions multiply, inactive ones do not count
 - flat: inactive numbers at the middle of their range, one distance for all
 - heterogeneous: the kernel of BoTorch's `HeterogeneousMTGP`, a sum over the groups that
   both Configs have (the model itself predicts one of its tasks alone, so that it cannot
@@ -13,8 +13,8 @@ All are fitted by BoTorch with the same noise and without advice:
 - names: conditional, backbones as names only
 
 Examples:
-    python benchmarks/kernels.py --quick
-    python benchmarks/kernels.py --seeds 5 --trials 10 20 40
+    python benchmarks/compare_kernels.py --quick
+    python benchmarks/compare_kernels.py --seeds 5 --trials 10 20 40
 """
 
 import argparse

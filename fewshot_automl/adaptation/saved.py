@@ -1,16 +1,20 @@
-"""Several fitted models that vote: for when the labels cannot tell which is best."""
+"""Fitted models that stand alone, one or several together, and their form on disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.leaves import load_leaf, own_encoder, save_leaf
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.tfidf import TermHead
+from fewshot_automl.errors import ExportError
+from fewshot_automl.features.store import FeatureStore, StoreSettings
 from fewshot_automl.tasks import kind_named
 
 
@@ -47,10 +51,7 @@ class Ensemble:
         return all(member.fitted.is_finite for member in self.members)
 
     def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
-        """Return the mean of the members' outputs.
-
-        Each member sees the examples through its own encoder.
-        """
+        """Return the mean; each member sees the examples through its own encoder."""
         votes = [
             kind_named(self.kind).calibrate(
                 member.fitted.outputs(encodings.with_encoder(member.encoder)),
@@ -67,7 +68,7 @@ class Ensemble:
         for index, member in enumerate(self.members):
             home = folder / f"member-{index}"
             home.mkdir(parents=True)
-            state = save_leaf(member.fitted, home)
+            state = save_fitted(member.fitted, home)
             states.append({"calibration": dict(member.calibration), "fitted": state})
         return {"of": self.kind, "members": states}
 
@@ -76,7 +77,7 @@ class Ensemble:
         """Return what `save` wrote, each member on its own backbone."""
         members = []
         for index, values in enumerate(state["members"]):
-            fitted = load_leaf(folder / f"member-{index}", values["fitted"])
+            fitted = load_fitted(folder / f"member-{index}", values["fitted"])
             members.append(
                 Member(
                     fitted=fitted,
@@ -85,3 +86,42 @@ class Ensemble:
                 )
             )
         return cls(members=tuple(members), kind=state["of"])
+
+
+FITTED_KINDS: Final[dict[str, type[Fitted]]] = {
+    "adapted": Adapted,
+    "constant": Constant,
+    "terms": TermHead,
+    "ensemble": Ensemble,
+}
+
+
+def save_fitted(fitted: Fitted, folder: Path) -> dict[str, Any]:
+    """Write a fitted model into a folder; return the JSON that `load_fitted` needs."""
+    kind = next(kind for kind, made in FITTED_KINDS.items() if type(fitted) is made)
+    return {"kind": kind, **fitted.save(folder)}
+
+
+def load_fitted(folder: Path, state: dict[str, Any]) -> Fitted:
+    """Return the model that `save_fitted` wrote.
+
+    Raises:
+        ExportError: If it was written by a version that knows more kinds.
+    """
+    if state["kind"] not in FITTED_KINDS:
+        raise ExportError(
+            f"Kind of model must be one of {', '.join(FITTED_KINDS)}, got "
+            f"{state['kind']!r}. Update fewshot_automl."
+        )
+    return FITTED_KINDS[state["kind"]].load(folder, state)
+
+
+def own_encoder(fitted: Fitted) -> Encoder | None:
+    """Return the encoder of a loaded model's own backbone; None if it needs none.
+
+    It keeps nothing: a model in service must not grow with what it is shown.
+    """
+    if not isinstance(fitted, Adapted):
+        return None
+    store = FeatureStore(None, StoreSettings(max_memory_bytes=0))
+    return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
