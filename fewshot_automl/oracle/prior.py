@@ -259,9 +259,10 @@ class Prior:
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError) as error:  # also undecodable bytes
-            raise UserError(
-                f"A prior must be a JSON file, got {path}: {error}. {ANEW}"
-            ) from error
+            words = (
+                f"A prior must be a JSON file that can be read, got {path}: {error}."
+            )
+            raise UserError(f"{words} {ANEW}") from error
 
     @classmethod
     @cache
