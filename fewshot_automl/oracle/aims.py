@@ -121,8 +121,8 @@ class Aims:
 
     def keeps(self, config: Config) -> bool:
         """Return whether all that a Config fixes keeps the limits."""
-        known = [limit for limit in self.limits if limit.name in self.exact]
-        return all(limit.allows(self.exact[limit.name](config)) for limit in known)
+        known = (one for one in self.limits if one.name in self.exact)
+        return all(one.allows(self.exact[one.name](config)) for one in known)
 
 
 PLAIN: Final = Aims()

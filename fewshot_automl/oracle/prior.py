@@ -20,12 +20,11 @@ from fewshot_automl.space import Choice, Config, Space, Value
 DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
 """Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
 HEAD: Final = {"format": "fewshot_automl prior", "version": 1}
-"""How a file begins."""
 ANEW: Final = "Build it anew with: fewshot prior build STUDY... --out FILE"
 MOST_POINTS, LEADERS = 60, 5
 """Configs that are kept of a study, and how many best ones are among them."""
 NOISE: Final = 0.1
-"""Variance of a kept score that is not explained, in units of the scores' variance."""
+"""Variance of a kept score that is not explained."""
 SPAN, OPTION = 1.5, 0.6
 """How unlike the ends of a number's range are, and options over the root of 2."""
 FARTHEST: Final = 2.0
@@ -190,8 +189,8 @@ class Prior:
         kinds: Mapping[str, str] | None = None,
     ) -> "Prior":
         """Distil finished studies (see `Past.of`), by name; `kinds` say of what."""
-        about = kinds or {}
-        made = [Past.of(n, *s, kind=about.get(n, "")) for n, s in studies.items()]
+        of = {name: (kinds or {}).get(name, "") for name in studies}
+        made = (Past.of(name, *one, kind=of[name]) for name, one in studies.items())
         return cls(studies=tuple(made))
 
     @property

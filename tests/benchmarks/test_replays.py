@@ -88,16 +88,6 @@ def test_a_landscape_is_its_files(landscape, folder):
     assert shorter.digest != landscape.digest
 
 
-def test_a_config_of_another_space_is_refused(folder, tmp_path):
-    from parts.replay_landscape import Landscape
-
-    line = json.loads((folder / "trec6.jsonl").read_text().splitlines()[-2])
-    line["config"]["steps"] = 900
-    (tmp_path / "trec6.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(SystemExit, match="Record it anew"):
-        Landscape.load(tmp_path / "trec6.jsonl")
-
-
 def test_regret_is_0_at_the_best_and_1_at_the_majority_class(landscape):
     best = max(
         (t for t in landscape.trials.values() if t.outcome.is_done),
@@ -107,40 +97,6 @@ def test_regret_is_0_at_the_best_and_1_at_the_majority_class(landscape):
     assert landscape.regret(landscape.space.default(method="majority")) == 1.0
     top = max(landscape.quick, key=lambda trial: trial.outcome.mean)
     assert 0 <= landscape.regret(top.config, recorded=True) < 1
-
-
-def test_activations_are_paid_once(landscape):
-    trial, paid = landscape.dear[0], set()
-    first = landscape.outcome(trial, paid).cost_seconds
-    assert first == pytest.approx(0.25 + 1.0 + 6.0)  # prepared, waited, three fits
-    assert landscape.outcome(trial, paid).cost_seconds == pytest.approx(6.0)
-
-
-def test_a_landscape_without_losses_is_refused(folder, tmp_path):
-    from parts.replay_landscape import Landscape
-
-    text = (folder / "trec6.jsonl").read_text()
-    (tmp_path / "trec6.jsonl").write_text(text.replace("refinement_loss", "old", 1))
-    with pytest.raises(SystemExit, match=r"must tell .* record it anew"):
-        Landscape.load(tmp_path / "trec6.jsonl")
-
-
-def test_a_share_is_the_same_for_a_seed(landscape):
-    kept = landscape.part(0.5, 1).dear
-    assert len(kept) == 7
-    assert kept == landscape.part(0.5, 1).dear != landscape.part(0.5, 2).dear
-    assert landscape.part(1.0, 1).dear == landscape.dear
-
-
-def test_the_nearest_of_a_pool_is_itself_or_much_like_it(landscape):
-    from parts.replay_rows import nearest
-
-    pool = [trial.config for trial in landscape.dear]
-    assert nearest(landscape, pool[3], pool) == pool[3]
-    other = nearest(landscape, pool[3], pool[:3] + pool[4:])
-    assert other != pool[3]
-    alike = [c for c in pool if c["method"] == pool[3]["method"] and c != pool[3]]
-    assert not alike or other.text("backbone") or other in alike
 
 
 @pytest.mark.parametrize(
@@ -206,35 +162,3 @@ def test_finished_replays_are_kept(folder, tmp_path, capsys):
     assert "0 replays kept, 3 to do" in capsys.readouterr().out
     assert sorted(made(), key=lambda c: c.key) == sorted(first, key=lambda c: c.key)
     assert "3 replays kept, 0 to do" in capsys.readouterr().out
-
-
-def _regrets(values):
-    from parts.replay_figures import Regrets
-
-    values = np.array(values)
-    cells = tuple(("task", seed) for seed in range(len(values)))
-    steps = np.arange(values.shape[1], dtype=float)
-    return Regrets(cells, values, np.tile(steps, (len(values), 1)))
-
-
-def test_figures_of_known_regrets():
-    from parts.replay_figures import (
-        cost_to_reach,
-        difference,
-        interval,
-        trials_to_match,
-        trials_to_reach,
-        wide_interval,
-    )
-
-    ours = _regrets([[0.4, 0.02, 0.2, 0.0], [0.4, 0.04, 0.2, 0.0]])
-    other = _regrets([[0.4, 0.4, 0.3, 0.2], [0.4, 0.4, 0.3, 0.2]])
-    assert trials_to_reach(ours, 0.05) == 3, "for good, not for a while"
-    assert trials_to_reach(other, 0.05) is None
-    assert trials_to_match(ours, other) == 1
-    assert cost_to_reach(ours, 0.05, {"task": 2.0}) == 1.5
-    (mean, low, high), _ = difference(other, ours, 1)
-    assert low <= mean <= high
-    assert mean == pytest.approx(0.37)
-    assert interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3, 0.3))
-    assert wide_interval(np.array([0.1, 0.3]), ours.cells)[0] == pytest.approx(0.2)
