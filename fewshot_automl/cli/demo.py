@@ -1,30 +1,23 @@
 """The command ``demo``: real texts and real images, a few labels, in minutes."""
 
-import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from fewshot_automl.automl.fit import fit
-from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.commands import Command
-from fewshot_automl.cli.console import people, print_json, table
+from fewshot_automl.cli.console import people, print_json
 from fewshot_automl.cli.demo_data import IMAGES, TEXT, DemoData, demo_folder
 from fewshot_automl.cli.fit import free_folder, watch
 from fewshot_automl.cli.options import json_option, seconds
-from fewshot_automl.report.words import summary_of
-
-BASELINES: Final = {"text": ("tfidf", "probe"), "image": ("probe",)}
-"""Methods fitted beside the winner, so that their test scores can be seen."""
+from fewshot_automl.cli.results import show_result
 
 
 @click.command("demo", cls=Command)
@@ -77,7 +70,7 @@ def demo(
 def _play(
     data: DemoData, settings: Settings, wheels: Path | None, console: Console
 ) -> dict[str, Any]:
-    """Fit, score and show one half; return the test scores by method."""
+    """Fit, score and show one half; return the answer for programs."""
 
     def say(step: str) -> None:
         console.print(Text(step))
@@ -108,40 +101,11 @@ def _play(
         console,
         began,
     )
-    scores = {f"winner: {summary_of(result.config)}": result.test_scores or {}}
-    for method in BASELINES[data.modality]:
-        alone = replace(
-            settings,
-            budget_seconds=None,
-            trials=1,
-            methods=(method,),
-            backbones=(backbone.id,),
-        )
-        with tempfile.TemporaryDirectory() as place:
-            fitted = fit(train, test=test, out=Path(place) / method, settings=alone)
-            scores[summary_of(fitted.config)] = fitted.test_scores or {}
-    _show(console, result, scores)
+    show_result(console, result)
     return {
         "folder": str(result.folder),
         "winner": result.config.to_json(),
         "expected": result.score.to_json(),
-        "test": {"winner": result.test_scores, **scores},
+        "test": result.test_scores,
         "seconds": result.summary["seconds"],
     }
-
-
-def _show(
-    console: Console, result: Result, scores: Mapping[str, Mapping[str, float]]
-) -> None:
-    tested = result.test_scores or {}
-    names = [name for name in tested if name != "n"]
-    heads = tuple(name.replace("_", " ") for name in names)
-    made = table(f"on {tested['n']:.0f} examples it never saw", *heads, right=heads)
-    for place, (model, values) in enumerate(scores.items()):
-        cells = (f"{values[name]:.3f}" for name in names)
-        made.add_row(Text(model), *cells, style="" if place else "bold green")
-    console.print()
-    console.print(made)
-    labels, page = result.score.examples, result.folder / "report.html"
-    console.print(Text(f"\nExpected from {labels} labels: {result.score}"))
-    console.print(Text(f"Model and report: {result.folder} (open {page})\n"))

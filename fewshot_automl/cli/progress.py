@@ -152,12 +152,11 @@ class Progress:
         if event is None:
             return ""
         statuses = [outcome.status for _, outcome in event.history]
-        every = len(statuses)
-        of = "" if event.trials_left is None else f" of {every + event.trials_left}"
-        counts = [f"trial {every}{of}", f"{statuses.count('done')} done"]
+        every, left = len(statuses), event.trials_left
+        counts = [f"trial {every}" + ("" if left is None else f" of {every + left}")]
         counts += [
             f"{statuses.count(status)} {status}"
-            for status in ("failed", "stopped")
+            for status in ("done", "failed", "stopped")
             if status in statuses
         ]
         return " · ".join(counts)

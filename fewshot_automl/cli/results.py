@@ -98,12 +98,12 @@ def test_line(scores: Mapping[str, float]) -> str:
     >>> test_line({"accuracy": 0.8, "log_loss": 0.5, "n": 490.0})
     'accuracy 0.800, log loss 0.500 (490 examples)'
     """
-    told = (
+    shown = (
         f"{name.replace('_', ' ')} {value:.3f}"
         for name, value in scores.items()
         if name != "n"
     )
-    return f"{', '.join(told)} ({int(scores['n'])} examples)"
+    return f"{', '.join(shown)} ({int(scores['n'])} examples)"
 
 
 def show_limits(console: Console, summary: Mapping[str, Any]) -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fewshot_automl.adaptation.saved import Ensemble, Member
 
 from fewshot_automl import fit
+from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.automl import delivery
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.folds import choose_folds

@@ -75,8 +75,8 @@ def test_the_shipped_prior_is_shown_without_a_file(last_json):
     ("words", "told"),
     [
         ("prior build zoo --out x.json", "must hold a study"),
-        ("prior show none.json", "must be a file that can be read"),
-        ("prior show reviews.csv", "must be JSON"),
+        ("prior show none.json", "must be a JSON file that can be read"),
+        ("prior show reviews.csv", "must be a JSON file"),
         (f"{FIT} --trials 1 --prior none.json --out z", "fewshot prior build"),
     ],
 )

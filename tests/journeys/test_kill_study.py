@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fewshot_automl.oracle import SobolOracle
 
 from fewshot_automl.executors import executor_named
 from fewshot_automl.ledger import INTERRUPTED, Ledger
+from fewshot_automl.oracle import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 from fewshot_automl.study import SECONDS_USED, Budget, run
