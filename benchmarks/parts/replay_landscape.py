@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from landscape import BATCH_SIZE, MEASURED, STEPS, rows_of, trains
+from landscape import BATCH_SIZE, LANDSCAPES, MEASURED, STEPS, rows_of, trains
 from parts.replay_facts import Facts, known
 
 from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.card import Card, read_card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import SpaceError
@@ -72,7 +72,7 @@ class Landscape:
         lines = file.read_text("utf-8").splitlines()[:most]
         rows = rows_of(file, most)
         facts = known()[file.stem]
-        cards = embedded(facts.modality)
+        cards = recorded_cards(facts.modality)
         space = space_of(facts, cards)
         workload = Workload(cards=cards, examples=0, characters=0.0, rate=1.0)
         try:
@@ -153,10 +153,14 @@ def truth(trial: Trial, recorded: bool) -> float:
     return trial.outcome.mean if recorded else trial.unseen
 
 
-def embedded(modality: str) -> tuple[Card, ...]:
-    """Return the cards whose weights packages carry; the weights need not be there."""
-    zoo = Zoo.shipped()
-    return tuple(c for c in zoo if c.modality == modality and is_embedded(c))
+def recorded_cards(modality: str) -> tuple[Card, ...]:
+    """Return the cards whose weights packages carry, or carried when it was recorded.
+
+    The weights need not be there.
+    """
+    retired = [read_card(path) for path in sorted(LANDSCAPES.glob("*.toml"))]
+    cards = [*filter(is_embedded, Zoo.shipped()), *retired]
+    return tuple(card for card in cards if card.modality == modality)
 
 
 def space_of(facts: Facts, cards: tuple[Card, ...]) -> Space:

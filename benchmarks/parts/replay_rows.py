@@ -4,8 +4,8 @@ To add a row, add a line to `ROWS`; nothing else knows the rows.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from fewshot_automl.oracle import (
     posterior_means,
 )
 from fewshot_automl.oracle.encoding import Layout
-from fewshot_automl.oracle.kernel import ConditionalKernel
+from fewshot_automl.oracle.scores import calm, done_scores, winsorised
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 
@@ -106,7 +106,11 @@ def ours(
     oracle = GpOracle(prior=prior, regularise_scores=regularise)
 
     def pick(history: History, left: Sequence[Config], seed: int) -> Config:
-        return oracle.choose(space, history, left, 1, seed)[0]
+        with calm(seed):
+            from fewshot_automl.oracle.acquisition import Search
+
+            search = Search(space, history, oracle, seed)
+            return search.best(left, search.gains(left), 1)[0]
 
     def mean(history: History, seed: int) -> int:
         means = posterior_means(space, history, seed, prior, regularise=regularise)
@@ -115,24 +119,26 @@ def ours(
     return Row(pick, mean, around)
 
 
-class FlatKernel(ConditionalKernel):
-    """The same correlations as if every dimension always counted."""
+@contextmanager
+def flat() -> Iterator[None]:
+    """Let every dimension count always; inactive numbers stand at 0.5."""
+    with calm(0):
+        from fewshot_automl.oracle import model
 
-    def __init__(self, layout: Layout) -> None:
-        """Put all dimensions into one group; inactive numbers stand at 0.5."""
-        super().__init__(
+    conditional = model.ConditionalKernel
+
+    def one_group(layout: Layout) -> Any:
+        numbers, options = len(layout.continuous), len(layout.categorical)
+        return conditional(
             replace(
-                layout,
-                continuous=(0,) * len(layout.continuous),
-                categorical=(0,) * len(layout.categorical),
-                groups=1,
+                layout, continuous=(0,) * numbers, categorical=(0,) * options, groups=1
             )
         )
 
-
-def flat() -> AbstractContextManager[Any]:
-    """Let our oracle's process have the flat kernel."""
-    return patch("fewshot_automl.oracle.model.ConditionalKernel", FlatKernel)
+    model._fitted.cache_clear()
+    with patch.object(model, "ConditionalKernel", one_group):
+        yield
+    model._fitted.cache_clear()
 
 
 def without_descriptors(space: Space) -> Space:
@@ -330,9 +336,7 @@ def botorch(scene: Scene, *, is_advised: bool = False) -> Row:
             past studies' advice as the mean, a share of the noise, and the choice by
             posterior mean.
     """
-    from fewshot_automl.oracle.calm import calm
     from fewshot_automl.oracle.model import NOISE_SHARE
-    from fewshot_automl.oracle.scores import done_scores, winsorised
 
     space = scene.landscape.space
     options = [i for i, d in enumerate(space.dimensions) if isinstance(d, Choice)]

@@ -1,16 +1,14 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
-import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Any, Final
 
+from fewshot_automl.automl import ahead
 from fewshot_automl.automl.listener import Listener, Silence
 from fewshot_automl.automl.record import read_record, write_record
 from fewshot_automl.automl.result import Result
@@ -20,18 +18,12 @@ from fewshot_automl.errors import DataError, UserError, unknown_name
 from fewshot_automl.places import cache_folder
 from fewshot_automl.study import parse_budget
 
-logger = logging.getLogger(__name__)
-
 NO_LIMIT: Final = "none"
 """The budget of a study that only a number of trials ends."""
 KEPT_STUDIES: Final = 20
 """Studies kept in the cache, where fits without `out` put theirs."""
 KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
-MODELS: Final = "fewshot_automl.automl.search"
-"""Imports all that a study needs before its first trial."""
-ORACLE: Final = "fewshot_automl.oracle.gp"
-"""Imports what it needs after rung 0."""
 
 
 def fit(
@@ -92,7 +84,7 @@ def fit(
         RunError: If no trial could be finished, or weights could not be had.
     """
     began = time.monotonic() if started is None else started
-    importing = _start_imports()
+    models = ahead.start(ahead.importing(ahead.MODELS))
     asked = _settings(
         settings or Settings(),
         {
@@ -117,7 +109,7 @@ def fit(
         metric=asked.metric,
         labels=labels,  # type: ignore[arg-type]
     )
-    importing.join()
+    models.join()
     from fewshot_automl.automl.audited import audited
     from fewshot_automl.automl.past import chosen_prior
     from fewshot_automl.automl.search import prepare
@@ -129,7 +121,6 @@ def fit(
     folder = _new_folder() if out is None else Path(out)
     name = write_record(folder, asked, data, test, examples.fingerprint(asked.seed))
     search = prepare(examples, asked, folder, name, teller, began)
-    Thread(target=_import, args=(ORACLE,), daemon=True).start()
     return search.go()
 
 
@@ -242,20 +233,6 @@ def _check_names(settings: Settings) -> None:
             "executor", settings.executor, EXECUTORS, "fewshot fit --help"
         )
     choose_placement(settings.device)
-
-
-def _start_imports() -> Thread:
-    """Start to import the models' libraries, which takes seconds, beside reading."""
-    thread = Thread(target=_import, args=(MODELS,), daemon=True)
-    thread.start()
-    return thread
-
-
-def _import(name: str) -> None:
-    try:
-        import_module(name)
-    except Exception:
-        logger.debug("%s could not be imported ahead", name, exc_info=True)
 
 
 def _new_folder() -> Path:

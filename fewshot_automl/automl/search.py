@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.automl import ahead
 from fewshot_automl.automl.audited import Audited
 from fewshot_automl.automl.available import Available, available_backbones
 from fewshot_automl.automl.finish import Finish
@@ -42,6 +44,7 @@ from fewshot_automl.trial import (
     Problem,
     TrialContext,
     Workload,
+    build_bare,
     evaluate,
     exact_measures,
     space_for,
@@ -69,6 +72,8 @@ class Search:
     ledger: Ledger
     budget: Budget
     listener: Listener
+    libraries: Thread
+    """Imports those of the first trials."""
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def go(self) -> Result:
@@ -105,6 +110,8 @@ class Search:
         executor = executor_named(
             settings.executor, settings.workers, gpus=shared_gpus(settings.device)
         )
+        self.libraries.join()  # lest the first trials be timed with it
+        ahead.start(ahead.importing(ahead.ORACLE))
         try:
             end = run(
                 self.space,
@@ -233,6 +240,10 @@ def prepare(
         settings.search_limits,
         is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
     )
+    libraries = ahead.start(
+        *(partial(build_bare, card) for card in available.at_hand[:1]),
+        ahead.importing(ahead.TERMS),
+    )
     placement = _one_place(settings.device)
     listener.say(str(placement))
     space = space_for(audited.profile, available.at_hand, settings.methods)
@@ -307,6 +318,7 @@ def prepare(
         ledger=ledger,
         budget=budget,
         listener=listener,
+        libraries=libraries,
     )
 
 

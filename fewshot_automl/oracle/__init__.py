@@ -4,9 +4,7 @@ from fewshot_automl.oracle.aims import PLAIN, SCORE, Aims, Limit, Objective, mea
 from fewshot_automl.oracle.gp import ORACLES, GpOracle, oracle_named
 from fewshot_automl.oracle.incumbent import pareto_front, posterior_means
 from fewshot_automl.oracle.oracle import Oracle, RandomOracle, SobolOracle, tried
-from fewshot_automl.oracle.past import Past
-from fewshot_automl.oracle.prior import Prior
-from fewshot_automl.outcome import History
+from fewshot_automl.oracle.prior import Past, Prior
 
 __all__ = [
     "ORACLES",
@@ -14,7 +12,6 @@ __all__ = [
     "SCORE",
     "Aims",
     "GpOracle",
-    "History",
     "Limit",
     "Objective",
     "Oracle",

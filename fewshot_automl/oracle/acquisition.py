@@ -1,8 +1,7 @@
 """Where most is expected: BoTorch's acquisitions over a list of candidates."""
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,95 +15,68 @@ from botorch.models.model import Model
 from botorch.sampling.get_sampler import get_sampler
 from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from botorch.utils.multi_objective.pareto import is_non_dominated
-from jaxtyping import Float64
 from torch import Tensor
 
-from fewshot_automl.oracle.aims import Aims
 from fewshot_automl.oracle.failures import log_chances
 from fewshot_automl.oracle.model import Rows, fit
-from fewshot_automl.oracle.scores import Scale
+from fewshot_automl.oracle.scores import Scale, Values
 from fewshot_automl.outcome import History, Status
 from fewshot_automl.space import Config, Space
 
 if TYPE_CHECKING:
-    from fewshot_automl.oracle.prior import Prior
+    from fewshot_automl.oracle.gp import GpOracle
 
 # Else BoTorch compiles an extension at first use, for a minute if there is a compiler.
 logei._load_attempted = True
-
-AT_ONCE = 256
-"""Candidates whose posteriors are worked out together."""
-Gains = Float64[np.ndarray, " candidates"]
 
 
 class Search:
     """Maximises the acquisition over candidates, for one call of `suggest`."""
 
     def __init__(
-        self,
-        space: Space,
-        history: History,
-        prior: "Prior | None",
-        aims: Aims,
-        *,
-        regularise: bool,
-        samples: int,
-        steps: int,
-        seed: int,
+        self, space: Space, history: History, oracle: "GpOracle", seed: int
     ) -> None:
-        """Fit what there is to learn; see `GpOracle` for the settings."""
-        self.history, self.aims, self.seed, self.samples = history, aims, seed, samples
-        self.rows = Rows.of(space, history, prior, aims)
-        learnt = [name for name in aims.names if name not in aims.exact]
+        """Fit what there is to learn, by the settings of an oracle."""
+        self.space, self.history, self.seed = space, history, seed
+        self.aims = oracle.aims
+        self.samples = torch.Size([oracle.samples])
+        self.rows = Rows(space, history, oracle.prior, self.aims)
+        moves, steps = oracle.regularise_scores, oracle.fit_steps
         self.fitted = {
-            name: fit(
-                name, self.rows, history, aims, regularise=regularise, steps=steps
-            )
-            for name in learnt
+            name: fit(name, self.rows, history, self.aims, moves, steps)
+            for name in self.aims.names
+            if name not in self.aims.exact
         }
         known = list(dict.fromkeys(self._known("done")))
         # A bar that nothing allowed can reach would leave only guesses far away.
-        self.bars = [config for config in known if aims.keeps(config)] or known
+        self.bars = [config for config in known if self.aims.keeps(config)] or known
 
     def leaders(self, most: int) -> list[Config]:
-        """Return the best Configs that were seen, by each objective in turn."""
-        ranked = []
-        for objective in self.aims.objectives:
-            with torch.no_grad():
-                posterior = self._model(objective.name).posterior(self.rows(self.bars))
-            order = posterior.mean.flatten().argsort(descending=True, stable=True)
-            ranked.append([self.bars[i] for i in order.tolist()])
-        in_turn = (config for group in zip(*ranked, strict=True) for config in group)
-        return list(dict.fromkeys(in_turn))[:most]
+        """Return the Configs that were seen to be best, by the first objective."""
+        with torch.no_grad():
+            model = self._model(self.aims.objectives[0].name)
+            means = model.posterior(self.rows(self.bars)).mean.flatten()
+        order = means.argsort(descending=True, stable=True)
+        return [self.bars[i] for i in order[:most].tolist()]
 
-    def gains(self, pool: Sequence[Config], chosen: Sequence[Config] = ()) -> Gains:
+    def gains(self, pool: Sequence[Config], chosen: Sequence[Config] = ()) -> Values:
         """Return the log improvement that is expected of Configs that may fail.
 
-        Args:
-            pool: The Configs.
-            chosen: Others that are about to be tried.
+        Those that are chosen already are pending, as running trials are.
         """
         pending = dict.fromkeys([*self._known("running"), *chosen])
         new = [config for config in pending if config not in set(self.bars)]
         acquisition = self._acquisition(self.rows(new) if new else None)
         with torch.no_grad():
-            parts = self.rows(pool).split(AT_ONCE)
-            gains = torch.cat([acquisition(part[:, None]) for part in parts]).numpy()
+            gains = acquisition(self.rows(pool)[:, None]).numpy()
         encoding = self.rows.encoding
-        trials = (encoding.encode(self._known(end)) for end in ("done", "failed"))
-        chances = log_chances(
-            encoding.layout, encoding.encode(pool), *trials, self.seed
-        )
-        return np.asarray(np.nan_to_num(gains, nan=-math.inf) + chances)
+        rows, done = encoding.encode(pool), encoding.encode(self._known("done"))
+        failed = encoding.encode(self._known("failed"))
+        chances = log_chances(encoding.layout, rows, done, failed, self.seed)
+        return np.asarray(np.nan_to_num(gains, nan=-np.inf) + chances)
 
-    def best(self, pool: Sequence[Config], gains: Gains, n: int) -> list[Config]:
-        """Return up to `n` of a pool, each the best given those before it.
-
-        Args:
-            pool: The Configs.
-            gains: Of each, while none is chosen.
-            n: How many.
-        """
+    def best(self, pool: Sequence[Config], gains: Values, n: int) -> list[Config]:
+        """Return up to `n` of a pool with these gains, each given those before it."""
         left, chosen = list(pool), list[Config]()
         while left and len(chosen) < n:
             gains = self.gains(left, chosen) if chosen else gains
@@ -113,24 +85,21 @@ class Search:
 
     def _known(self, status: Status) -> list[Config]:
         """Return the Configs of the trials of one status in the space."""
-        inside = self.rows.encoding.space.contains
+        inside = self.space.contains
         return [c for c, o in self.history if o.status == status and inside(c)]
 
     def _acquisition(self, pending: Tensor | None) -> AcquisitionFunction:
         """Return the improvement over what was seen and is under way."""
-        bars = self.rows(self.bars)
+        bars, count = self.rows(self.bars), len(self.aims.objectives)
         models = [self._model(name) for name in self.aims.names]
         model: Model = models[0] if len(models) == 1 else ModelList(*models)
         with torch.no_grad():
             posterior = model.posterior(bars)
-            count = len(self.aims.objectives)
             seen = posterior.mean[..., :count]
-        about = {
+        about: dict[str, Any] = {
             "model": model,
             "X_baseline": bars,
-            "sampler": get_sampler(
-                posterior, torch.Size([self.samples]), seed=self.seed
-            ),
+            "sampler": get_sampler(posterior, self.samples, seed=self.seed),
             "constraints": self._constraints() or None,
             "X_pending": pending,
             "prune_baseline": True,
@@ -159,10 +128,7 @@ class Search:
         )
 
     def _constraints(self) -> list[Callable[[Tensor], Tensor]]:
-        """Return one function for each end of a limit; below 0 is allowed.
-
-        Exact measures are left out: candidates are chosen by them beforehand.
-        """
+        """Return a function for each end of a limit that is learnt; below 0 is kept."""
         found = []
         for limit in self.aims.limits:
             fitted = self.fitted.get(limit.name)

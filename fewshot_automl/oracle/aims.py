@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from fewshot_automl.errors import UserError
 from fewshot_automl.outcome import Outcome
@@ -15,11 +14,7 @@ SCORE: Final = "score"
 
 
 def measured(name: str, outcome: Outcome) -> float:
-    """Return a score or measure of a trial in its own units; NaN where there is none.
-
-    >>> measured("score", Outcome(status="done", mean=0.9))
-    0.9
-    """
+    """Return a score or measure of a trial, in its own units; NaN if there is none."""
     if not outcome.is_done:
         return math.nan
     value = outcome.mean if name == SCORE else outcome.measures.get(name, math.nan)
@@ -43,9 +38,8 @@ class Objective:
         """Check the name."""
         if not self.name.strip() or (self.name == SCORE and not self.maximise):
             raise UserError(
-                f"An objective must have a name, and 'score' must be maximised, got "
-                f"{self.name!r} with maximise={self.maximise}. Scores are oriented so "
-                "that greater is better, whatever the metric."
+                "An objective must have a name, and 'score' must be maximised, got "
+                f"{self.name!r} with maximise={self.maximise}. Greater is better there."
             )
 
     def __str__(self) -> str:
@@ -76,8 +70,7 @@ class Limit:
         if not self.name.strip() or not is_fair:
             raise UserError(
                 f"Limit of {self.name!r} must have a name, and one finite end or two "
-                f"that allow something, got least {self.least} and most {self.most}. "
-                "Mend them."
+                f"that allow something, got {self.least} to {self.most}. Mend them."
             )
 
     def allows(self, value: float) -> bool:
@@ -94,11 +87,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aims:
-    """Holds all that a search is after.
-
-    >>> Aims().is_plain, Aims(limits=(Limit("flops", most=1e9),)).is_plain
-    (True, False)
-    """
+    """Holds all that a search is after."""
 
     objectives: tuple[Objective, ...] = (Objective(SCORE),)
     """What to improve; with several, their Pareto front is."""
@@ -108,30 +97,20 @@ class Aims:
     """Works out, by name, finite measures that a Config fixes; others are learnt."""
 
     def __post_init__(self) -> None:
-        """Check the names and freeze the mapping."""
-        for kind, parts in (("Objectives", self.objectives), ("Limits", self.limits)):
-            names = [part.name for part in parts]
-            if len(set(names)) < len(names) or (parts == () and kind == "Objectives"):
-                raise UserError(
-                    f"{kind} must have different names, and one objective is needed, "
-                    f"got {', '.join(names) or 'none'}. Name each once."
-                )
-        object.__setattr__(self, "exact", MappingProxyType(dict(self.exact)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as plain values (a mapping proxy has no pickle of its own)."""
-        return _aims, (self.objectives, self.limits, dict(self.exact))
-
-    @property
-    def is_plain(self) -> bool:
-        """Return whether the score alone counts."""
-        return self.names == (SCORE,) and not self.limits
+        """Check the names."""
+        goals = [one.name for one in self.objectives]
+        bounds = [one.name for one in self.limits]
+        if not goals or len({*goals}) < len(goals) or len({*bounds}) < len(bounds):
+            raise UserError(
+                "Objectives must be one or more, and each must have a name of its own, "
+                f"as limits must, got {goals} and {bounds}. Name each once."
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of all objectives and then of all other limits."""
-        both = (*self.objectives, *self.limits)
-        return tuple(dict.fromkeys(one.name for one in both))
+        names = [one.name for one in self.objectives]
+        return tuple(dict.fromkeys([*names, *(one.name for one in self.limits)]))
 
     def is_cost(self, name: str) -> bool:
         """Return whether less of a measure is better: minimised, or only capped."""
@@ -141,22 +120,10 @@ class Aims:
         return all(one.least is None for one in self.limits if one.name == name)
 
     def keeps(self, config: Config) -> bool:
-        """Return whether all that a Config fixes keeps the limits.
-
-        >>> aims = Aims(
-        ...     limits=(Limit("flops", most=1e9), Limit("latency_ms", most=5.0)),
-        ...     exact={"flops": lambda config: 1e8 * int(config["depth"])},
-        ... )
-        >>> [aims.keeps(Config.of({"depth": depth})) for depth in (10, 11)]
-        [True, False]
-        """
+        """Return whether all that a Config fixes keeps the limits."""
         known = [limit for limit in self.limits if limit.name in self.exact]
         return all(limit.allows(self.exact[limit.name](config)) for limit in known)
 
 
 PLAIN: Final = Aims()
 """The score alone, without limits."""
-
-
-def _aims(objectives: Any, limits: Any, exact: Any) -> Aims:
-    return Aims(objectives=objectives, limits=limits, exact=exact)

@@ -1,12 +1,11 @@
 """How likely a Config is to finish, judged by what failed and what did not."""
 
 import numpy as np
-from jaxtyping import Float64
 
-from fewshot_automl.oracle.encoding import Layout
+from fewshot_automl.oracle.encoding import Layout, Rows
+from fewshot_automl.oracle.scores import Values
 
 TREES = 64
-"""Of the forest."""
 LEAST_CHANCE = 0.9
 """Of success, below which a Config is not suggested while there are others."""
 LEAST_SHARE = 0.05
@@ -14,25 +13,16 @@ LEAST_SHARE = 0.05
 HOPELESS = 1e3
 """What is taken off the log improvement of others."""
 
-Rows = Float64[np.ndarray, "rows columns"]
-
 
 def log_chances(
     layout: Layout, rows: Rows, finished: Rows, failed: Rows, seed: int
-) -> Float64[np.ndarray, " rows"]:
+) -> Values:
     """Return the log probability that each trial finishes, very low if that is small.
 
     Failures have causes of a few dimensions: an option, an edge beyond which all
     fails, a corner of two. Randomised trees try out such rules: each draws thresholds
     between what failed and what finished, and goes on beyond the farthest failure.
     Where few trials are known the trees disagree, and the chance is middling.
-
-    Args:
-        layout: What the columns mean.
-        rows: Encoded Configs to judge.
-        finished: Those of done trials.
-        failed: Those of failed trials.
-        seed: Of the trees.
 
     Source:
         Geurts et al., Extremely randomized trees, Machine Learning 2006.
@@ -43,17 +33,10 @@ def log_chances(
 
     forest = ExtraTreesClassifier(TREES, max_features=None, random_state=seed)
     is_done = np.arange(len(finished) + len(failed)) < len(finished)
-    forest.fit(_separated(layout, np.vstack([finished, failed])), is_done)
-    chances = forest.predict_proba(_separated(layout, rows))[:, 1]
+    known = np.vstack([finished, failed])
+    # With a column for each option, one split names it.
+    forest.fit(np.hstack(layout.separated(known)), is_done)
+    chances = forest.predict_proba(np.hstack(layout.separated(rows)))[:, 1]
     bar = min(LEAST_CHANCE, float(np.quantile(chances, 1 - LEAST_SHARE)))
     logs = np.log(np.maximum(chances, 1e-3))
     return np.asarray(np.where(chances >= bar, logs, logs - HOPELESS))
-
-
-def _separated(layout: Layout, rows: Rows) -> Rows:
-    """Return rows with one column for each option, so that one split names it."""
-    first = len(layout.continuous)
-    columns = [rows[:, :first]]
-    for place, count in enumerate(layout.options):
-        columns.append(rows[:, first + place, None] == np.arange(count))
-    return np.hstack(columns)

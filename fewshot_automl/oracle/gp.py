@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,17 +10,16 @@ import numpy as np
 
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.oracle.aims import PLAIN, Aims
-from fewshot_automl.oracle.calm import calm
 from fewshot_automl.oracle.candidates import (
     Allows,
-    all_of_few,
+    all_configs,
     fresh,
     neighbours,
     sobol_configs,
 )
 from fewshot_automl.oracle.oracle import Oracle, RandomOracle, SobolOracle, tried
 from fewshot_automl.oracle.prior import Prior
-from fewshot_automl.oracle.scores import differ
+from fewshot_automl.oracle.scores import calm, differ
 from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config, Space
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FALLBACK: Final = "%s (%s), so Sobol points for want of a process on %d trials"
-RUNNING: Final = Outcome(status="running")
 LEADERS: Final = 4
 """How many good Configs are mutated to find better ones nearby."""
 SPREAD: Final = 4
@@ -41,14 +39,13 @@ SPREAD: Final = 4
 class GpOracle:
     """Suggests where a Gaussian process expects most improvement.
 
-    The process is refitted on the done trials at each call. Running trials are pending
-    points. Improvement is over the posterior of what was seen, so a lucky score is no
-    bar; what is likely to fail is left out. The best of a finite list is taken: Sobol
-    points and neighbours of good Configs, then also neighbours of the best candidates.
-    With other aims than the score alone, each measure that is not known exactly has a
-    process of its own, and what counts is the expected hypervolume improvement within
-    the limits. While too few trials are done, or all score the same, `SobolOracle`
-    answers.
+    The process is refitted at each call. Running trials are pending points.
+    Improvement is over the posterior of what was seen, so a lucky score is no bar; what
+    is likely to fail is left out. The best of a finite list is taken: Sobol points and
+    neighbours of good Configs, then also neighbours of the best candidates. With other
+    aims than the score, each measure that is not known exactly has a process of its
+    own, and hypervolume within the limits is improved. While too few trials are done,
+    or all score the same, `SobolOracle` answers.
 
     Source:
         Ament et al., NeurIPS 2023, for both acquisitions, as in BoTorch.
@@ -77,91 +74,46 @@ class GpOracle:
         def inside(config: Config) -> bool:
             return self.aims.keeps(config) and (allows is None or allows(config))
 
-        def search(found: "Search") -> list[Config]:
-            return self._in_space(found, space, history, n, seed, inside)
+        chosen: list[Config] = []
+        scores = [o.mean for c, o in history if o.is_done and space.contains(c)]
+        if len(scores) >= self.initial_trials and differ(np.array(scores)):
+            with calm(seed):
+                from fewshot_automl.oracle.acquisition import Search
+                from fewshot_automl.oracle.model import FIT_FAILURES
 
-        chosen = self._searched(space, history, seed, search)
-        shown = [*history, *((config, RUNNING) for config in chosen)]
+                try:
+                    search = Search(space, history, self, seed)
+                    chosen = self._best(search, tried(history), n, inside)
+                except FIT_FAILURES as error:
+                    kind = type(error).__name__
+                    logger.warning(FALLBACK, kind, error, len(history))
+        shown = [*history, *((c, Outcome(status="running")) for c in chosen)]
         missing = n - len(chosen)
         return chosen + SobolOracle().suggest(space, shown, missing, seed, inside)
 
-    def choose(
-        self, space: Space, history: History, pool: Sequence[Config], n: int, seed: int
-    ) -> list[Config]:
-        """Return up to `n` untried Configs of a closed list, as `suggest` does."""
-        left = fresh(pool, tried(history), self.aims.keeps, len(pool))
-
-        def search(found: "Search") -> list[Config]:
-            return found.best(left, found.gains(left), n) if left else []
-
-        chosen = self._searched(space, history, seed, search)
-        order = np.random.default_rng([seed, len(history)]).permutation(len(left))
-        more = [left[i] for i in order.tolist() if left[i] not in chosen]
-        return [*chosen, *more][:n]
-
-    def _searched(
-        self,
-        space: Space,
-        history: History,
-        seed: int,
-        search: Callable[["Search"], list[Config]],
-    ) -> list[Config]:
-        """Return what a search finds, nothing where no process can be fitted."""
-        scores = [o.mean for c, o in history if o.is_done and space.contains(c)]
-        if len(scores) < self.initial_trials or not differ(np.array(scores)):
-            return []
-        with calm(seed):
-            from fewshot_automl.oracle.acquisition import Search
-            from fewshot_automl.oracle.model import FIT_FAILURES
-
-            try:
-                return search(
-                    Search(
-                        space,
-                        history,
-                        self.prior,
-                        self.aims,
-                        regularise=self.regularise_scores,
-                        samples=self.samples,
-                        steps=self.fit_steps,
-                        seed=seed,
-                    )
-                )
-            except FIT_FAILURES as error:
-                logger.warning(FALLBACK, type(error).__name__, error, len(history))
-                return []
-
-    def _in_space(
-        self,
-        search: "Search",
-        space: Space,
-        history: History,
-        n: int,
-        seed: int,
-        allows: Allows,
+    def _best(
+        self, search: "Search", seen: set[Config], n: int, allows: Allows
     ) -> list[Config]:
         """Return the best of points all over the space and near good Configs."""
-        seen, most, seeds = tried(history), self.candidates, [seed, len(history)]
+        space, most, seeds = search.space, self.candidates, [search.seed, len(seen)]
         generator = np.random.default_rng(seeds)
 
-        def near(configs: Sequence[Config], known: set[Config]) -> list[Config]:
-            each = max(most // 4 // max(len(configs), 1), 1)
-            found = itertools.chain.from_iterable(
-                itertools.islice(neighbours(space, config, generator), each)
-                for config in configs
-            )
-            return fresh(found, known, allows, most)
+        def near(configs: Iterable[Config], known: set[Config]) -> list[Config]:
+            each = most // 4 // LEADERS
+            parts = [neighbours(space, config, generator, each) for config in configs]
+            return fresh(itertools.chain(*parts), known, allows, most)
 
-        few = all_of_few(space, most)
-        spread = few or sobol_configs(space, seeds, SPREAD * most)
-        pool = fresh(spread, seen, allows, most if few else most // 2)
-        if not few:
+        if space.size() <= most:
+            pool = fresh(all_configs(space), seen, allows, most)
+        else:
+            spread = sobol_configs(space, seeds, SPREAD * most)
+            pool = fresh(spread, seen, allows, most // 2)
             pool += near(search.leaders(LEADERS), {*seen, *pool})
         if not pool:
             return []
         gains = search.gains(pool)
         best = [pool[i] for i in np.argsort(-gains, kind="stable")[:LEADERS]]
-        if not few and (more := near(best, {*seen, *pool})):
+        if more := near(best, {*seen, *pool}):
             pool, gains = pool + more, np.concatenate([gains, search.gains(more)])
         return search.best(pool, gains, n)
 
@@ -177,15 +129,7 @@ ORACLES: Final[Mapping[str, Callable[[Prior | None, Aims], Oracle]]] = {
 def oracle_named(
     name: str, *, prior: Prior | None = None, aims: Aims = PLAIN
 ) -> Oracle:
-    """Return the oracle of that name with its default settings.
-
-    Args:
-        name: Its row in the table.
-        prior: What past studies advise, if it learns; None for no advice.
-        aims: What it is after, if it learns.
-
-    Raises:
-        UnknownNameError: If the table has no such name.
+    """Return the oracle of that name in the table with its default settings.
 
     >>> oracle_named("sobol")
     SobolOracle()

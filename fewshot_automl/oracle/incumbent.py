@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fewshot_automl.oracle.aims import PLAIN, SCORE, Aims, measured
-from fewshot_automl.oracle.calm import calm
-from fewshot_automl.oracle.scores import done_scores, filled
+from fewshot_automl.oracle.scores import calm, done_scores
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Space
 
@@ -41,23 +40,23 @@ def posterior_means(
     The incumbent is the one with the highest. That is the posterior mean of the
     Gaussian process, which sets a score beside those of similar Configs and weighs it
     by its standard error; and the score itself while there are few trials, and for
-    those outside `space`.
-
-    Args:
-        space: Where the Configs live.
-        history: Trials so far; only done ones count.
-        seed: Makes the fit repeatable; not negative.
-        prior: What past studies advise; what they know counts here too.
-        aims: Those of the search; trials that broke a limit are left out.
-        regularise: Whether scores are regularised first.
+    those outside `space`. Trials that broke a limit of `aims` are left out.
     """
     scores = done_scores(history, regularise=regularise)
-    errors = filled([error for _, error in scores.values()])
+    errors = np.nan_to_num([error for _, error in scores.values()], nan=np.inf)
     usual = float(np.median(errors)) if len(errors) else 0.0
     means = {i: score for i, (score, _) in scores.items()}
     if len(means) >= LEAST_FOR_MODEL:
-        means |= _modelled(space, history, seed, prior, regularise)
-    most = MOST_LUCK * np.maximum(errors, usual) if usual else [np.inf] * len(scores)
+        with calm(seed):
+            from fewshot_automl.oracle.model import FIT_FAILURES, Rows, fit
+
+            try:
+                rows = Rows(space, history, prior, PLAIN)
+                found = fit(SCORE, rows, history, PLAIN, regularise, FIT_STEPS)
+                means |= found.means if found else {}
+            except FIT_FAILURES as error:
+                logger.warning(FALLBACK, type(error).__name__, error, len(history))
+    most = MOST_LUCK * np.maximum(errors, usual or np.inf)
     return {
         i: min(means[i], history[i][1].mean + luck)
         for i, luck in zip(scores, most, strict=True)
@@ -76,20 +75,10 @@ def pareto_front(
 ) -> list[int]:
     """Return where in the history the trials of the Pareto front stand.
 
-    Scores are compared by posterior means, and measures as they were measured. Trials
-    on the front keep all limits, and no other such trial is as good in every objective
-    and better in one.
-
-    Args:
-        space: Where the Configs live.
-        history: Trials so far; only done ones that measured all that is needed count.
-        aims: Objectives and limits.
-        seed: Makes fits repeatable; not negative.
-        prior: What past studies advise.
-        scores: Scores without luck, by place, where they are known already.
-
-    Returns:
-        Indices, the best by the first objective first.
+    Scores are compared by posterior means (`scores`, if they are known already), and
+    measures as they were measured. Trials on the front keep all limits, and no other
+    such trial is as good in every objective and better in one. The best by the first
+    objective comes first.
     """
     scores = scores or posterior_means(space, history, seed, prior)
     rows = {
@@ -102,34 +91,13 @@ def pareto_front(
         if _keeps(history, i, aims)
     }
     known = sorted(i for i, row in rows.items() if np.isfinite(row).all())
-    table = np.array([rows[i] for i in known]).reshape(len(known), -1)
-    as_good = (table[None] >= table[:, None]).all(-1)
-    better = (table[None] > table[:, None]).any(-1)
-    best = np.flatnonzero(~(as_good & better).any(axis=1)).tolist()
+    table = np.array([rows[i] for i in known]).reshape(-1, len(aims.objectives))
+    as_good = np.all(table[None] >= table[:, None], axis=2)
+    better = np.any(table[None] > table[:, None], axis=2)
+    best = np.flatnonzero(~np.any(as_good & better, axis=1)).tolist()
     return [known[k] for k in sorted(best, key=lambda k: (-table[k, 0], known[k]))]
 
 
 def _keeps(history: History, place: int, aims: Aims) -> bool:
     outcome = history[place][1]
     return all(one.allows(measured(one.name, outcome)) for one in aims.limits)
-
-
-def _modelled(
-    space: Space,
-    history: History,
-    seed: int,
-    prior: "Prior | None",
-    regularise: bool,
-) -> dict[int, float]:
-    """Return posterior means by place; nothing where no process can be fitted."""
-    with calm(seed):
-        from fewshot_automl.oracle.model import FIT_FAILURES, Rows, fit
-
-        settings = {"regularise": regularise, "steps": FIT_STEPS}
-        try:
-            rows = Rows.of(space, history, prior, PLAIN)
-            found = fit(SCORE, rows, history, PLAIN, **settings)
-        except FIT_FAILURES as error:
-            logger.warning(FALLBACK, type(error).__name__, error, len(history))
-            return {}
-    return found.means if found else {}

@@ -25,67 +25,53 @@ class ConditionalKernel(Kernel):
 
     .. math:: (1 + b a a' k_g) / \\sqrt{(1 + b a) (1 + b a')}
 
-    which is 1 where both are inactive (the group does not count), the constant
-    :math:`1/\\sqrt{1 + b}` where only one is, and between :math:`1/(1 + b)` and 1
-    where both are. Products keep what dimensions do together (a rate that suits one
-    backbone and not another); the constant 1 lets trials of different methods teach
-    each other about what they share. All of it is multiplied with a variance.
+    which is 1 where both are inactive, constant where only one is, and at least
+    :math:`1/(1 + b)` where both are. Products keep what dimensions do together; the
+    constant 1 lets trials of different methods teach each other what they share.
 
     Source:
-        Swersky et al., arXiv:1409.4011, for the three cases and their requirements;
-        Hvarfner et al., ICML 2024, for lengthscale priors that grow with the square
-        root of the number of dimensions.
+        Swersky et al., arXiv:1409.4011, for the three cases; Hvarfner et al., ICML
+        2024, for lengthscale priors that grow with the root of the dimensions.
     """
 
     def __init__(self, layout: Layout) -> None:
         """Put every parameter at the mode of its prior."""
         super().__init__()
         self.split = len(layout.continuous), len(layout.categorical), layout.groups - 1
-        groups = torch.arange(layout.groups, dtype=torch.float64)
+        groups = torch.arange(layout.groups)
         for name, columns in (
             ("numbers_in", layout.continuous),
             ("options_in", layout.categorical),
         ):
-            of = torch.tensor(columns, dtype=torch.float64)
-            self.register_buffer(name, (of[:, None] == groups).to(torch.float64))
-        sizes = [layout.continuous.count(g) for g in layout.continuous]
-        splits = [layout.categorical.count(g) for g in layout.categorical]
+            belongs = torch.tensor(columns, dtype=torch.long)[:, None] == groups
+            self.register_buffer(name, belongs.to(torch.float64))
+        sizes = [math.log(layout.continuous.count(g)) / 2 for g in layout.continuous]
+        splits = [math.log(layout.categorical.count(g)) / 2 for g in layout.categorical]
+        self._add("lengthscales", [math.sqrt(2) + s for s in sizes], math.sqrt(3))
         # The median mismatch makes two options of a lone dimension correlate by 0.5.
-        for name, locations, deviation in (
-            (
-                "lengthscales",
-                [math.sqrt(2) + math.log(s) / 2 for s in sizes],
-                math.sqrt(3),
-            ),
-            ("mismatches", [math.log(0.7) - math.log(s) / 2 for s in splits], 1.0),
-            ("branches", [math.log(0.5)] * (layout.groups - 1), 1.0),
-            ("variance", [0.0], 0.7),
-        ):
-            if locations:
-                self._add(name, torch.tensor(locations), deviation)
+        self._add("mismatches", [math.log(0.7) - s for s in splits], 1.0)
+        self._add("branches", [math.log(0.5)] * (layout.groups - 1), 1.0)
+        self._add("variance", [0.0], 0.7)
 
-    def _add(self, name: str, locations: Tensor, deviation: float) -> None:
-        locations = locations.to(torch.float64)
-        mode = torch.exp(locations - deviation**2).clamp(2 * LEAST, MOST / 2)
-        raw = f"raw_{name}"
-        self.register_parameter(raw, torch.nn.Parameter(torch.zeros_like(mode)))
-        constraint = LogTransformedInterval(LEAST, MOST)
+    def _add(self, name: str, logs: list[float], deviation: float) -> None:
+        """Register parameters with log-normal priors around these logarithms."""
+        if not logs:
+            return
+        raw, constraint = f"raw_{name}", LogTransformedInterval(LEAST, MOST)
+        centre = torch.tensor(logs, dtype=torch.float64)
+        mode = torch.exp(centre - deviation**2).clamp(2 * LEAST, MOST / 2)
+        self.register_parameter(raw, torch.nn.Parameter(torch.log(mode)))
         self.register_constraint(raw, constraint)
-        self.initialize(**{raw: constraint.inverse_transform(mode)})
         self.register_prior(
             f"{name}_prior",
-            LogNormalPrior(locations, torch.full_like(locations, deviation)),
+            LogNormalPrior(centre, torch.full_like(centre, deviation)),
             lambda kernel: kernel.value(name),
-            lambda kernel, value: kernel.initialize(
-                **{raw: constraint.inverse_transform(value)}
-            ),
+            lambda kernel, value: kernel.initialize(**{raw: torch.log(value)}),
         )
 
     def value(self, name: str) -> Tensor:
         """Return the value of a parameter, in its natural units."""
-        raw = getattr(self, f"raw_{name}")
-        constraint = getattr(self, f"raw_{name}_constraint")
-        return constraint.transform(raw)  # type: ignore[no-any-return]
+        return torch.exp(getattr(self, f"raw_{name}"))
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
         """Return the covariance of every row of `x1` with every row of `x2`."""
@@ -105,13 +91,12 @@ class ConditionalKernel(Kernel):
             differs = (left.unsqueeze(-2) != right.unsqueeze(-3)).to(x1.dtype)
             gap = differs @ (self.value("mismatches").unsqueeze(-1) * self.options_in)
         alike = (1 + distance + distance.square() / 3) * torch.exp(-distance - gap)
-        product = scale * alike[..., 0]
         if not flags:
-            return product
-        first = numbers + options
+            return scale * alike[..., 0]
+        first, branches = numbers + options, self.value("branches")
         left, right = (x[..., first : first + flags] for x in (x1, x2))
-        branches = self.value("branches")
         both = left.unsqueeze(-2) * right.unsqueeze(-3)
         norms = [torch.log1p(branches * side).sum(-1) / 2 for side in (left, right)]
         scaling = torch.exp(-norms[0].unsqueeze(-1) - norms[1].unsqueeze(-2))
-        return product * scaling * (1 + branches * both * alike[..., 1:]).prod(-1)
+        product = (1 + branches * both * alike[..., 1:]).prod(-1)
+        return scale * alike[..., 0] * scaling * product

@@ -1,7 +1,8 @@
 """A BoTorch Gaussian process on Configs: what it is fitted to, and how."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,23 +17,16 @@ from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
 from fewshot_automl.oracle.aims import SCORE, Aims, measured
-from fewshot_automl.oracle.encoding import Encoding
+from fewshot_automl.oracle.encoding import Encoding, Layout
 from fewshot_automl.oracle.kernel import ConditionalKernel
-from fewshot_automl.oracle.scores import (
-    Scale,
-    Values,
-    differ,
-    done_scores,
-    filled,
-    winsorised,
-)
+from fewshot_automl.oracle.scores import Scale, differ, done_scores, winsorised
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config, Space
 
 if TYPE_CHECKING:
     from fewshot_automl.oracle.prior import Prior
 
-FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)
+FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What a fit or a posterior raises where the numbers do not allow one."""
 NOISE_SHARE = 0.25
 """Of the squared standard errors, that is noise between Configs: all Configs are scored
@@ -41,9 +35,6 @@ LEAST_NOISE, MOST_NOISE = 1e-3, 1e3
 """Ends of noise variances, in units of the score variance."""
 ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
-MOST_KEPT = 4
-"""Fits that are kept: a suggestion and the incumbent ask for the same one."""
-_KEPT: dict[object, SingleTaskGP] = {}
 
 
 class AdvisedMean(Mean):
@@ -53,9 +44,8 @@ class AdvisedMean(Mean):
         """Say where the advice stands in a row."""
         super().__init__()
         self.column = column
-        self.constant = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        start = torch.full((1,), ADVICE_WEIGHT[0], dtype=torch.float64)
-        self.weight = torch.nn.Parameter(start)
+        start = torch.tensor([[0.0], [ADVICE_WEIGHT[0]]], dtype=torch.float64)
+        self.constant, self.weight = map(torch.nn.Parameter, start)
         self.register_prior("weight_prior", NormalPrior(*ADVICE_WEIGHT), "weight")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,38 +53,26 @@ class AdvisedMean(Mean):
         return self.constant + self.weight * x[..., self.column]
 
 
-@dataclass(frozen=True, slots=True)
 class Rows:
-    """Turns Configs of one study into rows of a tensor.
+    """Turns Configs into rows: encoded, then advice, then each exact measure."""
 
-    After the encoded Config stand a column of advice and one for each exact measure.
-    """
-
-    encoding: Encoding
-    """Of the space."""
-    advice: Callable[[Sequence[Config]], Values]
-    """What past studies say of Configs, given the history."""
-    aims: Aims
-    """Has the exact measures."""
-
-    @classmethod
-    def of(
-        cls, space: Space, history: History, prior: "Prior | None", aims: Aims
-    ) -> "Rows":
-        """Return what encodes Configs, advice given the history."""
-        advice = prior.advice(space, history) if prior else lambda c: np.zeros(len(c))
-        return cls(Encoding(space), advice, aims)
+    def __init__(
+        self, space: Space, history: History, prior: "Prior | None", aims: Aims
+    ) -> None:
+        """Settle what past studies advise, given the history."""
+        self.encoding, self.exact = Encoding(space), aims.exact
+        self.advice = prior.advice(space, history) if prior else None
 
     def __call__(self, configs: Sequence[Config]) -> Tensor:
         """Return one row for each Config, all of which must be known."""
-        exact = [[f(c) for c in configs] for f in self.aims.exact.values()]
-        columns = [self.advice(configs), *np.array(exact).reshape(-1, len(configs))]
-        rows = np.column_stack([self.encoding.encode(configs), *columns])
+        advice = self.advice(configs) if self.advice else np.zeros(len(configs))
+        exact = [np.array([f(c) for c in configs]) for f in self.exact.values()]
+        rows = np.column_stack([self.encoding.encode(configs), advice, *exact])
         return torch.from_numpy(rows)
 
     def column(self, name: str) -> int:
         """Return where an exact measure stands."""
-        return self.encoding.layout.width + 1 + list(self.aims.exact).index(name)
+        return self.encoding.layout.width + 1 + list(self.exact).index(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +84,8 @@ class Fitted:
     scale: Scale
     """What that scale means."""
     means: dict[int, float]
-    """Posterior mean of each trial it was fitted to, by place, in natural units."""
+    """Posterior mean of each trial it was fitted to, by place; of scores in their
+    own units."""
 
 
 def fit(
@@ -114,23 +93,10 @@ def fit(
     rows: Rows,
     history: History,
     aims: Aims,
-    *,
     regularise: bool,
     steps: int,
 ) -> Fitted | None:
-    """Return a process of the score or a measure, fitted by marginal likelihood.
-
-    Args:
-        name: Of the score or measure.
-        rows: Encodes Configs.
-        history: Trials so far.
-        aims: Say of which measures less is better.
-        regularise: Whether scores are regularised.
-        steps: Most optimiser steps.
-
-    Returns:
-        None where nothing can be learnt: less than two values, or all the same.
-    """
+    """Return a process of the score or a measure; None if all are the same."""
     known = {
         i: (measured(name, outcome), np.nan)
         for i, (config, outcome) in enumerate(history)
@@ -143,34 +109,32 @@ def fit(
     if not differ(values):
         return None
     scale = Scale.of(values, is_cost=aims.is_cost(name))
-    noise = np.empty(0)  # to be inferred
-    if np.isfinite(errors).any():
-        # Folds that agree by chance are not free of noise.
-        least = float(np.median(errors[np.isfinite(errors)])) / 3
-        relative = np.maximum(filled(errors), least) / scale.unit
-        noise = np.clip(NOISE_SHARE * relative**2, LEAST_NOISE, MOST_NOISE)
+    # Folds that agree by chance are not free of noise. NaN is to be inferred.
+    relative = np.maximum(errors, np.median(errors) / 3) / scale.unit
+    noise = np.clip(NOISE_SHARE * relative**2, LEAST_NOISE, MOST_NOISE)
     inputs, targets = rows([history[i][0] for i in known]), winsorised(scale(values))
-    data = [part.tobytes() for part in (inputs.numpy(), targets, noise)]
-    key = (rows.encoding.layout, steps, *data)
-    _KEPT[key] = model = _KEPT.pop(key, None) or _fitted(
-        rows.encoding, inputs, targets, noise, steps
-    )
-    if len(_KEPT) > MOST_KEPT:
-        del _KEPT[next(iter(_KEPT))]
+    parts = (part.tobytes() for part in (inputs.numpy(), targets, noise))
+    model = _fitted(rows.encoding.layout, *parts, steps)
     with torch.no_grad():
-        means = scale.natural(model.posterior(inputs).mean[:, 0].numpy())
+        means = scale.centre + scale.unit * model.posterior(inputs).mean[:, 0].numpy()
     return Fitted(model, scale, dict(zip(known, means.tolist(), strict=True)))
 
 
+@lru_cache(maxsize=4)  # a suggestion and the incumbent ask for the same fit
 def _fitted(
-    encoding: Encoding, inputs: Tensor, targets: Values, noise: Values, steps: int
+    layout: Layout, inputs: bytes, targets: bytes, noise: bytes, steps: int
 ) -> SingleTaskGP:
+    """Return a process fitted to rows that begin as the layout says."""
+    values, noises = (
+        torch.from_numpy(np.frombuffer(part).copy())[:, None]
+        for part in (targets, noise)
+    )
     model = SingleTaskGP(
-        inputs,
-        torch.from_numpy(targets)[:, None],
-        torch.from_numpy(noise)[:, None] if len(noise) else None,
-        covar_module=ConditionalKernel(encoding.layout),
-        mean_module=AdvisedMean(encoding.layout.width),
+        torch.from_numpy(np.frombuffer(inputs).copy()).reshape(len(values), -1),
+        values,
+        None if noises.isnan().any() else noises,
+        covar_module=ConditionalKernel(layout),
+        mean_module=AdvisedMean(layout.width),
         outcome_transform=None,
     )
     fit_gpytorch_mll(

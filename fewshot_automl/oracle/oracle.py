@@ -13,11 +13,7 @@ POOL = 256
 
 @runtime_checkable
 class Oracle(Protocol):
-    """Proposes Configs and keeps no state between calls.
-
-    All that an oracle may learn from is in its arguments, so resuming a study is
-    reading its history again. The wall clock and the budget are the caller's.
-    """
+    """Proposes Configs; keeps no state, so resuming is reading the history again."""
 
     def suggest(
         self, space: Space, history: History, n: int, seed: int, allows: Allows = None
@@ -27,8 +23,8 @@ class Oracle(Protocol):
         Args:
             space: Where to search; every suggestion lies in it.
             history: Trials so far. Running ones count as pending, failed ones as
-                failures and never as scores, stopped ones say nothing. Configs from
-                outside `space` are used where they can be encoded.
+                failures and never as scores, stopped ones say nothing; what lies
+                outside `space` is ignored.
             n: How many are wanted.
             seed: Makes the answer repeatable; not negative.
             allows: Whether a Config may be suggested; what was seen elsewhere still
@@ -42,22 +38,13 @@ class Oracle(Protocol):
 
 
 def tried(history: History) -> set[Config]:
-    """Return the Configs that must not be suggested again.
-
-    A stopped trial ran out of its seconds and may have another chance.
-    """
+    """Return the Configs that must not be suggested again: stopped ones may be."""
     return {config for config, outcome in history if outcome.status != "stopped"}
 
 
 @dataclass(frozen=True, slots=True)
 class RandomOracle:
-    """Draws Configs uniformly from the unit cube: what every oracle has to beat.
-
-    >>> from fewshot_automl.space import Choice
-    >>> space = Space((Choice(name="method", options=("probe", "lora")),))
-    >>> sorted(map(str, RandomOracle().suggest(space, [], 5, seed=0)))
-    ['method=lora', 'method=probe']
-    """
+    """Draws Configs uniformly from the unit cube: what every oracle has to beat."""
 
     def suggest(
         self, space: Space, history: History, n: int, seed: int, allows: Allows = None
@@ -68,16 +55,7 @@ class RandomOracle:
 
 @dataclass(frozen=True, slots=True)
 class SobolOracle:
-    """Walks along a scrambled Sobol sequence, to cover the space evenly.
-
-    The sequence belongs to the seed: with one seed for a whole study it goes on where
-    the history ends.
-
-    >>> from fewshot_automl.space import Choice
-    >>> space = Space((Choice(name="backbone", options=("a", "b", "c")),))
-    >>> sorted(map(str, SobolOracle().suggest(space, [], 3, seed=0)))
-    ['backbone=a', 'backbone=b', 'backbone=c']
-    """
+    """Walks along the scrambled Sobol sequence of a seed, from where a history ends."""
 
     def suggest(
         self, space: Space, history: History, n: int, seed: int, allows: Allows = None

@@ -1,7 +1,9 @@
 """Scores made ready for a surrogate: with less luck, no far outliers, one scale."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +12,7 @@ from jaxtyping import Float64
 
 from fewshot_automl.outcome import REFINEMENT, History
 
-Values = Float64[np.ndarray, " trials"]
+Values = Float64[np.ndarray, "..."]
 
 WEIGHT: Final = 0.7
 """How far a score is moved towards the one that its refinement lets expect."""
@@ -20,32 +22,36 @@ FENCE: Final = 3.0
 """Quartile distances below the lower quartile at which a score is far out (Tukey)."""
 
 
-def done_scores(
-    history: History, *, regularise: bool
-) -> dict[int, tuple[float, float]]:
-    """Return score and standard error (NaN if unknown) of each done trial, by place.
+def done_scores(history: History, regularise: bool) -> dict[int, tuple[float, float]]:
+    """Return score and standard error of each done trial, by place.
 
-    If one does not tell its refinement none is regularised: the luckiest of those
-    left alone would lead.
+    A missing error is the median of the others, NaN if there is none. If one trial does
+    not tell its refinement none is regularised: the luckiest of the others would lead.
     """
     done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     outcomes = [history[i][1] for i in done]
     scores = np.array([outcome.mean for outcome in outcomes], dtype=np.float64)
     losses = np.array([o.measures.get(REFINEMENT, math.nan) for o in outcomes])
+    errors = np.array([outcome.standard_error for outcome in outcomes])
     if regularise and np.isfinite(losses).all():
         scores = regularised(scores, losses)
-    errors = [outcome.standard_error for outcome in outcomes]
-    return dict(zip(done, zip(scores.tolist(), errors, strict=True), strict=True))
+    known = np.isfinite(errors)
+    errors = np.where(
+        known, errors, np.median(errors[known]) if known.any() else np.nan
+    )
+    return dict(
+        zip(done, zip(scores.tolist(), errors.tolist(), strict=True), strict=True)
+    )
 
 
 def regularised(scores: Values, losses: Values) -> Values:
     """Return scores, each moved towards what its loss lets expect.
 
-    A score of a few dozen examples is a count of right answers, and moves in steps.
-    What the same predictions lose in refinement goes by how far from wrong each answer
-    was, so it ranks trials with less luck; but it is not the score. The expected score
-    is that of the least-squares line through all. If the line would rise with the loss
-    nothing is moved, and no score is that is far below all others.
+    A score of a few dozen examples is a count of right answers. What the same
+    predictions lose in refinement goes by how far from wrong each answer was, so it
+    ranks trials with less luck; but it is not the score. The expected score is that of
+    the least-squares line through all, if it falls with the loss. No score is moved
+    that is far below all others.
 
     >>> losses = np.array([0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
     >>> scores = np.array([0.8, 0.9, 0.7, 0.5, 0.4, 0.3])
@@ -65,9 +71,9 @@ def regularised(scores: Values, losses: Values) -> Values:
 
 
 def winsorised(scores: Values) -> Values:
-    """Return scores of which those far below all others are moved up to a fence.
+    """Return scores, those far below all others moved up to a fence.
 
-    A diverged training can score far below; it would flatten every other difference.
+    A diverged training would flatten every other difference.
     """
     lower, upper = np.quantile(scores, [0.25, 0.75])
     if upper > lower:
@@ -76,11 +82,11 @@ def winsorised(scores: Values) -> Values:
 
 
 def differ(values: Values) -> bool:
-    """Return whether there are two values that differ by more than rounding."""
+    """Return whether two values differ by more than rounding."""
     return len(values) > 1 and bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Scale:
     """Brings numbers to mean 0 and standard deviation 1, more being better.
 
@@ -103,17 +109,12 @@ class Scale:
     @classmethod
     def of(cls, values: Values, *, is_cost: bool) -> "Scale":
         """Return the scale of values, of which those far below are moved up."""
-        positive = values[values > 0]
-        has_ratios = is_cost and len(positive) and values.min() >= 0
-        floor = float(positive.min()) / 10 if has_ratios else None
-        raw = cls(sign=-1.0 if is_cost else 1.0, floor=floor)
+        has_ratios = is_cost and values.min() >= 0 < values.max()
+        floor = float(values[values > 0].min()) / 10 if has_ratios else None
+        raw = cls(-1.0 if is_cost else 1.0, floor)
         fenced = winsorised(raw(values))
-        return cls(
-            sign=raw.sign,
-            floor=floor,
-            centre=float(fenced.mean()),
-            unit=float(fenced.std()) if differ(fenced) else 1.0,
-        )
+        unit = float(fenced.std()) if differ(fenced) else 1.0
+        return cls(raw.sign, floor, float(fenced.mean()), unit)
 
     def __call__(self, values: Values) -> Values:
         """Return values on the standard scale."""
@@ -121,15 +122,23 @@ class Scale:
             values = np.log(np.maximum(values, self.floor))
         return np.asarray((self.sign * values - self.centre) / self.unit)
 
-    def natural(self, values: Values) -> Values:
-        """Return values of the standard scale in their own units."""
-        values = self.sign * (self.centre + self.unit * values)
-        return np.asarray(values if self.floor is None else np.exp(values))
 
+@contextmanager
+def calm(seed: int) -> Iterator[None]:
+    """Make torch's draws repeatable and keep expected warnings from the user.
 
-def filled(errors: Sequence[float] | Values) -> Values:
-    """Return standard errors, the median of the known ones where one is not known."""
-    errors = np.asarray(errors, dtype=np.float64)
-    known = errors[np.isfinite(errors)]
-    usual = float(np.median(known)) if len(known) else 0.0
-    return np.asarray(np.where(np.isfinite(errors), errors, usual), dtype=np.float64)
+    GPyTorch's import meets a deprecation of torch. BoTorch warns of a fit that stops at
+    its last step, and of jitter added to a covariance; both are harmless here.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
+        warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+        # Only here: these libraries take some seconds to import.
+        from botorch.exceptions import BotorchWarning
+        from botorch.utils.sampling import manual_seed
+        from linear_operator.utils.warnings import NumericalWarning
+
+        for category in (BotorchWarning, NumericalWarning):
+            warnings.simplefilter("ignore", category)
+        with manual_seed(seed):
+            yield

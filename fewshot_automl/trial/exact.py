@@ -11,6 +11,7 @@ from fewshot_automl.adaptation.kinds import Numbers
 from fewshot_automl.adaptation.lora import update_numbers
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
+from fewshot_automl.backbones.anatomy import Anatomy
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
 from fewshot_automl.space import Config
@@ -93,16 +94,21 @@ def lora_numbers(cards: Sequence[Card]) -> dict[str, Updates] | None:
         return None
 
 
-def _lora_numbers(card: Card) -> Updates:
+def build_bare(card: Card) -> tuple[torch.nn.Module, Anatomy]:
+    """Return a network without weights, which takes a moment once it was imported."""
     is_bare = card.modality == "text" and not card.config
     folder = weights.locate(card).folder if is_bare else None
     with torch.device("meta"):
-        module, anatomy = build(card, folder)
-        layers = [
-            [
-                update_numbers(module.get_submodule(name))
-                for name in anatomy.modules_named(module, card.lora_targets, cut)
-            ]
-            for cut in range(anatomy.depth)
+        return build(card, folder)
+
+
+def _lora_numbers(card: Card) -> Updates:
+    module, anatomy = build_bare(card)
+    layers = [
+        [
+            update_numbers(module.get_submodule(name))
+            for name in anatomy.modules_named(module, card.lora_targets, cut)
         ]
+        for cut in range(anatomy.depth)
+    ]
     return tuple((sum(n for n, _ in each), sum(n for _, n in each)) for each in layers)

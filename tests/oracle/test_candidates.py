@@ -1,4 +1,3 @@
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -54,17 +53,17 @@ def test_an_empty_space_has_one_config():
 def test_neighbours_stay_inside_and_differ_in_one_dimension():
     generator = np.random.default_rng(0)
     start = Config.of({"method": "lora", "rank": 4, "rate": 1e-3})
-    for config in itertools.islice(neighbours(SPACE, start, generator), 200):
+    for config in neighbours(SPACE, start, generator, 200):
         assert SPACE.contains(config)
         if config["method"] == "lora":
             here, there = SPACE.encode(start), SPACE.encode(config)
             assert (~np.isclose(here, there)).sum() <= 1
 
 
-def test_what_cannot_vary_has_no_neighbours():
+def test_what_cannot_vary_has_no_other_neighbours():
     space = Space((Choice(name="m", options=("a",)), Int(name="n", low=3, high=3)))
     config = Config.of({"m": "a", "n": 3})
-    assert list(neighbours(space, config, np.random.default_rng(0))) == []
+    assert set(neighbours(space, config, np.random.default_rng(0), 9)) == {config}
 
 
 def test_fresh_keeps_order_and_skips_repeats_and_what_is_not_allowed():
@@ -91,21 +90,14 @@ def test_sobol_gives_at_least_the_count(count):
     assert len(list(sobol_configs(SPACE, 0, count))) >= count
 
 
-def test_sobol_spreads_options_evenly_from_the_start():
+def test_sobol_visits_every_option_soon_and_goes_on_where_it_ended():
     for seed in range(5):
         configs = SobolOracle().suggest(OPTIONS, [], 21, seed)
-        assert set(Counter(c["backbone"] for c in configs).values()) == {3}
-        assert set(Counter(c["method"] for c in configs).values()) == {7}
-
-
-def test_sobol_one_at_a_time_covers_as_well_as_all_at_once():
-    history = []
-    for _ in range(14):
-        (config,) = SobolOracle().suggest(OPTIONS, history, 1, seed=4)
-        history.append((config, Outcome(status="running")))
-    configs = [config for config, _ in history]
-    assert set(Counter(c["backbone"] for c in configs).values()) == {2}
-    assert configs == SobolOracle().suggest(OPTIONS, [], 14, seed=4)
+        counts = Counter(c["method"] for c in configs)
+        assert min(counts.values()) >= 5
+        assert {c["backbone"] for c in configs} == set("abcdefg")
+        history = [(config, Outcome(status="running")) for config in configs[:9]]
+        assert SobolOracle().suggest(OPTIONS, history, 12, seed) == configs[9:]
 
 
 def test_sobol_covers_numbers_more_evenly_than_at_random():

@@ -68,14 +68,3 @@ def test_an_unknown_descriptor_stands_in_the_middle():
     )
     rows = Encoding(Space((choice,))).encode([Config.of({"b": "q"})])
     assert rows[0, 0] == 0.5
-
-
-def test_numbers_outside_the_range_are_known_but_strangers_are_not():
-    encoding = Encoding(SPACE)
-    assert encoding.knows(Config.of({"method": "full", "rate": 0.5}))
-    assert encoding.encode([Config.of({"method": "full", "rate": 0.5})])[0, 0] > 1
-    assert not encoding.knows(Config.of({"method": "magic"}))
-    assert not encoding.knows(Config.of({"method": "full"}))
-    assert not encoding.knows(Config.of({"method": "full", "rate": -1.0}))
-    assert not encoding.knows(Config.of({"method": "full", "rate": "fast"}))
-    assert not encoding.knows(Config.of({"method": "probe", "rate": 1e-3}))

@@ -9,12 +9,13 @@ from fewshot_automl.space import Choice, Float, Int, Space
 SUGGESTIONS, MOST_FAILED, INITIAL = 24, 5, 4
 RATE = Float(name="rate", low=1e-5, high=1e-1, log=True)
 RANK = Int(name="rank", low=1, high=64, log=True)
+SEEDS = pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 METHOD = Choice(name="method", options=("probe", "freeze", "lora", "full"))
 
 
 def failed_suggestions(space, value, fails, seed):
     """Return how many of the suggestions fail, and the best value that was found."""
-    history, oracle = [], GpOracle(candidates=192, samples=32, fit_steps=25)
+    history, oracle = [], GpOracle(candidates=128, samples=16, fit_steps=15)
     for trial in range(INITIAL + SUGGESTIONS):
         source = SobolOracle() if trial < INITIAL else oracle
         (config,) = source.suggest(space, history, 1, seed)
@@ -28,7 +29,7 @@ def failed_suggestions(space, value, fails, seed):
     return sum(o.status == "failed" for _, o in history[INITIAL:]), max(found)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@SEEDS
 def test_an_option_that_always_fails(seed):
     space = Space((METHOD, RATE))
     failed, best = failed_suggestions(
@@ -41,7 +42,7 @@ def test_an_option_that_always_fails(seed):
     assert best > 0.75  # lora at a high rate has 0.825
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@SEEDS
 def test_a_corner_of_two_dimensions(seed):
     space = Space((RATE, RANK, Float(name="mix", low=0.0, high=1.0)))
     failed, best = failed_suggestions(
@@ -54,7 +55,7 @@ def test_a_corner_of_two_dimensions(seed):
     assert best > 1.45  # at the edges of the corner it is 1.6
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@SEEDS
 def test_an_edge_beyond_which_all_fails(seed):
     space = Space((METHOD, RATE, Float(name="mix", low=0.0, high=1.0)))
     failed, best = failed_suggestions(

@@ -102,9 +102,11 @@ def test_no_history_breaks_a_promise(oracle, data):
     history = [(Config.of({"stranger": 1}), done(9.0))]
     for config in configs:
         status = data.draw(st.sampled_from(STATUSES))
-        outcome = Outcome(status=status)
-        if status == "done":
-            outcome = done(data.draw(scores), data.draw(ERRORS))
+        outcome = (
+            done(data.draw(scores), data.draw(ERRORS))
+            if status == "done"
+            else Outcome(status=status)
+        )
         history.append((config, outcome))
     n = data.draw(st.integers(1, 3))
     taken = {c for c, o in history[1:] if o.status != "stopped"}
@@ -156,17 +158,6 @@ def test_a_running_trial_is_pending_and_several_differ():
     assert abs(second["x"] - first[0]["x"]) > 1e-3
     both = check(GpOracle(), LINE, SEEN, 2)
     assert both[0] == first[0]
-
-
-def test_a_pool_is_all_there_is():
-    pool = [at(x=x) for x in (0.05, 0.68, 0.95)]
-    oracle = GpOracle()
-    assert oracle.choose(LINE, SEEN, pool, 1, 0) == [pool[1]]
-    assert set(oracle.choose(LINE, SEEN, pool, 9, 0)) == set(pool)
-    tried = [*SEEN, (pool[1], done(0.9))]
-    assert pool[1] not in oracle.choose(LINE, tried, pool, 9, 0)
-    assert set(oracle.choose(LINE, [], pool, 2, 0)) < set(pool)
-    assert oracle.choose(LINE, SEEN, [], 2, 0) == []
 
 
 def test_another_thread_of_draws_is_left_alone():

@@ -3,8 +3,11 @@ import torch
 
 from fewshot_automl.oracle import RandomOracle
 from fewshot_automl.oracle.encoding import Encoding
-from fewshot_automl.oracle.kernel import ConditionalKernel
+from fewshot_automl.oracle.scores import calm
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
+
+with calm(0):  # GPyTorch's import meets a deprecation of torch
+    from fewshot_automl.oracle.kernel import ConditionalKernel
 
 LORA = When("method", ("lora",))
 SPACE = Space(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fewshot_automl.oracle.sampling import sobol_configs
 from fewshot_automl.trial.design import dear_space
 
+from fewshot_automl.oracle.candidates import sobol_configs
 from fewshot_automl.oracle.gp import GpOracle
 from fewshot_automl.outcome import REFINEMENT
 

@@ -4,7 +4,6 @@ import pytest
 from fewshot_automl.oracle.scores import (
     Scale,
     done_scores,
-    filled,
     regularised,
     winsorised,
 )
@@ -78,16 +77,17 @@ def test_a_diverged_training_does_not_flatten_the_others():
 
 
 @pytest.mark.parametrize("is_cost", [False, True])
-def test_a_scale_is_standard_and_can_be_undone(is_cost):
+def test_a_scale_is_standard_and_more_is_better(is_cost):
     values = np.array([1.0, 3.0, 10.0, 40.0])
-    scale = Scale.of(values, is_cost=is_cost)
-    standard = scale(values)
+    standard = Scale.of(values, is_cost=is_cost)(values)
     assert standard.mean() == pytest.approx(0)
     assert standard.std() == pytest.approx(1)
-    np.testing.assert_allclose(scale.natural(standard), values)
     assert (np.diff(standard) < 0).all() == is_cost
 
 
 def test_a_missing_error_counts_as_the_usual_one():
-    assert filled([0.1, np.nan, 0.3]).tolist() == [0.1, 0.2, 0.3]
-    assert filled([np.nan]).tolist() == [0.0]
+    known = history(MEANS[:3], LOSSES[:3])
+    doubtful = [*known, (Config.of({"x": 9}), Outcome(status="done", mean=0.5))]
+    assert done_scores(doubtful, regularise=False)[3] == (0.5, 0.05)
+    (error,) = [e for _, e in done_scores(doubtful[3:], regularise=False).values()]
+    assert np.isnan(error)

@@ -14,9 +14,9 @@ they see of a Config:
 - descriptors: product, backbones as numbers only
 
 Examples:
-    python benchmarks/kernels.py --quick
-    python benchmarks/kernels.py --seeds 10 --trials 10 20 40
-    python benchmarks/kernels.py --advised
+    python benchmarks/compare_kernels.py --quick
+    python benchmarks/compare_kernels.py --seeds 10 --trials 10 20 40
+    python benchmarks/compare_kernels.py --advised
 """
 
 import argparse
@@ -41,7 +41,7 @@ from fewshot_automl.oracle.encoding import Encoding, Layout
 from fewshot_automl.space import Choice, Config, Space
 
 LANDSCAPES = ROOT / "benchmarks" / "landscapes"
-RESULTS = ROOT / "benchmarks" / "results" / "kernels.jsonl"
+RESULTS = ROOT / "benchmarks" / "results" / "compare_kernels.jsonl"
 FLOOR = 1e-4
 
 View = Callable[[Space, list[Config]], tuple[np.ndarray, Layout]]
@@ -239,7 +239,9 @@ def main() -> None:
     best = max(figures, key=lambda name: figures[name]["log_density"])
     short = [] if best == "product" else [f"{best} predicts better than product"]
     print(
-        json.dumps({"benchmark": "kernels", "figures": figures, "falls_short": short})
+        json.dumps(
+            {"benchmark": "compare_kernels", "figures": figures, "falls_short": short}
+        )
     )
 
 
