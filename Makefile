@@ -35,5 +35,5 @@ test-slow: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 
-bench: setup  ## every benchmark in its --quick form; some: make bench BENCH="oracle kernels transfer prior landscape"
+bench: setup  ## every benchmark in its --quick form; some: make bench BENCH="oracle prior"
 	set -e; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py --quick; done

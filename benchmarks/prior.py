@@ -2,7 +2,7 @@
 
 Each task is judged with the prior of the other tasks of its modality, as a new study
 would be: does what the prior would try first beat a random Config, and how well does it
-rank the dear Configs, by accuracy on rows that no study sees? Then studies are
+rank the training Configs, by accuracy on rows that no study sees? Then studies are
 replayed without a prior, with it, and with a wrong one (all scores turned round).
 
 Examples:
@@ -21,22 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fewshot_automl.oracle.linear import single_threaded
 from landscape import LANDSCAPES
 from machine import stamp
 from parts.replay_landscape import Landscape
-from parts.replay_samplers import from_pool
+from parts.replay_rows import Scene, ours
 from parts.replay_study import replay
 from scipy.stats import spearmanr
 
-from fewshot_automl.oracle.gp import GpOracle
-from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle import Prior
 from fewshot_automl.outcome import History
 
 LEAST_DEAR = 8
-"""Recorded dear trials below which a task is not judged."""
+"""Recorded training trials below which a task is not judged."""
 SHARE = 0.5
-"""Of the dear trials, that a replay may choose from."""
+"""Of the training trials, that a replay may choose from."""
 MOST_LOST = 2
 """Trials that a wrong prior may cost."""
 FIRST = 3
@@ -52,11 +50,11 @@ class Judged:
 
     task: str
     dear: int
-    """How many dear Configs it has to rank."""
+    """How many training Configs it has to rank."""
     regret: tuple[float, float, float]
     """Of the first pick knowing nothing, of the first after rung 0, and on average."""
     correlation: tuple[float, float]
-    """With unseen accuracies of dear Configs (Spearman), before and after rung 0."""
+    """Spearman, with unseen accuracies of trained Configs, before and after rung 0."""
     backbone: int
     """Place that it gives the best backbone, before any trial."""
     trust: tuple[float, float]
@@ -93,7 +91,7 @@ def judge(landscape: Landscape, prior: Prior) -> Judged:
     configs, unseen = [t.config for t in done], np.array([t.unseen for t in done])
     regrets = [landscape.regret(config) for config in configs]
     rung_zero = history_of(landscape, quick=True)
-    said = [prior.advise(landscape.space, h, configs)[:, 0] for h in ([], rung_zero)]
+    said = [prior.advice(landscape.space, h)(configs) for h in ([], rung_zero)]
     picks = [regrets[int(column.argmax())] for column in said]
     names = [config.text("backbone") for config in configs]
     best, hoped = [
@@ -108,7 +106,7 @@ def judge(landscape: Landscape, prior: Prior) -> Judged:
         correlation=tuple(float(spearmanr(column, unseen)[0]) for column in said),  # type: ignore[arg-type]
         backbone=1 + order.index(max(best, key=lambda name: best[name])),
         trust=tuple(  # type: ignore[arg-type]
-            float(one.mixture(landscape.space, rung_zero).sum())
+            float(one.weights(landscape.space, rung_zero).sum())
             for one in (prior, wrong(prior))
         ),
     )
@@ -124,16 +122,14 @@ def replayed(
     landscape: Landscape, prior: Prior, *, seeds: int, trials: int
 ) -> dict[str, np.ndarray]:
     """Return the regret of the best tried so far: a row a seed, a column a trial."""
-    rows = {"none": (), "prior": (prior,), "wrong": (wrong(prior),)}
     found = {}
-    for name, advisers in rows.items():
-        oracle = GpOracle(advisers=advisers)
+    for name, one in (("none", Prior()), ("prior", prior), ("wrong", wrong(prior))):
         curves = []
         for seed in range(seeds):
             part = landscape.part(SHARE, seed)
-            sampler = from_pool(part, oracle)
+            row = ours(Scene(part, ()), prior=one)
             count = min(trials, len(part.dear))
-            regrets = replay(part, sampler, count, seed=seed, name=name).best_seen
+            regrets = replay(part, row, count, seed=seed, name=name).best_seen
             curves.append(np.pad(regrets, (0, trials - count), mode="edge"))
         found[name] = np.stack(curves)
     return found
@@ -157,7 +153,7 @@ def trials_lost(without: np.ndarray, with_it: np.ndarray) -> int | None:
 def show(rows: Sequence[Judged]) -> None:
     """Print what the priors say of the tasks they have not seen."""
     print(
-        f"{'task':14} dear  regret of first pick  after rung 0  random"
+        f"{'task':14} training  regret of first pick  after rung 0  random"
         "   rank corr.  after   best backbone   trust  if wrong"
     )
     for row in rows:
@@ -196,7 +192,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
     parser.add_argument("--out", type=Path, help="where to write the prior")
     parser.add_argument("--seeds", type=int, default=5, help="replays of a task")
-    parser.add_argument("--trials", type=int, default=20, help="dear, of a replay")
+    parser.add_argument("--trials", type=int, default=20, help="of a replay")
     parser.add_argument("--quick", action="store_true", help="few tasks and trials")
     given = parser.parse_args()
     tasks, seeds, trials = None, given.seeds, given.trials
@@ -205,8 +201,7 @@ def main() -> None:
     landscapes = [Landscape.load(file) for file in sorted(given.folder.glob("*.jsonl"))]
     if not landscapes:
         raise SystemExit(f"{given.folder} must hold landscapes; see landscape.py.")
-    with single_threaded():
-        figures = run(built(landscapes), landscapes, tasks, seeds, trials, given.out)
+    figures = run(built(landscapes), landscapes, tasks, seeds, trials, given.out)
     print(json.dumps({"benchmark": "prior", **stamp(), **figures}))
 
 
@@ -223,6 +218,7 @@ def run(
     prior.write(out)
     size = out.stat().st_size / 1000
     print(f"{len(prior.studies)} studies, {size:.0f} kB, key {prior.key}, in {out}\n")
+    print("Each task is judged with a prior that leaves its own study out.\n")
     judged = [one for one in landscapes if len(one.dear) >= LEAST_DEAR][:tasks]
     others = {
         one.name: prior.without(one.name).about(one.facts.modality) for one in judged
@@ -230,7 +226,7 @@ def run(
     rows = [judge(one, others[one.name]) for one in judged]
     figures: dict[str, Any] = {"figures": {}, "falls_short": []}
     if not rows:
-        figures["falls_short"].append(f"no task has {LEAST_DEAR} dear trials")
+        figures["falls_short"].append(f"no task has {LEAST_DEAR} training trials")
         return figures
     show(rows)
     figures["figures"] = told = figures_of(rows)
@@ -254,7 +250,7 @@ def compare(curves: Sequence[dict[str, np.ndarray]], trials: int) -> dict[str, A
         for name in ("none", "prior", "wrong")
     }
     places = [t for t in (1, 2, 3, 5, 10, 20) if t <= trials]
-    print("\nregret of the best tried, after so many dear trials")
+    print("\nregret of the best tried, after so many training trials")
     print(f"{'':8}" + "".join(f"{t:8}" for t in places))
     means = {}
     for name, rows in pooled.items():

@@ -12,8 +12,7 @@ from fewshot_automl.cli.commands import Command, Group
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.options import FOLDER, json_option
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.past import Past
-from fewshot_automl.oracle.prior import Prior
+from fewshot_automl.oracle.prior import Past, Prior
 from fewshot_automl.report.words import phrase, summary_of
 from fewshot_automl.space import Config
 
@@ -131,6 +130,7 @@ def _first(found: Prior) -> dict[str, list[Config]]:
     for kind in dict.fromkeys(study.kind for study in found.studies):
         own = found.about(kind)
         configs = list(dict.fromkeys(c for study in own.studies for c in study.configs))
-        worth = own.predict(own.studies[0].space, configs).mean(axis=0)
+        space = own.studies[0].space
+        worth = np.mean([one.predict(space, configs) for one in own.studies], axis=0)
         made[kind] = [configs[i] for i in np.argsort(-worth)[:SHOWN]]
     return made

@@ -5,7 +5,6 @@ from fewshot_automl.oracle.gp import ORACLES, GpOracle, oracle_named
 from fewshot_automl.oracle.incumbent import pareto_front, posterior_means
 from fewshot_automl.oracle.oracle import Oracle, RandomOracle, SobolOracle, tried
 from fewshot_automl.oracle.prior import Past, Prior
-from fewshot_automl.outcome import History
 
 __all__ = [
     "ORACLES",
@@ -13,7 +12,6 @@ __all__ = [
     "SCORE",
     "Aims",
     "GpOracle",
-    "History",
     "Limit",
     "Objective",
     "Oracle",

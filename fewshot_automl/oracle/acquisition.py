@@ -18,15 +18,13 @@ from botorch.utils.multi_objective.pareto import is_non_dominated
 from torch import Tensor
 
 from fewshot_automl.oracle.failures import log_chances
-from fewshot_automl.oracle.model import FIT_FAILURES, Rows, fit
+from fewshot_automl.oracle.model import Rows, fit
 from fewshot_automl.oracle.scores import Scale, Values
 from fewshot_automl.outcome import History, Status
 from fewshot_automl.space import Config, Space
 
 if TYPE_CHECKING:
     from fewshot_automl.oracle.gp import GpOracle
-
-__all__ = ["FIT_FAILURES", "Search"]
 
 # Else BoTorch compiles an extension at first use, for a minute if there is a compiler.
 logei._load_attempted = True
@@ -72,10 +70,9 @@ class Search:
         with torch.no_grad():
             gains = acquisition(self.rows(pool)[:, None]).numpy()
         encoding = self.rows.encoding
-        trials = (encoding.encode(self._known(end)) for end in ("done", "failed"))
-        chances = log_chances(
-            encoding.layout, encoding.encode(pool), *trials, self.seed
-        )
+        rows, done = encoding.encode(pool), encoding.encode(self._known("done"))
+        failed = encoding.encode(self._known("failed"))
+        chances = log_chances(encoding.layout, rows, done, failed, self.seed)
         return np.asarray(np.nan_to_num(gains, nan=-np.inf) + chances)
 
     def best(self, pool: Sequence[Config], gains: Values, n: int) -> list[Config]:
@@ -131,10 +128,7 @@ class Search:
         )
 
     def _constraints(self) -> list[Callable[[Tensor], Tensor]]:
-        """Return one function for each end of a limit; below 0 is allowed.
-
-        Exact measures are left out: candidates are chosen by them beforehand.
-        """
+        """Return a function for each end of a limit that is learnt; below 0 is kept."""
         found = []
         for limit in self.aims.limits:
             fitted = self.fitted.get(limit.name)

@@ -38,9 +38,8 @@ class Objective:
         """Check the name."""
         if not self.name.strip() or (self.name == SCORE and not self.maximise):
             raise UserError(
-                f"An objective must have a name, and 'score' must be maximised, got "
-                f"{self.name!r} with maximise={self.maximise}. Scores are oriented so "
-                "that greater is better, whatever the metric."
+                "An objective must have a name, and 'score' must be maximised, got "
+                f"{self.name!r} with maximise={self.maximise}. Greater is better there."
             )
 
     def __str__(self) -> str:
@@ -71,8 +70,7 @@ class Limit:
         if not self.name.strip() or not is_fair:
             raise UserError(
                 f"Limit of {self.name!r} must have a name, and one finite end or two "
-                f"that allow something, got least {self.least} and most {self.most}. "
-                "Mend them."
+                f"that allow something, got {self.least} to {self.most}. Mend them."
             )
 
     def allows(self, value: float) -> bool:
@@ -123,8 +121,8 @@ class Aims:
 
     def keeps(self, config: Config) -> bool:
         """Return whether all that a Config fixes keeps the limits."""
-        known = [limit for limit in self.limits if limit.name in self.exact]
-        return all(limit.allows(self.exact[limit.name](config)) for limit in known)
+        known = (one for one in self.limits if one.name in self.exact)
+        return all(one.allows(self.exact[one.name](config)) for one in known)
 
 
 PLAIN: Final = Aims()

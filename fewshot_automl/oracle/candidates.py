@@ -54,10 +54,7 @@ def neighbours(
 def all_configs(
     space: Space, index: int = 0, values: dict[str, Value] | None = None
 ) -> Iterator[Config]:
-    """Yield every Config of a space with these values before a dimension's index.
-
-    A Float gives `FLOAT_POINTS` values.
-    """
+    """Yield every Config of a space with these values before a dimension's index."""
     values = values or {}
     if index == len(space.dimensions):
         yield Config.of(values)
@@ -91,8 +88,7 @@ def fill(
 ) -> list[Config]:
     """Return `n` untried Configs, as long as the space has more that is allowed.
 
-    Random draws come first. Where they find too little, the space is small, or little
-    of it is allowed; then it is walked through from end to end.
+    Where random draws find too little it is walked through from end to end.
     """
     generator = np.random.default_rng([seed, len(seen)])
     units = generator.random((64 + 16 * n, len(space.dimensions)))

@@ -13,6 +13,9 @@ UNIFORM_DEVIATION = 1 / math.sqrt(12)
 """Standard deviation of the unit interval; descriptors are brought to it."""
 
 
+Rows = Float64[np.ndarray, "_ _"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Says what the columns of an encoded Config mean.
@@ -35,6 +38,14 @@ class Layout:
     def width(self) -> int:
         """Return the number of columns."""
         return len(self.continuous) + len(self.categorical) + self.groups - 1
+
+    def separated(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Return the continuous columns, and a column of 0 and 1 for each option."""
+        first = len(self.continuous)
+        columns = [np.zeros((len(rows), 0))]
+        for place, count in enumerate(self.options, first):
+            columns.append(rows[:, place, None] == np.arange(count))
+        return rows[:, :first], np.hstack(columns)
 
 
 class Encoding:
@@ -62,17 +73,16 @@ class Encoding:
         self._groups = [groups.index(one) for one in conditions]
         self._tables = [_descriptors(d) for d in space.dimensions]
         pairs = list(zip(space.dimensions, self._groups, self._tables, strict=True))
-        split = [(d, g) for d, g, _ in pairs if _is_split(d)]
+        choices = [(d, g) for d, g, _ in pairs if isinstance(d, Choice)]
+        split = [(len(d.options), g) for d, g in choices if len(d.options) > 1]
         self.layout = Layout(
             continuous=tuple(g for _, g, table in pairs for _ in table[0]),
             categorical=tuple(g for _, g in split),
-            options=tuple(len(d.options) for d, _ in split if isinstance(d, Choice)),
+            options=tuple(count for count, _ in split),
             groups=len(groups),
         )
 
-    def encode(
-        self, configs: Sequence[Config]
-    ) -> Float64[np.ndarray, "configs columns"]:
+    def encode(self, configs: Sequence[Config]) -> Rows:
         """Return one row for each Config, all of which lie in the space."""
         width = len(self.space.dimensions)
         units = np.array([self.space.encode(c) for c in configs]).reshape(-1, width)
@@ -87,7 +97,7 @@ class Encoding:
                 continue
             index = np.floor(unit * len(dimension.options)).astype(int)
             continuous.append(np.where(active[:, None], table[index], 0.5))
-            if _is_split(dimension):
+            if len(dimension.options) > 1:
                 categorical.append(np.where(active, index, -1)[:, None])
         return np.hstack([*continuous, *categorical, flags[:, 1:]])
 
@@ -104,11 +114,7 @@ def _conditions(space: Space, dimension: Dimension) -> tuple[object, ...]:
     return tuple(sorted(conditions, key=str))
 
 
-def _is_split(dimension: Dimension) -> bool:
-    return isinstance(dimension, Choice) and len(dimension.options) > 1
-
-
-def _descriptors(dimension: Dimension) -> Float64[np.ndarray, "options columns"]:
+def _descriptors(dimension: Dimension) -> Rows:
     """Return the descriptors, standardised over the options; constant ones dropped.
 
     What is not known (NaN) stands at the mean of what is. A number has one column.

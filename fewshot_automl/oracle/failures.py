@@ -1,9 +1,9 @@
 """How likely a Config is to finish, judged by what failed and what did not."""
 
 import numpy as np
-from jaxtyping import Float64
 
-from fewshot_automl.oracle.encoding import Layout
+from fewshot_automl.oracle.encoding import Layout, Rows
+from fewshot_automl.oracle.scores import Values
 
 TREES = 64
 LEAST_CHANCE = 0.9
@@ -13,12 +13,10 @@ LEAST_SHARE = 0.05
 HOPELESS = 1e3
 """What is taken off the log improvement of others."""
 
-Rows = Float64[np.ndarray, "_ _"]
-
 
 def log_chances(
     layout: Layout, rows: Rows, finished: Rows, failed: Rows, seed: int
-) -> Float64[np.ndarray, " _"]:
+) -> Values:
     """Return the log probability that each trial finishes, very low if that is small.
 
     Failures have causes of a few dimensions: an option, an edge beyond which all
@@ -33,18 +31,12 @@ def log_chances(
         return np.zeros(len(rows))
     from sklearn.ensemble import ExtraTreesClassifier  # takes a second
 
-    def separated(rows: Rows) -> Rows:
-        """Give each option a column, so that one split names it."""
-        first = len(layout.continuous)
-        codes = [rows[:, first + i, None] for i in range(len(layout.options))]
-        pairs = zip(codes, layout.options, strict=True)
-        named = [code == np.arange(count) for code, count in pairs]
-        return np.hstack([rows[:, :first], *named])
-
     forest = ExtraTreesClassifier(TREES, max_features=None, random_state=seed)
     is_done = np.arange(len(finished) + len(failed)) < len(finished)
-    forest.fit(separated(np.vstack([finished, failed])), is_done)
-    chances = forest.predict_proba(separated(rows))[:, 1]
+    known = np.vstack([finished, failed])
+    # With a column for each option, one split names it.
+    forest.fit(np.hstack(layout.separated(known)), is_done)
+    chances = forest.predict_proba(np.hstack(layout.separated(rows)))[:, 1]
     bar = min(LEAST_CHANCE, float(np.quantile(chances, 1 - LEAST_SHARE)))
     logs = np.log(np.maximum(chances, 1e-3))
     return np.asarray(np.where(chances >= bar, logs, logs - HOPELESS))

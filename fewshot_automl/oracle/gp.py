@@ -78,7 +78,8 @@ class GpOracle:
         scores = [o.mean for c, o in history if o.is_done and space.contains(c)]
         if len(scores) >= self.initial_trials and differ(np.array(scores)):
             with calm(seed):
-                from fewshot_automl.oracle.acquisition import FIT_FAILURES, Search
+                from fewshot_automl.oracle.acquisition import Search
+                from fewshot_automl.oracle.model import FIT_FAILURES
 
                 try:
                     search = Search(space, history, self, seed)

@@ -47,7 +47,15 @@ def posterior_means(
     usual = float(np.median(errors)) if len(errors) else 0.0
     means = {i: score for i, (score, _) in scores.items()}
     if len(means) >= LEAST_FOR_MODEL:
-        means |= _modelled(space, history, seed, prior, regularise)
+        with calm(seed):
+            from fewshot_automl.oracle.model import FIT_FAILURES, Rows, fit
+
+            try:
+                rows = Rows(space, history, prior, PLAIN)
+                found = fit(SCORE, rows, history, PLAIN, regularise, FIT_STEPS)
+                means |= found.means if found else {}
+            except FIT_FAILURES as error:
+                logger.warning(FALLBACK, type(error).__name__, error, len(history))
     most = MOST_LUCK * np.maximum(errors, usual or np.inf)
     return {
         i: min(means[i], history[i][1].mean + luck)
@@ -93,23 +101,3 @@ def pareto_front(
 def _keeps(history: History, place: int, aims: Aims) -> bool:
     outcome = history[place][1]
     return all(one.allows(measured(one.name, outcome)) for one in aims.limits)
-
-
-def _modelled(
-    space: Space,
-    history: History,
-    seed: int,
-    prior: "Prior | None",
-    regularise: bool,
-) -> dict[int, float]:
-    """Return posterior means by place; nothing where no process can be fitted."""
-    with calm(seed):
-        from fewshot_automl.oracle.model import FIT_FAILURES, Rows, fit
-
-        try:
-            rows = Rows(space, history, prior, PLAIN)
-            found = fit(SCORE, rows, history, PLAIN, regularise, FIT_STEPS)
-        except FIT_FAILURES as error:
-            logger.warning(FALLBACK, type(error).__name__, error, len(history))
-            return {}
-    return found.means if found else {}

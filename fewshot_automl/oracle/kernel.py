@@ -15,7 +15,7 @@ LEAST, MOST = 0.025, 1e4
 """Ends of every parameter; the first as BoTorch has it for lengthscales."""
 
 
-class ConditionalKernel(Kernel):  # type: ignore[misc]
+class ConditionalKernel(Kernel):
     r"""Multiplies one correlation for each group of dimensions.
 
     Within a group: ARD Matern-5/2 on its continuous columns times
@@ -25,9 +25,8 @@ class ConditionalKernel(Kernel):  # type: ignore[misc]
 
     .. math:: (1 + b a a' k_g) / \\sqrt{(1 + b a) (1 + b a')}
 
-    which is 1 where both are inactive (the group does not count), a constant where
-    only one is, and between :math:`1/(1 + b)` and 1 where both are. Products keep what
-    dimensions do together (a rate that suits one backbone and not another); the
+    which is 1 where both are inactive, constant where only one is, and at least
+    :math:`1/(1 + b)` where both are. Products keep what dimensions do together; the
     constant 1 lets trials of different methods teach each other what they share.
 
     Source:

@@ -26,7 +26,7 @@ from fewshot_automl.space import Config, Space
 if TYPE_CHECKING:
     from fewshot_automl.oracle.prior import Prior
 
-FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)
+FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What a fit or a posterior raises where the numbers do not allow one."""
 NOISE_SHARE = 0.25
 """Of the squared standard errors, that is noise between Configs: all Configs are scored
@@ -37,15 +37,15 @@ ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
 
 
-class AdvisedMean(Mean):  # type: ignore[misc]
+class AdvisedMean(Mean):
     """A constant, and the column of advice times a weight that is learnt."""
 
     def __init__(self, column: int) -> None:
         """Say where the advice stands in a row."""
         super().__init__()
         self.column = column
-        start = torch.tensor([0.0, ADVICE_WEIGHT[0]], dtype=torch.float64)
-        self.constant, self.weight = map(torch.nn.Parameter, start.split(1))
+        start = torch.tensor([[0.0], [ADVICE_WEIGHT[0]]], dtype=torch.float64)
+        self.constant, self.weight = map(torch.nn.Parameter, start)
         self.register_prior("weight_prior", NormalPrior(*ADVICE_WEIGHT), "weight")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,10 +54,7 @@ class AdvisedMean(Mean):  # type: ignore[misc]
 
 
 class Rows:
-    """Turns Configs of one study into rows of a tensor.
-
-    After the encoded Config stand a column of advice and one for each exact measure.
-    """
+    """Turns Configs into rows: encoded, then advice, then each exact measure."""
 
     def __init__(
         self, space: Space, history: History, prior: "Prior | None", aims: Aims
@@ -99,10 +96,7 @@ def fit(
     regularise: bool,
     steps: int,
 ) -> Fitted | None:
-    """Return a process of the score or a measure, fitted by marginal likelihood.
-
-    None where nothing can be learnt: less than two values, or all the same.
-    """
+    """Return a process of the score or a measure; None if all are the same."""
     known = {
         i: (measured(name, outcome), np.nan)
         for i, (config, outcome) in enumerate(history)

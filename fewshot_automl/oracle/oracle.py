@@ -13,11 +13,7 @@ POOL = 256
 
 @runtime_checkable
 class Oracle(Protocol):
-    """Proposes Configs and keeps no state between calls.
-
-    All that an oracle may learn from is in its arguments, so resuming a study is
-    reading its history again. The wall clock and the budget are the caller's.
-    """
+    """Proposes Configs; keeps no state, so resuming is reading the history again."""
 
     def suggest(
         self, space: Space, history: History, n: int, seed: int, allows: Allows = None

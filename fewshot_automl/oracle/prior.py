@@ -9,31 +9,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float64
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.oracle.encoding import Encoding
+from fewshot_automl.oracle.encoding import Encoding, Rows
 from fewshot_automl.oracle.incumbent import posterior_means
-from fewshot_automl.oracle.scores import (
-    Scale,
-    Values,
-    differ,
-    done_scores,
-    winsorised,
-)
+from fewshot_automl.oracle.scores import Scale, Values, differ, done_scores, winsorised
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Space, Value
 
 DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
 """Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
 HEAD: Final = {"format": "fewshot_automl prior", "version": 1}
-"""How a file begins."""
 ANEW: Final = "Build it anew with: fewshot prior build STUDY... --out FILE"
 MOST_POINTS, LEADERS = 60, 5
-"""Configs that are kept of a study, and how many best ones are among them in any case;
-with fewer done trials than that a study teaches nothing."""
+"""Configs that are kept of a study, and how many best ones are among them."""
 NOISE: Final = 0.1
-"""Variance of a kept score that is not explained, in units of the scores' variance."""
+"""Variance of a kept score that is not explained."""
 SPAN, OPTION = 1.5, 0.6
 """How unlike the ends of a number's range are, and options over the root of 2."""
 FARTHEST: Final = 2.0
@@ -44,8 +35,6 @@ said: what is left of wrong advice would still break ties."""
 USEFUL, DOUBT = 0.6, 0.5
 """Rank correlation that useful advice is expected to have; and the power of the
 evidence: trials near each other are no independent witnesses."""
-
-Places = Float64[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +50,7 @@ class Past:
     kind: str = ""
     """What the study was about, for example `text`; empty if nobody said."""
     trials: int
-    """How many done trials stand behind the points."""
+    """How many done trials stand behind the scores."""
     space: Space
     """Where the Configs live."""
     configs: tuple[Config, ...]
@@ -71,11 +60,7 @@ class Past:
 
     @classmethod
     def of(cls, name: str, space: Space, history: History, *, kind: str = "") -> "Past":
-        """Distil a finished study: scores without luck, and a few of its Configs.
-
-        Raises:
-            UserError: If fewer than `LEADERS` trials are done, or all score the same.
-        """
+        """Distil a finished study of `LEADERS` done trials or more."""
         means = posterior_means(space, history, seed=0)
         best = {history[i][0]: mean for i, mean in means.items()}
         configs = sorted(filter(space.contains, best), key=lambda c: (-best[c], c.key))
@@ -100,37 +85,22 @@ class Past:
         )
 
     def predict(self, space: Space, configs: Sequence[Config]) -> Values:
-        """Return what the study says of Configs of any space.
-
-        Each is translated into the study's space. Of an option that is like none of
-        the study's nothing can be said.
-        """
+        """Return what the study says of Configs of any space, 0 for nothing."""
         own = [self._translated(config, space) for config in configs]
         known = np.array([config is not None for config in own], dtype=bool)
-        points, weights = self._fitted
+        encoding, points, weights = self._fitted
         said = np.zeros(len(configs))
-        places = self._places([config for config in own if config])
+        places = _places(encoding, [config for config in own if config])
         said[known] = _kernel(places, points) @ weights
         return said
 
     @cached_property
-    def _fitted(self) -> tuple[Places, Values]:
+    def _fitted(self) -> tuple[Encoding, Rows, Values]:
         """Return where the points stand, and what each adds to a prediction."""
-        places = self._places(self.configs)
-        covariance = _kernel(places, places) + NOISE * np.eye(len(places))
-        return places, np.linalg.solve(covariance, np.array(self.scores))
-
-    @cached_property
-    def _encoding(self) -> Encoding:
-        return Encoding(self.space)
-
-    def _places(self, configs: Sequence[Config]) -> Places:
-        """Return where Configs stand, so that distance is unlikeness."""
-        layout, rows = self._encoding.layout, self._encoding.encode(configs)
-        columns = [rows[:, : len(layout.continuous)] * SPAN]
-        for place, count in enumerate(layout.options, len(layout.continuous)):
-            columns.append((rows[:, place, None] == np.arange(count)) * OPTION)
-        return np.hstack(columns)
+        encoding = Encoding(self.space)
+        points = _places(encoding, self.configs)
+        covariance = _kernel(points, points) + NOISE * np.eye(len(points))
+        return encoding, points, np.linalg.solve(covariance, np.array(self.scores))
 
     def _translated(self, config: Config, space: Space) -> Config | None:
         """Return the Config of the study that is most like one of another space.
@@ -193,11 +163,8 @@ class Prior:
     """Holds finished studies, and advises a new one by those that rank as it does.
 
     What it says of a Config is the mean of what the studies predict, each weighted by
-    the probability that it is of use, given how it ranks the trials seen so far. The
-    weights of studies that disagree go to 0, so a wrong prior is found out.
-
-    >>> Prior().studies
-    ()
+    the probability that it is of use, given how it ranks the trials seen so far: a
+    wrong prior is found out.
     """
 
     studies: tuple[Past, ...] = ()
@@ -222,8 +189,8 @@ class Prior:
         kinds: Mapping[str, str] | None = None,
     ) -> "Prior":
         """Distil finished studies (see `Past.of`), by name; `kinds` say of what."""
-        about = kinds or {}
-        made = [Past.of(n, *s, kind=about.get(n, "")) for n, s in studies.items()]
+        of = {name: (kinds or {}).get(name, "") for name in studies}
+        made = (Past.of(name, *one, kind=of[name]) for name, one in studies.items())
         return cls(studies=tuple(made))
 
     @property
@@ -258,7 +225,7 @@ class Prior:
 
         def said(configs: Sequence[Config]) -> Values:
             rows = [w * s.predict(space, configs) for w, s in pairs if w]
-            return np.sum([np.zeros(len(configs)), *rows], axis=0)
+            return np.asarray(np.sum([np.zeros(len(configs)), *rows], axis=0))
 
         return said
 
@@ -291,9 +258,10 @@ class Prior:
         try:
             return cls.from_json(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError) as error:  # also undecodable bytes
-            raise UserError(
-                f"A prior must be a JSON file, got {path}: {error}. {ANEW}"
-            ) from error
+            words = (
+                f"A prior must be a JSON file that can be read, got {path}: {error}."
+            )
+            raise UserError(f"{words} {ANEW}") from error
 
     @classmethod
     @cache
@@ -306,8 +274,7 @@ def evidence(advice: Values, means: Values, errors: Values) -> float:
     """Return how much the order of trials speaks for advice: log odds against chance.
 
     Useful advice is expected to have Kendall's rank correlation `USEFUL` with the
-    scores, useless advice 0; both spread as chance allows (Kendall, 1948). Pairs count
-    by how sure their order is, and not at all where the advice is the same.
+    scores, useless advice 0; both spread as chance allows (Kendall, 1948).
 
     >>> scores, errors = np.arange(6.0), np.zeros(6)
     >>> [round(evidence(sign * scores, scores, errors), 1) for sign in (1, 0, -1)]
@@ -347,7 +314,13 @@ def _nearest(choice: Choice, theirs: object, option: str) -> str | None:
     return choice.options[best] if distances[best] < FARTHEST**2 else None
 
 
-def _kernel(left: Places, right: Places) -> Places:
+def _places(encoding: Encoding, configs: Sequence[Config]) -> Rows:
+    """Return where Configs stand, so that distance is unlikeness."""
+    numbers, options = encoding.layout.separated(encoding.encode(configs))
+    return np.hstack([SPAN * numbers, OPTION * options])
+
+
+def _kernel(left: Rows, right: Rows) -> Rows:
     """Return how alike places are: 1 for the same, 0 far away."""
     from scipy.spatial.distance import cdist  # here, for a quick start elsewhere
 

@@ -22,14 +22,11 @@ FENCE: Final = 3.0
 """Quartile distances below the lower quartile at which a score is far out (Tukey)."""
 
 
-def done_scores(
-    history: History, *, regularise: bool
-) -> dict[int, tuple[float, float]]:
+def done_scores(history: History, regularise: bool) -> dict[int, tuple[float, float]]:
     """Return score and standard error of each done trial, by place.
 
     A missing error is the median of the others, NaN if there is none. If one trial does
-    not tell its refinement none is regularised: the luckiest of those left alone would
-    lead.
+    not tell its refinement none is regularised: the luckiest of the others would lead.
     """
     done = [i for i, (_, outcome) in enumerate(history) if outcome.is_done]
     outcomes = [history[i][1] for i in done]
@@ -85,7 +82,7 @@ def winsorised(scores: Values) -> Values:
 
 
 def differ(values: Values) -> bool:
-    """Return whether there are two values that differ by more than rounding."""
+    """Return whether two values differ by more than rounding."""
     return len(values) > 1 and bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
@@ -131,8 +128,7 @@ def calm(seed: int) -> Iterator[None]:
     """Make torch's draws repeatable and keep expected warnings from the user.
 
     GPyTorch's import meets a deprecation of torch. BoTorch warns of a fit that stops at
-    its last step, and of jitter added to a covariance; both are harmless here. The
-    global generator is left as it was.
+    its last step, and of jitter added to a covariance; both are harmless here.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)

@@ -60,11 +60,3 @@ def test_descriptors_are_as_spread_as_the_unit_interval():
     assert rows.shape == (4, 3)  # the constant descriptor is gone
     np.testing.assert_allclose(rows[:, :2].mean(axis=0), 0.5)
     np.testing.assert_allclose(rows[:, :2].std(axis=0), 1 / np.sqrt(12))
-
-
-def test_an_unknown_descriptor_stands_in_the_middle():
-    choice = Choice(
-        name="b", options=tuple("pqr"), descriptors=((1.0,), (float("nan"),), (3.0,))
-    )
-    rows = Encoding(Space((choice,))).encode([Config.of({"b": "q"})])
-    assert rows[0, 0] == 0.5

@@ -1,6 +1,5 @@
 """What every oracle owes for any history, and the Gaussian process beyond that."""
 
-import itertools
 import logging
 import math
 import time
@@ -129,16 +128,6 @@ def test_only_what_is_allowed_is_suggested(oracle):
     assert check(oracle, FEW, [], 2, lambda config: config == last) == [last]
 
 
-def test_a_small_space_is_walked_through_to_its_last_config(oracle):
-    history = []
-    for seed in range(int(FEW.size())):
-        (config,) = check(oracle, FEW, history, 1, seed=seed)
-        history.append((config, done(seed % 3)))
-    assert check(oracle, FEW, history, 2) == []
-    stopped = [(history[0][0], Outcome(status="stopped")), *history[1:]]
-    assert check(oracle, FEW, stopped, 2) == [history[0][0]]
-
-
 def curve(x):
     return 1 - (x - 0.7) ** 2
 
@@ -235,14 +224,3 @@ def test_a_suggestion_takes_about_a_second():
         GpOracle().suggest(MIXED, history[:count], 1, 0)
         seconds.append(time.process_time() - began)
     assert min(seconds) < 2.0  # beartype and a busy machine included
-
-
-def test_branches_are_all_visited_by_a_study():
-    history = []
-    for seed in range(14):
-        source = SobolOracle() if seed < 4 else GpOracle(candidates=64, fit_steps=10)
-        (config,) = source.suggest(MIXED, history, 1, seed)
-        history.append((config, done(0.1 * config.number("mix"), 0.01)))
-    pairs = itertools.product(("probe", "lora"), ("s", "m", "l"))
-    seen = {(config["method"], config["backbone"]) for config, _ in history}
-    assert len(seen & set(pairs)) >= 4

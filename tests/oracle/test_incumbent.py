@@ -2,8 +2,6 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from fewshot_automl.oracle import (
     SCORE,
@@ -99,41 +97,6 @@ def test_the_front_is_what_nothing_beats():
     aims = Aims(objectives=TWO, exact=EXACT)
     told = {0: 0.9, 1: 0.7, 2: 0.65, 3: 0.8}
     assert pareto_front(LINE, history, aims, 0, scores=told) == [0]
-
-
-def test_luck_is_no_place_on_the_front():
-    history = [
-        (at(x), done(0.8 + 0.1 * x, 0.05, parameters=1e6 * 10**x))
-        for x in np.linspace(0, 1, 15)
-    ]
-    lucky = (at(0.52), done(0.93, 0.2, parameters=2e7))
-    assert 15 not in front([*history, lucky])
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.data())
-def test_on_any_history_what_is_chosen_keeps_the_limits(data):
-    numbers = st.sampled_from([0.0, 1.0, 1.0, 3.0, -2.0, 1e-30, 1e9])
-    history = []
-    for x in range(data.draw(st.integers(0, 9))):
-        measures = {
-            name: data.draw(numbers)
-            for name in ("parameters", "latency_ms")
-            if data.draw(st.booleans())
-        }
-        status = data.draw(st.sampled_from(["done"] * 4 + ["failed", "running"]))
-        outcome = (
-            done(data.draw(numbers), **measures)
-            if status == "done"
-            else Outcome(status=status)
-        )
-        history.append((at(x / 10), outcome))
-    limits = (Limit("parameters", most=data.draw(numbers)),)
-    chosen = front(history, limits, (TWO[0], Objective("latency_ms", maximise=False)))
-    best = incumbent(history, limits)
-    for i in [*chosen, *([] if best is None else [best])]:
-        assert history[i][1].is_done
-        assert limits[0].allows(history[i][1].measures["parameters"])
 
 
 def test_what_cannot_be_fitted_is_said(monkeypatch, caplog):

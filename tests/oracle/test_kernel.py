@@ -55,14 +55,6 @@ def test_covariances_are_positive_definite_with_equal_variances():
         np.testing.assert_allclose(made(rows, diag=True).detach(), np.diag(table))
 
 
-def test_what_is_inactive_on_both_sides_does_not_count():
-    probe, full = Config.of({"method": "probe"}), {"method": "full", "rate": 1e-3}
-    table = covariance([probe, probe, Config.of(full), Config.of(full)])
-    assert table[0, 1] == table[0, 0]
-    assert table[2, 3] == table[2, 2]
-    assert 0 < table[0, 2] < table[0, 0]
-
-
 def test_near_is_more_alike_than_far_and_a_shared_rate_joins_methods():
     configs = [
         lora(),
@@ -93,16 +85,3 @@ def test_gradients_are_finite_where_rows_repeat():
     made(rows).to_dense().sum().backward()
     for parameter in made.parameters():
         assert torch.isfinite(parameter.grad).all()
-
-
-def test_every_parameter_has_a_prior_and_starts_at_its_mode():
-    made = kernel()
-    priors = {name: prior for name, _, prior, _, _ in made.named_priors()}
-    assert len(priors) == len(list(made.parameters())) == 4
-    for name in ("lengthscales", "mismatches", "branches", "variance"):
-        value = made.value(name).detach()
-        density = priors[f"{name}_prior"].log_prob
-        assert (density(value) >= density(1.1 * value)).all()
-        assert (density(value) >= density(0.9 * value)).all()
-    narrow = Encoding(SPACE.narrow("method", ("probe",)))
-    assert len(list(kernel(narrow).parameters())) == 1

@@ -64,12 +64,6 @@ def test_scores_are_regularised_only_if_asked_and_if_all_tell_their_loss():
     assert same == MEANS.tolist()
 
 
-def test_only_done_trials_have_scores_each_by_its_place():
-    known = history(MEANS[:2], LOSSES[:2])
-    mixed = [(Config.of({"x": 9}), Outcome(status="failed")), *known]
-    assert list(done_scores(mixed, regularise=True)) == [1, 2]
-
-
 def test_a_diverged_training_does_not_flatten_the_others():
     fenced = winsorised(np.array([0.5, 0.6, 0.7, 0.8, -1e9]))
     assert fenced[-1] == pytest.approx(0.5 - 3 * 0.2)
