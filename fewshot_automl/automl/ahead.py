@@ -9,7 +9,7 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-MODELS: Final = "fewshot_automl.automl.search"
+MODELS: Final = "fewshot_automl.automl.finish"
 """Imports what a study needs before it is made ready."""
 TERMS: Final = "sklearn.feature_extraction.text"
 """Imports what the first baseline needs."""

@@ -56,21 +56,26 @@ def available_backbones(
     every = zoo.cards(modality) if names is None else named_cards(zoo, names, modality)
     cards = tuple(card for card in every if not excess_of_card(card, limits))
     over = [card for card in every if card not in cards]
+    here = [card for card in over if names is not None or zoo.is_at_hand(card)]
     if is_needed and over and not cards:
-        raise _none_fits(over, limits)
-    if names is not None:
-        _say_over(over, limits, listener)
-        for card in cards:
-            _fetch(zoo, card, listener, deadline)
-        return Available(at_hand=cards)
+        raise _none_fits(here or over, limits)
+    if here:
+        told = [f"{card.id}, {broken_by_card(card, limits)}" for card in here]
+        listener.say(f"Left out, over a limit: {_few(told, '; ')}.")
     at_hand = [card for card in cards if zoo.is_at_hand(card)]
-    _say_over([card for card in over if zoo.is_at_hand(card)], limits, listener)
-    for card in _wanted(cards, at_hand):
+    for card in cards if names is not None else _wanted(cards, at_hand):
         if card not in at_hand:
             try:
-                _fetch(zoo, card, listener, deadline)
+                listener.say(
+                    f"Fetching the weights of {card.id} (once; they are kept)."
+                )
+                weights.get(
+                    card,
+                    progress=lambda step: listener.say(f"  {step}"),
+                    deadline=deadline,
+                )
             except (CardError, OutOfTime) as error:
-                if not at_hand:
+                if names is not None or not at_hand:
                     raise
                 listener.say(f"Backbone {card.id} is left out: {error}")
             else:
@@ -82,9 +87,7 @@ def available_backbones(
             "Get them with: fewshot zoo get ID"
         )
     if is_needed and over and not at_hand:
-        raise _none_fits(
-            [card for card in over if zoo.is_at_hand(card)] or over, limits
-        )
+        raise _none_fits(here or over, limits)
     return Available(at_hand=tuple(at_hand), missing=missing)
 
 
@@ -122,22 +125,6 @@ def _none_fits(cards: Sequence[Card], limits: Limits) -> UserError:
         f"{smallest.id!r} with {broken_by_card(smallest, limits)}. Loosen the limit, "
         "name smaller backbones (fewshot zoo), or search --methods without a backbone."
     )
-
-
-def _say_over(cards: Sequence[Card], limits: Limits, listener: Listener) -> None:
-    if cards:
-        named = [f"{card.id}, {broken_by_card(card, limits)}" for card in cards]
-        listener.say(f"Left out, over a limit: {_few(named, '; ')}.")
-
-
-def _fetch(zoo: Zoo, card: Card, listener: Listener, deadline: float | None) -> None:
-    if not zoo.is_at_hand(card):
-        listener.say(f"Fetching the weights of {card.id} (once; they are kept).")
-        weights.get(
-            card,
-            progress=lambda step: listener.say(f"  {step}"),
-            deadline=deadline,
-        )
 
 
 def _few(names: Sequence[str], separator: str = ", ") -> str:

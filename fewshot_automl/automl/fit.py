@@ -111,8 +111,10 @@ def fit(
     )
     models.join()
     from fewshot_automl.automl.audited import audited
+    from fewshot_automl.automl.finish import finish
     from fewshot_automl.automl.past import chosen_prior
-    from fewshot_automl.automl.search import prepare
+    from fewshot_automl.automl.prepare import prepare
+    from fewshot_automl.automl.search import search
 
     _check_names(asked)
     chosen_prior(asked.prior, None if out is None else Path(out))
@@ -120,8 +122,8 @@ def fit(
     examples = audited(dataset, data, test, asked, teller)
     folder = _new_folder() if out is None else Path(out)
     name = write_record(folder, asked, data, test, examples.fingerprint(asked.seed))
-    search = prepare(examples, asked, folder, name, teller, began)
-    return search.go()
+    ready = prepare(examples, asked, folder, name, teller, began)
+    return finish(ready, search(ready))
 
 
 def resume(

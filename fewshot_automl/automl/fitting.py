@@ -1,13 +1,13 @@
 """The final fit: the winner on all examples, or who takes its place, and partners."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fewshot_automl.adaptation.deployed import latency_seconds, middling
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.automl.limits import Limits, broken_in_words
-from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.prepare import Prepared
 from fewshot_automl.automl.tried import Tried
 from fewshot_automl.errors import RunError, TrialError
 from fewshot_automl.evaluation.measures import added_up
@@ -18,11 +18,10 @@ MOST_FITTED: Final = 5
 
 
 def fitted_winner(
-    context: TrialContext,
+    ready: Prepared,
     tried: Tried,
     order: Sequence[int],
     deadline: float | None,
-    listener: Listener,
     limits: Limits,
 ) -> tuple[int, Fitted]:
     """Fit the winner; if that fails or takes too long, the best cheap Config.
@@ -31,16 +30,16 @@ def fitted_winner(
     next best, `MOST_FITTED` times and then to cheap ones; if all do, the first stays.
 
     Args:
-        context: Where to fit.
+        ready: Where to fit, and who is told of what gives way.
         tried: All trials.
         order: Numbers of those that may win, the best first.
         deadline: `time.monotonic()` at which the model must be there.
-        listener: Told of what gives way.
         limits: What the model must keep.
 
     Raises:
         RunError: If none can be fitted.
     """
+    context, say = ready.context, ready.listener.say
     beyond: list[tuple[int, Fitted]] = []
     seen = []
     for number in order[:MOST_FITTED]:
@@ -48,24 +47,28 @@ def fitted_winner(
         try:
             fitted = refit(context, tried.config(number), deadline)
         except TrialError as error:
-            listener.say(
-                f"{'The winner' if len(seen) == 1 else 'The next'} could not be "
-                f"fitted to all examples ({error}); the best cheap model takes its "
-                "place."
+            say(
+                f"{'The winner' if len(seen) == 1 else 'The next'} could not be fitted "
+                f"to all examples ({error}); the best cheap model takes its place."
             )
             break
-        if over := _over({number: fitted}, tried, context, limits):
-            listener.say(f"{over}; the next best takes its place.")
-            beyond.append((number, fitted))
-        else:
+        if not (over := _over({number: fitted}, tried, context, limits)):
             return number, fitted
-    for number in _cheap(context, tried, order):
-        if number in seen or (beyond and number not in order):
-            continue
+        say(f"{over}; the next best takes its place.")
+        beyond.append((number, fitted))
+    cheap = [
+        i
+        for i in tried.done
+        if i not in seen
+        and not tried.trains(i)
+        and context.is_at_hand(tried.config(i))
+        and (i in order or not beyond)
+    ]
+    for number in sorted(cheap, key=lambda i: (i not in order, -tried.outcome(i).mean)):
         try:
             fitted = refit(context, tried.config(number))
         except TrialError as error:
-            listener.say(f"Neither could {tried.config(number)}: {error}")
+            say(f"Neither could {tried.config(number)}: {error}")
             continue
         if number not in order or not _over({number: fitted}, tried, context, limits):
             return number, fitted
@@ -76,47 +79,45 @@ def fitted_winner(
 
 
 def with_partners(
-    parts: Mapping[int, Fitted],
-    wanted: Sequence[int],
+    ready: Prepared,
     tried: Tried,
-    context: TrialContext,
-    *,
-    seconds: Callable[[int], tuple[float, float]],
-    promised: float,
+    winner: tuple[int, Fitted],
+    wanted: Sequence[int],
+    saving_seconds: float,
     deadline: float | None,
-    listener: Listener,
-    limits: Limits,
 ) -> dict[int, Fitted]:
     """Return a fitted model and those partners that fit the time and the limits.
 
     Args:
-        parts: The winner.
-        wanted: Numbers of the partners, the most trusted first.
+        ready: Where to fit, and who is told of a partner that is left out.
         tried: All trials.
-        context: Where to fit.
-        seconds: What fitting a partner takes, and what scoring it will.
-        promised: Seconds that are needed after the fits.
+        winner: Its number and model.
+        wanted: Numbers of the partners, the most trusted first.
+        saving_seconds: Needed after the fits, besides scoring.
         deadline: `time.monotonic()` at which all must be over.
-        listener: Told of a partner that is left out.
-        limits: What all together must keep.
     """
-    kept = dict(parts)
-    for partner in wanted:
-        fitting, scoring = seconds(partner)
-        needed = promised + fitting + scoring
-        if deadline is not None and deadline - time.monotonic() <= needed:
+    costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
+
+    def scoring(number: int) -> float:
+        return costs.scoring_seconds(tried.config(number), ready.tested)
+
+    kept = dict([winner])
+    needed = saving_seconds + scoring(winner[0])
+    for number in wanted:
+        config = tried.config(number)
+        more = costs.refit_seconds(config) + scoring(number)
+        if deadline is not None and deadline - time.monotonic() <= needed + more:
             continue
         try:
-            fitted = refit(context, tried.config(partner), deadline)
+            parts = {**kept, number: refit(ready.context, config, deadline)}
         except TrialError as error:
-            listener.say(f"Not averaged in: {tried.config(partner)} ({error})")
+            ready.listener.say(f"Not averaged in: {config} ({error})")
             continue
-        more = {**kept, partner: fitted}
-        if over := _over(more, tried, context, limits):
-            listener.say(f"Not averaged in. {over}.")
+        if over := _over(parts, tried, ready.context, limits):
+            ready.listener.say(f"Not averaged in. {over}.")
         else:
-            kept = more
-            promised += scoring
+            kept = parts
+            needed += scoring(number)
     return kept
 
 
@@ -137,16 +138,6 @@ def fitted_measures(
             values["latency_ms"] = min(values["latency_ms"], 1000 * seconds)
         found.append(values)
     return {**tried.measures(list(parts)), **added_up(found)}
-
-
-def _cheap(context: TrialContext, tried: Tried, order: Sequence[int]) -> list[int]:
-    """Return the cheap trials, those first that may win, the best first."""
-    cheap = [
-        i
-        for i in tried.done
-        if not tried.trains(i) and context.is_at_hand(tried.config(i))
-    ]
-    return sorted(cheap, key=lambda i: (i not in order, -tried.outcome(i).mean))
 
 
 def _over(

@@ -49,17 +49,12 @@ def chosen_prior(asked: str | None, folder: Path | None) -> Prior:
         return Prior.default()
     if asked == NO_PRIOR:
         return Prior()
-    path = Path(asked)
-    if folder is not None and not path.exists() and _was_given(folder, asked):
-        return Prior.read(folder / PRIOR_FILE)
-    return Prior.read(path)
-
-
-def _was_given(folder: Path, asked: str) -> bool:
-    """Return whether a study has kept a copy of this very prior."""
-    if not (folder / PRIOR_FILE).exists():
-        return False
-    return settings_of(folder).prior == asked
+    copy = None if folder is None else folder / PRIOR_FILE
+    if copy is not None and copy.exists() and not Path(asked).exists():
+        assert folder is not None
+        if settings_of(folder).prior == asked:
+            return Prior.read(copy)
+    return Prior.read(Path(asked))
 
 
 def settled_prior(asked: str | None, folder: Path) -> Prior:

@@ -1,18 +1,18 @@
 """What a fit gives back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fewshot_automl.automl.scoring import Score
-from fewshot_automl.outcome import Outcome
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fewshot_automl.automl.scoring import Score
+    from fewshot_automl.predictor import Predictor
 
 RESULT_FILE: Final = "result.json"
 
@@ -25,13 +25,13 @@ class Result:
     """Holds `model/`, `result.json`, `report.html`, the ledger and predictions."""
     task: Task
     """What was learnt."""
-    score: Score
+    score: "Score"
     """The metric to expect on new data, with its interval."""
     config: Config
     """The winner; of several models averaged, the best."""
-    history: Sequence[tuple[Config, Outcome]]
+    history: History
     """Every trial."""
-    predictor: Predictor
+    predictor: "Predictor"
     """The model, fitted to all labelled examples and read back from `model/`: the
     winner, or its average with others (see `members` in `summary`)."""
     summary: dict[str, Any]

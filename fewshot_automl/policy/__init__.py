@@ -1,8 +1,8 @@
 """What to spend, what to try first and who leads; it knows numbers and no models."""
 
 from fewshot_automl.policy.costs import Arithmetic, CostModel
-from fewshot_automl.policy.defaults import Method, ladder, training_methods
-from fewshot_automl.policy.leader import Leader, Ranking, ranked_backbones
+from fewshot_automl.policy.defaults import Method, ladder, options, training_methods
+from fewshot_automl.policy.leader import Leader, Ranking
 from fewshot_automl.policy.limits import Allowed, Predicate, broken, excess
 from fewshot_automl.policy.opening import Opening
 from fewshot_automl.policy.plan import (
@@ -31,7 +31,7 @@ __all__ = [
     "draw_plan",
     "excess",
     "ladder",
-    "ranked_backbones",
+    "options",
     "saving_seconds",
     "training_methods",
 ]

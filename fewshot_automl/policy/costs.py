@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,32 +40,25 @@ class Arithmetic(Protocol):
     @property
     def backbones(self) -> tuple[str, ...]:
         """Return the names of those at hand, the default and the best known first."""
-        ...
 
     @property
     def examples(self) -> int:
         """Return how many are labelled."""
-        ...
 
     def prior(self, backbone: str) -> float:
         """Return how well a backbone is ranked beforehand, greater is better."""
-        ...
 
     def trains(self, config: Config) -> bool:
         """Return whether a Config trains by gradient steps."""
-        ...
 
     def shared(self, config: Config) -> tuple[Hashable, ...]:
         """Return what a trial makes that later ones need not: weights, activations."""
-        ...
 
     def parts(self, config: Config, fits: int, have: Set[Hashable]) -> Parts:
         """Return the seconds of so many fits where some things are there already."""
-        ...
 
     def pass_seconds(self, backbone: str) -> float:
         """Return the seconds of one example's way through a backbone."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +99,9 @@ class CostModel:
                 continue
             if outcome.status in ("done", "stopped") and outcome.cost_seconds > 0:
                 fits = len(outcome.scores) or self.folds(config)
-                lessons.append(
-                    _Lesson(
-                        config=config,
-                        parts=self.arithmetic.parts(config, fits, have),
-                        seconds=outcome.cost_seconds,
-                        is_least=outcome.status == "stopped",
-                    )
-                )
+                plain = self.arithmetic.parts(config, fits, have)
+                is_least = outcome.status == "stopped"
+                lessons.append(_Lesson(config, plain, outcome.cost_seconds, is_least))
             if outcome.status in ("done", "running"):
                 have.update(self.arithmetic.shared(config))
         lessons = lessons[-REMEMBERED:]
@@ -134,12 +122,7 @@ class CostModel:
         return self.training_folds if trains else self.cheap_folds
 
     def seconds(self, config: Config, folds: int | None = None) -> float:
-        """Return the expected seconds of a trial.
-
-        Args:
-            config: What is tried.
-            folds: How many fits; None for all that its trial makes.
-        """
+        """Return the expected seconds of a trial of so many fits; None for all."""
         return sum(self._parts(config, folds or self.folds(config)))
 
     def refit_seconds(self, config: Config) -> float:
@@ -167,17 +150,13 @@ class CostModel:
         return math.exp(sum(known.get(one, 0.0) for one in _effects_on(part, config)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lesson:
-    """One trial, as the cost model learns from it."""
+class _Lesson(NamedTuple):
+    """One trial: what arithmetic says, what it took, whether it was stopped there."""
 
     config: Config
     parts: Parts
-    """What arithmetic says."""
     seconds: float
-    """What it took."""
     is_least: bool
-    """Whether it was stopped, and would have taken longer."""
 
 
 def _learn(lessons: Sequence[_Lesson]) -> dict[Effect, float]:

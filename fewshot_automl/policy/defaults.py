@@ -1,6 +1,8 @@
 """What is known to be worth trying first, by method."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Protocol, runtime_checkable
 
 from fewshot_automl.space import Choice, Config, Space, Value
@@ -33,27 +35,22 @@ class Method(Protocol):
     @property
     def name(self) -> str:
         """Return its option of the dimension `method`."""
-        ...
 
     @property
     def trains(self) -> bool:
         """Return whether it trains by gradient steps."""
-        ...
 
     @property
     def needs_backbone(self) -> bool:
         """Return whether it reads a backbone's features."""
-        ...
 
     @property
     def rung_zero(self) -> tuple[Mapping[str, Value], ...]:
         """Return the values with which it is tried on every backbone in rung 0."""
-        ...
 
     @property
     def rung_zero_best(self) -> tuple[Mapping[str, Value], ...]:
         """Return those with which it is then tried on the best backbone alone."""
-        ...
 
 
 def options(space: Space, name: str) -> tuple[str, ...]:
@@ -69,43 +66,32 @@ def rung_zero(
 ) -> list[Config]:
     """Return the cheap Configs that every study starts with.
 
-    Baselines, then the cheap methods on each backbone: a floor that the winner must
-    beat, and a score of every backbone. Methods that the space has not are left out.
-
-    Args:
-        space: Where they must lie.
-        methods: Every method's row.
-        backbones: Those whose features can be afforded, in order.
+    Baselines, then the cheap methods on each backbone, in order: a floor that the
+    winner must beat, and a score of every backbone.
     """
-    cheap = _cheap(space, methods)
-    plain = [
-        config
-        for row in cheap
-        if not row.needs_backbone
-        for config in _configs(space, row, row.rung_zero, None)
-    ]
-    seen = [
-        config
-        for backbone in backbones
+    cheap = [row for row in methods if not row.trains]
+    plain = [row for row in cheap if not row.needs_backbone]
+    places: list[tuple[Method, dict[str, Value]]] = [(row, {}) for row in plain]
+    places += [
+        (row, {"backbone": name})
+        for name in backbones
         for row in cheap
         if row.needs_backbone
-        # A kind of target may have none of the heads that are named there.
-        for config in _configs(space, row, row.rung_zero, backbone)
-        or _configs(space, row, ({},), backbone)
     ]
-    return [*plain, *seen]
+    found = (_configs(space, row, row.rung_zero, place) for row, place in places)
+    return list(itertools.chain.from_iterable(found))
 
 
 def on_best_backbone(
     space: Space, methods: Iterable[Method], backbone: str
 ) -> list[Config]:
     """Return what rung 0 tries at last, on the backbone that looks best."""
-    return [
-        config
-        for row in _cheap(space, methods)
-        if row.needs_backbone
-        for config in _configs(space, row, row.rung_zero_best, backbone)
-    ]
+    found = (
+        _configs(space, row, row.rung_zero_best, {"backbone": backbone})
+        for row in methods
+        if row.needs_backbone and not row.trains
+    )
+    return list(itertools.chain.from_iterable(found))
 
 
 def training_methods(space: Space, methods: Iterable[Method]) -> list[str]:
@@ -116,7 +102,10 @@ def training_methods(space: Space, methods: Iterable[Method]) -> list[str]:
     return first + [name for name in names if name not in first]
 
 
-def ladder(space: Space, method: str, backbone: str, examples: int) -> list[Config]:
+@lru_cache(maxsize=1024)
+def ladder(
+    space: Space, method: str, backbone: str, examples: int
+) -> tuple[Config, ...]:
     """Return a training method's default on a backbone, at falling cost.
 
     The first form that can be afforded is the one to try. With few examples it starts
@@ -124,7 +113,7 @@ def ladder(space: Space, method: str, backbone: str, examples: int) -> list[Conf
     """
     enough = [steps * batch >= VISITS * examples for _, steps, batch in LADDER]
     start = max(enough[:SHORTER_RUNGS].count(True) - 1, 0)
-    rungs = [
+    rungs = (
         space.default(
             method=method,
             backbone=backbone,
@@ -135,8 +124,8 @@ def ladder(space: Space, method: str, backbone: str, examples: int) -> list[Conf
             },
         )
         for values in LADDER[start:]
-    ]
-    return list(dict.fromkeys(rungs))
+    )
+    return tuple(dict.fromkeys(rungs))
 
 
 def is_shorter(config: Config, rungs: Sequence[Config]) -> bool:
@@ -148,23 +137,18 @@ def is_shorter(config: Config, rungs: Sequence[Config]) -> bool:
     return config.get(share, 0.0) == rungs[0].get(share, 0.0)
 
 
-def _cheap(space: Space, methods: Iterable[Method]) -> list[Method]:
-    known = options(space, "method")
-    return [row for row in methods if not row.trains and row.name in known]
-
-
 def _configs(
     space: Space,
     row: Method,
     variants: Iterable[Mapping[str, Value]],
-    backbone: str | None,
+    place: Mapping[str, Value],
 ) -> list[Config]:
     """Return a method's variants that lie in a space that may have been narrowed."""
-    place = {} if backbone is None else {"backbone": backbone}
     return list(
         dict.fromkeys(
             space.default(**{**values, **place, "method": row.name})
             for values in variants
-            if all(n in space and space[n].contains(v) for n, v in values.items())
+            if row.name in options(space, "method")
+            and all(n in space and space[n].contains(v) for n, v in values.items())
         )
     )

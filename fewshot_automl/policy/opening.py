@@ -58,38 +58,36 @@ class Opening:
         the study takes the first that fits the time left. So a cheap trial that does
         not fit keeps nothing from those behind it.
         """
-        moment = _Moment(
-            opening=self,
-            history=history,
-            costs=self.costs.after(history),
-            keeps=self.keeps(history),
-            tried={config for config, _ in history},
-        )
+        moment = _Moment(self, history)
         return moment.rung_zero() + (moment.training() or moment.filling())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Moment:
     """An opening at one point of its study."""
 
-    opening: Opening
-    history: History
-    costs: CostModel
-    keeps: Predicate
-    tried: set[Config]
+    def __init__(self, opening: Opening, history: History) -> None:
+        self.space, self.plan, self.prior = opening.space, opening.plan, opening.prior
+        self.methods, self.seed, self.history = opening.methods, opening.seed, history
+        self.costs = opening.costs.after(history)
+        self.keeps = opening.keeps(history)
+        self.tried = {config for config, _ in history}
+        self.trains = self.costs.arithmetic.trains
+        self.training_names = training_methods(self.space, self.methods)
+        self.ranked = ranked_backbones(
+            options(self.space, "backbone"), history, self.costs.arithmetic
+        )
 
     def rung_zero(self) -> list[Config]:
         """Return the baselines, and the cheap methods on the planned backbones."""
-        space, methods = self.opening.space, self.opening.methods
         names = self._affordable()
         found = [
             config
-            for config in rung_zero(space, methods, names)
+            for config in rung_zero(self.space, self.methods, names)
             if "backbone" not in config or self.keeps(config)
         ]
         if names and self.tried.issuperset(found):
-            last = on_best_backbone(space, methods, self._ranked()[0])
-            found += [config for config in last if self.keeps(config)]
+            last = on_best_backbone(self.space, self.methods, self.ranked[0])
+            found += filter(self.keeps, last)
         return found
 
     def training(self) -> list[Config]:
@@ -98,18 +96,13 @@ class _Moment:
         Where none of any fits, the cheapest come until one was tried: an estimate may
         be wrong, and time that is left over buys nothing.
         """
-        limit = self.opening.plan.trial_seconds
         ladders = [rungs for rungs in self._ladders() if self.tried.isdisjoint(rungs)]
         payable = [
-            config
-            for rungs in ladders
-            for config in rungs
-            if limit is None or self.costs.seconds(config) <= limit
+            rung for rungs in ladders for rung in rungs if self._is_payable(rung)
         ]
-        if not payable and not any(map(self._trains, self.tried)):
+        if not payable and not any(map(self.trains, self.tried)):
             payable = [rungs[-1] for rungs in ladders]
-        names = self._training_methods()
-        first = [config for config in payable if config.text("method") == names[0]]
+        first = [c for c in payable if c.text("method") == self.training_names[0]]
         rest = [config for config in payable if config not in first]
         return first + self._on_best_backbone() + rest
 
@@ -118,27 +111,22 @@ class _Moment:
 
         Past studies that are trusted choose it among some.
         """
-        opening, limit = self.opening, self.opening.plan.trial_seconds
-        names, ladders = self._training_methods(), self._ladders()
+        ladders = self._ladders()
+        done = sum(map(self.trains, self.tried))
 
         def allows(config: Config) -> bool:
-            is_payable = limit is None or self.costs.seconds(config) <= limit
-            return is_payable and self.keeps(config)
+            return self._is_payable(config) and self.keeps(config)
 
-        done = sum(map(self._trains, self.tried))
-        is_over = done >= len(ladders) + opening.plan.space_filling
+        is_over = done >= len(ladders) + self.plan.space_filling
         if is_over or not any(allows(rung) for rungs in ladders for rung in rungs):
             return []
+        space = self.space.narrow("method", self.training_names)
         found = oracle_named("sobol").suggest(
-            opening.space.narrow("method", names),
-            self.history,
-            SPREAD,
-            opening.seed,
-            allows,
+            space, self.history, SPREAD, self.seed, allows
         )
-        prior, space = opening.prior, opening.space
-        if found and prior.weights(space, self.history).sum() >= LEAST_TRUST:
-            worth = prior.advice(space, self.history)(found)
+        weights = self.prior.weights(self.space, self.history)
+        if found and weights.sum() >= LEAST_TRUST:
+            worth = self.prior.advice(self.space, self.history)(found)
             return [found[int(np.argmax(worth))]]
         return found[:1]
 
@@ -147,21 +135,20 @@ class _Moment:
 
         The plan knew only arithmetic; the first backbones show what it is worth.
         """
-        opening = self.opening
-        known = options(opening.space, "backbone")
-        planned = [name for name in opening.plan.backbones if name in known]
-        if opening.plan.rung_zero_seconds is None:
+        known = options(self.space, "backbone")
+        planned = [name for name in self.plan.backbones if name in known]
+        left = self.plan.rung_zero_seconds
+        if left is None:
             return planned
-        left = opening.plan.rung_zero_seconds
         begun = set()
         for config, outcome in self.history:
-            if "backbone" in config and not self._trains(config):
+            if "backbone" in config and not self.trains(config):
                 begun.add(config.text("backbone"))
                 left -= outcome.cost_seconds
         chosen: list[str] = []
         for name in planned:
             if name not in begun:
-                first = rung_zero(opening.space, opening.methods, [name])[-1]
+                first = rung_zero(self.space, self.methods, [name])[-1]
                 left -= self.costs.setup_seconds(first)
                 if left < 0 and chosen:  # the first is tried whatever it costs
                     continue
@@ -175,11 +162,10 @@ class _Moment:
         a draw of trec6 at 8 a class, 10 steps of 16 on half of MPNet scored 0.93 and
         cost as much as 40 of 32 on MiniLM-L6, which scored 0.83; once, by hand.)
         """
-        limit, names = self.opening.plan.best_seconds, self._training_methods()
-        if limit is None or not names:
+        limit, examples = self.plan.best_seconds, self.costs.arithmetic.examples
+        if limit is None or not self.training_names:
             return []
-        examples = self.costs.arithmetic.examples
-        rungs = ladder(self.opening.space, names[0], self._ranked()[0], examples)
+        rungs = self._ladder(self.training_names[0], self.ranked[0])
         if not self.tried.isdisjoint(rungs):
             return []
         payable = [
@@ -204,52 +190,40 @@ class _Moment:
         none other, it is better than nothing. So does one that another beats in rung 0
         and in the zoo's ranking.
         """
-        space, plan = self.opening.space, self.opening.plan
-        names, examples = self._training_methods(), self.costs.arithmetic.examples
-        rungs = {
-            (method, name): ladder(space, method, name, examples)
-            for method in names
-            for name in options(space, "backbone")
+        kept = {
+            (method, name): list(filter(self.keeps, self._ladder(method, name)))
+            for method in self.training_names
+            for name in self.ranked
         }
-
-        def is_payable(config: Config) -> bool:
-            most = plan.trial_seconds
-            return most is None or self.costs.seconds(config) <= most
-
-        ranked = self._ranked() if names else []
+        short = {
+            (method, name): [
+                c for c in rungs if is_shorter(c, self._ladder(method, name))
+            ]
+            for (method, name), rungs in kept.items()
+        }
         whole = [
             name
-            for name in ranked
+            for name in self.ranked
             if any(
-                is_shorter(config, rungs[method, name])
-                and self.keeps(config)
-                and is_payable(config)
-                for method in names
-                for config in rungs[method, name]
+                self._is_payable(config)
+                for method in self.training_names
+                for config in short[method, name]
             )
         ]
+        arithmetic = self.costs.arithmetic
         chosen = undominated(
-            whole or ranked, ranked, self.history, self.costs.arithmetic
+            whole or self.ranked, self.ranked, self.history, arithmetic
         )
         found = (
-            [
-                config
-                for config in rungs[method, name]
-                if self.keeps(config)
-                and (not whole or is_shorter(config, rungs[method, name]))
-            ]
-            for method in names
-            for name in chosen[: plan.training_backbones]
+            (short if whole else kept)[method, name]
+            for method in self.training_names
+            for name in chosen[: self.plan.training_backbones]
         )
-        return [one for one in found if one]
+        return [rungs for rungs in found if rungs]
 
-    def _training_methods(self) -> list[str]:
-        return training_methods(self.opening.space, self.opening.methods)
+    def _ladder(self, method: str, backbone: str) -> tuple[Config, ...]:
+        return ladder(self.space, method, backbone, self.costs.arithmetic.examples)
 
-    def _ranked(self) -> list[str]:
-        """Return the space's backbones, the most promising first."""
-        names = options(self.opening.space, "backbone")
-        return ranked_backbones(names, self.history, self.costs.arithmetic)
-
-    def _trains(self, config: Config) -> bool:
-        return self.costs.arithmetic.trains(config)
+    def _is_payable(self, config: Config) -> bool:
+        most = self.plan.trial_seconds
+        return most is None or self.costs.seconds(config) <= most

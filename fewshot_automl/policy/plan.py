@@ -125,28 +125,29 @@ class Plan:
 
     def __str__(self) -> str:
         """Return the plan in one line."""
-        known = len(self.backbones)
-        parts = [f"{known} backbone{'' if known == 1 else 's'} in rung 0"]
+        known, most, count = (
+            len(self.backbones),
+            self.trial_seconds,
+            self.training_trials,
+        )
+        rung = f"{known} backbone{'' if known == 1 else 's'} in rung 0"
         if self.rung_zero_seconds is not None:
-            parts[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
+            rung += f" (at most {self.rung_zero_seconds:.0f} s)"
         folds = f"{self.splits.folds} folds"
         if self.splits.training_repeats > 1:
             folds += ", twice for training trials"
-        parts.append(folds)
-        most = 0 if self.trial_seconds is None else round(self.trial_seconds)
-        if self.trial_seconds is None and self.training_trials is None:
-            parts.append("training trials of any length")
-        elif self.trial_seconds is not None and self.training_trials == 0:
-            room = f"hardly time for training trials (at most {most} s)"
-            parts.append(room if most else "no time for training trials")
-        elif self.trial_seconds is not None:
-            parts.append(
-                f"about {self.training_trials} training trials of at most {most} s"
-            )
+        if most is None:
+            training = "training trials of any length" if count is None else ""
+        elif count:
+            training = f"about {count} training trials of at most {most:.0f} s"
+        elif round(most):
+            training = f"hardly time for training trials (at most {most:.0f} s)"
+        else:
+            training = "no time for training trials"
         model = f"an ensemble of {self.members}" if self.members > 1 else "one model"
         if self.final_seconds is not None:
             model = f"{self.final_seconds:.0f} s for {model}"
-        return ", ".join([*parts, model])
+        return ", ".join(filter(None, [rung, folds, training, model]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,14 +176,23 @@ class Situation:
     """Folds that the smallest classes allow."""
 
     @property
-    def reference(self) -> list[Config]:
+    def scoring_seconds(self) -> float:
+        """Return what scoring the test examples takes on the best known backbone."""
+        arithmetic = self.costs.arithmetic
+        names = [
+            n for n in arithmetic.backbones if n in options(self.space, "backbone")
+        ]
+        return self.tested * sum(map(arithmetic.pass_seconds, names[:1]))
+
+    @property
+    def reference(self) -> tuple[Config, ...]:
         """Return the training Config that a plan makes room for, the best form first.
 
         Empty if the space has no method that trains.
         """
         names = training_methods(self.space, self.methods)
         if not names:
-            return []
+            return ()
         backbone = self.space.default(method=names[0]).text("backbone")
         return ladder(self.space, names[0], backbone, self.costs.arithmetic.examples)
 
@@ -266,23 +276,27 @@ def _setups(situation: Situation) -> dict[str, float]:
 
     None is there if the space has no cheap method that reads one.
     """
-    found: dict[str, float] = {}
-    for name in options(situation.space, "backbone"):
-        on_it = rung_zero(situation.space, situation.methods, [name])
-        configs = [config for config in on_it if "backbone" in config]
-        if configs:
-            found[name] = situation.costs.setup_seconds(configs[0]) + HEADS_SECONDS
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+    space, methods = situation.space, situation.methods
+    plain = rung_zero(space, methods, [])
+    found = {
+        name: [c for c in rung_zero(space, methods, [name]) if c not in plain]
+        for name in options(space, "backbone")
+    }
+    seconds = {
+        name: situation.costs.setup_seconds(configs[0]) + HEADS_SECONDS
+        for name, configs in found.items()
+        if configs
+    }
+    return dict(sorted(seconds.items(), key=lambda pair: pair[1]))
 
 
 def _affordable(
     setups: Mapping[str, float], ranked: Sequence[str], seconds: float
 ) -> list[str]:
     """Return the backbones that rung 0 tries, the cheapest first."""
-    chosen: set[str] = set()
-    for name in [*list(setups)[:1], *(name for name in ranked if name in setups)]:
-        spent = sum(setups[other] for other in chosen)
-        if name not in chosen and (not chosen or spent + setups[name] <= seconds):
+    chosen = set(list(setups)[:1])
+    for name in (name for name in ranked if name in setups):
+        if sum(setups[other] for other in {*chosen, name}) <= seconds:
             chosen.add(name)
     return [name for name in setups if name in chosen]
 

@@ -48,14 +48,6 @@ class Reserve:
         fitting = max(max(each, default=0.0), together)
         return saving_seconds(costs, self.budget_seconds) + SLACK * fitting
 
-    def late_seconds(self, history: History) -> float:
-        """Return what scoring is expected to take if that is beyond its share, or 0."""
-        leading = self._leading(history)
-        if self.budget_seconds is None or not leading:
-            return 0.0
-        seconds = self.costs.after(history).scoring_seconds(leading[0], self.tested)
-        return seconds if seconds > SCORING_SHARE * self.budget_seconds else 0.0
-
     def _leading(self, history: History) -> Sequence[Config]:
         """Return what the model will be of, as far as is known.
 

@@ -3,6 +3,7 @@ import pytest
 
 from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.automl import fitting
+from fewshot_automl.automl.prepare import Prepared
 from fewshot_automl.automl.tried import Tried
 from fewshot_automl.errors import TrialError
 from fewshot_automl.oracle import Limit
@@ -30,9 +31,11 @@ def fitted_from(monkeypatch, notes):
     def winner(order):
         context = TrialContext.__new__(TrialContext)
         context.cards = ()
-        tried = Tried.__new__(Tried)
+        tried, ready = Tried.__new__(Tried), Prepared.__new__(Prepared)
         object.__setattr__(tried, "history", HISTORY)
-        return fitting.fitted_winner(context, tried, order, None, notes, LIMITS)[0]
+        object.__setattr__(ready, "context", context)
+        object.__setattr__(ready, "listener", notes)
+        return fitting.fitted_winner(ready, tried, order, None, LIMITS)[0]
 
     monkeypatch.setattr(fitting, "refit", refit)
     monkeypatch.setattr(

@@ -4,7 +4,7 @@ import pytest
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl.search import settled_plan
+from fewshot_automl.automl.prepare import settled_plan
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.policy import CostModel, Situation, draw_plan
@@ -46,6 +46,11 @@ def test_real_methods_and_backbones_are_planned_for_on_two_cores():
     assert plan.splits.folds == 3
     first = situation(60.0).reference[0]
     assert (first.text("method"), first["frozen_fraction"]) == ("contrastive", 0.5)
+
+
+def test_scoring_that_makes_a_result_late_is_known_beforehand():
+    assert situation(60.0).scoring_seconds == 0
+    assert situation(60.0, tested=100_000).scoring_seconds > 0.25 * 60
 
 
 def test_a_resumed_study_keeps_its_plan(tmp_path):
