@@ -62,9 +62,10 @@ def fitted_winner(
         if i not in seen
         and not tried.trains(i)
         and context.is_at_hand(tried.config(i))
-        and (i in order or not beyond)
     ]
     for number in sorted(cheap, key=lambda i: (i not in order, -tried.outcome(i).mean)):
+        if beyond and number not in order:
+            break
         try:
             fitted = refit(context, tried.config(number))
         except TrialError as error:

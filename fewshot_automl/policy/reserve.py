@@ -54,7 +54,8 @@ class Reserve:
         Cheap trials take no time to fit again, so none of them is worth a ranking: the
         leaders are asked for once after each trial that trains.
         """
-        done = [config for config, outcome in history if outcome.is_done]
+        is_at_hand = self.leader.is_at_hand
+        done = [config for config, o in history if o.is_done and is_at_hand(config)]
         trained = sum(map(self.costs.arithmetic.trains, done))
         if not trained:
             return done[-self.members :]

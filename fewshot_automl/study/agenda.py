@@ -105,7 +105,8 @@ class Agenda:
         self, history: History, ahead: list[Config] | None
     ) -> Iterator[Config]:
         yield from self.opening(history)
-        yield from self.queue
+        allows = self.allows(history) if self.queue and self.allows else None
+        yield from filter(allows, self.queue) if allows else self.queue
         rejected: list[Config] = []
         for _ in range(self.misfits):
             self.queue = self.suggest(history, rejected) if ahead is None else ahead
