@@ -96,9 +96,12 @@ class Search:
             tested=0 if test is None else len(test),
         )
 
-        def seconds_left(history: History) -> float:
+        def reserved(history: History) -> float:
             self._say_late(reserve.late_seconds(history))
-            return self.budget.remaining(time.monotonic()) - reserve(history)
+            return reserve(history)
+
+        def seconds_left(history: History) -> float:
+            return self.budget.remaining(time.monotonic()) - reserved(history)
 
         allowed = Allowed(
             space=self.space,
@@ -130,7 +133,7 @@ class Search:
                     seed=settings.seed,
                 ),
                 allows=allowed,
-                reserve=reserve,
+                reserve=reserved,
                 expected_seconds=self._least_seconds,
                 thinks_ahead=self._thinks_ahead,
                 seed=settings.seed,

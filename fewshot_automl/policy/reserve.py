@@ -62,7 +62,8 @@ class Reserve:
         Cheap trials take no time to fit again, so none of them is worth a ranking: the
         leaders are asked for once after each trial that trains.
         """
-        done = [config for config, outcome in history if outcome.is_done]
+        at_hand = self.leader.is_at_hand
+        done = [c for c, outcome in history if outcome.is_done and at_hand(c)]
         trained = sum(map(self.costs.arithmetic.trains, done))
         if not trained:
             return done[-self.members :]
