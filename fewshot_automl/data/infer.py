@@ -6,8 +6,7 @@ why, and each can be overridden by name.
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,16 +18,12 @@ from fewshot_automl.modalities import MODALITIES, modality_named
 _TARGET_NAMES: Final = ("label", "labels", "target", "class", "category", "y")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputChoice:
-    """Says in which column the examples stand and what they are."""
+class InputChoice(NamedTuple):
+    """Says what the examples are, in which column, and what was inferred."""
 
     modality: str
-    """What one cell is."""
     column: str
-    """The column's name."""
     notes: tuple[str, ...] = ()
-    """What was inferred, in sentences."""
 
 
 def kind_of(cells: Sequence[object]) -> str:
@@ -77,7 +72,7 @@ def choose_input(
                 f"Modality must be {named!r} for a {named} column, got {modality!r}."
             )
         modality_named(named)
-        return InputChoice(modality=named, column=require(table, column, named))
+        return InputChoice(named, require(table, column, named))
     kinds = {name: kind_of(c) for name, c in table.columns.items() if name != target}
     for row in reversed(MODALITIES.values()):
         fitting = [name for name, kind in kinds.items() if kind == row.name]
@@ -92,7 +87,7 @@ def _chosen(
     row = modality_named(modality)
     if not table.is_named:
         note = f"Input: {row.plural}."
-        return InputChoice(modality=modality, column=fitting[0], notes=(note,))
+        return InputChoice(modality, fitting[0], (note,))
     lengths = {
         name: sum(row.length(str(c)) for c in table.columns[name] if not is_missing(c))
         for name in fitting
@@ -105,7 +100,7 @@ def _chosen(
         listed = ", ".join(map(repr, others))
         left_out = f"; left out: {listed} (choose with {' or '.join(MODALITIES)})"
     note = f"Input: {row.plural} in column {column!r}{why}{left_out}."
-    return InputChoice(modality=modality, column=column, notes=(note,))
+    return InputChoice(modality, column, (note,))
 
 
 def _nothing_to_learn_from(

@@ -75,7 +75,10 @@ def read(
     return Dataset(
         examples=_examples(table, chosen, targets),
         task=task,
-        columns=_columns(table, chosen, None if labels is not None else column),
+        columns=Columns(
+            input=chosen.column if table.is_named else None,
+            target=column if table.is_named and labels is None else None,
+        ),
         inferred=notes,
         findings=(
             *table.findings,
@@ -150,7 +153,7 @@ def read_like(
 def _stored_input(table: Table, task: Task, columns: Columns) -> InputChoice:
     if table.is_named and columns.input is not None:
         column = require(table, columns.input, task.modality)
-        return InputChoice(modality=task.modality, column=column)
+        return InputChoice(task.modality, column)
     is_there = columns.target is not None and columns.target in table.columns
     target = table.target or (columns.target if is_there else None)
     return choose_input(table, {}, task.modality, target)
@@ -179,12 +182,6 @@ def _require_some_file(inputs: Sequence[Input], table: Table) -> None:
         f"{'table' if table.folder else 'working folder'}, or mend the paths; "
         "addresses on the web are not fetched."
     )
-
-
-def _columns(table: Table, chosen: InputChoice, target: str | None) -> Columns:
-    if not table.is_named:
-        return Columns()
-    return Columns(input=chosen.column, target=target)
 
 
 def _telling_columns(table: Table, target: str, used: set[str]) -> list[Finding]:

@@ -76,9 +76,9 @@ def test_a_prior_of_the_users_own_stays_with_the_study(own, tmp_path):
     assert prior_in_words(str(file), own) == f"own.json, 1 past study, key {own.key}"
     file.unlink()
     assert settled_prior(str(file), folder) == own
-    with pytest.raises(UserError, match="must be a file"):
+    with pytest.raises(UserError, match="must be a JSON file"):
         chosen_prior(str(file), None)
-    with pytest.raises(UserError, match="must be a file"):
+    with pytest.raises(UserError, match="must be a JSON file"):
         chosen_prior(str(tmp_path / "misspelt.json"), folder)
     own.about("image").write(file)
     assert settled_prior(str(file), folder).studies == ()

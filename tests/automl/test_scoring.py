@@ -30,7 +30,7 @@ def problem_of(task, targets):
         task=task,
         inputs=tuple(map(str, range(len(targets)))),
         targets=targets,
-        folds=choose_folds(task.strata(targets), seed=0),
+        folds=choose_folds(task.rules.strata(targets), seed=0),
     )
 
 

@@ -27,7 +27,7 @@ def situation(seconds=60.0, names=NAMES, rate=1.2e11, **more):
     workload = Workload(cards=cards, examples=48, characters=50.0, rate=rate)
     return Situation(
         costs=CostModel(arithmetic=workload),
-        space=space_for(Profile(task=TASK, class_counts=(8,) * 6), cards),
+        space=space_for(Profile(task=TASK, strata=(8,) * 6), cards),
         methods=tuple(METHODS.values()),
         budget_seconds=seconds,
         spent_seconds=4.0,

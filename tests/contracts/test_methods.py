@@ -301,7 +301,7 @@ def test_the_head_is_as_large_as_expected(name, modality, encoded, job):
     width = train.backbone.width if row.needs_backbone else 0
     expected = row.numbers(given.config, width, given.task, train.inputs)
     if name == "majority":
-        arrays = [fitted.proba]
+        arrays = [fitted.output]
     else:
         arrays = (fitted.head if row.needs_backbone else fitted).arrays().values()
     assert sum(count for count, _ in expected) == sum(a.size for a in arrays)

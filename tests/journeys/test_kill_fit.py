@@ -76,12 +76,14 @@ def resume(home: Path) -> subprocess.Popen:
 
 
 def kill_after_progress(process: subprocess.Popen, home: Path, luck: random.Random):
-    """Wait until the study has begun another trial, then a little, then kill."""
+    """Wait until the study has written of another trial, then a little, then kill."""
     journal = home / "run" / "study.journal"
-    size = journal.stat().st_size if journal.exists() else 0
-    while process.poll() is None:
-        if journal.exists() and journal.stat().st_size > size:
-            break
+
+    def lines() -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    before = lines()
+    while process.poll() is None and lines() < before + 8:  # a resume writes some
         time.sleep(0.005)
     time.sleep(luck.uniform(0.0, 0.4))
     process.send_signal(signal.SIGKILL)
