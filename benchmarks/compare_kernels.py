@@ -2,7 +2,7 @@
 
 For each recorded task the cheap trials and some random training ones are told to a
 Gaussian process, which then predicts the scores of all other training ones of the task.
-All are fitted by BoTorch with the same noise and without advice:
+All are fitted by BoTorch, noise included, and without advice:
 
 - conditional: ours; groups of dimensions multiply, inactive ones do not count
 - flat: inactive numbers at the middle of their range, one distance for all
@@ -119,8 +119,6 @@ def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
     from botorch.models import SingleTaskGP
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    from fewshot_automl.oracle.model import LEAST_NOISE, NOISE_SHARE
-
     order = np.random.default_rng([seed, trials]).permutation(len(landscape.dear))
     dear = [landscape.dear[i] for i in order]
     told = [t for t in (*landscape.quick, *dear[:trials]) if t.outcome.is_done]
@@ -131,15 +129,12 @@ def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
         encoding.layout, encoding.encode([t.config for t in (*told, *left)])
     )
     scores = np.array([t.outcome.mean for t in (*told, *left)])
-    errors = np.array([t.outcome.standard_error for t in (*told, *left)])
     count = len(told)
     scale = Scale.of(scores[:count], is_cost=False)
-    noise = np.maximum(NOISE_SHARE * (errors / scale.unit) ** 2, LEAST_NOISE)
     table = torch.from_numpy(rows)
     model = SingleTaskGP(
         table[:count],
         torch.from_numpy(winsorised(scale(scores[:count])))[:, None],
-        torch.from_numpy(noise[:count])[:, None],
         covar_module=kernel,
         outcome_transform=None,
     )
@@ -148,9 +143,9 @@ def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
         optimizer_kwargs={"options": {"maxiter": STEPS, "ftol": 1e-6}},
     )
     with torch.no_grad():
-        posterior = model.posterior(table[count:])
+        posterior = model.posterior(table[count:], observation_noise=True)
     means = posterior.mean[:, 0].numpy()
-    deviations = np.sqrt(posterior.variance[:, 0].numpy() + noise[count:])
+    deviations = np.sqrt(posterior.variance[:, 0].numpy())
     density = norm.logpdf(scale(scores[count:]), means, deviations)
     unseen = [t.unseen for t in left]
     return Judged(

@@ -33,7 +33,7 @@ from fewshot_automl.oracle import (
     posterior_means,
 )
 from fewshot_automl.oracle.encoding import Layout
-from fewshot_automl.oracle.scores import calm, done_scores, winsorised
+from fewshot_automl.oracle.scores import calm
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Dimension, Float, Space, Value
 
@@ -123,20 +123,28 @@ def ours(
 def flat() -> Iterator[None]:
     """Let every dimension count always; inactive numbers stand at 0.5."""
     with calm(0):
-        from fewshot_automl.oracle import model
-
-    conditional = model.ConditionalKernel
+        from fewshot_automl.oracle.kernel import ConditionalKernel
 
     def one_group(layout: Layout) -> Any:
         numbers, options = len(layout.continuous), len(layout.categorical)
-        return conditional(
+        return ConditionalKernel(
             replace(
                 layout, continuous=(0,) * numbers, categorical=(0,) * options, groups=1
             )
         )
 
+    with other_kernel(one_group):
+        yield
+
+
+@contextmanager
+def other_kernel(made: Callable[[Layout], Any]) -> Iterator[None]:
+    """Let our oracle's process have another kernel; fits that are kept are no good."""
+    with calm(0):
+        from fewshot_automl.oracle import model
+
     model._fitted.cache_clear()
-    with patch.object(model, "ConditionalKernel", one_group):
+    with patch.object(model, "ConditionalKernel", made):
         yield
     model._fitted.cache_clear()
 
@@ -324,92 +332,83 @@ def optuna_gp(scene: Scene) -> Row:
     return Row(pick, None)
 
 
-def botorch(scene: Scene, *, is_advised: bool = False) -> Row:
+def botorch(scene: Scene) -> Row:
     """Return BoTorch's mixed Gaussian process with its noisy expected improvement.
 
     Fitted anew for each pick to the scores and their squared standard errors; inactive
-    dimensions are filled in as in `optuna_gp`. As it comes, the best score is returned.
-
-    Args:
-        scene: The task among others.
-        is_advised: Whether it has what ours has beside its kernel: regularised scores,
-            past studies' advice as the mean, a share of the noise, and the choice by
-            posterior mean.
+    dimensions are filled in as in `optuna_gp`.
     """
-    from fewshot_automl.oracle.model import NOISE_SHARE
-
     space = scene.landscape.space
     options = [i for i, d in enumerate(space.dimensions) if isinstance(d, Choice)]
 
-    def fitted(history: History) -> tuple[Any, list[int], Callable[..., np.ndarray]]:
-        from botorch.fit import fit_gpytorch_mll
-        from botorch.models import MixedSingleTaskGP
-        from gpytorch.mlls import ExactMarginalLogLikelihood
-
-        scores = done_scores(history, regularise=is_advised)
-        means, errors = np.array(list(scores.values())).T
-        rows = filled(space, [history[i][0] for i in scores])
-        said = scene.prior.advice(space, history) if is_advised else nothing
-        fenced = winsorised(means) if is_advised else means
-        unit, share = fenced.std(ddof=1), NOISE_SHARE if is_advised else 1.0
-        standard = (fenced - fenced.mean()) / unit
-        rest = standard - said([history[i][0] for i in scores])
-        noise = np.maximum(share * (errors / unit) ** 2, 1e-6)
-        model = MixedSingleTaskGP(
-            torch.from_numpy(rows),
-            torch.from_numpy(rest)[:, None],
-            options,
-            torch.from_numpy(noise)[:, None],
-            outcome_transform=None,
-        )
-        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-        return model, list(scores), said
-
     def pick(history: History, left: Sequence[Config], seed: int) -> Config:
-        from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-        from botorch.acquisition.objective import GenericMCObjective
-
         with calm(seed + 1000 * len(history)):
-            model, places, said = fitted(history)
-            seen = [history[i][0] for i in places]
-            told = {
-                tuple(row): advice
-                for configs in (seen, left)
-                for row, advice in zip(
-                    filled(space, configs).tolist(), said(configs), strict=True
-                )
-            }
+            from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+            from botorch.fit import fit_gpytorch_mll
+            from botorch.models import MixedSingleTaskGP
+            from gpytorch.mlls import ExactMarginalLogLikelihood
 
-            def advised(Y: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
-                rows = X.reshape(-1, X.shape[-1]).tolist()
-                extra = torch.tensor([told[tuple(row)] for row in rows])
-                return Y[..., 0] + extra.reshape(X.shape[:-1]).to(Y)
-
-            acquisition = qLogNoisyExpectedImprovement(
-                model,
-                torch.from_numpy(filled(space, seen)),
-                objective=GenericMCObjective(advised),
-                prune_baseline=True,
+            done = [(config, outcome) for config, outcome in history if outcome.is_done]
+            rows = torch.from_numpy(filled(space, [config for config, _ in done]))
+            told = [[o.mean, o.standard_error] for _, o in done]
+            means, errors = torch.tensor(told, dtype=torch.float64).split(1, dim=1)
+            deviation = means.std()
+            model = MixedSingleTaskGP(
+                rows,
+                (means - means.mean()) / deviation,
+                options,
+                (errors / deviation) ** 2,
             )
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            acquisition = qLogNoisyExpectedImprovement(model, rows, prune_baseline=True)
             candidates = torch.from_numpy(filled(space, left)).unsqueeze(-2)
             with torch.no_grad():
                 return left[int(acquisition(candidates).argmax())]
 
-    def mean(history: History, seed: int) -> int:
-        with calm(seed), torch.no_grad():
-            with torch.enable_grad():
-                model, places, said = fitted(history)
-            configs = [history[i][0] for i in places]
-            rows = torch.from_numpy(filled(space, configs))
-            means = model.posterior(rows).mean[:, 0].numpy() + said(configs)
-        return places[int(means.argmax())]
-
-    return Row(pick, mean if is_advised else None)
+    return Row(pick, None)
 
 
-def nothing(configs: Sequence[Config]) -> np.ndarray:
-    """Advise nothing."""
-    return np.zeros(len(configs))
+def advised_botorch(scene: Scene) -> Row:
+    """Return what ours has but for its kernel: BoTorch's default one instead.
+
+    That is an RBF kernel on all columns of the encoding, a column for each option.
+    Scores are regularised, past studies advise, the posterior mean chooses.
+    """
+    return ours(scene, around=default_kernel)
+
+
+@contextmanager
+def default_kernel() -> Iterator[None]:
+    """Let our oracle's process have BoTorch's default kernel."""
+    with calm(0):
+        from botorch.models.utils.gpytorch_modules import (
+            get_covar_module_with_dim_scaled_prior,
+        )
+        from gpytorch.kernels import Kernel
+
+    class Separated(Kernel):  # type: ignore[misc]
+        """The default kernel, on rows with a column for each option."""
+
+        def __init__(self, layout: Layout) -> None:
+            super().__init__()
+            self.layout = layout
+            width = len(layout.continuous) + sum(layout.options)
+            self.kernel = get_covar_module_with_dim_scaled_prior(ard_num_dims=width)
+
+        def forward(self, x1: Any, x2: Any, diag: bool = False, **_: Any) -> Any:
+            left, right = self.separated(x1), self.separated(x2)
+            return self.kernel.forward(left, right, diag=diag)
+
+        def separated(self, rows: Any) -> Any:
+            first = len(self.layout.continuous)
+            named = [
+                rows[..., place : place + 1] == torch.arange(count)
+                for place, count in enumerate(self.layout.options, first)
+            ]
+            return torch.cat([rows[..., :first], *(one.to(rows) for one in named)], -1)
+
+    with other_kernel(Separated):
+        yield
 
 
 def filled(space: Space, configs: Sequence[Config]) -> np.ndarray:
@@ -438,7 +437,7 @@ ROWS: dict[str, Callable[[Scene], Row]] = {
     "tpe": tpe,
     "optuna gp": optuna_gp,
     "botorch": botorch,
-    FAIR: lambda scene: botorch(scene, is_advised=True),
+    FAIR: advised_botorch,
     EVERYTHING: lambda scene: ours(scene, prior=Prior()),
 }
 """All but "raw incumbent", which are ours' studies with the best score returned, and

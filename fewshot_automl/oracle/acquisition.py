@@ -18,7 +18,7 @@ from botorch.utils.multi_objective.pareto import is_non_dominated
 from torch import Tensor
 
 from fewshot_automl.oracle.failures import log_chances
-from fewshot_automl.oracle.model import Rows, fit
+from fewshot_automl.oracle.model import NOISE_SHARE, Rows, fit
 from fewshot_automl.oracle.scores import Scale, Values
 from fewshot_automl.outcome import History, Status
 from fewshot_automl.space import Config, Space
@@ -43,7 +43,7 @@ class Search:
         self.rows = Rows(space, history, oracle.prior, self.aims)
         moves, steps = oracle.regularise_scores, oracle.fit_steps
         self.fitted = {
-            name: fit(name, self.rows, history, self.aims, moves, steps)
+            name: fit(name, self.rows, history, self.aims, moves, steps, NOISE_SHARE)
             for name in self.aims.names
             if name not in self.aims.exact
         }

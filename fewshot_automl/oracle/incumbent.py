@@ -52,7 +52,8 @@ def posterior_means(
 
             try:
                 rows = Rows(space, history, prior, PLAIN)
-                found = fit(SCORE, rows, history, PLAIN, regularise, FIT_STEPS)
+                # Regularised, scores hold less noise than their errors say.
+                found = fit(SCORE, rows, history, PLAIN, regularise, FIT_STEPS, None)
                 means |= found.means if found else {}
             except FIT_FAILURES as error:
                 logger.warning(FALLBACK, type(error).__name__, error, len(history))

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What a fit or a posterior raises where the numbers do not allow one."""
 NOISE_SHARE = 0.25
-"""Of the squared standard errors, that is noise between Configs: all Configs are scored
-on the same examples, so that luck with these is common to them and ranks nothing."""
-LEAST_NOISE, MOST_NOISE = 1e-3, 1e3
-"""Ends of noise variances, in units of the score variance."""
+"""Of the squared standard errors, that is noise between Configs for a search: all are
+scored on the same examples. With less it soon stops to explore."""
 ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
 
@@ -95,42 +93,43 @@ def fit(
     aims: Aims,
     regularise: bool,
     steps: int,
+    share: float | None,
 ) -> Fitted | None:
-    """Return a process of the score or a measure; None if all are the same."""
+    """Return a process, its noise inferred without a share; None if all is the same."""
     known = {
         i: (measured(name, outcome), np.nan)
         for i, (config, outcome) in enumerate(history)
         if np.isfinite(measured(name, outcome)) and rows.encoding.space.contains(config)
     }
     if name == SCORE:
-        scores = done_scores(history, regularise=regularise)
+        scores = done_scores(history, regularise)
         known = {i: scores[i] for i in known}
     values, errors = np.array(list(known.values())).reshape(-1, 2).T
     if not differ(values):
         return None
     scale = Scale.of(values, is_cost=aims.is_cost(name))
-    # Folds that agree by chance are not free of noise. NaN is to be inferred.
-    relative = np.maximum(errors, np.median(errors) / 3) / scale.unit
-    noise = np.clip(NOISE_SHARE * relative**2, LEAST_NOISE, MOST_NOISE)
+    # Folds that agree by chance are not free of noise.
+    errors = np.maximum(errors, np.median(errors) / 3) / scale.unit
+    noise = np.clip((share or np.nan) * errors**2, 1e-3, 1e3)
     inputs, targets = rows([history[i][0] for i in known]), winsorised(scale(values))
-    parts = (part.tobytes() for part in (inputs.numpy(), targets, noise))
-    model = _fitted(rows.encoding.layout, *parts, steps)
+    data = (part.tobytes() for part in (inputs.numpy(), targets, noise))
+    model = _fitted(rows.encoding.layout, *data, steps)
     with torch.no_grad():
         means = scale.centre + scale.unit * model.posterior(inputs).mean[:, 0].numpy()
     return Fitted(model, scale, dict(zip(known, means.tolist(), strict=True)))
 
 
-@lru_cache(maxsize=4)  # a suggestion and the incumbent ask for the same fit
+@lru_cache(maxsize=4)
 def _fitted(
     layout: Layout, inputs: bytes, targets: bytes, noise: bytes, steps: int
 ) -> SingleTaskGP:
     """Return a process fitted to rows that begin as the layout says."""
-    values, noises = (
+    table, values, noises = (
         torch.from_numpy(np.frombuffer(part).copy())[:, None]
-        for part in (targets, noise)
+        for part in (inputs, targets, noise)
     )
     model = SingleTaskGP(
-        torch.from_numpy(np.frombuffer(inputs).copy()).reshape(len(values), -1),
+        table.reshape(len(values), -1),
         values,
         None if noises.isnan().any() else noises,
         covar_module=ConditionalKernel(layout),
