@@ -7,7 +7,6 @@ from typing import Any
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.listener import Listener
-from fewshot_automl.automl.record import fingerprint
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
@@ -33,10 +32,6 @@ class Audited:
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
         return Profile.of(self.dataset.task, self.labelled.targets)
-
-    def fingerprint(self, seed: int) -> str:
-        """Return a hash of all that the scores of a study of it rest on."""
-        return fingerprint(self.keys, self.labelled.targets, self.dataset.task, seed)
 
 
 def audited(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fewshot_automl.automl import ahead
 from fewshot_automl.automl.listener import Listener, Silence
-from fewshot_automl.automl.record import read_record, write_record
+from fewshot_automl.automl.record import fingerprint, read_record, write_record
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Source, read
@@ -121,7 +121,9 @@ def fit(
     teller = listener or Silence()
     examples = audited(dataset, data, test, asked, teller)
     folder = _new_folder() if out is None else Path(out)
-    name = write_record(folder, asked, data, test, examples.fingerprint(asked.seed))
+    targets, task = examples.labelled.targets, dataset.task
+    mark = fingerprint(examples.keys, targets, task, asked.seed)
+    name = write_record(folder, asked, data, test, mark)
     ready = prepare(examples, asked, folder, name, teller, began)
     return finish(ready, search(ready))
 

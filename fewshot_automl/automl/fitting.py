@@ -59,9 +59,7 @@ def fitted_winner(
     cheap = [
         i
         for i in tried.done
-        if i not in seen
-        and not tried.trains(i)
-        and context.is_at_hand(tried.config(i))
+        if i not in seen and not tried.trains(i) and context.is_at_hand(tried.config(i))
     ]
     for number in sorted(cheap, key=lambda i: (i not in order, -tried.outcome(i).mean)):
         if beyond and number not in order:

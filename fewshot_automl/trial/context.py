@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -82,8 +83,8 @@ class TrialContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the loaded backbones and what was timed on them."""
-        parts = self.problem, self.cards, self.store, self.placement, self.seed
-        return _context, parts
+        names = ("problem", "cards", "store", "placement", "seed")
+        return partial(TrialContext, **{n: getattr(self, n) for n in names}), ()
 
     def card(self, name: str) -> Card:
         """Return the card of a backbone of this study.
@@ -133,15 +134,3 @@ class TrialContext:
             )
         problem = self.problem
         return Encodings(inputs=problem.inputs, encoder=encoder, keys=problem.keys)
-
-
-def _context(
-    problem: Problem,
-    cards: tuple[Card, ...],
-    store: FeatureStore,
-    placement: Placement,
-    seed: int,
-) -> TrialContext:
-    return TrialContext(
-        problem=problem, cards=cards, store=store, placement=placement, seed=seed
-    )
