@@ -70,9 +70,9 @@ def watched(arguments: list[str]) -> NoReturn:
     without one leaves no marks.
     """
     sys.path.insert(0, str(ROOT))
-    from fewshot_automl.cli import entry, progress
+    from fewshot_automl.cli import entry, screen
 
-    started, shown = float(os.environ[STARTED]), progress.Progress.trial
+    started, shown = float(os.environ[STARTED]), screen.Progress.trial
     marks: dict[str, list[float]] = {}
 
     def listen(self: Any, event: Any) -> None:
@@ -87,7 +87,7 @@ def watched(arguments: list[str]) -> NoReturn:
             sys.stderr.flush()
             os._exit(0)
 
-    progress.Progress.trial = listen
+    screen.Progress.trial = listen
     sys.argv = ["fewshot", *arguments]
     entry.main()
 
@@ -179,7 +179,7 @@ def training_data(modality: str, shared: Path, folder: Path) -> tuple[str, list[
         folder.mkdir()
         split = draw(read_split(home, "train"), SHOTS, seed=0)
         return home.name, write_training_data(split, folder)
-    from fewshot_automl.cli.demo_data import IMAGES, TEXT, demo_folder
+    from fewshot_automl.cli.demo import IMAGES, TEXT, demo_folder
 
     data = TEXT if modality == "text" else IMAGES
     made = demo_folder(data, wheels=None, say=lambda step: print(step, file=sys.stderr))

@@ -5,86 +5,50 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
+from typing import Any, Final, Literal, cast
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
+from fewshot_automl.executors.table import EXECUTORS
 from fewshot_automl.modalities import MODALITIES
+from fewshot_automl.oracle import ORACLES, Limit, Objective
 from fewshot_automl.space import Value
 from fewshot_automl.tasks import TASK_KINDS, metric_names
 
-if TYPE_CHECKING:
-    from fewshot_automl.oracle import Limit, Objective
-
 Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
 Group = Literal["data", "space", "goal", "run"]
+LIMITS: Final = {row.limit: row for row in MEASURES.values()}
+"""The measure that each limit bounds, by the name of the limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """How one setting looks outside Python."""
 
     help: str
     """A sentence or two, with what the default means."""
-    kind: Kind
-    """What its words are: one word, names, a number above 0, a length of time, ..."""
     group: Group
     """What it is about. `data` and `space` are options of ``fewshot space`` too."""
-    name: str | None
+    kind: Kind = "word"
+    """What its words are: one word, names, a number above 0, a length of time, ..."""
+    _: KW_ONLY
+    name: str | None = None
     """On the command line and in `fit`, where it isn't the field's."""
-    metavar: str | None
+    metavar: str | None = None
     """Stands for the value in help."""
-    least: int
+    least: int = 1
     """Least number, for a `count`."""
-    allowed: Callable[[], Iterable[str]] | None
-    """Returns the names that it may have, for help; None: any."""
+    allowed: Iterable[str] = ()
+    """The names that it may have, for help; empty for any."""
 
 
-def _setting(
-    default: Any,
-    help: str,
-    group: Group,
-    kind: Kind = "word",
-    *,
-    name: str | None = None,
-    metavar: str | None = None,
-    least: int = 1,
-    allowed: Callable[[], Iterable[str]] | None = None,
-) -> Any:
-    option = Option(
-        help=help,
-        kind=kind,
-        group=group,
-        name=name,
-        metavar=metavar,
-        least=least,
-        allowed=allowed,
-    )
-    if callable(default):
-        return field(default_factory=default, hash=False, metadata={"option": option})
-    return field(default=default, metadata={"option": option})
-
-
-def _modalities() -> Iterable[str]:
-    return MODALITIES
-
-
-def _target_kinds() -> Iterable[str]:
-    return TASK_KINDS
-
-
-def _oracles() -> Iterable[str]:
-    from fewshot_automl.oracle import ORACLES
-
-    return ORACLES
-
-
-def _executors() -> Iterable[str]:
-    from fewshot_automl.executors.table import EXECUTORS
-
-    return EXECUTORS
+def _setting(default: Any, *about: Any, **more: Any) -> Any:
+    metadata = {"option": Option(*about, **more)}
+    if default is dict:
+        return field(default_factory=dict, hash=False, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,24 +70,24 @@ class Settings:
         "columns",
     )
     modality: str | None = _setting(
-        None, "What an example is. Default: inferred.", "data", allowed=_modalities
+        None, "What an example is. Default: inferred.", "data", allowed=MODALITIES
     )
     target_kind: str | None = _setting(
-        None, "What the target is. Default: inferred.", "data", allowed=_target_kinds
+        None, "What the target is. Default: inferred.", "data", allowed=TASK_KINDS
     )
     backbones: tuple[str, ...] | None = _setting(
         None,
         "Backbones to search. Default: all at hand (see: fewshot zoo).",
         "space",
         "names",
-        metavar="ID...",
+        metavar="ID,...",
     )
     methods: tuple[str, ...] | None = _setting(
         None,
         "Methods to search. Default: all that fit (see: fewshot space DATA).",
         "space",
         "names",
-        metavar="NAME...",
+        metavar="NAME,...",
     )
     narrow: Mapping[str, tuple[Value, ...]] = _setting(
         dict,
@@ -134,7 +98,7 @@ class Settings:
         metavar="NAME=VALUE,...",
     )
     metric: str | None = _setting(
-        None, "What to maximise. Default: accuracy.", "goal", allowed=metric_names
+        None, "What to maximise. Default: accuracy.", "goal", allowed=metric_names()
     )
     objectives: tuple[str, ...] = _setting(
         (SCORE,),
@@ -142,8 +106,8 @@ class Settings:
         "Pareto front.",
         "goal",
         "names",
-        metavar="NAME...",
-        allowed=lambda: (SCORE, *MEASURES),
+        metavar="NAME,...",
+        allowed=(SCORE, *MEASURES),
     )
     limits: Mapping[str, float] = _setting(
         dict,
@@ -188,7 +152,7 @@ class Settings:
         metavar="URL",
     )
     oracle: str = _setting(
-        "gp", "What chooses the next trial. Default: gp.", "run", allowed=_oracles
+        "gp", "What chooses the next trial. Default: gp.", "run", allowed=ORACLES
     )
     prior: str | None = _setting(
         None,
@@ -201,7 +165,7 @@ class Settings:
         "in_process",
         "Where trials run. Default: in_process.",
         "run",
-        allowed=_executors,
+        allowed=EXECUTORS,
     )
     workers: int = _setting(1, "Trials side by side. Default: 1.", "run", "count")
     device: str | None = _setting(
@@ -237,38 +201,38 @@ class Settings:
         first = tuple(dict.fromkeys((SCORE, *self.objectives)))
         object.__setattr__(self, "objectives", first)
         for name, end in self.limits.items():
-            _check_limit(name, end)
+            if name not in LIMITS:
+                raise unknown_name("limit", name, LIMITS, "fewshot fit --help")
+            if LIMITS[name].is_maximised and not 0 <= end <= 1:
+                raise UserError(f"{name} must be from 0 to 1, got {end}. Use 0.5.")
+            if not LIMITS[name].is_maximised and not 0 < end < math.inf:
+                raise UserError(
+                    f"{name} must be more than 0, got {end}. Leave it out for no limit."
+                )
 
     @property
-    def search_objectives(self) -> "tuple[Objective, ...]":
+    def search_objectives(self) -> tuple[Objective, ...]:
         """Return the objectives as an oracle takes them, the score first.
 
         >>> names = Settings(objectives=("latency_ms",)).search_objectives
         >>> [str(objective) for objective in names]
         ['most score', 'least latency_ms']
         """
-        from fewshot_automl.oracle import Objective
-
         return tuple(
             Objective(name, maximise=name == SCORE or MEASURES[name].is_maximised)
             for name in self.objectives
         )
 
     @property
-    def search_limits(self) -> "tuple[Limit, ...]":
+    def search_limits(self) -> tuple[Limit, ...]:
         """Return what the model must keep, as an oracle takes it.
 
         >>> [str(limit) for limit in Settings(limits={"max_flops": 1e9}).search_limits]
         ['flops at most 1e+09']
         """
-        from fewshot_automl.oracle import Limit
-
-        rows = {row.limit: row for row in MEASURES.values()}
         return tuple(
-            Limit(rows[name].name, least=float(end))
-            if rows[name].is_maximised
-            else Limit(rows[name].name, most=float(end))
-            for name, end in self.limits.items()
+            Limit(row.name, **{"least" if row.is_maximised else "most": float(end)})
+            for row, end in ((LIMITS[name], end) for name, end in self.limits.items())
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -291,9 +255,8 @@ class Settings:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
-        narrow = read.get("narrow", {})
-        read["narrow"] = {name: tuple(ends) for name, ends in narrow.items()}
-        return cls(**read)
+        narrow = read.get("narrow", {}).items()
+        return cls(**read | {"narrow": {name: tuple(ends) for name, ends in narrow}})
 
 
 def options(*groups: Group) -> dict[str, Option]:
@@ -304,24 +267,3 @@ def options(*groups: Group) -> dict[str, Option]:
     """
     every = {row.name: cast(Option, row.metadata["option"]) for row in fields(Settings)}
     return {n: row for n, row in every.items() if not groups or row.group in groups}
-
-
-def limit_names() -> tuple[str, ...]:
-    """Return the names that limits have, one for each measure.
-
-    >>> limit_names()[:2]
-    ('max_parameters', 'max_flops')
-    """
-    return tuple(row.limit for row in MEASURES.values())
-
-
-def _check_limit(name: str, value: float) -> None:
-    if name not in limit_names():
-        raise unknown_name("limit", name, limit_names(), "fewshot fit --help")
-    if name.startswith("min_"):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} must be from 0 to 1, got {value}. Use 0.5.")
-    elif not 0 < value < math.inf:
-        raise UserError(
-            f"{name} must be more than 0, got {value}. Leave it out for no limit."
-        )

@@ -1,14 +1,18 @@
-"""Where a command writes, its tables, and large numbers in few words."""
+"""Where a command writes, and its tables."""
 
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
+from rich import filesize
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, ())
+"""Values that are not shown."""
 
 
 def say(line: str = "") -> None:
@@ -58,38 +62,22 @@ def facts(values: Mapping[str, Any]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in values.items():
-        if value not in (None, "", [], {}, ()):
+        if value not in EMPTY:
             made.add_row(name.replace("_", " "), Text(in_words(name, value)))
     return made
 
 
 def in_words(name: str, value: Any) -> str:
-    """Return a value of JSON as people read it; counts and bytes with a letter.
+    """Return a value of JSON as people read it.
 
-    >>> in_words("memory_bytes", 743_000_000), in_words("sizes", {"a": [1, 2]})
-    ('743 MB', 'a 1 2')
+    >>> in_words("memory_bytes", 743_000_000), in_words("sizes", {"a": [1, 2_000]})
+    ('743.0 MB', 'a 1 2,000')
     """
     if isinstance(value, Mapping):
-        kept = {n: v for n, v in value.items() if v not in (None, "", [], ())}
-        return ", ".join(
-            f"{n.replace('_', ' ')} {in_words(n, v)}" for n, v in kept.items()
-        )
+        kept = {n: in_words(n, v) for n, v in value.items() if v not in EMPTY}
+        return ", ".join(f"{n.replace('_', ' ')} {words}" for n, words in kept.items())
     if isinstance(value, list | tuple):
-        separator = "; " if any(isinstance(v, Mapping) for v in value) else " "
-        return separator.join(in_words(name, item) for item in value)
-    if isinstance(value, int) and value >= 10_000:
-        return count(value, "B" if name.endswith("bytes") else "")
-    return str(value)
-
-
-def count(number: int | float, unit: str = "") -> str:
-    """Return a large number with three digits and a letter for its thousands.
-
-    >>> count(22_713_216), count(950), count(743_000_000, "B")
-    ('22.7M', '950', '743 MB')
-    """
-    space = " " if unit else ""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{space}{letter}{unit}"
-    return f"{number:.3g}{space}{unit}"
+        return " ".join(in_words(name, item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return str(value)
+    return filesize.decimal(value) if name.endswith("bytes") else f"{value:,}"

@@ -12,11 +12,11 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Final, NoReturn
 
 import click
 
-from fewshot_automl.cli.commands import Group
 from fewshot_automl.errors import FewShotError, UserError
 
 FAILED: Final = 1
@@ -54,27 +54,33 @@ HOMES: Final = {
 """Each command's file and short help, in the order in which one meets them."""
 
 
-def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        import fewshot_automl
+class Commands(click.Group):
+    """Imports a command when it is first used, so that help of the whole is quick."""
 
-        click.echo(f"fewshot {fewshot_automl.__version__}")
-        ctx.exit()
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which one meets them."""
+        return [*HOMES]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command, imported if need be."""
+        if name in HOMES and name not in self.commands:
+            home = import_module(f"fewshot_automl.cli.{HOMES[name][0]}")
+            self.add_command(getattr(home, name), name)
+        return super().get_command(ctx, name)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write a line a command, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in HOMES.items()])
 
 
 @click.group(
-    cls=Group,
-    homes={n: (f"fewshot_automl.cli.{file}", h) for n, (file, h) in HOMES.items()},
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_version,
-    help="Print the version.",
-)
+@click.version_option(package_name="fewshot-automl", message="%(prog)s %(version)s")
 @click.option(
     "--debug",
     is_flag=True,
@@ -84,6 +90,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 def app() -> None:
     """Get the best model that a few labels can buy, and an honest score for it.
 
+    \b
     Begin with:
       fewshot demo
       fewshot fit reviews.csv --target sentiment --budget 5min
@@ -124,9 +131,7 @@ def started() -> float:
 def run(arguments: Sequence[str], started: float | None = None) -> int:
     """Run a command and return its exit code; messages go to stderr.
 
-    Args:
-        arguments: The words after ``fewshot``. ``--debug`` may stand anywhere.
-        started: `time.monotonic()` from which a budget counts; None for now.
+    A budget counts from `started` on the clock of `time.monotonic()`; None for now.
 
     >>> run(["--version"])  # doctest: +ELLIPSIS
     fewshot ...

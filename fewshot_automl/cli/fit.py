@@ -3,13 +3,18 @@
 import itertools
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
+from rich.console import Console
 
+from fewshot_automl.automl.fit import fit as run_fit
+from fewshot_automl.automl.fit import resume as run_resume
+from fewshot_automl.automl.record import STUDY_FILE, settings_of
+from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import people, print_json
 from fewshot_automl.cli.entry import INTERRUPTED, started
 from fewshot_automl.cli.options import (
@@ -20,17 +25,11 @@ from fewshot_automl.cli.options import (
     settings_of_words,
 )
 
-if TYPE_CHECKING:  # brings in torch: help and wrong words must not wait for it
-    from rich.console import Console
-
-    from fewshot_automl.automl.result import Result
-    from fewshot_automl.cli.progress import Progress
-
 RUNS: Final = Path("runs")
 """Where results go when nobody says where."""
 
 
-@click.command("fit", cls=Command)
+@click.command("fit")
 @click.argument("data")
 @click.option("--test", metavar="DATA", help="Labelled data to score the model on.")
 @setting_options()
@@ -49,32 +48,22 @@ def fit(
     DATA is a table (CSV, TSV, JSONL, Parquet), a folder with one folder of images
     for each class, or the name of a Hugging Face dataset.
 
+    \b
     Examples:
       fewshot fit reviews.csv --target sentiment
       fewshot fit train.csv --target label --test test.csv --budget 2min
       fewshot fit photos/ --budget 10min --out model
-      fewshot fit t.jsonl --target y --backbones minilm-l6 --methods probe lora
+      fewshot fit t.jsonl --target y --backbones minilm-l6 --methods probe,lora
       fewshot fit t.jsonl --target y --max-parameters 25M --objectives latency_ms
     """
-    settings = settings_of_words(chosen)
-    folder = out or free_folder(data)
-
-    def work(progress: "Progress") -> "Result":
-        from fewshot_automl.automl.fit import fit
-
-        return fit(
-            data,
-            test=test,
-            out=folder,
-            settings=settings,
-            listener=progress,
-            started=started(),
-        )
-
-    return _show(work, settings, folder, is_json)
+    settings, folder = settings_of_words(chosen), out or free_folder(data)
+    work = partial(
+        run_fit, data, test=test, out=folder, settings=settings, started=started()
+    )
+    return _answered(work, settings, folder, is_json)
 
 
-@click.command("resume", cls=Command)
+@click.command("resume")
 @click.argument("folder", type=FOLDER)
 @click.option(
     "--budget",
@@ -96,61 +85,57 @@ def resume(
 
     Every finished trial counts. FOLDER is the --out folder of a fit.
 
+    \b
     Examples:
       fewshot resume runs/reviews
       fewshot resume runs/reviews --budget 10min
     """
-    from fewshot_automl.automl.record import settings_of
-
-    def work(progress: "Progress") -> "Result":
-        from fewshot_automl.automl.fit import resume
-
-        return resume(
-            folder, budget=budget, trials=trials, listener=progress, started=started()
-        )
-
-    return _show(work, settings_of(folder), folder, is_json, has_bar=False)
+    work = partial(run_resume, folder, budget=budget, trials=trials, started=started())
+    return _answered(work, settings_of(folder), folder, is_json, has_bar=False)
 
 
-def _show(
-    work: "Callable[[Progress], Result]",
+def _answered(
+    work: Callable[..., Result],
     settings: Settings,
     folder: Path,
     is_json: bool,
     has_bar: bool = True,
 ) -> int:
-    """Run a fit before the user's eyes, print its result, return the exit code."""
-    from fewshot_automl.cli.results import result_json, show_result
-
-    console = people(is_json)
-    result = watch(work, settings, folder, console, started(), has_bar=has_bar)
-    show_result(console, result)
+    result = shown(work, settings, folder, people(is_json), started(), has_bar=has_bar)
     if is_json:
         print_json(result_json(result))
     return INTERRUPTED if result.summary["ending"] == "interrupted" else 0
 
 
-def watch(
-    work: "Callable[[Progress], Result]",
+def shown(
+    work: Callable[..., Result],
     settings: Settings,
     folder: Path,
-    console: "Console",
+    console: Console,
     began: float,
     *,
     has_bar: bool = True,
-) -> "Result":
-    """Run a fit with its progress shown."""
-    from fewshot_automl.automl.record import STUDY_FILE
-    from fewshot_automl.cli.progress import Progress
+) -> Result:
+    """Run a fit before the user's eyes and print its result."""
+    from fewshot_automl.cli.screen import Progress, show_result
 
     progress = Progress(console, began, settings, folder, has_bar=has_bar)
     try:
-        with progress:
-            return work(progress)
+        with progress.live():
+            result = work(listener=progress)
     except KeyboardInterrupt:
         if (folder / STUDY_FILE).exists():
             progress.say(f"Broken off. Go on with: fewshot resume {folder}")
         raise
+    show_result(console, result)
+    return result
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """Return the answer for programs: `result.json` and where things are."""
+    names = {"folder": "", "model": "model", "report": "report.html"}
+    places = {name: str(result.folder / path) for name, path in names.items()}
+    return {**result.summary, **places}
 
 
 def free_folder(data: str) -> Path:

@@ -12,9 +12,8 @@ from jaxtyping import Float
 
 from fewshot_automl.automl.delivery import score_outputs
 from fewshot_automl.automl.record import STUDY_FILE
-from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import print_json, say
-from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
 from fewshot_automl.data import read_inputs, read_like
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
@@ -24,7 +23,7 @@ from fewshot_automl.tasks import Task
 FORMATS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-@click.command("predict", cls=Command)
+@click.command("predict")
 @click.argument("model", type=FOLDER)
 @click.argument("data")
 @click.option(
@@ -40,12 +39,16 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     MODEL is the --out folder of a fit. DATA is like the training data; labels are
     not needed and not read.
 
+    \b
     Examples:
       fewshot predict runs/reviews new.csv
       fewshot predict runs/reviews new.csv --out answers.parquet --proba
     """
     if out is not None:
-        check_format(out)
+        if out.suffix.lower() not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise UserError(f"--out must end in {known}, got '{out.name}'. Rename it.")
+        check_folder_of(out)
     predictor = load_model(model)
     columns = read_table(data, prefer=()).columns
     examples = read_inputs(data, predictor.task, predictor.columns)
@@ -56,7 +59,7 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
         say(f"Wrote {len(examples)} predictions to {out}")
 
 
-@click.command("score", cls=Command)
+@click.command("score")
 @click.argument("model", type=FOLDER)
 @click.argument("data")
 @click.option(
@@ -66,6 +69,7 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
 def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
     """Print accuracy, macro-F1, log loss and n on labelled DATA.
 
+    \b
     Examples:
       fewshot score runs/reviews test.csv --target sentiment
       fewshot score runs/photos test_photos/ --json
@@ -86,34 +90,13 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
 
 
 def load_model(folder: Path) -> Predictor:
-    """Return the model in a folder.
-
-    Raises:
-        UserError: If there is none.
-        ExportError: If it is damaged.
-    """
+    """Return the model in a folder; a folder without one is the user's to mend."""
     if not any((place / MANIFEST).exists() for place in (folder, folder / "model")):
         advice = "Give the --out folder of a `fewshot fit`."
         if (folder / STUDY_FILE).exists():
             advice = f"Finish the study first: fewshot resume {folder}"
         raise UserError(f"MODEL must be a folder with a model, got {folder}. {advice}")
     return Predictor.load(folder)
-
-
-def check_format(path: Path) -> None:
-    """Check, before any work, that a table can be written to a file of this name.
-
-    Raises:
-        UserError: If not.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(
-            f"--out must end in {', '.join(FORMATS)}, got '{path.name}'. Rename it."
-        )
-    if not path.absolute().parent.is_dir():
-        raise UserError(
-            f"--out must be in a folder that exists, got '{path}'. Make the folder."
-        )
 
 
 def with_predictions(

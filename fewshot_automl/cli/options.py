@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from fewshot_automl.automl.settings import Group, Option, Settings, options
-from fewshot_automl.cli.commands import NamesOption
-from fewshot_automl.evaluation.measures import MEASURES, Measure
+from fewshot_automl.automl.settings import LIMITS, Group, Option, Settings, options
+from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.measures import Measure
 from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Value
 from fewshot_automl.study.budget import parse_budget
@@ -17,32 +17,25 @@ from fewshot_automl.study.budget import parse_budget
 SIZES: Final = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 """What a letter behind a number multiplies it by."""
 NO_LIMIT: Final = "none"
+FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+"""Type of an argument that is a folder there is."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def json_option(function: Function) -> Function:
-    """Add ``--json``."""
-    return click.option(
-        "--json",
-        "is_json",
-        is_flag=True,
-        help="Print one JSON object as the last line of stdout, the rest to stderr.",
-    )(function)
+json_option: Final = click.option(
+    "--json",
+    "is_json",
+    is_flag=True,
+    help="Print one JSON object as the last line of stdout, the rest to stderr.",
+)
 
 
 def setting_options(*groups: Group) -> Callable[[Function], Function]:
     """Add an option for each field of `Settings`, or for those of some groups."""
 
     def decorate(function: Function) -> Function:
-        for name, row in reversed(options(*groups).items()):
-            if row.kind == "limits":
-                for measure in reversed([*MEASURES.values()]):
-                    function = _limit_option(measure)(function)
-            elif row.kind == "columns":
-                for modality in reversed(MODALITIES):
-                    function = _column_option(modality)(function)
-            else:
-                function = _option(name, row)(function)
+        made = [_made_of(name, row) for name, row in options(*groups).items()]
+        for option in reversed([one for several in made for one in several]):
+            function = option(function)
         return function
 
     return decorate
@@ -53,26 +46,35 @@ def settings_of_words(values: Mapping[str, Any]) -> Settings:
 
     A value of None, and an empty list, leaves a field at its default.
     """
-    limits = {
-        row.limit: values[row.limit]
-        for row in MEASURES.values()
-        if values.get(row.limit) is not None
-    }
-    columns = {name: values[name] for name in MODALITIES if values.get(name)}
-    given = {name: values[name] for name in options() if values.get(name) is not None}
+    known = {name: value for name, value in values.items() if value is not None}
+    given = {name: known[name] for name in options() if name in known}
     if given.get("budget_seconds") == NO_LIMIT:
         given["budget_seconds"] = None
-    return Settings(**given, inputs=columns, limits=limits)
+    return Settings(
+        **given,
+        inputs={name: known[name] for name in MODALITIES if name in known},
+        limits={name: known[name] for name in LIMITS if name in known},
+    )
 
 
-def _option(name: str, row: Option) -> Callable[[Function], Function]:
-    flag = f"--{(row.name or name).replace('_', '-')}"
-    more: dict[str, Any] = {}
-    if row.allowed is not None:
-        more = {"cls": NamesOption, "table": row.allowed, "metavar": "NAME"}
-    if row.metavar is not None:
-        more["metavar"] = row.metavar
+def _made_of(name: str, row: Option) -> list[Callable[[Function], Function]]:
+    """Return the options of a command line that set one field."""
+    flag, help = f"--{(row.name or name).replace('_', '-')}", row.help
+    more: dict[str, Any] = {"metavar": row.metavar}
+    if row.allowed:
+        more["metavar"] = row.metavar or "NAME"
+        help += f" One of {', '.join(row.allowed)}."
     match row.kind:
+        case "limits":
+            return [_limit_option(measure) for measure in LIMITS.values()]
+        case "columns":
+            about = "Column of the examples, if they are {}. Default: inferred."
+            return [
+                click.option(
+                    f"--{modality}", metavar="COL", help=about.format(modality)
+                )
+                for modality in MODALITIES
+            ]
         case "names":
             more |= {"multiple": True, "callback": names}
         case "ranges":
@@ -83,7 +85,7 @@ def _option(name: str, row: Option) -> Callable[[Function], Function]:
             more["callback"] = seconds
         case "flag":
             more["is_flag"] = True
-    return click.option(flag, name, help=row.help, **more)
+    return [click.option(flag, name, help=help, **more)]
 
 
 def _limit_option(measure: Measure) -> Callable[[Function], Function]:
@@ -103,11 +105,6 @@ def _limit_option(measure: Measure) -> Callable[[Function], Function]:
     )
 
 
-def _column_option(modality: str) -> Callable[[Function], Function]:
-    about = f"Column of the examples, if they are {modality}. Default: inferred."
-    return click.option(f"--{modality}", metavar="COL", help=about)
-
-
 def names(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...] | None:
@@ -122,8 +119,8 @@ def ranges(
     """Return options or two ends by dimension, as in ``rank=4,16``."""
     found = {}
     for word in values:
-        name, sign, ends = word.partition("=")
-        if not (name and sign and ends):
+        name, _, ends = word.partition("=")
+        if not (name and ends):
             raise click.BadParameter(f"must be as in rank=4,16, got {word!r}.")
         found[name] = tuple(map(_value, ends.split(",")))
     return found
@@ -163,5 +160,9 @@ def amount(
     return number
 
 
-FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
-"""Type of an argument that is a folder there is."""
+def check_folder_of(out: Path) -> None:
+    """Check, before any work, that a file can be written there."""
+    if not out.absolute().parent.is_dir():
+        raise UserError(
+            f"--out must be in a folder that exists, got '{out}'. Make the folder."
+        )

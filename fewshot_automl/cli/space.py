@@ -7,7 +7,6 @@ import click
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.automl.available import named_cards
 from fewshot_automl.backbones.zoo import Zoo
-from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
 from fewshot_automl.data import read
@@ -15,13 +14,14 @@ from fewshot_automl.space import Dimension
 from fewshot_automl.trial.space import space_for
 
 
-@click.command("space", cls=Command)
+@click.command("space")
 @click.argument("data")
 @setting_options("data", "space")
 @json_option
 def space(data: str, is_json: bool, **chosen: Any) -> None:
     """Print every dimension that a fit of DATA would search.
 
+    \b
     Examples:
       fewshot space reviews.csv --target sentiment
       fewshot space photos/ --methods probe lora --json
@@ -44,14 +44,9 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         cards = tuple(named_cards(zoo, asked.backbones, modality))
     else:
         every = zoo.cards(modality)
-        cards = tuple(card for card in every if zoo.is_at_hand(card)) or every
-        said = f"Backbones: the {len(cards)} at hand of {len(every)}."
-        if not zoo.is_at_hand(cards[0]):
-            said = (
-                f"No weights are at hand, so all {len(every)} backbones for {modality} "
-                "are shown; a fit fetches the default one. Others: fewshot zoo get ID"
-            )
-        console.print(said, markup=False)
+        cards = tuple(filter(zoo.is_at_hand, every)) or every
+        at_hand = f"{sum(map(zoo.is_at_hand, every))} of {len(every)} at hand"
+        console.print(f"Backbones: {at_hand}. Others: fewshot zoo get ID", markup=False)
     found = space_for(profile, cards, asked.methods)
     for name, values in asked.narrow.items():
         found = found.narrow(name, list(values))

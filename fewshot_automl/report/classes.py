@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from fewshot_automl.errors import LedgerError, ShapeError
+from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.ledger.outputs import read_outputs
-from fewshot_automl.report.section import Section
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
@@ -30,8 +29,7 @@ CHANCE_DRAWS: Final = 300
 """Draws that show how large the calibration error of perfect confidence would be."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(NamedTuple):
     """A share of few examples, with its 95 % interval."""
 
     value: float
@@ -41,8 +39,7 @@ class Share:
     """Denominator; a fraction if it is a mean over repeats."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassRow:
+class ClassRow(NamedTuple):
     """How well one class is found."""
 
     name: str
@@ -91,12 +88,12 @@ class ByClass:
 
     rows: tuple[ClassRow, ...]
     """One a class, in the order of the class indices."""
-    counts: tuple[tuple[float, ...], ...]
+    counts: list[list[float]]
     """Confusion matrix: labels down, answers across; means over the repeats."""
-    pairs: tuple[Mapping[str, Any], ...]
+    pairs: list[dict[str, Any]]
     """The confusions that happened more than once, the most frequent first: `label`,
     `predicted`, `count` and `of` how many examples."""
-    mistakes: tuple[Mapping[str, Any], ...]
+    mistakes: list[dict[str, Any]]
     """The most confident first: `origin`, `label`, `predicted`, `confidence` and
     `label_proba`, the probability of the label."""
     mistaken: int
@@ -108,98 +105,73 @@ class ByClass:
     calibration: Calibration
 
     @property
-    def weakest_first(self) -> tuple[ClassRow, ...]:
+    def weakest_first(self) -> list[ClassRow]:
         """Return the classes from the least to the best found, unknown ones last."""
-        return tuple(
-            sorted(self.rows, key=lambda row: row.recall.value if row.recall else 2.0)
-        )
+        return sorted(self.rows, key=lambda row: row.recall or (2.0,))
 
 
-def classes_section(folder: Path, summary: Mapping[str, Any]) -> Section:
-    """Return the section of a study whose target is one of several classes."""
-    task = Task.from_json(summary["task"])
-    found, why_not = None, ""
-    try:
-        found = _read(folder, summary, task.names)
-    except (LedgerError, ShapeError) as error:
-        why_not = str(error)
-    return Section(
-        anchor="classes",
-        title="Class by class",
-        template="classes.html.j2",
-        about=f"{task.modality} classification into {len(task.names)} classes",
-        right="be put in the right class",
-        found=found,
-        why_not=why_not,
-    )
+def by_class(folder: Path, summary: Mapping[str, Any]) -> ByClass:
+    """Return what the out-of-fold predictions of a finished study say.
 
-
-def _read(folder: Path, summary: Mapping[str, Any], names: Sequence[str]) -> ByClass:
-    labels, file = summary.get("labels"), summary.get("predictions")
-    if not labels or not file:
-        raise ShapeError("The record of this study holds no labels or no predictions.")
-    proba = read_outputs(folder / file)
+    Raises:
+        LedgerError: If the predictions cannot be read.
+        ShapeError: If they are not of the study's examples and classes.
+    """
+    names = Task.from_json(summary["task"]).names
+    proba = read_outputs(folder / summary["predictions"])
+    labels = np.array(summary["labels"], dtype=np.int64)
     if proba.shape[1:] != (len(labels), len(names)):
         raise ShapeError(
             f"Predictions must be of {len(labels)} examples and {len(names)} classes, "
             f"got {proba.shape[1:]}."
         )
-    origins = summary.get("origins") or [f"example {i}" for i in range(len(labels))]
-    return by_class(np.asarray(labels, dtype=np.int64), proba, names, origins)
+    return from_predictions(labels, proba, names, summary["origins"])
 
 
-def by_class(
+def from_predictions(
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "repeats examples classes"],
     names: Sequence[str],
     origins: Sequence[str],
 ) -> ByClass:
-    """Return what predictions say; rows of NaN were not predicted.
-
-    Args:
-        labels: Class indices.
-        proba: Out-of-fold probabilities.
-        names: Of the classes.
-        origins: File and row of each example.
-
-    Raises:
-        ShapeError: If no example was predicted.
-    """
+    """Return what out-of-fold probabilities say; rows of NaN were not predicted."""
     known = np.isfinite(proba).all(axis=2)
+    some = np.flatnonzero(known.any(axis=0))
+    if not len(some):
+        raise ShapeError("At least one example must have a prediction, got none.")
     runs = [(labels[at], run[at]) for run, at in zip(proba, known, strict=True)]
     runs = [(truth, given) for truth, given in runs if len(truth)]
-    if not runs:
-        raise ShapeError("At least one example must have a prediction, got none.")
-    some = np.flatnonzero(known.any(axis=0))
-    held = np.where(known[..., None], proba, 0.0).sum(axis=0)[some]
-    mean = held / known.sum(axis=0)[some, None]
+    mean = np.nanmean(np.where(known[..., None], proba, np.nan)[:, some], axis=0)
     answers = mean.argmax(axis=1)
     wrong = np.flatnonzero(answers != labels[some])
     wrong = wrong[np.argsort(-mean[wrong].max(axis=1), kind="stable")]
     counts = np.mean([confusion(*run) for run in runs], axis=0)
-    sizes = np.bincount(labels, minlength=len(names))
+    sizes = np.bincount(labels, minlength=len(names)).tolist()
+    rights = counts.diagonal()
     return ByClass(
         rows=tuple(
-            ClassRow(
-                name=str(name),
-                examples=int(sizes[i]),
-                recall=_share(counts[i, i], counts[i].sum()),
-                precision=_share(counts[i, i], counts[:, i].sum()),
+            ClassRow(name, size, _share(right, labelled), _share(right, answered))
+            for name, size, right, labelled, answered in zip(
+                names,
+                sizes,
+                rights,
+                counts.sum(axis=1),
+                counts.sum(axis=0),
+                strict=True,
             )
-            for i, name in enumerate(names)
         ),
-        counts=tuple(map(tuple, counts.tolist())),
+        counts=counts.tolist(),
         pairs=_pairs(counts, names),
-        mistakes=tuple(
+        mistakes=[
             {
-                "origin": str(origins[some[i]]),
+                "origin": origins[some[i]],
                 "label": names[labels[some[i]]],
                 "predicted": names[answers[i]],
                 "confidence": float(mean[i].max()),
                 "label_proba": float(mean[i, labels[some[i]]]),
             }
             for i in wrong[:MISTAKES]
-        ),
+        ],
         mistaken=len(wrong),
         predicted=len(some),
         repeats=len(runs),
@@ -211,27 +183,25 @@ def _share(right: float, of: float) -> Share | None:
     if of <= 0:
         return None
     value = min(float(right / of), 1.0)
-    low, high = wilson_interval(value, float(of))
-    return Share(value=value, low=low, high=high, of=float(of))
+    return Share(value, *wilson_interval(value, float(of)), float(of))
 
 
 def _pairs(
     counts: Float64[np.ndarray, "classes classes"], names: Sequence[str]
-) -> tuple[Mapping[str, Any], ...]:
-    off = counts.copy()
-    np.fill_diagonal(off, 0.0)
+) -> list[dict[str, Any]]:
+    off = counts - np.diag(counts.diagonal())
     order = np.argsort(-off, axis=None, kind="stable")[:PAIRS]
     places = [divmod(int(flat), len(names)) for flat in order]
-    return tuple(
+    return [
         {
-            "label": str(names[i]),
-            "predicted": str(names[j]),
+            "label": names[i],
+            "predicted": names[j],
             "count": float(off[i, j]),
             "of": round(float(counts[i].sum())),
         }
         for i, j in places
         if off[i, j] > 1
-    )
+    ]
 
 
 def _calibration(

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
+from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.words import SHARES, digits_for, label, title
+from fewshot_automl.report.words import SHARES, Z_95, summary_of
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
 
@@ -17,6 +18,8 @@ from fewshot_automl.tasks import Metric, Task
 class Row:
     """One line of the comparison: a score with its interval."""
 
+    kind: str
+    """`winner`, `baseline` or `test`: how it is drawn."""
     label: str
     """What was scored."""
     detail: str
@@ -26,10 +29,8 @@ class Row:
     low: float
     """Lower end of the interval; equal to `score` where there is none."""
     high: float
-    verdict: str
-    """How it compares with the winner; may be empty."""
-    kind: str
-    """`winner`, `baseline` or `test`: how it is drawn."""
+    verdict: str = ""
+    """How it compares with the winner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,42 +52,21 @@ class Expectation:
     majority_share: float | None
     """Share of the most common class."""
     beats_majority: bool
-    """Whether the winner can be told apart from a constant answer; True if unknown."""
+    """Whether the winner can be told apart from a constant answer."""
     rows: tuple[Row, ...]
     """The winner, the baselines from best to worst, the test."""
     axis: Axis
     """Holds all rows."""
-    test: float | None
+    test: Row | None
     """The metric on the test data, if it was measured there."""
     test_scores: tuple[tuple[str, float], ...]
     """Everything measured on the test data."""
     test_examples: int
 
     @property
-    def digits(self) -> int:
-        """Return how many decimals the interval supports."""
-        return digits_for(self.low, self.high)
-
-    @property
     def is_share(self) -> bool:
         """Return whether the metric is the share of new examples that are right."""
         return self.metric.name in SHARES
-
-    @property
-    def holds_test(self) -> bool:
-        """Return whether the test score lies in the interval."""
-        return self.test is not None and self.low <= self.test <= self.high
-
-    @property
-    def test_row(self) -> Row:
-        """Return the line of the test data; there is one if `test` is not None."""
-        return next(row for row in self.rows if row.kind == "test")
-
-    @property
-    def overlaps_test(self) -> bool:
-        """Return whether the test's own interval and the winner's overlap."""
-        row = self.test_row
-        return row.low < row.high and row.low <= self.high and row.high >= self.low
 
     @property
     def luck(self) -> float:
@@ -101,47 +81,38 @@ class Expectation:
 
 
 def expected(summary: Mapping[str, Any], history: History) -> Expectation:
-    """Return what to expect of the model of a summary.
-
-    Args:
-        summary: What `result.json` holds.
-        history: All trials.
-    """
+    """Return what to expect of the model of a summary (see `write_report`)."""
     score, winner = summary["score"], summary["winner"]["number"]
     metric = Task.from_json(summary["task"]).measured
-    tests = {k: float(v) for k, v in (summary.get("test") or {}).items()}
+    tests = dict(summary["test"] or {})
     size = int(tests.pop("n", 0))
-    test = tests.get(metric.name)
-    test = None if test is None or not math.isfinite(test) else test
     tried = sum(outcome.is_done for _, outcome in history)
     first = Row(
+        kind="winner",
         label="The winner",
-        detail=label(history[winner][0]),
+        detail=summary_of(history[winner][0]),
         score=float(score["corrected"]),
         low=float(score["low"]),
         high=float(score["high"]),
         verdict="" if tried == 1 else "corrected for having been picked",
-        kind="winner",
     )
-    rows = [first, *_baselines(summary, history, metric)]
-    if test is not None:
-        is_share = metric.name in SHARES and size
-        low, high = wilson_interval(test, size) if is_share else (test, test)
-        rows.append(
-            Row(
-                label="The winner on the test data",
-                detail=f"{size:,} examples never used before",
-                score=test,
-                low=low,
-                high=high,
-                verdict="",
-                kind="test",
-            )
+    rows, test = [first, *_baselines(summary, history, metric)], None
+    if math.isfinite(value := float(tests.get(metric.name, math.nan))):
+        is_share = metric.name in SHARES
+        low, high = wilson_interval(value, size) if is_share else (value, value)
+        test = Row(
+            kind="test",
+            label="The winner on the test data",
+            detail=f"{size:,} examples never used before",
+            score=value,
+            low=low,
+            high=high,
         )
+        rows.append(test)
     ends = [value for row in rows for value in (row.low, row.score, row.high)]
     low, high = around(ends, (metric.worst, metric.best))
-    counts = list((summary.get("class_counts") or {}).values())
-    equal = {winner, *(summary.get("indistinguishable") or ())}
+    counts = summary.get("class_counts", {}).values()
+    equal = {winner, *summary["indistinguishable"]}
     return Expectation(
         metric=metric,
         raw=float(score["raw"]),
@@ -150,7 +121,7 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         high=first.high,
         examples=int(score["examples"]),
         tried=tried,
-        majority_share=max(counts) / sum(counts) if sum(counts) else None,
+        majority_share=max(counts) / sum(counts) if counts else None,
         beats_majority=all(history[i][0].text("method") != "majority" for i in equal),
         rows=tuple(rows),
         axis=Axis(low=low, high=high, start=0, end=460),
@@ -165,37 +136,31 @@ def _baselines(
 ) -> list[Row]:
     """Return a row for each baseline with the interval of a score not picked."""
     places = {config: number for number, (config, _) in enumerate(history)}
-    listed = sorted(
-        summary.get("baselines") or [], key=lambda row: -metric.orient(row["score"])
-    )
     least, most = sorted((metric.worst, metric.best))
     rows = []
-    for entry in listed:
+    for entry in sorted(summary["baselines"], key=lambda b: -metric.orient(b["score"])):
         config, score = Config.from_json(entry["config"]), float(entry["score"])
-        error = entry.get("standard_error")
-        is_known = error is not None and math.isfinite(error)
-        reach = quantile_of_normal(0.975) * error if is_known else 0.0
+        error = entry["standard_error"]
+        reach = Z_95 * error if math.isfinite(error) else 0.0
         rows.append(
             Row(
-                label=title(entry["method"]),
-                detail=config.text("backbone") if "backbone" in config else "",
+                kind="baseline",
+                label=METHODS[entry["method"]].title,
+                detail=str(config.get("backbone", "")),
                 score=score,
                 low=max(score - reach, least),
                 high=min(score + reach, most),
-                verdict=_verdict(places.get(config), summary),
-                kind="baseline",
+                verdict=_verdict(places[config], summary),
             )
         )
     return rows
 
 
-def _verdict(number: int | None, summary: Mapping[str, Any]) -> str:
-    if number is None:
-        return ""
+def _verdict(number: int, summary: Mapping[str, Any]) -> str:
     if number == summary["winner"]["number"]:
         return "is the winner, before correction"
-    if number in (summary.get("over") or ()):
+    if number in summary["over"]:
         return "breaks a limit"
-    if number in (summary.get("indistinguishable") or ()):
+    if number in summary["indistinguishable"]:
         return "cannot be told apart from the winner"
     return "worse than the winner"

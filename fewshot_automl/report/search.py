@@ -1,13 +1,17 @@
-"""The search, trial by trial: a table, and two drawings of it."""
+"""The search, trial by trial: a table, and drawings of score, time and measures."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from statistics import median_low
 from typing import Any, Final
 
-from fewshot_automl.outcome import History
+from fewshot_automl.evaluation.measures import MEASURES, SCORE, Measure
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.words import settings, title
+from fewshot_automl.report.words import bound_of
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
 
 WIDTH: Final = 470
@@ -16,6 +20,8 @@ HEIGHT: Final = 250
 """Of a drawing's inside, in pixels."""
 LEAST_SECONDS: Final = 1e-3
 """Shorter trials are drawn as if they took this long."""
+WIDE: Final = 20.0
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,29 +29,27 @@ class TrialRow:
     """One trial as the report shows it."""
 
     number: int
-    method: str
-    """For people."""
+    config: Config
+    outcome: Outcome
     colour: int
     """Of its method, counted from 0."""
-    backbone: str
-    """Empty for methods without one."""
-    settings: str
-    """All else that was set."""
-    status: str
     score: float | None
     """In the metric's own direction; None unless done."""
-    error: float | None
-    """Standard error of the score; None unless known."""
-    folds: int
-    """How many folds were scored."""
-    seconds: float
-    reason: str
-    """Why it failed or was stopped."""
+    smoothed: float | None
+    """The score with luck set aside, in the same direction."""
     is_winner: bool
     is_equal: bool
-    """Whether it cannot be told apart from the winner."""
+    """Whether it is another than the winner and cannot be told apart from it."""
     is_over: bool
     """Whether it breaks a limit, and so could not win."""
+    is_front: bool
+    """Whether no other trial is as good in everything and better in something."""
+
+    @property
+    def error(self) -> float | None:
+        """Return the standard error of the score; None unless known."""
+        error = self.outcome.standard_error
+        return error if math.isfinite(error) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,86 +85,45 @@ class Search:
         return tuple(row for row in self.rows if row.score is None)
 
     @property
-    def faults(self) -> tuple[tuple[TrialRow, ...], ...]:
-        """Return the trials without a score, those of one reason together."""
-        groups: dict[tuple[str, str], list[TrialRow]] = {}
-        for row in self.undone:
-            groups.setdefault((row.status, row.reason), []).append(row)
-        return tuple(map(tuple, groups.values()))
-
-    @property
     def ranked(self) -> tuple[TrialRow, ...]:
         """Return the winner, the other trials from best to worst, then the undone."""
-        worst_first = sorted(
-            self.done,
-            key=lambda row: (row.is_winner, self.metric.orient(row.score or 0.0)),
-        )
-        return (*reversed(worst_first), *self.undone)
-
-    @property
-    def equals(self) -> int:
-        """Return how many trials besides the winner cannot be told apart from it."""
-        return sum(row.is_equal and not row.is_winner for row in self.rows)
-
-    @property
-    def over(self) -> int:
-        """Return how many trials break a limit."""
-        return sum(row.is_over for row in self.rows)
-
-    @property
-    def best_is_winner(self) -> bool:
-        """Return whether no trial had a better raw score."""
-        winner = next(row for row in self.rows if row.is_winner)
-        return winner.score is not None and winner.score == self.best[-1]
+        done = sorted(self.done, key=lambda row: (not row.is_winner, -row.outcome.mean))
+        return (*done, *self.undone)
 
 
 def search(summary: Mapping[str, Any], history: History) -> Search:
-    """Return what is shown of a search.
-
-    Args:
-        summary: What `result.json` holds.
-        history: All trials.
-    """
+    """Return what is shown of a search, of a summary (see `write_report`)."""
     metric = Task.from_json(summary["task"]).measured
-    methods = done_methods(history)
-    equal = set(summary.get("indistinguishable") or ())
-    over = set(summary.get("over") or ())
-    rows = []
-    for number, (config, outcome) in enumerate(history):
-        name, error = config.text("method"), outcome.standard_error
-        rows.append(
-            TrialRow(
-                number=number,
-                method=title(name),
-                colour=methods.index(name) if name in methods else len(methods),
-                backbone=config.text("backbone") if "backbone" in config else "",
-                settings=settings(config),
-                status=outcome.status,
-                score=metric.orient(outcome.mean) if outcome.is_done else None,
-                error=error if math.isfinite(error) else None,
-                folds=len(outcome.scores),
-                seconds=outcome.cost_seconds,
-                reason=outcome.reason,
-                is_winner=number == summary["winner"]["number"],
-                is_equal=number in equal,
-                is_over=number in over,
-            )
+    names = [config.text("method") for config, outcome in history if outcome.is_done]
+    methods = list(dict.fromkeys(names))
+    winner, front = summary["winner"]["number"], {r["number"] for r in summary["front"]}
+    rows = [
+        TrialRow(
+            number=number,
+            config=config,
+            outcome=outcome,
+            colour=methods.index(config.text("method")) if outcome.is_done else 0,
+            score=metric.orient(outcome.mean) if outcome.is_done else None,
+            smoothed=None if smoothed is None else metric.orient(smoothed),
+            is_winner=number == winner,
+            is_equal=number in summary["indistinguishable"] and number != winner,
+            is_over=number in summary["over"],
+            is_front=number in front,
         )
-    best: list[float] = []
-    for row in rows:
-        if row.score is not None:
-            best.append(max([metric.orient(row.score), *best[-1:]]))
-        elif best:
-            best.append(best[-1])
-    scores = [row.score for row in rows if row.score is not None]
-    low, high, hidden = _range(scores, metric)
-    costs = [max(row.seconds, LEAST_SECONDS) for row in rows if row.score is not None]
+        for number, ((config, outcome), smoothed) in enumerate(
+            zip(history, summary["smoothed"], strict=True)
+        )
+    ]
+    done = [row for row in rows if row.outcome.is_done]
+    means = [o.mean if o.is_done else -math.inf for _, o in history[done[0].number :]]
+    low, high, hidden = _range([row.outcome.mean for row in done], metric)
+    costs = [max(row.outcome.cost_seconds, LEAST_SECONDS) for row in done]
     return Search(
         metric=metric,
         rows=tuple(rows),
-        methods=tuple(map(title, methods)),
-        best=tuple(map(metric.orient, best)),
-        first=next(row.number for row in rows if row.score is not None),
+        methods=tuple(methods),
+        best=tuple(map(metric.orient, accumulate(means, max))),
+        first=done[0].number,
         trials=Axis(low=-0.5, high=max(len(history), 2) - 0.5, start=0, end=WIDTH),
         scores=Axis(low=low, high=high, start=HEIGHT, end=0),
         seconds=Axis(
@@ -170,21 +133,113 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
     )
 
 
-def done_methods(history: History) -> list[str]:
-    """Return the methods that have a score; their places are their colours."""
-    names = [config.text("method") for config, outcome in history if outcome.is_done]
-    return list(dict.fromkeys(names))
-
-
-def _range(scores: Sequence[float], metric: Metric) -> tuple[float, float, int]:
+def _range(means: Sequence[float], metric: Metric) -> tuple[float, float, int]:
     """Return the ends of the score axis, and how many bad scores lie beyond.
 
     A loss has no worst value: one trial that went astray would flatten all others.
     """
-    kept = sorted(map(metric.orient, scores), reverse=True)
+    kept = sorted(means, reverse=True)
     if not math.isfinite(metric.worst) and len(kept) > 3:
         middle = kept[len(kept) // 2]
         floor = middle - max(6 * (kept[0] - middle), 1.0)
-        kept = [score for score in kept if score >= floor]
+        kept = [mean for mean in kept if mean >= floor]
     low, high = around(map(metric.orient, kept), (metric.worst, metric.best))
-    return low, high, len(scores) - len(kept)
+    return low, high, len(means) - len(kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tradeoff:
+    """Draws the score of trials beside one measure."""
+
+    measure: Measure
+    scores: Axis
+    """In the metric's own direction."""
+    values: Axis
+    """Of the measure."""
+    rows: tuple[TrialRow, ...]
+    """Every trial that measured it; those on the front last, so that they are seen."""
+    front: str
+    """Path of the best score that is to be had at each value, if this measure and the
+    score are all that is traded; else empty."""
+    edge: float | None
+    """Place of a limit; None without one."""
+    limit: str
+    """The limit in words; empty without one."""
+
+
+def tradeoffs(summary: Mapping[str, Any], found: Search) -> tuple[Tradeoff, ...]:
+    """Return a drawing for each measure that is an objective or limited."""
+    limits = {limit["name"]: limit for limit in summary["limits"]}
+    names = dict.fromkeys([*summary["objectives"], *limits])
+    del names[SCORE]
+    rows = [row for row in found.rows if row.smoothed is not None]
+    rows.sort(key=lambda row: (row.is_winner, row.is_front, -row.number))
+    return tuple(
+        _tradeoff(MEASURES[name], limits.get(name), rows, found.metric, len(names) == 1)
+        for name in names
+    )
+
+
+def _tradeoff(
+    measure: Measure,
+    limit: Mapping[str, Any] | None,
+    every: Sequence[TrialRow],
+    metric: Metric,
+    is_alone: bool,
+) -> Tradeoff:
+    rows = [row for row in every if measure.name in row.outcome.measures]
+    up = _score_axis(rows, metric)
+    values = [row.outcome.measures[measure.name] for row in rows]
+    bounds = () if limit is None else (limit["least"], limit["most"])
+    ends = [end for end in bounds if end is not None]
+    across = _value_axis([*values, *ends], measure)
+    corners = [
+        (across.place(value), up.place(row.smoothed or 0.0))
+        for row, value in zip(rows, values, strict=True)
+        if row.is_front and is_alone
+    ]
+    return Tradeoff(
+        measure=measure,
+        scores=up,
+        values=across,
+        rows=tuple(rows),
+        front=_path(sorted(corners), measure),
+        edge=across.place(ends[0]) if ends else None,
+        limit="" if limit is None else bound_of(limit),
+    )
+
+
+def _score_axis(rows: Sequence[TrialRow], metric: Metric) -> Axis:
+    """Return an axis that is no finer than the noise: two standard errors at least."""
+    scores = [row.smoothed for row in rows if row.smoothed is not None] or [0.5]
+    reach = median_low([row.error for row in rows if row.error is not None] or [0.0])
+    middle = (min(scores) + max(scores)) / 2
+    held = [*scores, middle - reach, middle + reach]
+    low, high = around(held, (metric.worst, metric.best))
+    return Axis(low=low, high=high, start=HEIGHT, end=0)
+
+
+def _value_axis(values: Sequence[float], measure: Measure) -> Axis:
+    """Return an axis that holds values; zeros stand at the start of a log axis."""
+    positive = [value for value in values if value > 0] or [1.0]
+    if measure.adds_up and max(positive) > WIDE * min(positive):
+        low, high = min(positive) / 1.5, max(positive) * 1.5
+        return Axis(low=low, high=high, start=0, end=WIDTH, log=True)
+    low, high = around(values, (0.0, 1.0 if measure.is_maximised else math.inf), 0.1)
+    if high - low < 1e-9 * max(abs(high), 1.0):
+        low, high = low - 0.5, high + 0.5
+    return Axis(low=low, high=high, start=0, end=WIDTH)
+
+
+def _path(corners: Sequence[tuple[float, float]], measure: Measure) -> str:
+    """Return the path of the best score at most, or at least, at each value.
+
+    >>> _path([(1.0, 9.0), (4.0, 2.0)], MEASURES["flops"])
+    'M1.0 9.0H4.0V2.0H470'
+    """
+    if not corners:
+        return ""
+    (left, top), *rest = corners
+    if measure.is_maximised:
+        return f"M0 {top}" + "".join(f"V{y}H{x}" for x, y in corners)
+    return f"M{left} {top}" + "".join(f"H{x}V{y}" for x, y in rest) + f"H{WIDTH}"

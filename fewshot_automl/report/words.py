@@ -2,25 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
-from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.report.axes import Number
-from fewshot_automl.space import Config, Value
+from fewshot_automl.space import Config
 
+Number = int | float
+"""Type checkers take a float for both; the check at run time does not."""
 NOTHING: Final = "\N{EN DASH}"
 """Stands for a number that does not exist."""
 SHARES: Final = frozenset({"accuracy"})
 """Metrics that are the share of new examples that come out right."""
 Z_95: Final = 1.96
 """Standard errors on either side of a mean in a 95 % interval."""
-PHRASED: Final = (
-    *("rank", "frozen_fraction", "learning_rate", "lora_learning_rate"),
-    *("full_learning_rate", "steps", "schedule"),
-)
-"""What one wants to see of a Config while it is tried, in this order."""
 ENDINGS: Final = {
     "seconds": "its time budget was spent",
     "trials": "the number of trials asked for was reached",
@@ -39,15 +33,6 @@ def number(value: Number | None, digits: int = 3) -> str:
         return NOTHING
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
-
-
-def short(value: Number) -> str:
-    """Return the shortest text of a tick.
-
-    >>> short(0.5), short(1000.0), short(1e-05)
-    ('0.5', '1000', '1e-05')
-    """
-    return f"{value:.6g}"
 
 
 def score(value: Number, standard_error: Number = math.nan) -> str:
@@ -100,26 +85,6 @@ def duration(seconds: Number | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def clock(seconds: Number) -> str:
-    """Return a length of time as a clock shows it.
-
-    >>> clock(72.4), clock(3601.0)
-    ('1:12', '1:00:01')
-    """
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def moment(iso: str) -> str:
-    """Return a date and time without seconds.
-
-    >>> moment("2026-11-24T21:00:31+00:00")
-    '2026-11-24 21:00 UTC'
-    """
-    return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M %Z}".strip()
-
-
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 
@@ -138,26 +103,6 @@ def share(value: float, low: float, high: float) -> str:
     return f"{number(100 * value, digits_for(low, high) - 2)} of 100"
 
 
-def title(method: str) -> str:
-    """Return a method's name for people; one without a row keeps its own.
-
-    >>> title("lora"), title("my_method")
-    ('LoRA', 'my_method')
-    """
-    return METHODS[method].title if method in METHODS else method
-
-
-def meaning(method: str) -> str:
-    """Return what a method does, in one clause; nothing for one without a row."""
-    return METHODS[method].meaning if method in METHODS else ""
-
-
-def label(config: Config) -> str:
-    """Return method and backbone of a Config in people's words."""
-    words = title(config.text("method"))
-    return f"{words} on {config['backbone']}" if "backbone" in config else words
-
-
 def summary_of(config: Config) -> str:
     """Return method and backbone of a Config, as one types them.
 
@@ -171,27 +116,6 @@ def summary_of(config: Config) -> str:
     return f"{words} on {config['backbone']}" if "backbone" in config else words
 
 
-def phrase(config: Config) -> str:
-    """Return the values that say most of how a Config trains.
-
-    >>> phrase(Config.of({"method": "lora", "rank": 8, "lora_learning_rate": 1e-3}))
-    'rank 8, learning rate 0.001'
-    """
-    return ", ".join(_phrase(name, config[name]) for name in PHRASED if name in config)
-
-
-def _phrase(name: str, value: Value) -> str:
-    if name == "frozen_fraction":
-        return f"{float(value):.0%} frozen"
-    if name == "schedule":
-        return str(value).replace("_", "-")
-    if name == "steps":
-        return f"{value} steps"
-    if name.endswith("learning_rate"):
-        return f"learning rate {float(value):.2g}"
-    return f"{name} {value}"
-
-
 def settings(config: Config) -> str:
     """Return what a Config sets besides method and backbone.
 
@@ -199,23 +123,8 @@ def settings(config: Config) -> str:
     'lr 0.000212, rank 8'
     """
     return ", ".join(
-        f"{name.replace('_', ' ')} {_brief(value)}"
+        f"{name.replace('_', ' ')} "
+        + (f"{value:.3g}" if isinstance(value, float) else str(value))
         for name, value in config.items
         if name not in ("method", "backbone")
     )
-
-
-def _brief(value: Value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def clipped(text: str, length: int = 24) -> str:
-    """Return a text that fits; the middle of a longer one is left out.
-
-    >>> clipped("a" * 30, 9)
-    'aaaa…aaaa'
-    """
-    if len(text) <= length:
-        return text
-    half = (length - 1) // 2
-    return f"{text[: length - 1 - half]}…{text[-half:]}"
