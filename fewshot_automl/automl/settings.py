@@ -92,7 +92,7 @@ class Settings:
     narrow: Mapping[str, tuple[Value, ...]] = _setting(
         dict,
         "Other dimensions to narrow: options of a choice, or two ends of a range, as "
-        "in schedule=linear frozen_fraction=0.5,0.9.",
+        "in frozen_fraction=0.5,0.9; may be repeated.",
         "space",
         "ranges",
         metavar="NAME=VALUE,...",

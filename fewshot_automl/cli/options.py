@@ -70,10 +70,8 @@ def _made_of(name: str, row: Option) -> list[Callable[[Function], Function]]:
         case "columns":
             about = "Column of the examples, if they are {}. Default: inferred."
             return [
-                click.option(
-                    f"--{modality}", metavar="COL", help=about.format(modality)
-                )
-                for modality in MODALITIES
+                click.option(f"--{name}", metavar="COL", help=about.format(row.plural))
+                for name, row in MODALITIES.items()
             ]
         case "names":
             more |= {"multiple": True, "callback": names}

@@ -76,7 +76,7 @@ def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 def show(file: Path | None, is_json: bool) -> None:
-    """Print the studies of a prior, with the best that each of them found.
+    """Print the studies of a prior, and the best of each.
 
     Without FILE it is the prior that comes with fewshot.
 

@@ -24,7 +24,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
     \b
     Examples:
       fewshot space reviews.csv --target sentiment
-      fewshot space photos/ --methods probe lora --json
+      fewshot space photos/ --methods probe,lora --json
     """
     asked = settings_of_words(chosen)
     dataset = read(

@@ -41,16 +41,15 @@ def zoo(ctx: click.Context, is_json: bool) -> None:
         made.add_row(
             label,
             card.modality,
-            MEASURES["parameters"].format(card.parameters),
-            MEASURES["flops"].format(card.flops),
+            MEASURES["parameters"].format(float(card.parameters)),
+            MEASURES["flops"].format(float(card.flops)),
             card.license.partition(":")[0],
             Text("at hand", style="green") if is_here else where,
         )
     console = people(is_json)
     console.print(made)
-    hint = "Get others with: fewshot zoo get ID. Best first within a modality."
-    counted = f"\n{len(here)} of {len(known)} at hand. {hint}"
-    console.print(Text(counted, style="dim"))
+    hint = "at hand. Get others with: fewshot zoo get ID. Best first within a modality."
+    console.print(Text(f"\n{len(here)} of {len(known)} {hint}", style="dim"))
     if is_json:
         rows = [{**card.to_dict(), "is_at_hand": card.id in here} for card in known]
         print_json({"backbones": rows})
@@ -172,14 +171,14 @@ def add(path: Path, id: str | None, license: str | None, replace: bool) -> None:
     """
     given = {} if license is None else {"license": license}
     card = registration.add(path, id=id, is_replacing=replace, **given)
-    size = MEASURES["parameters"].format(card.parameters)
+    size = MEASURES["parameters"].format(float(card.parameters))
     about = f"{card.modality}, {card.architecture}, {size} parameters"
     click.echo(f"Added {card.id}: {about}. Try: fewshot zoo show {card.id}")
 
 
 @zoo.command("check")
 def check() -> int:
-    """Check every card; exit with 1 and one line for each thing that is wrong."""
+    """Check every card; exit with 1 if something is wrong."""
     problems = problems_of()
     for problem in problems:
         say(problem)

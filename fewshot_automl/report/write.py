@@ -81,6 +81,7 @@ def write_report(
         .get_template("report.html.j2")
         .render(
             summary=summary,
+            task=task,
             expected=expected(summary, history),
             about=section.about(task) if section else f"{task.modality} to {task.kind}",
             section=section,

@@ -88,6 +88,7 @@ def test_version(capsys):
         (["fit"], "Missing argument 'DATA'"),
         (["fit", "x.csv", "--trials", "0"], "'--trials': 0 is not in the range x>=1"),
         (["fit", "x.csv", "--nonsense"], "No such option"),
+        (["fit", "x.csv", "--methods", "probe", "lora"], "unexpected extra argument"),
         (["fit", "x.csv", "--target", "y", "--backbones"], "requires an argument"),
         (["fit", "x.csv", "--budget", "soon"], "budget must be a positive time"),
         (["fit", "nowhere.csv", "--target", "y"], "Data must be an existing file"),

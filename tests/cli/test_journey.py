@@ -23,25 +23,25 @@ def fitted(home):
         patch.setattr("sys.stdout", out)
         patch.setattr("sys.stderr", err)
         words = "fit --budget none --trials 4 --test new.csv --target stars --json"
-        names = "--backbones tiny-bert --methods majority tfidf probe reviews.csv"
+        names = "--backbones tiny-bert --methods majority,tfidf,probe reviews.csv"
         code = run([*words.split(), *names.split()])
     assert code == 0, err.getvalue()
     return json.loads(out.getvalue()), err.getvalue()
 
 
 def test_fit_answers_in_json_and_in_words(fitted):
-    answer, told = fitted
+    answer, said = fitted
     assert answer["folder"] == str(Path("runs/reviews"))
     assert answer["task"]["names"] == ["bad", "good"]
     assert answer["trials"]["done"] == 4
     assert answer["test"]["n"] == 8
     assert answer["ending"] == "trials"
     assert {row["method"] for row in answer["baselines"]} >= {"majority", "tfidf"}
-    assert "Input: texts in column 'review'" in told
-    assert "trial   1" in told
-    assert "On the test data: accuracy" in told
-    assert "fewshot predict runs/reviews NEW_DATA" in told
-    assert "Traceback" not in told
+    assert "Input: texts in column 'review'" in said
+    assert "trial   1" in said
+    assert "On the test data: accuracy" in said
+    assert "fewshot predict runs/reviews NEW_DATA" in said
+    assert "Traceback" not in said
 
 
 def test_what_the_answer_names_is_there(fitted, home):

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fewshot_automl.cli.models import check_format, with_predictions, write_table
-from fewshot_automl.errors import UserError
+from fewshot_automl.cli.entry import run
+from fewshot_automl.cli.models import with_predictions, write_table
 from fewshot_automl.tasks import Task
 
 TASK = Task(modality="text", names=("no", "yes"))
@@ -71,9 +71,10 @@ def test_standard_output(columns, capsys):
     assert capsys.readouterr().out.startswith("text,stars,photo,prediction,proba_no")
 
 
-def test_formats_are_checked_before_any_work(tmp_path):
-    check_format(tmp_path / "a.PARQUET")
-    with pytest.raises(UserError, match=r"must end in .*, got 'a.xlsx'"):
-        check_format(tmp_path / "a.xlsx")
-    with pytest.raises(UserError, match="folder that exists"):
-        check_format(tmp_path / "nowhere" / "a.csv")
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("a.xlsx", "got 'a.xlsx'"), ("nowhere/a.csv", "must be in a folder that exists")],
+)
+def test_where_to_write_is_checked_before_any_work(tmp_path, capsys, out, words):
+    assert run(["predict", str(tmp_path), "x.csv", "--out", out]) == 2
+    assert words in capsys.readouterr().err

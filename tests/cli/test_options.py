@@ -5,66 +5,14 @@ import click
 import pytest
 
 from fewshot_automl.automl.fit import fit as fit_function
-from fewshot_automl.automl.settings import Settings, limit_names, options
-from fewshot_automl.cli.commands import Command, keep_examples, repeat_options
+from fewshot_automl.automl.settings import LIMITS, Settings, options
 from fewshot_automl.cli.fit import fit
-from fewshot_automl.cli.options import names, setting_options, settings_of_words
+from fewshot_automl.cli.options import setting_options, settings_of_words
 from fewshot_automl.modalities import MODALITIES
-
-PARAMS = [
-    click.Option(["--names"], multiple=True),
-    click.Option(["--out"]),
-    click.Option(["--json"], is_flag=True),
-    click.Argument(["data"]),
-]
-
-
-@pytest.mark.parametrize(
-    ("given", "made"),
-    [
-        ("d --names a b", "d --names a --names b"),
-        ("d --names a,b", "d --names a,b"),
-        ("d --names a --names b", "d --names a --names b"),
-        ("--names a b d", "--names a --names b d"),
-        ("--names a d", "--names a d"),
-        ("d --names a b --json", "d --names a --names b --json"),
-        ("--names a --json d", "--names a d --json"),
-        ("--names a --out o d", "--names a d --out o"),
-        ("d --out --names", "d --out --names"),
-        ("d --names", "d --names"),
-        ("--out o --json d", "--out o --json d"),
-    ],
-)
-def test_lists_of_names(given, made):
-    assert parsed(given.split()) == parsed(made.split())
-
-
-def parsed(words):
-    seen = {}
-
-    @click.command(cls=Command)
-    @click.argument("data")
-    @click.option("--names", multiple=True, callback=names)
-    @click.option("--out")
-    @click.option("--json", is_flag=True)
-    def command(**values):
-        seen.update(values)
-
-    try:
-        command.main(list(words), standalone_mode=False)
-    except click.UsageError as error:
-        return error.format_message()
-    return seen
-
-
-def test_all_spellings_of_a_list_are_one():
-    expected = {"data": "d", "names": ("a", "b"), "out": None, "json": False}
-    for words in ("d --names a b", "--names a,b d", "d --names=a --names b"):
-        assert parsed(words.split()) == expected
 
 
 def settings_of(words):
-    @click.command(cls=Command)
+    @click.command()
     @click.argument("data")
     @setting_options()
     def command(data, **values):
@@ -88,10 +36,11 @@ def settings_of(words):
         ("--budget 2min", {"budget_seconds": 120.0}),
         ("--budget none --trials 3", {"budget_seconds": None, "trials": 3}),
         (
-            "--narrow rank=4,16 a=x b=0.5",
+            "--narrow rank=4,16 --narrow a=x --narrow b=0.5",
             {"narrow": {"rank": (4, 16), "a": ("x",), "b": (0.5,)}},
         ),
         ("--methods lora,probe --seed 0", {"methods": ("lora", "probe")}),
+        ("--methods lora --methods=probe,lora", {"methods": ("lora", "probe")}),
         ("--strict --text review", {"is_strict": True, "inputs": {"text": "review"}}),
     ],
 )
@@ -109,17 +58,7 @@ def test_a_setting_is_a_field_a_flag_a_keyword_and_a_key():
     assert fields == list(options()) == list(Settings().to_json())
     others = {"data", "test", "out", "is_json"}
     flags = {param.name for param in fit.params} - others
-    assert flags == {*fields, *limit_names(), *MODALITIES} - {"limits", "inputs"}
+    assert flags == {*fields, *LIMITS, *MODALITIES} - {"limits", "inputs"}
     spelt = {option.name or name for name, option in options().items()}
     around = {"data", "labels", "test", "out", "settings", "listener", "started"}
     assert {*inspect.signature(fit_function).parameters} - around <= spelt
-
-
-def test_without_a_list_nothing_changes():
-    words = ["d", "--out", "-", "--json", "--unknown", "x"]
-    assert repeat_options(words, PARAMS) == words
-
-
-def test_examples_keep_their_lines():
-    assert keep_examples("A.\n\nB.") == "A.\n\nB."
-    assert "\b\nExamples:" in keep_examples("A.\n\nExamples:\n  x\n  y")

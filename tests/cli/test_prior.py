@@ -54,7 +54,7 @@ def test_a_prior_is_built_shown_and_used(studies, capsys, last_json, home):
     assert run(["prior", "show", "ours.json"]) == 0
     shown = capsys.readouterr().out
     assert built["studies"][0]["name"] in shown
-    assert "First for text:" in shown
+    assert "probe, rate 0.6" in shown
     words = f"{FIT} --trials 1 --methods tfidf --out next --prior ours.json"
     assert run(words.split()) == 0
     result = json.loads((home / "next" / "result.json").read_text())
@@ -72,7 +72,7 @@ def test_the_shipped_prior_is_shown_without_a_file(last_json):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "said"),
     [
         ("prior build zoo --out x.json", "must hold a study"),
         ("prior show none.json", "must be a JSON file that can be read"),
@@ -80,9 +80,9 @@ def test_the_shipped_prior_is_shown_without_a_file(last_json):
         (f"{FIT} --trials 1 --prior none.json --out z", "fewshot prior build"),
     ],
 )
-def test_what_is_wrong_is_told(words, told, capsys, home):
+def test_what_is_wrong_is_said(words, said, capsys, home):
     assert run(words.split()) == 2
-    assert told in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert not (home / "z").exists()
 
 

@@ -25,7 +25,6 @@ def test_json_is_the_only_thing_on_stdout(last_json):
     found, err = last_json()
     rows = {row["id"]: row for row in found["backbones"]}
     assert "minilm-l6" in err
-    assert rows["minilm-l6"]["is_embedded"]
     assert not rows["minilm-l6"]["is_at_hand"]
     assert set(rows["dinov2-small"]) >= {"modality", "parameters", "flops", "license"}
 

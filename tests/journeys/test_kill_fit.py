@@ -67,7 +67,7 @@ def fit(home: Path) -> subprocess.Popen:
         home,
         *("fit", "train.csv", "--target", "label", "--out", "run"),
         *("--budget", "none", "--trials", str(TRIALS), "--oracle", "sobol"),
-        *("--backbones", "tiny-bert", "--methods", *METHODS),
+        *("--backbones", "tiny-bert", "--methods", ",".join(METHODS)),
     )
 
 

@@ -1,5 +1,6 @@
 """Finished studies made by hand: a folder, its summary and its history."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def make_study(tmp_path):
                 outcome = _outcome(tmp_path, config, labels, proba, metric)
             study.history.append((config, outcome))
         study.summary = _summary(study.history, names, labels, metric)
+        asked = {"settings": {"methods": ["probe", "lora"], "oracle": "gp", "x": None}}
+        (tmp_path / "study.json").write_text(json.dumps(asked))
         return study
 
     return make
@@ -103,6 +106,7 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "inferred": ["Target: 'topic'."],
         "findings": ["warning: 2 empty texts left out. (a.csv:7)"],
         "placement": "CPU",
+        "plan": "1 backbone",
         "date": "2026-11-24T21:00:00+00:00",
         "skipped": ["bge-small"],
         "task": {
@@ -135,7 +139,17 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "origins": [f"reviews.csv:{i + 2}" for i in range(len(labels))],
         "seed": 0,
         "folds": [5, 2],
-        "trials": {},
+        "members": [{"number": winner, "config": history[winner][0].to_json()}],
+        "objectives": ["score"],
+        "limits": [],
+        "front": [],
+        "over": [],
+        "keeping": len(done),
+        "smoothed": [
+            outcome.mean if outcome.is_done else None for _, outcome in history
+        ],
+        "versions": {"torch": "9.9.9"},
+        "calibration": {"temperature": 1.5},
         "ending": "seconds",
         "test": {"accuracy": 0.8, "macro_f1": 0.79, "log_loss": 0.5, "n": 200.0},
         "seconds": 30.0,

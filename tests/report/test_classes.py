@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.report.classes import by_class
+from fewshot_automl.report.classes import from_predictions
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 ANSWERS = [0, 0, 1, 1, 0, 0]
@@ -20,8 +20,8 @@ def origins():
 
 
 def test_recall_and_precision_are_those_of_the_counts():
-    found = by_class(LABELS, stack(ANSWERS), ["no", "yes"], origins())
-    assert found.counts == ((2.0, 1.0), (2.0, 1.0))
+    found = from_predictions(LABELS, stack(ANSWERS), ["no", "yes"], origins())
+    assert found.counts == [[2.0, 1.0], [2.0, 1.0]]
     no, yes = found.rows
     assert (no.recall.value, no.precision.value) == (pytest.approx(2 / 3), 0.5)
     assert (yes.recall.value, yes.precision.value) == (pytest.approx(1 / 3), 0.5)
@@ -30,8 +30,8 @@ def test_recall_and_precision_are_those_of_the_counts():
 
 
 def test_repeats_are_averaged_not_added():
-    found = by_class(LABELS, stack(ANSWERS, LABELS), ["no", "yes"], origins())
-    assert found.counts == ((2.5, 0.5), (1.0, 2.0))
+    found = from_predictions(LABELS, stack(ANSWERS, LABELS), ["no", "yes"], origins())
+    assert found.counts == [[2.5, 0.5], [1.0, 2.0]]
     assert found.repeats == 2
     assert found.rows[0].recall.of == 3
 
@@ -39,7 +39,7 @@ def test_repeats_are_averaged_not_added():
 def test_mistakes_are_named_by_origin_the_surest_first():
     proba = stack(ANSWERS)
     proba[0, 5] = [0.99, 0.01]
-    found = by_class(LABELS, proba, ["no", "yes"], origins())
+    found = from_predictions(LABELS, proba, ["no", "yes"], origins())
     assert [m["origin"] for m in found.mistakes] == ["row 5", "row 2", "row 4"]
     first = found.mistakes[0]
     assert (first["label"], first["predicted"]) == ("yes", "no")
@@ -47,7 +47,7 @@ def test_mistakes_are_named_by_origin_the_surest_first():
 
 
 def test_a_mix_up_that_happened_once_is_no_pattern():
-    found = by_class(LABELS, stack(ANSWERS), ["no", "yes"], origins())
+    found = from_predictions(LABELS, stack(ANSWERS), ["no", "yes"], origins())
     (pair,) = found.pairs
     assert (pair["label"], pair["predicted"], pair["count"]) == ("yes", "no", 2)
 
@@ -58,14 +58,14 @@ def test_calibration_speaks_up_only_beyond_chance():
     sure = np.full((1, 300, 2), 0.3)
     right = rng.random(300) < 0.7
     sure[0, np.arange(300), np.where(right, labels, 1 - labels)] = 0.7
-    honest = by_class(labels, sure, ["a", "b"], [""] * 300).calibration
+    honest = from_predictions(labels, sure, ["a", "b"], [""] * 300).calibration
     assert "nothing speaks against" in honest.verdict
     boast = np.where(sure > 0.5, 0.98, 0.02)
-    loud = by_class(labels, boast, ["a", "b"], [""] * 300).calibration
+    loud = from_predictions(labels, boast, ["a", "b"], [""] * 300).calibration
     assert "too sure" in loud.verdict
     assert loud.error == pytest.approx(0.98 - right.mean())
 
 
 def test_nothing_predicted_is_an_error():
     with pytest.raises(ShapeError, match="At least one"):
-        by_class(LABELS, np.full((1, 6, 2), np.nan), ["no", "yes"], origins())
+        from_predictions(LABELS, np.full((1, 6, 2), np.nan), ["no", "yes"], origins())

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from fewshot_automl.report.tradeoff import tradeoff
+from fewshot_automl.report.search import search, tradeoffs
 
 SIZES = (3.0, 12_000.0, 2.2e7, 3.3e7, 1.09e8, 2.3e7)
 TIMES = (0.01, 0.4, 6.1, 9.5, 41.0, 12.0)
@@ -27,29 +27,20 @@ def make_traded(make_study):
         study.history = history
         means = [outcome.mean for _, outcome in history]
         names = [*objectives, *(limit["name"] for limit in limits)][1:]
+        costs = [outcome.measures[names[0]] for _, outcome in history]
         front = [
-            number
-            for number in sorted(range(trials), key=lambda i: -means[i])
+            i
+            for i in sorted(range(trials), key=lambda i: -means[i])
             if not any(
-                means[i] >= means[number]
-                and history[i][1].measures[names[0]]
-                < history[number][1].measures[names[0]]
-                for i in range(trials)
+                means[j] >= means[i] and costs[j] < costs[i] for j in range(trials)
             )
         ]
         study.summary |= {
             "objectives": list(objectives),
             "limits": list(limits),
-            "smoothed": means,
-            "over": [],
-            "is_feasible": all(limit["is_kept"] for limit in limits),
             "front": [
-                {
-                    "number": i,
-                    "config": history[i][0].to_json(),
-                    "score": means[i],
-                    **{name: history[i][1].measures[name] for name in names},
-                }
+                {"number": i, "score": means[i]}
+                | {name: history[i][1].measures[name] for name in names}
                 for i in front
             ],
             **summary,
@@ -70,28 +61,31 @@ def limit(name, value, most=None, least=None):
     }
 
 
+def plots(study):
+    return tradeoffs(study.summary, search(study.summary, study.history))
+
+
 def test_nothing_is_shown_that_nobody_asked_for(make_study):
     study = make_study(("a", "b"))
-    assert tradeoff(study.summary, study.history) is None
+    assert plots(study) == ()
     assert "Trade-offs" not in study.write()
 
 
 def test_the_front_is_drawn_and_listed(make_traded):
     study = make_traded()
-    found = tradeoff(study.summary, study.history)
-    (plot,) = found.plots
-    assert len(plot.spots) == 6
-    front = [spot for spot in plot.spots if spot.is_front]
-    assert len(front) == len(found.front) == len(study.summary["front"]) > 1
-    assert [spot.is_winner for spot in plot.spots].count(True) == 1
+    (plot,) = plots(study)
+    assert len(plot.rows) == 6
+    front = [row for row in plot.rows if row.is_front]
+    assert len(front) == len(study.summary["front"]) > 1
+    assert [row.is_winner for row in plot.rows].count(True) == 1
     assert plot.values.log
-    assert plot.shade is None
+    assert plot.edge is None
     assert plot.front.count("V") == len(front) - 1
     page = study.write()
     assert "<h3>The front</h3>" in page
     assert f'd="{plot.front}"' in page
     assert "latency (ms), smaller is better" in page
-    for row, _ in found.front:
+    for row in study.summary["front"]:
         assert plot.measure.format(row["latency_ms"]) in page
 
 
@@ -101,15 +95,11 @@ def test_each_limit_shades_what_it_forbids(make_traded):
         limit("worst_recall", 0.3, least=0.25),
     )
     study = make_traded(objectives=("score",), limits=limits, over=[0, 1])
-    found = tradeoff(study.summary, study.history)
-    sizes, recalls = found.plots
-    place, width = sizes.shade
-    assert 0 < place < place + width == pytest.approx(sizes.values.end)
-    inside = [spot for spot in sizes.spots if spot.x < place]
-    assert len(inside) == 5
-    start, width = recalls.shade
-    assert start == recalls.values.start
-    assert width == recalls.values.place(0.25)
+    sizes, recalls = plots(study)
+    assert 0 < sizes.edge < sizes.values.end
+    places = [sizes.values.place(r.outcome.measures["parameters"]) for r in sizes.rows]
+    assert sum(place < sizes.edge for place in places) == 5
+    assert recalls.edge == recalls.values.place(0.25)
     assert not recalls.values.log
     assert sizes.front == ""  # three things are traded, so no line is the front
     page = study.write()
@@ -154,17 +144,16 @@ def test_a_constant_answer_that_limits_left_is_not_blamed_on_the_trials(
 
 def test_values_of_zero_and_all_alike_can_be_drawn(make_traded):
     study = make_traded(objectives=("score", "flops"))
-    (plot,) = tradeoff(study.summary, study.history).plots
-    zeros = [spot for spot in plot.spots if spot.text.endswith(" 0")]
-    assert {spot.x for spot in zeros} == {0.0}
+    (plot,) = plots(study)
+    assert plot.values.place(0.0) == 0.0
     for number, (config, outcome) in enumerate(study.history):
         study.history[number] = (config, replace(outcome, measures={"flops": 1e9}))
-    (plot,) = tradeoff(study.summary, study.history).plots
-    assert len({spot.x for spot in plot.spots}) == 1
+    (plot,) = plots(study)
+    assert plot.values.low < 1e9 < plot.values.high
     assert study.write()
 
 
 def test_the_score_axis_is_no_finer_than_the_noise(make_traded):
     study = make_traded(smoothed=[0.5 + 1e-4 * number for number in range(6)])
-    (plot,) = tradeoff(study.summary, study.history).plots
+    (plot,) = plots(study)
     assert plot.scores.high - plot.scores.low > 2 * 0.05

@@ -9,8 +9,8 @@ import pytest
 
 from fewshot_automl.backbones.card import ExtraFile
 from fewshot_automl.backbones.packages import requirements
-from fewshot_automl.cli.demo_data import IMAGES, SHOTS, TEXT, demo_folder
-from fewshot_automl.errors import CardError, UserError
+from fewshot_automl.cli.demo import IMAGES, SHOTS, TEXT, demo_folder
+from fewshot_automl.errors import CardError
 
 TOPICS = ("ai", "coding")
 
@@ -112,5 +112,5 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
 
 
 def test_a_folder_without_the_wheel_says_which(tmp_path):
-    with pytest.raises(UserError, match=r"pip download .* chatterbot-corpus==1\.3\.3"):
+    with pytest.raises(CardError, match=r"must hold chatterbot-corpus==1\.3\.3"):
         demo_folder(TEXT, wheels=tmp_path, say=print)
