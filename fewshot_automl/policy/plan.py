@@ -42,10 +42,6 @@ HEADS_SECONDS: Final = 0.5
 """Of all heads that rung 0 fits on one backbone."""
 LEAST_SECONDS: Final = 0.5
 """Of a training trial, for counting how many to expect."""
-REPEATS: Final = 5
-"""Of the folds of cheap trials, at most."""
-HASTY_SECONDS: Final = 45.0
-"""A study with less time for trials repeats its cheap trials less often."""
 TRIALS_A_BACKBONE: Final = 9
 """Where only their number is limited: trials for each backbone of rung 0, a third of
 them in it."""
@@ -61,7 +57,7 @@ class Splits:
 
     folds: int = 4
     """Most folds; classes with fewer examples have fewer."""
-    repeats: int = REPEATS
+    repeats: int = 5
     """Most repeats of the folds, for cheap trials."""
     training_repeats: int = 1
     """Most repeats of the folds, for trials that train by steps."""
@@ -304,17 +300,16 @@ def _affordable(
 def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
     """Return folds and repeats such that several references could be compared.
 
-    Four folds train on three quarters of the examples; three are enough where the
-    choice is between a few coarse things; five need time to spare.
+    Four folds train on three quarters of the examples; three are enough where no two
+    references could be compared; five need time to spare.
     """
     room = time / (SLACK * fit_seconds) if fit_seconds else math.inf
-    folds = 3 if room < 4 * 3 else 4 if room < 5 * 60 else 5
+    folds = 3 if room < 4 * 2 else 4 if room < 5 * 60 else 5
     folds = min(folds, situation.most_folds)
     is_small = situation.costs.arithmetic.examples < FEW_EXAMPLES
     is_repeated = is_small and fit_seconds > 0 and room >= 2 * folds * 150
     return Splits(
         folds=folds,
-        repeats=3 if time < HASTY_SECONDS else REPEATS,
         training_repeats=2 if is_repeated else 1,
     )
 
