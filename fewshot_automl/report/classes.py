@@ -18,7 +18,6 @@ from fewshot_automl.tasks.calibration import (
     expected_calibration_error,
     reliability,
 )
-from fewshot_automl.tasks.class_metrics import confusion
 
 MISTAKES: Final = 15
 """How many confident mistakes are listed."""
@@ -165,6 +164,8 @@ def by_class(
     Raises:
         ShapeError: If no example was predicted.
     """
+    from sklearn.metrics import confusion_matrix
+
     known = np.isfinite(proba).all(axis=2)
     runs = [(labels[at], run[at]) for run, at in zip(proba, known, strict=True)]
     runs = [(truth, given) for truth, given in runs if len(truth)]
@@ -176,7 +177,9 @@ def by_class(
     answers = mean.argmax(axis=1)
     wrong = np.flatnonzero(answers != labels[some])
     wrong = wrong[np.argsort(-mean[wrong].max(axis=1), kind="stable")]
-    counts = np.mean([confusion(*run) for run in runs], axis=0)
+    every = np.arange(len(names))
+    met = [confusion_matrix(y, p.argmax(axis=1), labels=every) for y, p in runs]
+    counts = np.mean(met, axis=0)
     sizes = np.bincount(labels, minlength=len(names))
     return ByClass(
         rows=tuple(

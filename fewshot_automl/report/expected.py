@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewshot_automl.evaluation.intervals import quantile_of_normal, wilson_interval
+from fewshot_automl.evaluation.intervals import REACH, wilson_interval
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
 from fewshot_automl.report.words import SHARES, digits_for, label, title
@@ -174,7 +174,7 @@ def _baselines(
         config, score = Config.from_json(entry["config"]), float(entry["score"])
         error = entry.get("standard_error")
         is_known = error is not None and math.isfinite(error)
-        reach = quantile_of_normal(0.975) * error if is_known else 0.0
+        reach = REACH * error if is_known else 0.0
         rows.append(
             Row(
                 label=title(entry["method"]),
