@@ -125,7 +125,8 @@ class Classes(TaskKind):
                 f"learn from and one to be tested on; too few in {listed}. Add "
                 "examples, or remove or merge the class."
             )
-            places = [origins[i] for i in np.flatnonzero(np.isin(targets, rare))]
+            rows = np.flatnonzero(np.isin(targets, rare)).tolist()
+            places = [origins[row] for row in rows]
             found.append(Finding.at("too few examples", "fatal", message, places))
         least, most = int(np.argmin(counts)), int(np.argmax(counts))
         if counts[most] >= LOPSIDED * max(counts[least], 1):
