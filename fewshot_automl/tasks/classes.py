@@ -28,10 +28,6 @@ UNLABELLED: Final = -1
 """The class index of an example that nobody has labelled."""
 LOPSIDED: Final = 10.0
 """The largest class over the smallest, from which on accuracy misleads."""
-_REGRESSION_VALUES: Final = 10
-"""More distinct decimals than this measure something; they do not name classes."""
-_REGRESSION_CODES: Final = 20
-"""More distinct whole numbers than this, each rare, measure something too."""
 
 Labels = Int[np.ndarray, " examples"]
 Proba = Float[np.ndarray, "examples classes"]
@@ -232,10 +228,9 @@ def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
     distinct = len(set(values))
     if len(values) < len(given):
         return
-    if all(value.is_integer() for value in values):
-        is_measure = distinct > _REGRESSION_CODES and len(values) < 5 * distinct
-    else:
-        is_measure = distinct > _REGRESSION_VALUES
+    is_measure = distinct > 10
+    if all(value.is_integer() for value in values):  # codes of classes come again
+        is_measure = distinct > 20 and len(values) < 5 * distinct
     if is_measure:
         raise TaskError(
             f"Target {column!r} must name classes, got {distinct} distinct numbers "
