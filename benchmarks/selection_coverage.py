@@ -3,7 +3,7 @@
 Draws a few labelled examples from scikit-learn's digits, cross-validates nine plain
 models on them, picks the best, trains it on all examples and scores it on the digits
 that were not drawn. Prints one JSON object a task, and writes them with `--out`.
-`evaluation.selection.VARIANCE_INFLATION` comes from this experiment. The last line
+`evaluation.intervals.VARIANCE_INFLATION` comes from this experiment. The last line
 is one JSON object: ``{"benchmark", "figures", "falls_short"}``.
 
 Examples:
@@ -28,7 +28,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from fewshot_automl.evaluation.folds import choose_folds
-from fewshot_automl.evaluation.selection import correct_for_selection
+from fewshot_automl.evaluation.intervals import correct_for_selection
+from fewshot_automl.tasks import metric_named
 
 TASKS = {
     "digits": lambda digits: digits,
@@ -66,7 +67,7 @@ def study(task: str, shots: int, seed: int) -> dict[str, float]:
             fitted = clone(model).fit(x[fold.train], y[fold.train])
             proba[fold.repeat, fold.validation] = fitted.outputs(x[fold.validation])
         probas.append(proba)
-    found = correct_for_selection(y, probas, "accuracy")
+    found = correct_for_selection(y, probas, metric_named("accuracy"))
     pick = clone(MODELS[found.winner]).fit(x, y)
     true = float(pick.score(digits[rest], labels[rest]))
     return {

@@ -9,11 +9,11 @@ from jaxtyping import Float
 
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.tried import Outputs, Tried
-from fewshot_automl.evaluation.resampling import pooled_score
-from fewshot_automl.evaluation.selection import (
+from fewshot_automl.evaluation.intervals import (
     correct_for_selection,
     indistinguishable,
 )
+from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.space import Config
 
 LEAST_KEPT: Final = 0.1

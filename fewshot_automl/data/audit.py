@@ -2,12 +2,11 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from fewshot_automl.data.examples import Dataset, Examples
 from fewshot_automl.errors import DataError
@@ -30,19 +29,13 @@ class Audit:
     """The worst first."""
     examples: Examples
     """Without empty texts, unreadable images and copies within a class."""
-    kept: Int[np.ndarray, " examples"]
-    """Where each of `examples` stood among the dataset's."""
 
     def lines(self) -> list[str]:
         """Return one line for each finding, for people."""
         return [finding.line() for finding in self.findings]
 
     def raise_if_fatal(self) -> None:
-        """Stop where learning is impossible.
-
-        Raises:
-            DataError: If a finding is fatal; it says what and what to do.
-        """
+        """Raise a `DataError` that says what and what to do, if a finding is fatal."""
         if any(finding.severity == "fatal" for finding in self.findings):
             # What was left out may be why too little is left.
             left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
@@ -59,41 +52,43 @@ def audit(
 ) -> Audit:
     """Look for what would spoil learning or its score.
 
-    Args:
-        dataset: What was read.
-        test: Examples held back for testing, to be compared with the dataset.
-        strict: Whether an unreadable image is fatal instead of left out.
+    Examples held back for testing are compared with the dataset. If `strict`, an
+    unreadable image is fatal instead of left out.
 
     >>> from fewshot_automl.data import read
     >>> few = read(["good", "fine", "bad", " "], labels=["+", "+", "-", "-"])
-    >>> found = audit(few)
-    >>> [finding.kind for finding in found.findings], found.kept.tolist()
-    (['too few examples', 'empty text'], [0, 1, 2])
+    >>> [finding.kind for finding in audit(few).findings]
+    ['too few examples', 'empty text']
     """
     task = dataset.task
     modality = modality_named(task.modality)
     examples, findings = dataset.examples, list(dataset.findings)
     looks = modality.look(examples.inputs)
-    usable = np.array([look.is_usable for look in looks], dtype=np.bool_)
     findings += _left_out(examples, looks, modality, strict)
-    whole = examples.take(np.flatnonzero(usable))
-    seen = [look for look in looks if look.is_usable]
+    whole = examples.take([row for row, look in enumerate(looks) if look.key])
+    seen = [look for look in looks if look.key]
     findings += modality.findings(whole.inputs, seen, whole.origins)
     if task.modality == "text":
         findings += _leaks(whole, task)
-    keys = [look.key for look in seen]
-    findings += _conflicts(whole, keys, task)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(task.rules.is_labelled(whole.targets)).tolist():
+        groups[seen[row].key].append(row)
+    findings += _conflicts(whole, groups.values(), task)
     if test is not None:
         tested = modality.look(test.inputs)
-        findings += _overlap(whole, keys, {look.key for look in tested}, task)
+        findings += _overlap(whole, groups, {look.key for look in tested})
         findings += _unusable_test(test, tested, modality, task)
-    copies = _is_copy(whole, keys, task)
-    findings += _copies(whole, copies)
-    kept = np.flatnonzero(usable)[~copies]
-    left = examples.take(kept)
+    copies = _copies(whole, groups.values())
+    places = [whole.origins[row] for row in copies]
+    message = (
+        f"{counted(len(places), 'copy', 'copies')} of another example with the same "
+        "label left out, so that no model is tested on what it was trained on."
+    )
+    findings += Finding.any_at("copy", "note", message, places)
+    left = whole.take(np.delete(np.arange(len(whole)), copies))
     findings += task.rules.findings(left.targets, left.origins)
     findings.sort(key=lambda finding: _ORDER[finding.severity])
-    return Audit(findings=tuple(findings), examples=left, kept=kept)
+    return Audit(findings=tuple(findings), examples=left)
 
 
 def _placed(examples: Examples, looks: Sequence[Look]) -> list[str]:
@@ -101,7 +96,7 @@ def _placed(examples: Examples, looks: Sequence[Look]) -> list[str]:
     return [
         f"{origin}: {look.fault}" if look.fault else origin
         for origin, look in zip(examples.origins, looks, strict=True)
-        if not look.is_usable
+        if not look.key
     ]
 
 
@@ -134,37 +129,26 @@ def _unusable_test(
     return Finding.any_at(f"{modality.unusable} in test", "fatal", message, places)
 
 
-def _is_copy(
-    examples: Examples, keys: Sequence[str], task: Task
-) -> Bool[np.ndarray, " examples"]:
-    """Say which labelled examples repeat an earlier one of the same target."""
-    seen: set[tuple[str, bytes]] = set()
-    repeats = np.zeros(len(examples), dtype=np.bool_)
-    known = task.rules.is_labelled(examples.targets)
-    for row, key in enumerate(keys):
-        pair = key, examples.targets[row].tobytes()
-        repeats[row] = known[row] and pair in seen
-        seen.add(pair)
-    return repeats
+def _copies(examples: Examples, groups: Collection[Sequence[int]]) -> list[int]:
+    """Return which labelled examples repeat an earlier one of the same target."""
+    repeats = []
+    for group in groups:
+        seen: set[bytes] = set()
+        for row in group:
+            target = examples.targets[row].tobytes()
+            if target in seen:
+                repeats.append(row)
+            seen.add(target)
+    return sorted(repeats)
 
 
-def _copies(examples: Examples, copies: Bool[np.ndarray, " examples"]) -> list[Finding]:
-    places = [examples.origins[row] for row in np.flatnonzero(copies)]
-    message = (
-        f"{counted(len(places), 'copy', 'copies')} of another example with the same "
-        "label left out, so that no model is tested on what it was trained on."
-    )
-    return Finding.any_at("copy", "note", message, places)
-
-
-def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Finding]:
+def _conflicts(
+    examples: Examples, groups: Collection[Sequence[int]], task: Task
+) -> list[Finding]:
     """Return a warning that lists copies with different labels, if there are any."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row in np.flatnonzero(task.rules.is_labelled(examples.targets)).tolist():
-        rows[keys[row]].append(row)
     clashing = [
         group
-        for group in rows.values()
+        for group in groups
         if len({examples.targets[row].tobytes() for row in group}) > 1
     ]
     places = [
@@ -180,15 +164,13 @@ def _conflicts(examples: Examples, keys: Sequence[str], task: Task) -> list[Find
 
 
 def _overlap(
-    examples: Examples, keys: Sequence[str], tested: set[str], task: Task
+    examples: Examples, groups: Mapping[str, Sequence[int]], tested: Collection[str]
 ) -> list[Finding]:
     """Return a warning that names the training examples that are in the test too."""
-    known = task.rules.is_labelled(examples.targets)
-    places = [
-        origin
-        for origin, key, is_known in zip(examples.origins, keys, known, strict=True)
-        if is_known and key in tested
-    ]
+    rows = sorted(
+        row for key, group in groups.items() if key in tested for row in group
+    )
+    places = [examples.origins[row] for row in rows]
     message = (
         f"{counted(len(places), 'training example')} also in the test data: the test "
         "score will be too good. Remove them from one of the two."
@@ -202,18 +184,15 @@ def _leaks(examples: Examples, task: Task) -> list[Finding]:
     if not len(known):
         return []
     texts = [str(text).casefold() for text in known.inputs]
+    strata = task.rules.strata(known.targets).astype(np.bool_).T
     found = []
-    for name, inside in zip(
-        task.names, task.rules.strata(known.targets).astype(np.bool_).T, strict=False
-    ):
+    for name, inside in zip(task.names, strata, strict=False):
         if len(name) < 3 or inside.sum() < 5 or inside.all():
             continue
         words = re.compile(rf"(?<!\w){re.escape(name.casefold())}(?!\w)")
         has_name = np.array([words.search(text) is not None for text in texts])
-        if (
-            has_name[inside].mean() >= ALMOST_ALL
-            and has_name[~inside].mean() <= HARDLY_ANY
-        ):
+        is_sign = has_name[inside].mean() >= ALMOST_ALL
+        if is_sign and has_name[~inside].mean() <= HARDLY_ANY:
             places = [known.origins[i] for i in np.flatnonzero(inside & has_name)]
             message = (
                 f"The class name {name!r} stands in nearly all texts of its class and "

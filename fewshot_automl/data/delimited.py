@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from fewshot_automl.data.table import Table
+from fewshot_automl.data.examples import Table
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 
@@ -20,15 +20,7 @@ _SAMPLE: Final = 200
 
 
 def read_delimited(text: str, name: str) -> Table:
-    """Return the table in a CSV or TSV text.
-
-    Args:
-        text: The decoded file.
-        name: Its name, for the origins.
-
-    Raises:
-        DataError: If it has no rows, a row has too many cells or quotes do not match.
-    """
+    """Return the table in a CSV or TSV text; origins name the file."""
     delimiter = _delimiter(text)
     records, notes = _records(text, delimiter, name)
     start = next((i for i, record in enumerate(records) if record), None)
@@ -51,10 +43,7 @@ def read_delimited(text: str, name: str) -> Table:
         if len(row) < len(header):
             short.append(f"{name}:{number}")
             row.extend([""] * (len(header) - len(row)))
-    findings: tuple[Finding, ...] = ()
-    if short:
-        message = f"{counted(len(short), 'row')} shorter than the header; filled empty."
-        findings = (Finding.at("short row", "warning", message, short),)
+    message = f"{counted(len(short), 'row')} shorter than the header; filled empty."
     if delimiter != ",":
         notes = (f"Delimiter: {_DELIMITERS[delimiter]}.", *notes)
     return Table(
@@ -62,7 +51,7 @@ def read_delimited(text: str, name: str) -> Table:
         columns={key: [row[i] for _, row in rows] for i, key in enumerate(header)},
         origins=tuple(f"{name}:{number}" for number, _ in rows),
         notes=notes,
-        findings=findings,
+        findings=tuple(Finding.any_at("short row", "warning", message, short)),
     )
 
 
@@ -83,28 +72,26 @@ def _delimiter(text: str) -> str:
 def _records(
     text: str, delimiter: str, name: str
 ) -> tuple[list[list[str]], tuple[str, ...]]:
-    note = ("Quotes: read as ordinary characters, since they do not pair up.",)
+    fault: csv.Error | None = None
+    records: list[list[str]] = []
     try:
         records = _parse(text, delimiter, csv.QUOTE_MINIMAL)
     except csv.Error as error:
-        plain = _parse(text, delimiter, csv.QUOTE_NONE)
-        if _is_even(plain):
-            return plain, note
-        raise DataError(
-            f"Quotes must come in pairs around a cell, got {error} in {name}. Write a "
-            'quote inside a quoted cell twice ("").'
-        ) from error
+        fault = error
     # A TSV seldom quotes: a cell that merely begins with a quote would swallow rows.
-    if delimiter == "\t" and any("\n" in cell for row in records for cell in row):
+    is_tsv = delimiter == "\t"
+    if fault or (is_tsv and any("\n" in cell for row in records for cell in row)):
         plain = _parse(text, delimiter, csv.QUOTE_NONE)
-        if _is_even(plain):
-            return plain, note
+        widths = {len(record) for record in plain if record}
+        if len(widths) == 1 and widths != {1}:
+            note = "Quotes: read as ordinary characters, since they do not pair up."
+            return plain, (note,)
+    if fault:
+        raise DataError(
+            f"Quotes must come in pairs around a cell, got {fault} in {name}. Write a "
+            'quote inside a quoted cell twice ("").'
+        ) from fault
     return records, ()
-
-
-def _is_even(records: Sequence[Sequence[str]]) -> bool:
-    widths = {len(record) for record in records if record}
-    return len(widths) == 1 and widths != {1}
 
 
 def _parse(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[list[str]]:

@@ -1,15 +1,80 @@
-"""Examples and what is to be learnt from them: what this room hands to the others."""
+"""What reading hands on: a table of raw cells, then examples and their task."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.errors import ShapeError
+from fewshot_automl.cells import Column
+from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Table:
+    """Holds columns of equal length and says where each row came from."""
+
+    name: str
+    """What people call it: a file name, ``DataFrame``, ``list``."""
+    columns: Mapping[str, Sequence[object]]
+    """Cells as the source had them, by column name."""
+    origins: tuple[str, ...]
+    """File and row, or path, of each row."""
+    folder: Path | None = None
+    """What image paths in the cells are relative to; None for the working folder."""
+    is_named: bool = True
+    """Whether the column names are the user's; ours for lists and class folders."""
+    target: str | None = None
+    """The column that the source itself declares to be the target."""
+    class_order: tuple[str, ...] = ()
+    """Class names in the order the source declares; empty if it declares none."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was inferred while reading."""
+    findings: tuple[Finding, ...] = ()
+    """What reading noticed."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.origins)
+
+    def column(self, name: str) -> Column:
+        """Return one column with what is needed to speak of its cells."""
+        return Column(
+            name=name,
+            cells=self.columns[name],
+            origins=self.origins,
+            source=self.name,
+            order=self.class_order if name == self.target else (),
+        )
+
+    def with_labels(self, labels: Iterable[object] | None) -> "Table":
+        """Return the table with labels that were given beside it, if any were."""
+        if labels is None:
+            return self
+        cells = list(labels)
+        if len(cells) != len(self):
+            raise DataError(
+                f"Labels must be as many as the examples ({len(self)}), got "
+                f"{len(cells)}. Use None where an example has no label."
+            )
+        name = "labels"
+        while name in self.columns:
+            name = f"{name}_"
+        columns = {**self.columns, name: cells}
+        return replace(self, columns=columns, target=name, class_order=())
+
+
+def from_records(
+    name: str, records: Sequence[Mapping[str, object]], origins: tuple[str, ...]
+) -> Table:
+    """Return a table of rows that each name their own cells; absent ones are None."""
+    names = dict.fromkeys(key for record in records for key in record)
+    columns = {str(key): [record.get(key) for record in records] for key in names}
+    return Table(name=name, columns=columns, origins=origins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,14 +99,6 @@ class Examples:
     origins: tuple[str, ...]
     """File and row, or path, of each example, for messages to people."""
 
-    def __post_init__(self) -> None:
-        """Check that the three agree in length."""
-        if not len(self.inputs) == len(self.targets) == len(self.origins):
-            raise ShapeError(
-                f"Inputs, targets and origins must agree in length, got "
-                f"{len(self.inputs)}, {len(self.targets)} and {len(self.origins)}."
-            )
-
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.inputs)
@@ -65,9 +122,6 @@ class Columns:
     """Names the columns that were read, so that a model finds them again.
 
     A name is None where the source had no named columns (lists, class folders).
-
-    >>> Columns.from_json(Columns(input="review", target="stars").to_json())
-    Columns(input='review', target='stars')
     """
 
     input: str | None = None
@@ -88,7 +142,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """Joins examples with the task they pose and how both were understood."""
+    """Joins examples with the task they set and how both were understood."""
 
     examples: Examples
     """All rows, the unlabelled ones too, in the order of the source."""

@@ -1,24 +1,28 @@
-"""Table files: CSV, TSV, JSON Lines, JSON, Parquet, plain lines of text."""
+"""Table files: CSV, TSV, JSON Lines, JSON, Parquet, plain lines of text.
 
+UTF-8 and UTF-16 are recognised. Bytes that are not UTF-8 stay in the text as surrogate
+escapes until the cells are known, so that `_mended` can name their rows.
+"""
+
+import codecs
 import difflib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from fewshot_automl.data.delimited import read_delimited
-from fewshot_automl.data.encoding import decode, mend
-from fewshot_automl.data.table import Table, from_records
+from fewshot_automl.data.examples import Table, from_records
 from fewshot_automl.errors import DataError
+from fewshot_automl.finding import Finding
+
+_ESCAPED: Final = re.compile("[\udc80-\udcff]")
 
 
 def read_file(path: Path) -> Table:
-    """Return the table in a file, whose kind its suffix tells.
-
-    Raises:
-        DataError: If the file is missing, of another kind, or cannot be read.
-    """
+    """Return the table in a file, whose kind its suffix tells."""
     kind = path.suffix.lower()
     if not path.is_file():
         raise DataError(missing(path))
@@ -29,17 +33,8 @@ def read_file(path: Path) -> Table:
         )
     if kind in PARQUET:
         return replace(_read_parquet(path), folder=path.parent)
-    table = READERS[kind](decode(path.read_bytes(), path.name), path.name)
-    if not len(table):
-        raise DataError(f"Data must have at least one row, got none in {path.name}.")
-    columns, notes, findings = mend(table.columns, table.origins)
-    return replace(
-        table,
-        columns=columns,
-        folder=path.parent,
-        notes=(*table.notes, *notes),
-        findings=(*table.findings, *findings),
-    )
+    table = READERS[kind](_decoded(path.read_bytes(), path.name), path.name)
+    return replace(_mended(table), folder=path.parent)
 
 
 def missing(path: Path) -> str:
@@ -111,14 +106,88 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(
             f"Parquet file must be readable, got {error} in {path.name}."
         ) from error
-    if not content.num_rows:
-        raise DataError(f"Data must have at least one row, got none in {path.name}.")
     names = [str(key) for key in content.column_names]
     columns = {key: content.column(i).to_pylist() for i, key in enumerate(names)}
     if len(columns) != len(names):
         raise DataError(f"Column names must be distinct, got {names} in {path.name}.")
     origins = tuple(f"{path.name}:{row}" for row in range(1, content.num_rows + 1))
     return Table(name=path.name, columns=columns, origins=origins)
+
+
+def _decoded(data: bytes, name: str) -> str:
+    """Return text, with a surrogate escape for every byte that is not UTF-8."""
+    if data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"%PDF", b"\xd0\xcf\x11\xe0")):
+        raise DataError(
+            f"Table must be plain text, got a packed or office file in {name}. "
+            "Save the sheet as CSV (UTF-8), or unpack the file first."
+        )
+    sample, encoding = data[:4096], ""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif sample.count(0) > 0.2 * len(sample):  # Latin text in UTF-16 without its mark
+        little = sample[1::2].count(0) >= sample[0::2].count(0)
+        encoding = "utf-16-le" if little else "utf-16-be"
+    if not encoding:
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"Encoding must be UTF-8 or UTF-16, got broken {encoding} in {name} "
+            f"({error.reason} at byte {error.start}). Save the file as UTF-8."
+        ) from error
+
+
+def _mended(table: Table) -> Table:
+    """Read the bytes that were not UTF-8 as Windows-1252, and say so.
+
+    A finding names the rows if others of the file are UTF-8, so that it mixes
+    encodings, or if the letters are not those of a Western language.
+    """
+    columns = {name: list(values) for name, values in table.columns.items()}
+    bad, has_good = set(), False
+    for values in columns.values():
+        for row, cell in enumerate(values):
+            if isinstance(cell, str) and not cell.isascii():
+                if _ESCAPED.search(cell):
+                    bad.add(row)
+                    values[row] = _ESCAPED.sub(_windows_letter, cell)
+                else:
+                    has_good = True
+    if not bad:
+        return table
+    places, message = [table.origins[row] for row in sorted(bad)], ""
+    notes = table.notes
+    if has_good:
+        message = (
+            f"The file mixes encodings: {len(places)} of its rows are not UTF-8 as the "
+            "others are, and were read as Windows-1252. Check them, then save as UTF-8."
+        )
+    else:
+        note = (
+            "Encoding: Windows-1252, since the file is not UTF-8 (first in "
+            f"{places[0]}). If letters look wrong, save the file as UTF-8."
+        )
+        notes = (*notes, note)
+        cells = (cell for values in columns.values() for cell in values)
+        letters = [c for cell in cells if isinstance(cell, str) for c in cell]
+        letters = list(filter(str.isalpha, letters))
+        if len(letters) >= 20 and sum(map(str.isascii, letters)) <= len(letters) / 2:
+            message = (
+                "The file is neither UTF-8 nor, by its letters, Windows-1252: the "
+                "texts are probably garbled. Save it as UTF-8."
+            )
+    found = [Finding.at("encoding", "warning", message, places)] if message else []
+    findings = (*table.findings, *found)
+    return replace(table, columns=columns, notes=notes, findings=findings)
+
+
+def _windows_letter(match: re.Match[str]) -> str:
+    byte = bytes([ord(match[0]) - 0xDC00])
+    try:
+        return byte.decode("cp1252")
+    except UnicodeDecodeError:  # the five places that Windows-1252 leaves empty
+        return byte.decode("latin-1")
 
 
 PARQUET: Final = (".parquet", ".pq")

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from fewshot_automl.cells import natural_order
+from fewshot_automl.data.examples import Table
 from fewshot_automl.data.files import PARQUET, READERS, read_file
-from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities import IMAGE_SUFFIXES
 
-SPLITS: Final = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval"),
+_NAMES: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
-"""The splits, and the folder or file names they go by."""
-
-_NAMES: Final = {name: split for split, names in SPLITS.items() for name in names}
+"""The split that a folder or file of some name holds."""
 _NO_LABEL: Final = frozenset({"unlabelled", "unlabeled"})
 
 _LAYOUT: Final = (
@@ -31,17 +29,7 @@ _LAYOUT: Final = (
 def choose_split(
     found: Sequence[str], name: str, split: str | None, prefer: Sequence[str]
 ) -> str:
-    """Return the split to read, among those that a source has.
-
-    Args:
-        found: Their names in the source.
-        name: Of the source, for messages.
-        split: The split that was asked for, under any of its names.
-        prefer: The splits to take if nobody asked, best first.
-
-    Raises:
-        DataError: If the source has none of them.
-    """
+    """Return the split that is asked for by any of its names, or preferred."""
     kinds = {part: _NAMES.get(part.lower(), part) for part in found}
     asked = prefer if split is None else (_NAMES.get(split.lower(), split),)
     for kind in asked:
@@ -60,15 +48,9 @@ def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table
     """Return the images under a folder, labelled by the name of their subfolder.
 
     Images that lie beside the class folders, or in one named ``unlabelled``, have no
-    label. Hidden files are ignored; so are other files, with a note.
-
-    Args:
-        root: Holds class folders, or one folder (or table file) for each split.
-        split: The split that was asked for; None if nobody did.
-        prefer: The splits to take if nobody asked, best first; empty takes all.
-
-    Raises:
-        DataError: If no images or tables are found, or the split is not there.
+    label. Hidden files are ignored; so are other files, with a note. `root` may hold
+    one folder (or table file) for each split instead; of those `split` or the first
+    preferred is read, and all if there is no preference.
     """
     parts = _splits(root)
     if split is None and not prefer and not any(p.is_file() for p in parts.values()):

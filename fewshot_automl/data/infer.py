@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from fewshot_automl.cells import is_missing, label_text
-from fewshot_automl.data.table import Table
+from fewshot_automl.data.examples import Table
 from fewshot_automl.errors import DataError, TaskError
 from fewshot_automl.modalities import MODALITIES, modality_named
 
@@ -50,15 +50,7 @@ def choose_input(
 ) -> InputChoice:
     """Return the input column that was named, or the one that looks most like one.
 
-    Args:
-        table: What was read.
-        wanted: The column that was named, by what it holds; empty if none was.
-        modality: What an example is; None infers it.
-        target: The column that cannot be the input.
-
-    Raises:
-        DataError: If a named column is not in the table.
-        TaskError: If no column can be the input, or the wishes exclude each other.
+    `wanted` holds the named column by what it holds; `target` cannot be the input.
     """
     if len(wanted) > 1:
         listed = ", ".join(f"{name} {column!r}" for name, column in wanted.items())
@@ -86,21 +78,20 @@ def _chosen(
 ) -> InputChoice:
     row = modality_named(modality)
     if not table.is_named:
-        note = f"Input: {row.plural}."
-        return InputChoice(modality, fitting[0], (note,))
-    lengths = {
-        name: sum(row.length(str(c)) for c in table.columns[name] if not is_missing(c))
-        for name in fitting
-    }
-    column = max(fitting, key=lambda name: lengths[name])
-    why = f" ({row.preference})" if len(fitting) > 1 else ""
+        return InputChoice(modality, fitting[0], (f"Input: {row.plural}.",))
+
+    def length(name: str) -> float:
+        return sum(row.length(str(c)) for c in table.columns[name] if not is_missing(c))
+
+    column = max(fitting, key=length)
+    note = f"Input: {row.plural} in column {column!r}"
+    if len(fitting) > 1:
+        note += f" ({row.preference})"
     others = [n for n, kind in kinds.items() if kind in MODALITIES and n != column]
-    left_out = ""
     if others:
         listed = ", ".join(map(repr, others))
-        left_out = f"; left out: {listed} (choose with {' or '.join(MODALITIES)})"
-    note = f"Input: {row.plural} in column {column!r}{why}{left_out}."
-    return InputChoice(modality, column, (note,))
+        note += f"; left out: {listed} (choose with {' or '.join(MODALITIES)})"
+    return InputChoice(modality, column, (f"{note}.",))
 
 
 def _nothing_to_learn_from(
@@ -113,7 +104,7 @@ def _nothing_to_learn_from(
         advice = "Pass strings, or image paths, bytes or pixels, all of one kind."
     if kinds and set(kinds.values()) <= {"number", "empty"}:
         advice = "Tables of numbers are not supported yet."
-    wanted = MODALITIES[modality].plural if modality else None
+    wanted = modality_named(modality).plural if modality else None
     every = " or ".join(row.plural for row in MODALITIES.values())
     return (
         f"Data must have a column of {wanted or every}, got {listed} in {table.name}. "
@@ -122,17 +113,13 @@ def _nothing_to_learn_from(
 
 
 def require(table: Table, column: str, role: str) -> str:
-    """Return `column` if the table has it.
-
-    Raises:
-        DataError: If not; with the columns there are.
-    """
+    """Return `column` if the table has it; the error lists the columns there are."""
     if column in table.columns:
         return column
     names = list(table.columns)
     near = difflib.get_close_matches(column.lower(), [n.lower() for n in names], n=1)
     closest = [f" Closest: {n!r}." for n in names if n.lower() in near][:1]
-    listed = ", ".join(map(repr, names))
+    listed = ", ".join(map(repr, names)) or "none"
     raise DataError(
         f"{role.capitalize()} must be a column of {table.name}, got {column!r}; it has "
         f"{listed}.{''.join(closest)} Is the first row a header?"
@@ -140,17 +127,16 @@ def require(table: Table, column: str, role: str) -> str:
 
 
 def choose_target(table: Table, target: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return the target column that was named or that the source declares.
+    """Return the target column that was named or that the source declares, and notes.
 
-    Raises:
-        DataError: If there is none; with a guess which column it could be.
+    If there is none, the error guesses which column it could be.
     """
     if target is not None:
         return require(table, target, "target"), ()
     if table.target is not None:
-        if not table.is_named or not table.class_order:
-            return table.target, ()
-        return table.target, (f"Target: column {table.target!r}, declared as labels.",)
+        is_declared = table.is_named and table.class_order
+        note = f"Target: column {table.target!r}, declared as labels."
+        return table.target, (note,) if is_declared else ()
     if not table.is_named:
         raise DataError(
             f"Data must have labels, got none with {table.name}. Pass labels, one for "
@@ -164,11 +150,10 @@ def choose_target(table: Table, target: str | None) -> tuple[str, tuple[str, ...
 
 
 def _guess(table: Table) -> str:
-    kinds = {name: kind_of(cells) for name, cells in table.columns.items()}
     distinct = {
-        name: len({label_text(c) for c in table.columns[name]} - {None})
-        for name, kind in kinds.items()
-        if kind in ("text", "number")
+        name: len({label_text(cell) for cell in cells} - {None})
+        for name, cells in table.columns.items()
+        if kind_of(cells) in ("text", "number")
     }
     fitting = [n for n, d in distinct.items() if 2 <= d <= max(2, len(table) // 2)]
     fitting.sort(key=lambda n: (n.lower() not in _TARGET_NAMES, distinct[n]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_automl.data.table import Table, from_records
+from fewshot_automl.data.examples import Table, from_records
 from fewshot_automl.errors import DataError
 
 ROW = "row "
@@ -20,89 +20,57 @@ def comes_from(source: object, library: str) -> bool:
 
 
 def read_frame(frame: Any) -> Table:
-    """Return the table in a pandas DataFrame or Series.
-
-    Raises:
-        DataError: If it is empty or two columns have one name.
-    """
-    import pandas as pd
-
-    if isinstance(frame, pd.Series):
-        return read_items(frame.tolist(), _row_names(frame.index), "Series")
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError(
-            f"Data must be a pandas DataFrame or Series, got {type(frame).__name__}."
-        )
+    """Return the table in a pandas DataFrame or Series."""
+    origins = tuple(f"{ROW}{label}" for label in frame.index)
+    if frame.ndim == 1:
+        return _read_items(frame.tolist(), origins, "Series")
     names = [str(name) for name in frame.columns]
     if len(set(names)) != len(names):
         raise DataError(f"Column names must be distinct, got {names}. Rename one.")
-    return _checked(
-        Table(
-            name="DataFrame",
-            columns={name: frame.iloc[:, i].tolist() for i, name in enumerate(names)},
-            origins=_row_names(frame.index),
-        )
-    )
-
-
-def _row_names(index: Iterable[object]) -> tuple[str, ...]:
-    return tuple(f"{ROW}{label}" for label in index)
+    columns = {name: frame.iloc[:, i].tolist() for i, name in enumerate(names)}
+    return Table(name="DataFrame", columns=columns, origins=origins)
 
 
 def read_memory(source: object) -> Table:
-    """Return the table in a list, an array, a mapping of columns or a list of rows.
-
-    Raises:
-        DataError: If it is none of these, or empty.
-    """
+    """Return the table in a list, an array, a mapping of columns or a list of rows."""
     if isinstance(source, Mapping):
-        return _read_columns(source)
+        for name, cells in source.items():
+            if not isinstance(cells, Iterable) or isinstance(cells, str):
+                kind = type(cells).__name__
+                raise DataError(f"Column must be a list of cells, got {kind} {name!r}.")
+        columns = {str(name): list(cells) for name, cells in source.items()}
+        lengths = {name: len(cells) for name, cells in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"Columns must agree in length, got {lengths}.")
+        origins = _rows(next(iter(lengths.values()), 0))
+        return Table(name="mapping", columns=columns, origins=origins)
     if isinstance(source, np.ndarray):
-        return read_items(_array_items(source), None, "array")
-    if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
-        return read_items(list(source), None, type(source).__name__)
+        return _read_items(_array_items(source), None, "array")
+    if isinstance(source, Iterable) and not isinstance(source, bytes):
+        return _read_items(list(source), None, type(source).__name__)
     raise DataError(
         "Data must be a file, a folder, a pandas DataFrame, a list or array, or a "
         f"datasets object, got {type(source).__name__}. Pass its rows as a list."
     )
 
 
-def _read_columns(source: Mapping[Any, Any]) -> Table:
-    columns = {str(name): list(cells) for name, cells in source.items()}
-    lengths = {name: len(cells) for name, cells in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise DataError(f"Columns must agree in length, got {lengths}.")
-    rows = next(iter(lengths.values()), 0)
-    origins = tuple(f"{ROW}{row}" for row in range(rows))
-    return _checked(Table(name="mapping", columns=columns, origins=origins))
+def _rows(count: int) -> tuple[str, ...]:
+    return tuple(f"{ROW}{row}" for row in range(count))
 
 
-def read_items(
+def _read_items(
     items: Sequence[object], origins: tuple[str, ...] | None, name: str
 ) -> Table:
     """Return a table of one column of inputs, or of rows that name their cells."""
-    if origins is None:
-        origins = tuple(f"{ROW}{row}" for row in range(len(items)))
-    if items and all(isinstance(item, Mapping) for item in items):
-        rows = [item for item in items if isinstance(item, Mapping)]
-        if not all({"bytes", "path"} <= row.keys() for row in rows):
-            return _checked(from_records(name, rows, origins))
-    cells, notes = _as_cells(items)
-    return _checked(
-        Table(
-            name=name,
-            columns={"input": cells},
-            origins=origins,
-            is_named=False,
-            notes=notes,
-        )
+    origins = _rows(len(items)) if origins is None else origins
+    rows = [item for item in items if isinstance(item, Mapping)]
+    if len(rows) == len(items) and not all({"bytes", "path"} <= r.keys() for r in rows):
+        return from_records(name, rows, origins)
+    cells, notes = _as_cells(items, origins)
+    columns = {"input": cells}
+    return Table(
+        name=name, columns=columns, origins=origins, is_named=False, notes=notes
     )
-
-
-def _checked(table: Table) -> Table:
-    if not len(table):
-        raise DataError(f"Data must have at least one row, got an empty {table.name}.")
-    return table
 
 
 def _array_items(array: np.ndarray) -> list[object]:
@@ -118,7 +86,9 @@ def _array_items(array: np.ndarray) -> list[object]:
     )
 
 
-def _as_cells(items: Sequence[object]) -> tuple[list[object], tuple[str, ...]]:
+def _as_cells(
+    items: Sequence[object], origins: Sequence[str]
+) -> tuple[list[object], tuple[str, ...]]:
     """Return cells with arrays as 8-bit pixels, and what was inferred on the way."""
     items = [np.asarray(item) if comes_from(item, "torch") else item for item in items]
     arrays = [item for item in items if isinstance(item, np.ndarray) and item.size]
@@ -126,8 +96,8 @@ def _as_cells(items: Sequence[object]) -> tuple[list[object], tuple[str, ...]]:
     top = max((float(item.max()) for item in arrays), default=0.0) if is_float else 0.0
     scale = 255.0 if is_float and top <= 1.0 else 1.0
     cells = [
-        _pixels(item, scale, f"{ROW}{row}") if isinstance(item, np.ndarray) else item
-        for row, item in enumerate(items)
+        _pixels(item, scale, origin) if isinstance(item, np.ndarray) else item
+        for item, origin in zip(items, origins, strict=True)
     ]
     if not is_float:
         return cells, ()
@@ -143,6 +113,8 @@ def _pixels(array: np.ndarray, scale: float, origin: str) -> np.ndarray:
             f"[height, width, 4], got {list(array.shape)} in {origin}. If channels "
             "come first, use array.transpose(1, 2, 0)."
         )
+    if array.dtype.kind not in "buif":
+        raise DataError(f"Pixels must be numbers, got {array.dtype} in {origin}.")
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot_automl.cells import label_text
-from fewshot_automl.data.examples import Columns, Dataset, Examples
+from fewshot_automl.data.examples import Columns, Dataset, Examples, Table
 from fewshot_automl.data.infer import (
     InputChoice,
     choose_input,
@@ -15,10 +15,9 @@ from fewshot_automl.data.infer import (
     require,
 )
 from fewshot_automl.data.sources import Source, read_table
-from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
-from fewshot_automl.modalities import Input, modality_named
+from fewshot_automl.modalities import modality_named
 from fewshot_automl.tasks import TASK_KINDS, Task, kind_named
 
 
@@ -45,8 +44,7 @@ def read(
         target_kind: What the target is; None infers it. Naming it also lets number
             codes and joined labels through as classes.
         metric: The metric to maximise; None takes the kind's default.
-        labels: Labels beside the source, one for each example; None, NaN or blank
-            where there is none.
+        labels: Labels beside the source; None, NaN or blank where there is none.
         split: Which split to read of a source that has several.
         class_names: The classes in order; None sorts the ones found.
 
@@ -58,8 +56,7 @@ def read(
     >>> dataset.task.names, dataset.examples.targets.tolist()
     (('neg', 'pos'), [1, 0, -1])
     """
-    table = read_table(source, split=split)
-    table = table if labels is None else table.with_labels(labels)
+    table = read_table(source, split=split).with_labels(labels)
     column, target_notes = choose_target(table, target)
     chosen = choose_input(table, inputs or {}, modality, column)
     held = table.column(column)
@@ -72,6 +69,7 @@ def read(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     )
     notes = (*table.notes, *chosen.notes, *target_notes, task.rules.describe(targets))
+    telling = _telling_columns(table, column, {column, chosen.column})
     return Dataset(
         examples=_examples(table, chosen, targets),
         task=task,
@@ -80,64 +78,34 @@ def read(
             target=column if table.is_named and labels is None else None,
         ),
         inferred=notes,
-        findings=(
-            *table.findings,
-            *_telling_columns(table, column, {column, chosen.column}),
-        ),
+        findings=(*table.findings, *telling),
     )
 
 
-def read_inputs(
-    source: Source, task: Task, columns: Columns, *, split: str | None = None
-) -> Examples:
+def read_inputs(source: Source, task: Task, columns: Columns) -> Examples:
     """Read examples to predict for; labels, if there are any, are not looked at.
 
-    Args:
-        source: As for `read`.
-        task: What the model was made for.
-        columns: Where its training examples stood.
-        split: Which split to read of a source that has several.
-
-    Raises:
-        DataError: If the source cannot be read or lacks the column.
-
-    >>> task = Task(modality="text", names=("neg", "pos"))
-    >>> read_inputs(["what a day"], task, Columns()).targets.tolist()
-    [-1]
+    `columns` says where the training examples stood.
     """
-    table = read_table(source, split=split, prefer=())
+    table = read_table(source, prefer=())
     chosen = _stored_input(table, task, columns)
     return _examples(table, chosen, task.rules.no_targets(len(table)))
 
 
 def read_like(
-    source: Source,
-    task: Task,
-    columns: Columns,
-    target: str | None = None,
-    *,
-    labels: Iterable[object] | None = None,
-    split: str | None = None,
+    source: Source, task: Task, columns: Columns, target: str | None = None
 ) -> Examples:
     """Read labelled examples of a known task, to score a model on them.
 
-    Of a folder or dataset with splits the test split is read.
-
-    Args:
-        source: As for `read`.
-        task: What the model was made for; labels become indices of its classes.
-        columns: Where its training examples stood.
-        target: The column of labels; None takes the one in `columns`.
-        labels: Labels beside the source, one for each example.
-        split: Which split to read; None prefers the test split.
+    Of a folder or dataset with splits the test split is read. `columns` says where the
+    training examples stood; a `target` wins over it.
 
     Raises:
         DataError: If a label is not a class of the task, none is labelled, or the
             source cannot be read.
     """
-    table = read_table(source, split=split, prefer=("test", "validation"))
-    table = table if labels is None else table.with_labels(labels)
-    if target is None and table.is_named and labels is None:
+    table = read_table(source, prefer=("test", "validation"))
+    if target is None and table.is_named:
         target = columns.target
     column, _ = choose_target(table, target)
     chosen = _stored_input(table, task, columns)
@@ -154,34 +122,23 @@ def _stored_input(table: Table, task: Task, columns: Columns) -> InputChoice:
     if table.is_named and columns.input is not None:
         column = require(table, columns.input, task.modality)
         return InputChoice(task.modality, column)
-    is_there = columns.target is not None and columns.target in table.columns
-    target = table.target or (columns.target if is_there else None)
-    return choose_input(table, {}, task.modality, target)
+    return choose_input(table, {}, task.modality, table.target or columns.target)
 
 
 def _examples(table: Table, chosen: InputChoice, targets: np.ndarray) -> Examples:
     read_cell = modality_named(chosen.modality).read
-    inputs = tuple(
-        read_cell(cell, table.folder, origin)
-        for cell, origin in zip(
-            table.columns[chosen.column], table.origins, strict=True
-        )
-    )
-    _require_some_file(inputs, table)
-    return Examples(inputs=inputs, targets=targets, origins=table.origins)
-
-
-def _require_some_file(inputs: Sequence[Input], table: Table) -> None:
-    """Refuse paths that all lead nowhere: then the folder is wrong, not the images."""
+    cells = zip(table.columns[chosen.column], table.origins, strict=True)
+    inputs = tuple(read_cell(cell, table.folder, origin) for cell, origin in cells)
     paths = [item for item in inputs if isinstance(item, Path)]
-    if not paths or len(paths) < len(inputs) or any(path.exists() for path in paths):
-        return
-    raise DataError(
-        f"Paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
-        f"got '{paths[0]}' in {table.origins[0]}, and none of them exists. Move the "
-        f"{'table' if table.folder else 'working folder'}, or mend the paths; "
-        "addresses on the web are not fetched."
-    )
+    if len(paths) == len(inputs) and not any(path.exists() for path in paths):
+        # Then the folder is wrong, not the images.
+        raise DataError(
+            f"Paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
+            f"got '{paths[0]}' in {table.origins[0]}, and none of them exists. Move "
+            f"the {'table' if table.folder else 'working folder'}, or mend the paths; "
+            "addresses on the web are not fetched."
+        )
+    return Examples(inputs=inputs, targets=targets, origins=table.origins)
 
 
 def _telling_columns(table: Table, target: str, used: set[str]) -> list[Finding]:
@@ -189,17 +146,15 @@ def _telling_columns(table: Table, target: str, used: set[str]) -> list[Finding]
     labels = [label_text(cell) for cell in table.columns[target]]
     known = [row for row, label in enumerate(labels) if label is not None]
     values = len({labels[row] for row in known})
+    message = (
+        "Column {!r} tells the label one to one in all "
+        f"{counted(len(known), 'labelled row')}. It is not used as input."
+    )
     found = []
     for name, cells in table.columns.items():
-        if name in used or kind_of(cells) not in ("text", "number"):
-            continue
-        pairs = {(label_text(cells[row]), labels[row]) for row in known}
-        if len(pairs) == values == len({value for value, _ in pairs}):
-            message = (
-                f"Column {name!r} tells the label one to one in all "
-                f"{counted(len(known), 'labelled row')}. It is not used as input."
-            )
-            found.append(
-                Finding(kind="telling column", severity="note", message=message)
-            )
+        if name not in used and kind_of(cells) in ("text", "number"):
+            pairs = {(label_text(cells[row]), labels[row]) for row in known}
+            if len(pairs) == values == len({value for value, _ in pairs}):
+                said, kind = message.format(name), "telling column"
+                found.append(Finding(kind=kind, severity="note", message=said))
     return found

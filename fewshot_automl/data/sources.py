@@ -1,7 +1,6 @@
 """Where examples come from: tells one kind of source from another.
 
-The only user of `datasets`, which is imported when one of its objects or a hub name
-is given and not before.
+`datasets` is imported when one of its objects or a hub name is given and not before.
 """
 
 import os
@@ -9,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from fewshot_automl.data.examples import Table
 from fewshot_automl.data.files import PARQUET, READERS, missing, read_file
 from fewshot_automl.data.folders import choose_split, read_folder
 from fewshot_automl.data.memory import ROW, comes_from, read_frame, read_memory
-from fewshot_automl.data.table import Table
 from fewshot_automl.errors import DataError
 
 Source = object
@@ -20,8 +19,7 @@ Source = object
 or images, a mapping of columns or a list of rows; a `datasets` object; or the name of
 one on the Hugging Face hub (``hf:owner/name`` or ``hf:owner/name:config``)."""
 
-HUB: Final = "hf:"
-
+_HUB: Final = "hf:"
 _HUB_NAME: Final = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
@@ -30,33 +28,37 @@ def read_table(
 ) -> Table:
     """Return the table of raw cells in any source.
 
-    Args:
-        source: See `Source`.
-        split: Which split to take where there are several.
-        prefer: The splits to take if `split` is None, best first.
+    Of several splits `split` is read, or the first there is of those that `prefer`
+    names.
 
     Raises:
         DataError: If the source is missing, empty, of no known kind or unreadable.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _read_name(os.fspath(source), split, prefer)
-    if comes_from(source, "datasets"):
-        return _read_hub(source, type(source).__name__, split, prefer)
+        table = _read_name(os.fsdecode(source), split, prefer)
+    elif comes_from(source, "datasets"):
+        table = _read_hub(source, type(source).__name__, split, prefer)
+    else:
+        _refuse_split(split, type(source).__name__)
+        is_frame = comes_from(source, "pandas") and hasattr(source, "iloc")
+        table = read_frame(source) if is_frame else read_memory(source)
+    if not len(table):
+        raise DataError(f"Data must have at least one row, got none in {table.name}.")
+    return table
+
+
+def _refuse_split(split: str | None, source: str) -> None:
     if split is not None:
         raise DataError(
-            f"Split must be left out for {type(source).__name__}, got {split!r}. "
-            "Pass the rows of one split."
+            f"Split must be left out for {source}, got {split!r}. Pass the rows, or "
+            "the file, of one split."
         )
-    if comes_from(source, "pandas"):
-        return read_frame(source)
-    return read_memory(source)
 
 
-def _read_name(name: str | bytes, split: str | None, prefer: tuple[str, ...]) -> Table:
-    text = os.fsdecode(name)
+def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
     path = Path(text).expanduser()
-    if text.startswith(HUB):
-        return _load_hub(text.removeprefix(HUB), split, prefer)
+    if text.startswith(_HUB):
+        return _load_hub(text.removeprefix(_HUB), split, prefer)
     if path.is_dir():
         return read_folder(path, split, prefer)
     if not path.exists() and _may_be_on_hub(text):
@@ -64,11 +66,7 @@ def _read_name(name: str | bytes, split: str | None, prefer: tuple[str, ...]) ->
             return _load_hub(text, split, prefer)
         except DataError as error:
             raise DataError(f"{missing(path)} As a hub name: {error}") from error
-    if split is not None:
-        raise DataError(
-            f"Split must be left out for a file, got {split!r}. Point to the file "
-            "that holds it."
-        )
+    _refuse_split(split, "a file")
     return read_file(path)
 
 
@@ -86,7 +84,7 @@ def _load_hub(name: str, split: str | None, prefer: tuple[str, ...]) -> Table:
     try:
         found = datasets.load_dataset(repository, config or None)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"Hub dataset must be one that can be loaded, got {name!r} ({reason}). "
             "Check the name and the connection, or download it and pass the file."
@@ -99,10 +97,10 @@ def _read_hub(
 ) -> Table:
     import datasets
 
-    note: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if isinstance(found, datasets.DatasetDict):
         chosen = choose_split(list(found), name, split, prefer)
-        note = (f"Split: '{chosen}' of {', '.join(map(repr, found))}.",)
+        notes = (f"Split: '{chosen}' of {', '.join(map(repr, found))}.",)
         found, name = found[chosen], f"{name}[{chosen}]"
     if not isinstance(found, datasets.Dataset):
         raise DataError(
@@ -110,8 +108,6 @@ def _read_hub(
             f"{type(found).__name__}. Take its rows first: "
             "Dataset.from_list(list(stream.take(1000)))."
         )
-    if not found.num_rows:
-        raise DataError(f"Data must have at least one row, got none in {name}.")
     labels = {}
     for column, feature in found.features.items():
         if isinstance(feature, datasets.Image):  # bytes, not decoded pictures
@@ -131,5 +127,5 @@ def _read_hub(
         origins=tuple(f"{name} {ROW}{row}" for row in range(found.num_rows)),
         target=target,
         class_order=labels[target] if target is not None else (),
-        notes=note,
+        notes=notes,
     )

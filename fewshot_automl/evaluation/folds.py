@@ -1,20 +1,15 @@
 """Cross-validation splits for few labels: stratified, without leaks, repeated.
 
-How many folds (`choose_folds`):
+How many folds (`choose_folds`): at most as many as the smallest stratum (of classes:
+the smallest class) has distinct examples, so that it stands in every validation part.
+Strata that together hold at most `RARE_SHARE` of the examples do not bound the number:
+one class of 2 must not halve the training data of all others. They still are in every
+training part, so every stratum needs 2 distinct examples.
 
-- K is at most `max_folds` and at most the number of distinct examples of the smallest
-  stratum (of classes: the smallest class), so that every stratum stands in every
-  validation part. Strata that together hold at most `rare_share` of the examples do
-  not bound K: one class of 2 must not halve the training data of all others. They
-  still are in every training part.
-- K is at least 2. A stratum needs 2 distinct examples, or it could never be both
-  learnt and tested.
-
-How many repeats: `ceil(128 / examples)`, from 1 to 5, so that about 128 predictions
-stand behind a score: 5 up to 31 examples, 4 at 32, 3 at 48, 2 at 64, 1 from 128 on.
-A repeat is another random partition; it takes away the luck of the partition, not
-that of the sample. Repeat 0 is the same whatever the number of repeats, so methods
-that train may use `Folds.first` alone and stay comparable.
+How many repeats: as make about 128 predictions, from 1 to 5. A repeat is another
+random partition; it takes away the luck of the partition, not that of the sample.
+Repeat 0 is the same whatever the number of repeats, so methods that train may use
+`Folds.first` alone and stay comparable.
 """
 
 import math
@@ -25,11 +20,12 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.errors import DataError, ShapeError
+from fewshot_automl.errors import DataError
 
 MIN_FOLDS: Final = 2
 PREDICTIONS_WANTED: Final = 128
 MAX_REPEATS: Final = 5
+RARE_SHARE: Final = 0.1
 _ATTEMPTS: Final = 20
 
 Membership = Int[np.ndarray, "groups strata"]
@@ -49,12 +45,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Folds:
-    """Holds one or more partitions of the same examples.
-
-    >>> folds = choose_folds(np.array([0, 1] * 4), seed=0)
-    >>> len(folds.first), len(folds.repeats), len(folds)
-    (4, 5, 20)
-    """
+    """Holds one or more partitions of the same examples."""
 
     repeats: tuple[tuple[Fold, ...], ...]
     """One partition a repeat; all have the same number of folds."""
@@ -65,14 +56,10 @@ class Folds:
         return self.repeats[0]
 
     @property
-    def examples(self) -> int:
-        """Return the number of examples."""
-        return len(self.first[0].train) + len(self.first[0].validation)
-
-    @property
     def assignment(self) -> Int[np.ndarray, "repeats examples"]:
         """Return for each repeat in which fold an example is predicted."""
-        table = np.empty((len(self.repeats), self.examples), dtype=np.int64)
+        examples = sum(len(fold.validation) for fold in self.first)
+        table = np.empty((len(self.repeats), examples), dtype=np.int64)
         for row, folds in zip(table, self.repeats, strict=True):
             for number, fold in enumerate(folds):
                 row[fold.validation] = number
@@ -94,33 +81,21 @@ def choose_folds(
     seed: int,
     max_folds: int = 5,
     max_repeats: int = MAX_REPEATS,
-    rare_share: float = 0.1,
 ) -> Folds:
     """Return stratified folds whose number follows from the size of the strata.
 
-    Args:
-        strata: Which strata each example is in, 1 or 0, as `Task.strata` returns
-            them; or the one it is in. Leave unlabelled examples out.
-        groups: One value an example; examples with equal values (duplicates, crops of
-            one photograph) stay in one fold. None: every example is its own group.
-        seed: The same seed gives the same folds.
-        max_folds: Upper limit of the number of folds, at least 2.
-        max_repeats: Upper limit of the number of partitions; 1 for no repeats.
-        rare_share: Share of the examples whose strata may be too small to appear in
-            every validation part; 0 lets the smallest stratum bound K.
+    `strata` holds which strata each example is in, 1 or 0, or the one it is in; leave
+    unlabelled examples out. Examples of equal `groups` (duplicates, crops of one
+    photograph) stay in one fold. The same seed gives the same folds.
 
     Raises:
-        ShapeError: If `groups` has another length than `strata`.
         DataError: If there are no examples, or a stratum has fewer than 2 distinct
             examples.
     """
-    if max_folds < MIN_FOLDS or max_repeats < 1:
-        raise DataError(
-            "max_folds must be at least 2 and max_repeats at least 1, "
-            f"got {max_folds} and {max_repeats}."
-        )
     examples = len(strata)
-    group_of = _group_index(examples, groups)
+    group_of = np.arange(examples)
+    if groups is not None:
+        group_of = np.unique(np.asarray(groups), return_inverse=True)[1]
     if not strata.size or strata.min() < 0:
         raise DataError(
             f"Strata must be 0 or more, got {strata.min() if strata.size else 'none'}. "
@@ -139,34 +114,25 @@ def choose_folds(
         )
     order = np.argsort(distinct, kind="stable")
     share = np.cumsum(membership.sum(axis=0)[order]) / membership.sum()
-    count = int(min(max_folds, distinct[order][share > rare_share].min()))
+    count = int(min(max_folds, distinct[order][share > RARE_SHARE].min()))
     sizes = np.bincount(group_of)
     wanted = min(max(math.ceil(PREDICTIONS_WANTED / examples), 1), max_repeats)
-    partitions: dict[frozenset[frozenset[int]], Int[np.ndarray, " examples"]] = {}
+    partitions: dict[frozenset[bytes], list[Int[np.ndarray, " validation"]]] = {}
     for repeat in range(wanted):
         rng = np.random.default_rng([seed, repeat])
         places = _partition(membership, sizes, count, max_folds, rng)[group_of]
         parts = [np.flatnonzero(places == fold) for fold in range(places.max() + 1)]
-        partitions.setdefault(frozenset(frozenset(p.tolist()) for p in parts), places)
+        partitions.setdefault(frozenset(part.tobytes() for part in parts), parts)
+    every = np.arange(examples)
     return Folds(
         repeats=tuple(
-            _folds(places, repeat) for repeat, places in enumerate(partitions.values())
+            tuple(
+                Fold(train=np.delete(every, part), validation=part, repeat=repeat)
+                for part in parts
+            )
+            for repeat, parts in enumerate(partitions.values())
         )
     )
-
-
-def _group_index(
-    examples: int, groups: np.ndarray | Sequence[str] | Sequence[int] | None
-) -> Int[np.ndarray, " examples"]:
-    if groups is None:
-        return np.arange(examples)
-    values = np.asarray(groups)
-    if values.shape != (examples,):
-        raise ShapeError(
-            f"Groups must be one value for each of the {examples} examples, "
-            f"got shape {values.shape}."
-        )
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _partition(
@@ -216,14 +182,3 @@ def _place(
         shares[fold] += weights[group]
         totals[fold] += sizes[group]
     return places
-
-
-def _folds(places: Int[np.ndarray, " examples"], repeat: int) -> tuple[Fold, ...]:
-    return tuple(
-        Fold(
-            train=np.flatnonzero(places != number),
-            validation=np.flatnonzero(places == number),
-            repeat=repeat,
-        )
-        for number in range(places.max() + 1)
-    )

@@ -1,13 +1,35 @@
-"""How sure a score of few examples is: standard errors and intervals."""
+"""How sure a score of few examples is, and what the best of many scores is worth.
+
+The best of C scores is too good, the more so the more were tried on the fewer
+examples. `correct_for_selection` repeats the picking on bootstrap draws of the
+examples, and scores each pick on the examples the draw left out (BBC-CV, Tsamardinos
+et al.). Nothing is trained: out-of-fold predictions are enough.
+
+The interval (`Corrected.low`, `Corrected.high`) is for the accuracy on new data of
+the model that is deployed, that is, the pick trained on *all* examples. Two errors
+with opposite signs lie between it and the raw score: picking made the raw score too
+good, and each fold trained on fewer examples than the deployed model, which makes it
+too bad. So the interval reaches from the lower end around the corrected score to the
+upper end around the raw score. Both ends are Wilson's, with the number of examples
+divided by `VARIANCE_INFLATION`, since out-of-fold predictions of models that share
+training data are worth less than independent ones. Percentiles of the out-of-bag
+scores are not used: they come from 37 % of the examples, so they are wide on middling
+scores, and yet have no width at all on perfect ones.
+"""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float64
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.resampling import (
+    AnyStack,
+    Stacks,
     as_repeats,
     bootstrap_weights,
     default_draws,
@@ -15,15 +37,27 @@ from fewshot_automl.evaluation.resampling import (
     is_predicted,
     scorer,
 )
-from fewshot_automl.tasks import Mean, Metric, metric_named
+from fewshot_automl.tasks import Mean, Metric
+
+LEVEL: Final = 0.95
+"""Share of intervals that should hold the true value."""
+REACH: Final = NormalDist().inv_cdf((1 + LEVEL) / 2)
+"""Standard errors from the middle of an interval to its ends."""
+VARIANCE_INFLATION: Final = 1.5
+"""Variance of a cross-validated score over that of as many independent predictions.
+
+Best of 7 plain models, 60 draws: 95 % intervals held the deployed model's accuracy
+in 1.00 (clickbait, 8 shots), 0.95 (clickbait, 32), 0.98 (subj, 8), 0.95 (two digits,
+8), 0.98 (ten digits, 4) and 0.87 (ten digits, 16) of the draws; Wilson's interval
+around the corrected score alone in 0.90, 0.85, 0.88, 0.80, 0.80 and 0.73. No interval
+mends a sample whose classes have other shares than the world: trec6 drawn at 8 a
+class and tested on its natural shares reached 0.80. `benchmarks/selection_coverage.py`
+repeats the part on digits.
+"""
 
 
 def standard_error(
-    metric: str | Metric,
-    targets: np.ndarray,
-    outputs: Float[np.ndarray, "... rows width"],
-    *,
-    seed: int = 0,
+    metric: Metric, targets: np.ndarray, outputs: AnyStack, *, seed: int = 0
 ) -> float:
     """Return the standard error of `pooled_score` between models of the same folds.
 
@@ -33,49 +67,33 @@ def standard_error(
     decisions have a floor, the error that one example more and one less would give,
     since 16 right of 16 does not prove perfection.
 
-    Args:
-        metric: A metric, or the name of one for classes.
-        targets: One for each example.
-        outputs: Out of fold; NaN where a fold was not run.
-        seed: Seed of the bootstrap; not used for means.
-
     Raises:
         ShapeError: If targets and outputs do not fit, or fewer than 2 examples were
             predicted.
-
-    >>> outputs = np.array([[0.9, 0.1]] * 16)
-    >>> round(standard_error("accuracy", np.array([0] * 12 + [1] * 4), outputs), 3)
-    0.112
     """
-    wanted = metric_named(metric)
     stack = as_repeats(outputs)
     count = int(is_predicted(stack).any(axis=0).sum())
     if count < 2:
         raise ShapeError(f"Predictions must be of at least 2 examples, got {count}.")
-    score_draws = scorer(wanted, targets, [stack])
-    if isinstance(wanted.measure, Mean):
-        values = example_values(targets, stack, wanted.measure.values)
+    score_draws = scorer(metric, targets, [stack])
+    low, high = metric.limits
+    has_floor = math.isfinite(high - low)
+    if isinstance(metric.measure, Mean):
+        values = example_values(targets, stack, metric.measure.values)
         error = float(np.nanstd(values, ddof=1)) / math.sqrt(count)
+        has_floor = has_floor and metric.needs == "decisions"
     else:
         rng = np.random.default_rng(seed)
-        weights = bootstrap_weights(len(targets), default_draws(wanted, [stack]), rng)
+        weights = bootstrap_weights(len(targets), default_draws(metric, [stack]), rng)
         scores = score_draws(weights)[:, 0]
         error = float(np.std(scores[np.isfinite(scores)])) if scores.size else 0.0
-    return max(error, _least_error(wanted, count))
+    if not has_floor:
+        return error
+    return max(error, (high - low) * math.sqrt((count + 1) / count) / (count + 2))
 
 
-def wilson_interval(
-    share: float, examples: int | float, *, level: float = 0.95
-) -> tuple[float, float]:
-    """Return the score interval of a share, sound down to a handful of examples.
-
-    Args:
-        share: The share observed, in [0, 1].
-        examples: Of how many; a fraction where examples are worth less than one.
-        level: Share of such intervals that should hold the true share.
-
-    Raises:
-        ShapeError: If an argument is out of its range.
+def wilson_interval(share: float, examples: int | float) -> tuple[float, float]:
+    """Return the interval of a share of so many examples, sound down to a handful.
 
     Source:
         Wilson, JASA 22, 1927.
@@ -84,32 +102,133 @@ def wilson_interval(
     >>> round(low, 3), high
     (0.806, 1.0)
     """
-    if not (0 <= share <= 1 and examples > 0 and 0 < level < 1):
-        raise ShapeError(
-            "Share must be in [0, 1], examples greater than 0 and level between 0 and "
-            f"1, got {share}, {examples} and {level}."
-        )
-    z = quantile_of_normal((1 + level) / 2)
-    ratio = z * z / examples
+    ratio = REACH * REACH / examples
     centre = (share + ratio / 2) / (1 + ratio)
     spread = share * (1 - share) / examples + ratio / (4 * examples)
-    half = z * math.sqrt(spread) / (1 + ratio)
+    half = REACH * math.sqrt(spread) / (1 + ratio)
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def quantile_of_normal(probability: float) -> float:
-    """Return the standard normal quantile of a probability between 0 and 1.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """Says how good the chosen model is; all scores are oriented."""
 
-    >>> round(quantile_of_normal(0.975), 3)
-    1.96
+    score: float
+    """Expected score of the pick, corrected for the picking."""
+    low: float
+    high: float
+    """Ends of the interval for the deployed model."""
+    raw_score: float
+    """Cross-validated score of the pick, too good on average."""
+    winner: int
+    """Index of the pick."""
+
+
+def correct_for_selection(
+    targets: np.ndarray,
+    outputs: Stacks,
+    metric: Metric,
+    *,
+    bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+) -> Corrected:
+    """Pick the best model and return its score corrected for the picking.
+
+    Outputs are out of fold, of each model; a row of NaN is an example that was not
+    predicted. A model scored on few examples is picked as readily as any other: leave
+    it out, or let `bonus` hold it back, which is added to the oriented scores before
+    the picking only. `draws` of the bootstrap are as many as the metric's cost allows.
+
+    Raises:
+        ShapeError: If targets and outputs do not fit, or the pick has no score.
+
+    Source:
+        Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018, algorithm
+        5. Ours: the difference between the pick's raw and mean out-of-bag score is
+        added (a control variate: 0 on average for means over examples, and for other
+        metrics the bias of scoring on fewer examples), so that one model alone keeps
+        its raw score; the corrected score is never above the raw one; the interval.
     """
-    return NormalDist().inv_cdf(probability)
+    extra = np.zeros(len(outputs)) if bonus is None else np.asarray(bonus)
+    score_draws = scorer(metric, targets, outputs)
+    full = score_draws(np.ones((1, len(targets))))[0]
+    winner = int(_best(full + extra))
+    raw = float(full[winner])
+    if not math.isfinite(raw):
+        raise ShapeError(
+            f"{metric.name} must be defined for the model that was chosen, got {raw}. "
+            "Use another metric, or label examples of another class."
+        )
+    count = default_draws(metric, outputs) if draws is None else draws
+    weights = bootstrap_weights(len(targets), count, np.random.default_rng(seed))
+    # How much better the pick is out of bag than each draw's own pick.
+    picks = _best(score_draws(weights) + extra)
+    out_of_bag = score_draws((weights == 0).astype(np.float64))
+    gap = out_of_bag[:, winner] - out_of_bag[np.arange(count), picks]
+    gap = gap[np.isfinite(gap)]
+    bias = float(gap.mean()) if gap.size else 0.0
+    corrected = min(max(raw - bias, metric.limits[0]), raw)
+    low, high = _interval(metric, targets, outputs[winner], corrected, raw, seed)
+    return Corrected(score=corrected, low=low, high=high, raw_score=raw, winner=winner)
 
 
-def _least_error(wanted: Metric, examples: int) -> float:
-    """Return the error of one success and one failure added to perfect scores."""
-    low, high = wanted.limits
-    is_smooth = isinstance(wanted.measure, Mean) and wanted.needs == "outputs"
-    if is_smooth or not math.isfinite(high - low):
-        return 0.0
-    return (high - low) * math.sqrt((examples + 1) / examples) / (examples + 2)
+def indistinguishable(
+    targets: np.ndarray,
+    outputs: Stacks,
+    metric: Metric,
+    *,
+    winner: int,
+    seed: int = 0,
+) -> Bool[np.ndarray, " models"]:
+    """Return which models cannot be told apart from the pick (which is one of them).
+
+    A model can be told apart if the pick scores higher in more than `LEVEL` of the
+    bootstrap draws of the examples, both scored on the same draw. Models are compared
+    one by one; among many, some fall out by chance.
+    """
+    rng = np.random.default_rng(seed)
+    weights = bootstrap_weights(len(targets), default_draws(metric, outputs), rng)
+    scores = scorer(metric, targets, outputs)(weights)
+    lead = scores[:, [winner]] - scores
+    is_known = np.isfinite(lead)
+    ahead = (is_known & (lead > 1e-12)).sum(axis=0)
+    return np.asarray(ahead <= LEVEL * np.maximum(is_known.sum(axis=0), 1))
+
+
+def _best(scores: Float64[np.ndarray, "*draws models"]) -> np.ndarray:
+    """Return the place of the greatest, the earliest of equals; NaN is the least."""
+    return np.asarray(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=-1))
+
+
+def _interval(
+    metric: Metric,
+    targets: np.ndarray,
+    outputs: AnyStack,
+    corrected: float,
+    raw: float,
+    seed: int,
+) -> tuple[float, float]:
+    """Return both ends: below the corrected score and above the raw one.
+
+    Scores between two limits become shares, and the examples as many as would give a
+    share the standard error that was found; of decisions no more than there are, for
+    repeats do not add examples.
+    """
+    error = standard_error(metric, targets, outputs, seed=seed)
+    low, high = metric.limits
+    if not math.isfinite(high - low):
+        reach = REACH * error * math.sqrt(VARIANCE_INFLATION)
+        return max(corrected - reach, low), min(raw + reach, high)
+    span = high - low
+    below, above = ((value - low) / span for value in (corrected, raw))
+    count = int(is_predicted(as_repeats(outputs)).any(axis=0).sum())
+    worth = float(count)
+    if error > 0 and 0 < above < 1:
+        worth = max(above * (1 - above) * (span / error) ** 2, 1.0)
+    examples = min(worth, count) if metric.needs == "decisions" else worth
+    examples /= VARIANCE_INFLATION
+    return (
+        low + span * wilson_interval(below, examples)[0],
+        low + span * wilson_interval(above, examples)[1],
+    )

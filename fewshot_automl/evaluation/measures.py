@@ -10,20 +10,16 @@ SCORE: Final = "score"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One quantity that every trial measures beside its score.
-
-    >>> MEASURES["latency_ms"].limit, MEASURES["worst_recall"].limit
-    ('max_latency_ms', 'min_worst_recall')
-    """
+    """One quantity that every trial measures beside its score."""
 
     name: str
     """In `Outcome.measures` and on the command line."""
     title: str
     """For people."""
-    unit: str
-    """Written behind a value; may be empty."""
     meaning: str
     """One clause."""
+    unit: str = ""
+    """Written behind a value."""
     is_maximised: bool = False
     """Whether more is better."""
     adds_up: bool = True
@@ -41,10 +37,6 @@ class Measure:
 
         >>> MEASURES["parameters"].format(22_713_216.0)
         '22.7M'
-        >>> MEASURES["latency_ms"].format(0.0312)
-        '0.0312 ms'
-        >>> MEASURES["worst_recall"].format(0.75)
-        '0.75'
         """
         for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
             if self.is_count and value >= size:
@@ -56,14 +48,12 @@ _ROWS: Final = (
     Measure(
         name="parameters",
         title="parameters",
-        unit="",
         meaning="numbers the model holds: backbone, adapter and head",
         is_count=True,
     ),
     Measure(
         name="flops",
         title="operations",
-        unit="",
         meaning="floating-point operations of the backbone for one example of the "
         "length on its card",
         is_count=True,
@@ -84,7 +74,6 @@ _ROWS: Final = (
     Measure(
         name="worst_recall",
         title="worst recall",
-        unit="",
         meaning="least share of a class's examples that is found, cross-validated",
         is_maximised=True,
         adds_up=False,
@@ -98,9 +87,6 @@ def added_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Return the measures of models that predict together, as far as they add up.
 
     Each member of an average has its own backbone, so nothing is counted once.
-
-    >>> added_up([{"flops": 2.0, "worst_recall": 0.5}, {"flops": 3.0, "accuracy": 1.0}])
-    {'flops': 5.0}
     """
     every = list(parts)
     return {

@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.tasks import All, Mean, Metric, Sums, metric_named
+from fewshot_automl.tasks import All, Mean, Metric, Sums
 
 Weights = Float64[np.ndarray, "draws examples"]
 Stack = Float[np.ndarray, "repeats examples width"]
-Stacks = Sequence[Float[np.ndarray, "... rows width"]]
+AnyStack = Float[np.ndarray, "... rows width"]
+Stacks = Sequence[AnyStack]
 Scorer = Callable[[np.ndarray], np.ndarray]
 
 _NUMBERS_AT_ONCE: Final = 4_000_000
@@ -30,80 +31,49 @@ _CURVES: Final = 10_000
 """Curves drawn at most by default: about 3 seconds on 500 examples."""
 
 
-def pooled_score(
-    metric: str | Metric,
-    targets: np.ndarray,
-    outputs: Float[np.ndarray, "... rows width"],
-) -> float:
-    """Return the oriented score of out-of-fold outputs, all folds pooled.
-
-    Examples that were not predicted (NaN) are left out.
-
-    Raises:
-        ShapeError: If targets and outputs do not fit, or nothing was predicted.
-
-    >>> outputs = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.8, 0.2], [0.6, 0.4]]])
-    >>> pooled_score("accuracy", np.array([0, 1]), outputs)
-    0.75
-    """
+def pooled_score(metric: Metric, targets: np.ndarray, outputs: AnyStack) -> float:
+    """Return the oriented score of out-of-fold outputs, all folds pooled."""
     return float(scorer(metric, targets, [outputs])(np.ones((1, len(targets))))[0, 0])
 
 
-def scorer(metric: str | Metric, targets: np.ndarray, outputs: Stacks) -> Scorer:
+def scorer(metric: Metric, targets: np.ndarray, outputs: Stacks) -> Scorer:
     """Return a function from weights to the oriented scores of every model.
 
     The function takes `[draws, examples]`, how often each example counts in each
     draw, and returns `[draws, models]`; NaN where a score is undefined there.
 
-    Args:
-        metric: A metric, or the name of one for classes.
-        targets: One for each example.
-        outputs: Of each model; the number of repeats may differ.
-
     Raises:
         ShapeError: If targets and outputs do not fit, or a model predicted nothing.
     """
-    wanted = metric_named(metric)
-    stacks = [_checked(wanted, targets, stack) for stack in outputs]
-    match wanted.measure:
+    stacks = [_checked(metric, targets, stack) for stack in outputs]
+    match metric.measure:
         case Mean(values):
             raw = _mean_scorer(targets, stacks, values)
         case Sums(parts, value):
             raw = _sums_scorer(targets, stacks, parts, value)
         case All(value):
             raw = _whole_scorer(targets, stacks, value)
-    sign = wanted.orient(1.0)
+    sign = metric.orient(1.0)
     return lambda weights: sign * raw(np.asarray(weights, dtype=np.float64))
 
 
 def bootstrap_weights(examples: int, draws: int, rng: np.random.Generator) -> Weights:
-    """Return how often each example was drawn, with replacement, in each draw.
-
-    >>> bootstrap_weights(5, 2, np.random.default_rng(0)).sum(axis=1)
-    array([5., 5.])
-    """
+    """Return how often each example was drawn, with replacement, in each draw."""
     chances = np.full(examples, 1.0 / examples)
     return rng.multinomial(examples, chances, size=draws).astype(np.float64)
 
 
-def default_draws(metric: str | Metric, outputs: Stacks) -> int:
+def default_draws(metric: Metric, outputs: Stacks) -> int:
     """Return how many bootstrap draws a metric's cost allows.
 
     1000 for means over examples and 400 from sums. For the rest as many as make about
     10,000 curves over models and columns, from 40 to 200.
-
-    >>> [default_draws(name, [np.eye(2)]) for name in ("accuracy", "mcc", "roc_auc")]
-    [1000, 400, 200]
     """
-    match metric_named(metric).measure:
-        case Mean():
-            return 1000
-        case Sums():
-            return 400
-        case All():
-            width = outputs[0].shape[-1]
-            curves = len(outputs) * (1 if width == 2 else width)
-            return min(max(_CURVES // curves, 40), 200)
+    if not isinstance(metric.measure, All):
+        return 1000 if isinstance(metric.measure, Mean) else 400
+    width = outputs[0].shape[-1]
+    curves = len(outputs) * (1 if width == 2 else width)
+    return min(max(_CURVES // curves, 40), 200)
 
 
 def is_predicted(outputs: Stack) -> Bool[np.ndarray, "repeats examples"]:
@@ -111,17 +81,8 @@ def is_predicted(outputs: Stack) -> Bool[np.ndarray, "repeats examples"]:
     return np.asarray(~np.isnan(outputs).any(axis=2))
 
 
-def as_repeats(outputs: Float[np.ndarray, "... examples width"]) -> Stack:
-    """Return outputs with an axis of repeats, if need be of length 1.
-
-    Raises:
-        ShapeError: If there are fewer than 2 or more than 3 axes.
-    """
-    if outputs.ndim not in (2, 3):
-        raise ShapeError(
-            "Outputs must be [examples, width] or [repeats, examples, width], got "
-            f"shape {outputs.shape}."
-        )
+def as_repeats(outputs: AnyStack) -> Stack:
+    """Return outputs with an axis of repeats, if need be of length 1."""
     return outputs if outputs.ndim == 3 else outputs[None]
 
 
@@ -138,9 +99,7 @@ def example_values(
     return _divide(total, there.sum(axis=0).astype(np.float64))
 
 
-def _checked(
-    wanted: Metric, targets: np.ndarray, outputs: Float[np.ndarray, "... rows width"]
-) -> Stack:
+def _checked(metric: Metric, targets: np.ndarray, outputs: AnyStack) -> Stack:
     stack = as_repeats(outputs)
     if stack.shape[1] != len(targets):
         raise ShapeError(
@@ -150,7 +109,7 @@ def _checked(
     there = is_predicted(stack)
     if not there.any():
         raise ShapeError("Outputs must hold at least one prediction, got NaN only.")
-    wanted.check(targets[np.nonzero(there)[1]], stack[there])
+    metric.check(targets[np.nonzero(there)[1]], stack[there])
     return stack
 
 

@@ -16,25 +16,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fewshot_automl.cells import is_missing
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
-from fewshot_automl.modalities.content import Input, content_hash
-from fewshot_automl.modalities.modality import Look
+from fewshot_automl.modalities.modality import Input, Look, content_hash
 
 IMAGE_SUFFIXES: Final = frozenset(
     [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jp2",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
+        *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg"),
+        *(".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
     ]
 )
 TINY: Final = 8
@@ -70,27 +57,18 @@ class ImageModality:
         return sum(s in IMAGE_SUFFIXES for s in suffixes) >= 0.9 * len(cells)
 
     def read(self, cell: object, folder: Path | None, origin: str) -> Input:
-        """Return a path, encoded bytes or pixels.
-
-        Args:
-            cell: A path relative to `folder`, bytes, pixels, a Pillow image, or the
-                mapping of bytes and path that `datasets` keeps.
-            folder: What relative paths are relative to; None for the working folder.
-            origin: Where the cell stands, for messages.
-
-        Raises:
-            DataError: If the cell holds no image.
-        """
+        """Return a path, encoded bytes or pixels."""
         if isinstance(cell, dict) and {"bytes", "path"} <= cell.keys():
             cell = cell["bytes"] if cell["bytes"] is not None else cell["path"]
-        if isinstance(cell, bytes):
+        if isinstance(cell, (bytes, np.ndarray)):
             return cell
-        if isinstance(cell, PurePath) or (isinstance(cell, str) and cell.strip()):
-            return _image_path(cell, folder)
         if isinstance(cell, Image.Image):
             return _pixels(cell)
-        if isinstance(cell, np.ndarray):
-            return cell
+        if isinstance(cell, PurePath) or (isinstance(cell, str) and cell.strip()):
+            path = (folder or Path()) / str(cell).strip()
+            if not path.exists() and "\\" in str(cell):  # a table written on Windows
+                path = (folder or Path()) / str(cell).strip().replace("\\", "/")
+            return path
         raise DataError(
             f"Image must be a path, bytes, pixels or a Pillow image, got "
             f"{'nothing' if is_missing(cell) else type(cell).__name__} in {origin}. "
@@ -124,34 +102,24 @@ class ImageModality:
 def open_image(image: Path | bytes | np.ndarray) -> Image.Image:
     """Decode an image to upright RGB; transparency becomes white.
 
-    Args:
-        image: A file, an encoded image or pixels; see `Input`.
-
     Raises:
         DataError: If it cannot be decoded whole, or has over `MAX_PIXELS` pixels.
     """
-    name = str(image) if isinstance(image, Path) else "an image in memory"
     try:
         if isinstance(image, np.ndarray):
             picture = Image.fromarray(image)
         else:
             encoded = image if isinstance(image, bytes) else image.read_bytes()
             picture = Image.open(io.BytesIO(encoded))
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(
-                f"Image must have at most {MAX_PIXELS:,} pixels, got "
-                f"{picture.width} x {picture.height} in {name}. Shrink it first."
-            )
+        _check_size(*picture.size)
         picture.load()
-        picture = ImageOps.exif_transpose(picture)
-    except DataError:
-        raise
+        return _on_white(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, *_DECODING) as error:
+        name = image if isinstance(image, Path) else "an image in memory"
         raise DataError(
             f"Image must be one that Pillow can decode, got {name} ({error}). "
             "Replace or remove it."
         ) from error
-    return _on_white(picture)
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -174,13 +142,6 @@ def _is_image(cell: object) -> bool:
     return isinstance(cell, (bytes, PurePath, Image.Image))
 
 
-def _image_path(cell: str | PurePath, folder: Path | None) -> Path:
-    path = (folder or Path()) / str(cell).strip()
-    if not path.exists() and "\\" in str(cell):  # a table written on Windows
-        return (folder or Path()) / str(cell).strip().replace("\\", "/")
-    return path
-
-
 def _pixels(picture: Image.Image) -> np.ndarray:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode not in ("L", "RGB", "RGBA", "I;16", "I", "F"):
@@ -192,12 +153,24 @@ def _pixels(picture: Image.Image) -> np.ndarray:
 def _look(image: Input) -> Look:
     try:
         if isinstance(image, np.ndarray):
-            _check_size(image.shape[1], image.shape[0])
-            is_tiny = min(image.shape[:2]) < TINY
-            return Look(key=content_hash(image), is_tiny=is_tiny)
+            height, width = image.shape[:2]
+            _check_size(width, height)
+            return Look(key=content_hash(image), is_tiny=min(width, height) < TINY)
         source = io.BytesIO(image) if isinstance(image, bytes) else Path(image)
         with Image.open(source) as picture:
-            return _decoded(picture, image)
+            width, height = picture.size
+            _check_size(width, height)
+            if picture.format == "JPEG" and width * height > _DRAFT_PIXELS:
+                picture.draft("RGB", (width // 8, height // 8))
+                picture.load()
+                return Look(key=content_hash(image))
+            picture.load()
+            # Equal indices into palettes may mean other colours.
+            is_palette = picture.mode in ("P", "PA")
+            plain = picture.convert("RGBA") if is_palette else picture
+            head = f"{width} x {height} {plain.mode}\0".encode()
+            digest = hashlib.blake2b(head + plain.tobytes(), digest_size=16)
+            return Look(key=digest.hexdigest(), is_tiny=min(width, height) < TINY)
     except FileNotFoundError:
         fault = "there is no such file"
     except UnidentifiedImageError:
@@ -206,24 +179,7 @@ def _look(image: Input) -> Look:
         fault = f"it has more than {MAX_PIXELS:,} pixels"
     except (*_DECODING, EOFError, struct.error) as error:
         fault = str(error) or type(error).__name__
-    return Look(is_usable=False, fault=fault)
-
-
-def _decoded(picture: Image.Image, image: Input) -> Look:
-    width, height = picture.size
-    _check_size(width, height)
-    is_drafted = picture.format == "JPEG" and width * height > _DRAFT_PIXELS
-    if is_drafted:
-        picture.draft("RGB", (width // 8, height // 8))
-    picture.load()
-    if is_drafted:
-        digest = content_hash(image)
-    else:
-        if picture.mode in ("P", "PA"):  # equal indices may mean other colours
-            picture = picture.convert("RGBA")
-        head = f"{width} x {height} {picture.mode}\0".encode()
-        digest = hashlib.blake2b(head + picture.tobytes(), digest_size=16).hexdigest()
-    return Look(key=digest, is_tiny=min(width, height) < TINY)
+    return Look(fault=fault)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -1,31 +1,56 @@
-"""What a modality is: one row of `MODALITIES`, the source of all else."""
+"""What one example is, a hash of what it holds, and what a modality knows of it."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from fewshot_automl.finding import Finding
-from fewshot_automl.modalities.content import Input
+
+Input = str | Path | bytes | np.ndarray
+"""A text (`str`), a file (`Path`), an encoded image (`bytes`), or an array: pixels
+(`uint8` of shape `[height, width]`, `[height, width, 3]` or `[height, width, 4]`)."""
+
+
+def content_hash(item: Input) -> str:
+    """Return a hash of what an example holds, not of where it lies."""
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(item, str):
+        digest.update(b"text\0" + item.encode("utf-8", "surrogatepass"))
+    elif isinstance(item, os.PathLike):
+        digest.update(b"image\0" + Path(item).read_bytes())
+    elif isinstance(item, bytes):
+        digest.update(b"image\0" + item)
+    else:
+        digest.update(f"pixels\0{item.shape}{item.dtype}".encode())
+        digest.update(np.ascontiguousarray(item).tobytes())
+    return digest.hexdigest()
+
+
+def content_hashes(items: Sequence[Input]) -> tuple[str, ...]:
+    """Return `content_hash` of each example."""
+    return tuple(map(content_hash, items))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """Says what one example turned out to be when it was opened."""
 
-    is_usable: bool = True
-    """Whether anything can be learnt from it."""
+    key: str = ""
+    """Equal for examples that are copies of each other; empty if it is unusable."""
     fault: str = ""
     """Why it cannot be used, in a clause; may be empty where the kind says it all."""
-    key: str = ""
-    """Equal for examples that are copies of each other; empty for copies of nothing."""
     is_tiny: bool = False
     """Whether there is next to nothing in it."""
 
 
 @runtime_checkable
 class Modality(Protocol):
-    """Knows one kind of input; neither labels nor backbones."""
+    """Knows one kind of input, a row of `MODALITIES`; neither labels nor backbones."""
 
     name: str
     """In the API, on the command line and on cards."""
@@ -48,15 +73,10 @@ class Modality(Protocol):
         ...
 
     def read(self, cell: object, folder: Path | None, origin: str) -> Input:
-        """Return the example in a cell.
-
-        Args:
-            cell: As the source had it.
-            folder: What relative paths are relative to; None for the working folder.
-            origin: File and row, for messages.
+        """Return the example in a cell; `folder` is what paths are relative to.
 
         Raises:
-            DataError: If the cell holds no example.
+            DataError: If the cell holds no example; `origin` is its file and row.
         """
         ...
 

@@ -11,8 +11,7 @@ import numpy as np
 from fewshot_automl.cells import is_missing, number
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
-from fewshot_automl.modalities.content import Input
-from fewshot_automl.modalities.modality import Look
+from fewshot_automl.modalities.modality import Input, Look
 
 LONG: Final = 2_000
 """Characters, about 450 English tokens: small backbones read no more than 512."""
@@ -40,11 +39,7 @@ class TextModality:
         return numbers < 0.95 * len(cells)
 
     def read(self, cell: object, folder: Path | None, origin: str) -> Input:
-        """Return the text in a cell; a missing one is empty, for the audit to find.
-
-        Raises:
-            DataError: If the cell holds neither text nor a number.
-        """
+        """Return the text in a cell; a missing one is empty, for the audit to find."""
         if is_missing(cell):
             return ""
         if isinstance(cell, (str, int, float, np.number, np.str_)):
@@ -60,17 +55,15 @@ class TextModality:
         return float(len(str(item)))
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:
-        """Return for each text whether it is empty, and its normalised form."""
-        keys = [normalised(str(text)) for text in inputs]
-        return tuple(Look(is_usable=bool(key), key=key) for key in keys)
+        """Return the normalised form of each text."""
+        return tuple(Look(key=_normalised(str(text))) for text in inputs)
 
     def findings(
         self, inputs: Sequence[Input], looks: Sequence[Look], origins: Sequence[str]
     ) -> list[Finding]:
         """Return what is odd about texts, none of which is empty."""
-        texts = [str(text) for text in inputs]
-        placed = list(zip(origins, texts, strict=True))
-        garbled = [at for at, text in placed if is_garbled(text)]
+        placed = list(zip(origins, map(str, inputs), strict=True))
+        garbled = [at for at, text in placed if _is_garbled(text)]
         message = (
             f"{counted(len(garbled), 'text')} with broken letters (such as \ufffd or "
             "\u00c3\u00a9): the file was saved or read in a wrong encoding. Export it "
@@ -84,30 +77,22 @@ class TextModality:
         )
         found += Finding.any_at("long text", "note", message, long)
         distinct = len({look.key for look in looks})
-        if len(texts) >= 10 and distinct < 0.2 * len(texts):
+        if len(placed) >= 10 and distinct < 0.2 * len(placed):
             message = (
-                f"Only {counted(distinct, 'different text')} among {len(texts):,}: "
+                f"Only {counted(distinct, 'different text')} among {len(placed):,}: "
                 "there is little to learn from. Is it the right column?"
             )
             found.append(Finding(kind="few texts", severity="warning", message=message))
         return found
 
 
-def normalised(text: str) -> str:
-    """Return a text without the differences that copying makes: case, blanks, width.
-
-    >>> normalised("  So   GOOD ")
-    'so good'
-    """
+def _normalised(text: str) -> str:
+    """Return a text without the differences that copying makes: case, blanks, width."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def is_garbled(text: str) -> bool:
-    """Say whether a text shows UTF-8 read as Windows-1252, or replaced letters.
-
-    >>> [is_garbled(text) for text in ("caf\u00e9", "caf\u00c3\u00a9", "caf\ufffd")]
-    [False, True, True]
-    """
+def _is_garbled(text: str) -> bool:
+    """Say whether a text shows UTF-8 read as Windows-1252, or replaced letters."""
     if "\ufffd" in text:
         return True
     for run in _NOT_ASCII.findall(text):

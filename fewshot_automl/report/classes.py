@@ -17,7 +17,6 @@ from fewshot_automl.tasks.calibration import (
     expected_calibration_error,
     reliability,
 )
-from fewshot_automl.tasks.class_metrics import confusion
 
 MISTAKES: Final = 15
 """How many confident mistakes are listed."""
@@ -135,6 +134,8 @@ def from_predictions(
     origins: Sequence[str],
 ) -> ByClass:
     """Return what out-of-fold probabilities say; rows of NaN were not predicted."""
+    from sklearn.metrics import confusion_matrix
+
     known = np.isfinite(proba).all(axis=2)
     some = np.flatnonzero(known.any(axis=0))
     if not len(some):
@@ -145,7 +146,9 @@ def from_predictions(
     answers = mean.argmax(axis=1)
     wrong = np.flatnonzero(answers != labels[some])
     wrong = wrong[np.argsort(-mean[wrong].max(axis=1), kind="stable")]
-    counts = np.mean([confusion(*run) for run in runs], axis=0)
+    every = np.arange(len(names))
+    met = [confusion_matrix(y, p.argmax(axis=1), labels=every) for y, p in runs]
+    counts = np.mean(met, axis=0)
     sizes = np.bincount(labels, minlength=len(names)).tolist()
     rights = counts.diagonal()
     return ByClass(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.evaluation.intervals import wilson_interval
+from fewshot_automl.evaluation.intervals import REACH, wilson_interval
 from fewshot_automl.outcome import History
 from fewshot_automl.report.axes import Axis, around
-from fewshot_automl.report.words import SHARES, Z_95, summary_of
+from fewshot_automl.report.words import SHARES, summary_of
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
 
@@ -141,7 +141,7 @@ def _baselines(
     for entry in sorted(summary["baselines"], key=lambda b: -metric.orient(b["score"])):
         config, score = Config.from_json(entry["config"]), float(entry["score"])
         error = entry["standard_error"]
-        reach = Z_95 * error if math.isfinite(error) else 0.0
+        reach = REACH * error if math.isfinite(error) else 0.0
         rows.append(
             Row(
                 kind="baseline",

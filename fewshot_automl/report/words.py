@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fewshot_automl.evaluation.intervals import REACH
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.space import Config
 
@@ -13,8 +14,6 @@ NOTHING: Final = "\N{EN DASH}"
 """Stands for a number that does not exist."""
 SHARES: Final = frozenset({"accuracy"})
 """Metrics that are the share of new examples that come out right."""
-Z_95: Final = 1.96
-"""Standard errors on either side of a mean in a 95 % interval."""
 ENDINGS: Final = {
     "seconds": "its time budget was spent",
     "trials": "the number of trials asked for was reached",
@@ -43,7 +42,7 @@ def score(value: Number, standard_error: Number = math.nan) -> str:
     """
     if not math.isfinite(standard_error):
         return f"{value:.3f}"
-    return f"{value:.3f} ± {Z_95 * standard_error:.3f}"
+    return f"{value:.3f} ± {REACH * standard_error:.3f}"
 
 
 def bound_of(limit: Mapping[str, Any]) -> str:

@@ -1,43 +1,27 @@
 """The metrics of classes: what each is, from class indices and probabilities.
 
 All agree with scikit-learn's functions of the same meaning, which take one set of
-predictions; these take many bootstrap draws at once. Classes without examples: recalls
-(and what is built of them) are means over the classes that have examples; F1 leaves
-out classes that neither occur nor are predicted; rankings leave out classes without a
-positive or a negative. What is left undefined (a ranking with one class only) is NaN
-inside, and an error in `Metric.score`.
+predictions; these take many bootstrap draws at once. Classes without examples are left
+out of means over classes. What is left undefined (a ranking with one class only) is
+NaN inside, and an error in `Metric.score`.
 
 Confusion matrices are `[cases, label, prediction]`; counts may be fractions.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.tasks.calibration import expected_calibration_error
-from fewshot_automl.tasks.metric import (
-    All,
-    Mean,
-    Metric,
-    Needs,
-    Sums,
-    check_lengths,
-    metric_table,
-    one_by_one,
-)
+from fewshot_automl.tasks.kind import All, Mean, Metric, Sums
 
 
 def check_probabilities(labels: np.ndarray, proba: np.ndarray) -> None:
-    """Check that class indices and probabilities can be compared.
-
-    Raises:
-        ShapeError: If lengths differ, a label has no column, or a row is no
-            distribution.
-    """
-    check_lengths(labels, proba)
+    """Raise `ShapeError` unless every label has a column and every row sums to 1."""
     if labels.min() < 0 or labels.max() >= proba.shape[1]:
         raise ShapeError(
             f"Labels must be class indices in 0 .. {proba.shape[1] - 1}, got "
@@ -51,17 +35,6 @@ def check_probabilities(labels: np.ndarray, proba: np.ndarray) -> None:
         )
 
 
-def confusion(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """Return how often each label (rows) met each predicted class (columns).
-
-    >>> confusion(np.array([0, 1]), np.array([[0.9, 0.1], [0.6, 0.4]]))
-    array([[1., 0.],
-           [1., 0.]])
-    """
-    classes = proba.shape[1]
-    return np.asarray(_met(labels, proba).sum(axis=0)).reshape(classes, classes)
-
-
 def _is_right(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
     return np.asarray(proba.argmax(axis=1) == labels, dtype=np.float64)
 
@@ -72,7 +45,6 @@ def _surprise(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
 
 
 def _squared_error(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """Return the squared distance to the truth; half of it for two classes."""
     classes = proba.shape[1]
     error = proba.astype(np.float64) - np.eye(classes)[labels]
     return np.asarray((error**2).sum(axis=1) / (2 if classes == 2 else 1))
@@ -87,16 +59,6 @@ def _met(labels: np.ndarray, proba: np.ndarray) -> Any:
     rows = np.arange(len(labels))
     shape = (len(labels), classes**2)
     return csr_array((np.ones(len(labels)), (rows, cells)), shape=shape)
-
-
-def _from_confusion(value: Callable[[np.ndarray], np.ndarray]) -> Sums:
-    """Return a measure that takes confusion matrices."""
-
-    def of_sums(sums: np.ndarray) -> np.ndarray:
-        classes = math.isqrt(sums.shape[1])
-        return value(sums.reshape(-1, classes, classes))
-
-    return Sums(_met, of_sums)
 
 
 def _balanced_accuracy(counts: np.ndarray) -> np.ndarray:
@@ -116,7 +78,7 @@ def _macro_f1(counts: np.ndarray) -> np.ndarray:
     return _ratio(f1.sum(axis=1), (either > 0).sum(axis=1), np.nan)
 
 
-def _matthews_correlation(counts: np.ndarray) -> np.ndarray:
+def _matthews(counts: np.ndarray) -> np.ndarray:
     """Return the multiclass correlation; 0 where labels or predictions are constant.
 
     Source:
@@ -161,14 +123,10 @@ def _ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
 
 
 def _ranking(curve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> All:
-    """Return a measure of how well probabilities rank a class before the others.
+    """Return how well probabilities rank class 1 of two, or each class of more.
 
-    Two classes: that of class 1. More: the plain mean over the classes that have both
-    positive and negative examples.
-
-    Args:
-        curve: Takes the weights of negatives and of positives at each distinct
-            probability, rising, `[draws, values]` each.
+    `curve` takes the weights of negatives and of positives at each distinct
+    probability, rising, `[draws, values]` each.
     """
 
     def value(labels: np.ndarray, proba: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -202,105 +160,90 @@ def _precision(negatives: np.ndarray, positives: np.ndarray) -> np.ndarray:
     return _ratio(gained, whole, np.nan)
 
 
-def _row(
+def _calibration_errors(
+    labels: np.ndarray, proba: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    def of_draw(count: np.ndarray) -> float:
+        drawn = np.repeat(np.arange(len(labels)), count)
+        if not drawn.size:
+            return math.nan
+        return expected_calibration_error(proba[drawn], labels[drawn])
+
+    return np.array(list(map(of_draw, weights.astype(np.int64))))
+
+
+def _counted(
     name: str,
     description: str,
-    measure: Mean | Sums | All,
-    *,
-    needs: Needs = "outputs",
-    best: float = 1.0,
+    value: Callable[[np.ndarray], np.ndarray],
     worst: float = 0.0,
 ) -> Metric:
-    """Return a row; it is better the nearer it is to `best`."""
-    return Metric(
-        name=name,
-        description=description,
-        direction="maximize" if best > worst else "minimize",
-        needs=needs,
-        measure=measure,
-        best=best,
-        worst=worst,
-        check=check_probabilities,
-    )
+    """Return the row of a metric that is a function of confusion matrices."""
+
+    def of_sums(sums: np.ndarray) -> np.ndarray:
+        classes = math.isqrt(sums.shape[1])
+        return value(sums.reshape(-1, classes, classes))
+
+    return _row(name, description, Sums(_met, of_sums), "decisions", worst=worst)
 
 
-CLASS_METRICS: Final[dict[str, Metric]] = metric_table(
-    [
-        _row(
-            "accuracy",
-            "Share of right predictions.",
-            Mean(_is_right),
-            needs="decisions",
-        ),
-        _row(
-            "balanced_accuracy",
-            "Mean over the classes of the share found; all weigh the same.",
-            _from_confusion(_balanced_accuracy),
-            needs="decisions",
-        ),
-        _row(
-            "macro_f1",
-            "Mean over the classes of F1; all weigh the same.",
-            _from_confusion(_macro_f1),
-            needs="decisions",
-        ),
-        _row(
-            "worst_class_recall",
-            "Share found of the class that is found least.",
-            _from_confusion(_worst_class_recall),
-            needs="decisions",
-        ),
-        _row(
-            "mcc",
-            "Matthews correlation of labels and predictions.",
-            _from_confusion(_matthews_correlation),
-            needs="decisions",
-            worst=-1.0,
-        ),
-        _row(
-            "cohen_kappa",
-            "Agreement beyond what chance would give.",
-            _from_confusion(lambda counts: _kappa(counts, power=0)),
-            needs="decisions",
-            worst=-1.0,
-        ),
-        _row(
-            "quadratic_kappa",
-            "Agreement beyond chance for ordered classes; far misses cost.",
-            _from_confusion(lambda counts: _kappa(counts, power=2)),
-            needs="decisions",
-            worst=-1.0,
-        ),
-        _row(
-            "roc_auc",
-            "Chance that a positive ranks before a negative; one vs rest.",
-            _ranking(_area),
-        ),
-        _row(
-            "average_precision",
-            "Precision averaged over recall; one vs rest.",
-            _ranking(_precision),
-        ),
-        _row(
-            "log_loss",
-            "Mean surprise at the truth in nats; punishes overconfidence.",
-            Mean(_surprise),
-            best=0.0,
-            worst=math.inf,
-        ),
-        _row(
-            "brier",
-            "Mean squared error of the probabilities.",
-            Mean(_squared_error),
-            best=0.0,
-            worst=2.0,
-        ),
-        _row(
-            "ece",
-            "Gap between confidence and accuracy over equal-mass bins.",
-            one_by_one(lambda labels, proba: expected_calibration_error(proba, labels)),
-            best=0.0,
-            worst=1.0,
-        ),
-    ]
+_row = partial(Metric, check=check_probabilities)
+_ROWS: Final = (
+    _row("accuracy", "Share of right predictions.", Mean(_is_right), "decisions"),
+    _counted(
+        "balanced_accuracy",
+        "Mean over the classes of the share found; all weigh the same.",
+        _balanced_accuracy,
+    ),
+    _counted("macro_f1", "Mean over the classes of F1; all weigh the same.", _macro_f1),
+    _counted(
+        "worst_class_recall",
+        "Share found of the class that is found least.",
+        _worst_class_recall,
+    ),
+    _counted("mcc", "Matthews correlation of labels and predictions.", _matthews, -1.0),
+    _counted(
+        "cohen_kappa",
+        "Agreement beyond what chance would give.",
+        partial(_kappa, power=0),
+        worst=-1.0,
+    ),
+    _counted(
+        "quadratic_kappa",
+        "Agreement beyond chance for ordered classes; far misses cost.",
+        partial(_kappa, power=2),
+        worst=-1.0,
+    ),
+    _row(
+        "roc_auc",
+        "Chance that a positive ranks before a negative; one vs rest.",
+        _ranking(_area),
+    ),
+    _row(
+        "average_precision",
+        "Precision averaged over recall; one vs rest.",
+        _ranking(_precision),
+    ),
+    _row(
+        "log_loss",
+        "Mean surprise at the truth in nats; punishes overconfidence.",
+        Mean(_surprise),
+        best=0.0,
+        worst=math.inf,
+    ),
+    _row(
+        "brier",
+        "Mean squared error of the probabilities.",
+        Mean(_squared_error),
+        best=0.0,
+        worst=2.0,
+    ),
+    _row(
+        "ece",
+        "Gap between confidence and accuracy over equal-mass bins.",
+        All(_calibration_errors),
+        best=0.0,
+        worst=1.0,
+    ),
 )
+CLASS_METRICS: Final[dict[str, Metric]] = {row.name: row for row in _ROWS}

@@ -4,7 +4,7 @@ Targets are class indices in the order of the names; -1 marks an example that no
 has labelled. Outputs are class probabilities.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -22,21 +22,12 @@ from fewshot_automl.tasks.calibration import (
     refinement_loss,
 )
 from fewshot_automl.tasks.class_metrics import CLASS_METRICS
-from fewshot_automl.tasks.kind import TaskKind
-from fewshot_automl.tasks.metric import Metric
+from fewshot_automl.tasks.kind import Metric, TaskKind
 
 UNLABELLED: Final = -1
 """The class index of an example that nobody has labelled."""
-FEWEST: Final = 2
-"""Examples of a class: one to learn from and one to be tested on."""
 LOPSIDED: Final = 10.0
 """The largest class over the smallest, from which on accuracy misleads."""
-PROBA: Final = "proba_"
-"""How the column of a class's probability begins."""
-_REGRESSION_VALUES: Final = 10
-"""More distinct decimals than this measure something; they do not name classes."""
-_REGRESSION_CODES: Final = 20
-"""More distinct whole numbers than this, each rare, measure something too."""
 
 Labels = Int[np.ndarray, " examples"]
 Proba = Float[np.ndarray, "examples classes"]
@@ -49,10 +40,7 @@ class Classes(TaskKind):
     name: ClassVar[str] = "classes"
     metrics: ClassVar[Mapping[str, Metric]] = CLASS_METRICS
     default_metric: ClassVar[str] = "accuracy"
-    reported: ClassVar[tuple[str, ...]] = (
-        *("accuracy", "balanced_accuracy"),
-        *("macro_f1", "log_loss"),
-    )
+    reported = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 
     def __post_init__(self) -> None:
         """Check that there are at least two classes of different names."""
@@ -74,7 +62,10 @@ class Classes(TaskKind):
         column: Column, names: Sequence[str] | None, *, is_sure: bool
     ) -> tuple[Labels, tuple[str, ...]]:
         """Return class indices and class names: as asked, as declared or sorted."""
-        labels = _labels(column)
+        for cell, origin in zip(column.cells, column.origins, strict=True):
+            if isinstance(cell, (list, tuple, set, dict, np.ndarray)):
+                raise TaskError(_one_class_a_row(cell, origin))
+        labels = [label_text(cell) for cell in column.cells]
         if not is_sure and names is None:
             _refuse_several(labels, column.origins)
             _refuse_numbers(labels, column.name)
@@ -98,15 +89,11 @@ class Classes(TaskKind):
 
     def describe(self, targets: Labels) -> str:
         """Return how many classes and labels there are."""
-        labelled, most = int(self.is_labelled(targets).sum()), 10
-        listed = ", ".join(map(repr, self.names[:most]))
-        more = ", ..." if len(self.names) > most else ""
-        rest = len(targets) - labelled
-        unlabelled = f", {rest:,} unlabelled" if rest else ""
-        return (
-            f"Target: {len(self.names)} classes ({listed}{more}); {labelled:,} labelled"
-            f"{unlabelled}."
-        )
+        known = int(self.is_labelled(targets).sum())
+        listed = ", ".join(map(repr, self.names[:10])) + ", ..." * (self.width > 10)
+        said = f"Target: {self.width} classes ({listed}); {known:,} labelled"
+        rest = len(targets) - known
+        return f"{said}, {rest:,} unlabelled." if rest else f"{said}."
 
     def say(self, target: Any) -> str:
         """Return the name of a class."""
@@ -125,11 +112,39 @@ class Classes(TaskKind):
             )
             kind = "target like an id"
             return [Finding(kind=kind, severity="fatal", message=message)]
-        return [
-            *_too_few(targets, counts, self.names, origins),
-            *_lopsided(counts, self.names),
-            *_alike(self.names),
-        ]
+        found = []
+        if rare := [i for i, count in enumerate(counts) if count < 2]:
+            listed = ", ".join(f"{self.names[i]!r} ({counts[i]})" for i in rare[:10])
+            listed += f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+            message = (
+                "Each class must have at least 2 usable labelled examples, one to "
+                f"learn from and one to be tested on; too few in {listed}. Add "
+                "examples, or remove or merge the class."
+            )
+            rows = np.flatnonzero(np.isin(targets, rare)).tolist()
+            places = [origins[row] for row in rows]
+            found.append(Finding.at("too few examples", "fatal", message, places))
+        least, most = int(np.argmin(counts)), int(np.argmax(counts))
+        if counts[most] >= LOPSIDED * max(counts[least], 1):
+            message = (
+                f"Classes are uneven: {self.names[most]!r} has "
+                f"{counted(counts[most], 'example')}, {self.names[least]!r} "
+                f"{counts[least]}. If the rare ones matter, choose the metric macro_f1 "
+                "or balanced_accuracy."
+            )
+            kind = "uneven classes"
+            found.append(Finding(kind=kind, severity="note", message=message))
+        groups = defaultdict(list)
+        for name in self.names:
+            groups[" ".join(name.casefold().split())].append(repr(name))
+        if alike := [", ".join(group) for group in groups.values() if len(group) > 1]:
+            message = (
+                f"Class names differ only in case or blanks: {'; '.join(alike)}. If "
+                "they are one class, write them alike."
+            )
+            kind = "similar class names"
+            found.append(Finding(kind=kind, severity="warning", message=message))
+        return found
 
     def facts(self, targets: Labels) -> dict[str, Any]:
         """Return the number of examples of each class."""
@@ -152,7 +167,7 @@ class Classes(TaskKind):
     def columns(self, outputs: Proba) -> dict[str, list[float]]:
         """Return a column of probabilities for each class."""
         named = zip(self.names, outputs.T, strict=True)
-        return {f"{PROBA}{name}": column.tolist() for name, column in named}
+        return {f"proba_{name}": column.tolist() for name, column in named}
 
     def fit_calibration(
         self, targets: Labels, outputs: Float[np.ndarray, "repeats examples classes"]
@@ -182,29 +197,16 @@ class Classes(TaskKind):
         return [int(n) for n in np.bincount(labels, minlength=self.width)]
 
 
-def _labels(column: Column) -> list[str | None]:
-    """Return the class name in each row, None where there is no label."""
-    for cell, origin in zip(column.cells, column.origins, strict=True):
-        if isinstance(cell, (list, tuple, set, dict, np.ndarray)):
-            raise TaskError(_one_class_a_row(cell, origin))
-    return [label_text(cell) for cell in column.cells]
-
-
 def _refuse_several(labels: Sequence[str | None], origins: Sequence[str]) -> None:
     """Refuse cells that join several classes, such as ``anger|joy``.
 
     A cell counts if most of its parts are known from elsewhere, so that a class that
     merely has a comma in its name is left alone.
     """
+    given = [(y, at) for y, at in zip(labels, origins, strict=True) if y is not None]
     for separator in "|;,":
-        joined = [
-            (label, origin)
-            for label, origin in zip(labels, origins, strict=True)
-            if label is not None and separator in label
-        ]
-        single = {label for label in labels if label is not None} - {
-            label for label, _ in joined
-        }
+        joined = [(label, at) for label, at in given if separator in label]
+        single = {label for label, _ in given if separator not in label}
         parts = [{p.strip() for p in label.split(separator)} for label, _ in joined]
         known = sum(len(names & single) for names in parts)
         if joined and known > sum(map(len, parts)) / 2:
@@ -221,16 +223,15 @@ def _one_class_a_row(cell: object, origin: str) -> str:
 
 def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
     """Refuse a target that measures something instead of naming classes."""
-    given = [label for label in labels if label is not None]
-    values = [value for label in given if (value := number(label)) is not None]
+    given = [number(label) for label in labels if label is not None]
+    values = [value for value in given if value is not None]
     distinct = len(set(values))
-    if not given or len(values) < len(given):
+    if len(values) < len(given):
         return
-    is_whole = all(value.is_integer() for value in values)
-    is_rare = len(values) < 5 * distinct
-    if distinct > (_REGRESSION_CODES if is_whole else _REGRESSION_VALUES) and (
-        is_rare or not is_whole
-    ):
+    is_measure = distinct > 10
+    if all(value.is_integer() for value in values):  # codes of classes come again
+        is_measure = distinct > 20 and len(values) < 5 * distinct
+    if is_measure:
         raise TaskError(
             f"Target {column!r} must name classes, got {distinct} distinct numbers "
             f"from {min(values):g} to {max(values):g}. Predicting numbers is not "
@@ -242,70 +243,22 @@ def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
 def _choose(
     labels: Sequence[str | None], column: Column, wanted: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Return the class names in order: as asked, as declared, or naturally sorted."""
-    found = Counter(label for label in labels if label is not None)
-    if len(found) < 2 and wanted is None:
+    found = dict.fromkeys(label for label in labels if label is not None)
+    if wanted is not None:
+        for label in found:
+            if label not in wanted:
+                raise DataError(
+                    f"Label must be one of {', '.join(map(repr, wanted))}, got "
+                    f"{label!r} in {column.origins[labels.index(label)]}. Add it to "
+                    "the class names."
+                )
+        return tuple(wanted)
+    if len(found) < 2:
         got = f"only {next(iter(found))!r}" if found else "no labels at all"
         raise DataError(
             f"Labels must name at least 2 classes, got {got} in {column.source}. Label "
             "at least 2 examples of each class."
         )
-    if wanted is not None:
-        unknown = [name for name in found if name not in wanted]
-        if unknown:
-            row = list(labels).index(unknown[0])
-            raise DataError(
-                f"Label must be one of {', '.join(map(repr, wanted))}, got "
-                f"{unknown[0]!r} in {column.origins[row]}. Add it to the class names."
-            )
-        return tuple(wanted)
     if set(found) <= set(column.order):
         return tuple(name for name in column.order if name in found)
     return natural_order(found)
-
-
-def _too_few(
-    targets: Labels,
-    counts: Sequence[int],
-    names: Sequence[str],
-    origins: Sequence[str],
-) -> list[Finding]:
-    rare = [index for index, count in enumerate(counts) if count < FEWEST]
-    if not rare:
-        return []
-    listed = ", ".join(f"{names[i]!r} ({counts[i]})" for i in rare[:10])
-    listed += f" and {len(rare) - 10} more" if len(rare) > 10 else ""
-    places = [origins[i] for i in np.flatnonzero(np.isin(targets, rare)).tolist()]
-    message = (
-        f"Each class must have at least {FEWEST} usable labelled examples, one to "
-        f"learn from and one to be tested on; too few in {listed}. Add examples, or "
-        "remove or merge the class."
-    )
-    return [Finding.at("too few examples", "fatal", message, places)]
-
-
-def _lopsided(counts: Sequence[int], names: Sequence[str]) -> list[Finding]:
-    least, most = int(np.argmin(counts)), int(np.argmax(counts))
-    if counts[most] < LOPSIDED * max(counts[least], 1):
-        return []
-    message = (
-        f"Classes are uneven: {names[most]!r} has "
-        f"{counted(counts[most], 'example')}, {names[least]!r} {counts[least]}. "
-        "If the rare ones matter, choose the metric macro_f1 or balanced_accuracy."
-    )
-    return [Finding(kind="uneven classes", severity="note", message=message)]
-
-
-def _alike(names: Sequence[str]) -> list[Finding]:
-    groups = defaultdict(list)
-    for name in names:
-        groups[" ".join(name.casefold().split())].append(name)
-    alike = [group for group in groups.values() if len(group) > 1]
-    if not alike:
-        return []
-    listed = "; ".join(", ".join(map(repr, group)) for group in alike)
-    message = (
-        f"Class names differ only in case or blanks: {listed}. If they are one class, "
-        "write them alike."
-    )
-    return [Finding(kind="similar class names", severity="warning", message=message)]

@@ -1,22 +1,122 @@
-"""What a kind of target is: one row of `TASK_KINDS`, asked by everything above."""
+"""What a kind of target is, one row of `TASK_KINDS`, and how its outputs are scored.
+
+A metric is computed in one of three ways, which decides how fast it can be resampled:
+as a `Mean` over examples, from `Sums` over examples (of confusions, errors, hits), or
+from `All` outputs at once.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fewshot_automl.cells import Column
+from fewshot_automl.errors import DataError, ShapeError
 from fewshot_automl.finding import Finding
-from fewshot_automl.tasks.metric import Metric
 
 Names = tuple[str, ...]
 Targets = np.ndarray
 """One target an example along the first axis; the rest is the kind's own."""
 Outputs = Float[np.ndarray, "examples width"]
 """What a model says of each example, `width` numbers that the kind understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Is the mean of a value of each example."""
+
+    values: Callable[[Targets, np.ndarray], np.ndarray]
+    """Takes targets `[n, ...]` and outputs `[n, width]`, returns `[n]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Depends on the examples only through sums of what each of them adds."""
+
+    parts: Callable[[Targets, np.ndarray], Any]
+    """Takes targets and outputs, returns `[n, k]`, dense or a SciPy sparse array."""
+    value: Callable[[np.ndarray], np.ndarray]
+    """Takes sums `[m, k]`, fractions allowed, returns `[m]`, NaN where undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Needs all outputs at once."""
+
+    value: Callable[[Targets, np.ndarray, np.ndarray], np.ndarray]
+    """Takes targets, outputs and how often each example counts in each draw
+    `[draws, n]` (whole numbers), returns `[draws]`, NaN where undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Says what is measured, how, and which way is better."""
+
+    name: str
+    """The word in the API, the CLI and the report."""
+    description: str
+    """One line for people who do not know the word."""
+    measure: Mean | Sums | All
+    """How it is computed."""
+    needs: Literal["decisions", "outputs"] = "outputs"
+    """`decisions` if only what the outputs decide for counts, else `outputs`."""
+    best: float = 1.0
+    """The value of perfect predictions."""
+    worst: float = 0.0
+    """No value is worse; may be infinite."""
+    check: Callable[[Targets, np.ndarray], None] = lambda targets, outputs: None
+    """Raises `ShapeError` where targets and as many outputs cannot be compared."""
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Return which way is better."""
+        return "maximize" if self.best > self.worst else "minimize"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the least and the greatest possible oriented score."""
+        return self.orient(self.worst), self.orient(self.best)
+
+    def value(self, targets: Targets, outputs: np.ndarray) -> float:
+        """Return the value in its own direction; NaN where it is undefined."""
+        match self.measure:
+            case Mean(values):
+                return float(values(targets, outputs).mean())
+            case Sums(parts, value):
+                sums = np.asarray(parts(targets, outputs).sum(axis=0))
+                return float(value(sums[None])[0])
+            case All(value):
+                return float(value(targets, outputs, np.ones((1, len(targets))))[0])
+        assert_never(self.measure)
+
+    def score(self, targets: Targets, outputs: Outputs) -> float:
+        """Return the oriented value: greater is better, whatever the metric.
+
+        Raises:
+            ShapeError: If targets and outputs do not fit each other.
+            DataError: If it is undefined, as a ranking with one class only.
+        """
+        if len(targets) != len(outputs) or len(targets) == 0:
+            raise ShapeError(
+                "Outputs must have one row for each target and at least one, got "
+                f"{len(outputs)} rows and {len(targets)} targets."
+            )
+        self.check(targets, outputs)
+        value = self.orient(self.value(targets, outputs))
+        if not np.isfinite(value):
+            raise DataError(
+                f"{self.name} must have targets that differ, got "
+                f"{len(np.unique(targets))} value in {len(targets)} examples. "
+                "Use another metric."
+            )
+        return value
+
+    def orient(self, value: float) -> float:
+        """Return a value such that greater is better; its own inverse."""
+        return value if self.direction == "maximize" else 0.0 - value
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +150,8 @@ class TaskKind(ABC):
     ) -> tuple[Targets, Names]:
         """Return the targets in a column, and the names that they are places of.
 
-        Args:
-            column: Where they stand; a missing cell is an example nobody labelled.
-            names: The names in order, if they are known; None takes those found.
-            is_sure: Whether somebody said that the column is of this kind.
-
-        Raises:
-            DataError: If a cell, or all of them, cannot be learnt from.
-            TaskError: If the column looks like another kind that is not supported.
+        A missing cell is an example nobody labelled; `names` that are None are those
+        found; `is_sure` if somebody said that the column is of this kind.
         """
 
     @property
@@ -93,8 +187,7 @@ class TaskKind(ABC):
     def strata(self, targets: Targets) -> Int[np.ndarray, "examples strata"]:
         """Return which strata each labelled example is in: 1 or 0, one or several.
 
-        Folds give every stratum its share; strata that have names come first, in
-        their order.
+        Folds give every stratum its share; those that have names come first, in order.
         """
 
     @abstractmethod

@@ -1,14 +1,37 @@
-"""What is to be learnt: the kind of input, the kind of target, the metric."""
+"""Every kind of target there is, and what is to be learnt in one study."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
-from fewshot_automl.errors import TaskError
-from fewshot_automl.modalities import MODALITIES
-from fewshot_automl.tasks.kind import TaskKind
-from fewshot_automl.tasks.metric import Metric
-from fewshot_automl.tasks.table import TASK_KINDS, kind_named, metric_named
+from fewshot_automl.errors import unknown_name
+from fewshot_automl.modalities import modality_named
+from fewshot_automl.tasks.classes import Classes
+from fewshot_automl.tasks.kind import Metric, TaskKind
+
+TASK_KINDS: Final[dict[str, type[TaskKind]]] = {Classes.name: Classes}
+"""By name; add to it. A column is offered to the last row first; almost any can be
+classes."""
+
+
+def kind_named(name: str) -> type[TaskKind]:
+    """Return the row of that name; the error of another lists the nearest."""
+    if name not in TASK_KINDS:
+        raise unknown_name("target kind", name, TASK_KINDS, "fewshot fit --help")
+    return TASK_KINDS[name]
+
+
+def metric_named(name: str, kind: str = "classes") -> Metric:
+    """Return the metric of that name that a kind of target has."""
+    known = kind_named(kind).metrics
+    if name not in known:
+        raise unknown_name("metric", name, known, "fewshot fit --help")
+    return known[name]
+
+
+def metric_names() -> Iterable[str]:
+    """Return the names of the metrics of all kinds, each once."""
+    return dict.fromkeys(name for row in TASK_KINDS.values() for name in row.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +56,7 @@ class Task:
 
     def __post_init__(self) -> None:
         """Check that the fields agree with each other."""
-        if self.modality not in MODALITIES:
-            raise TaskError(
-                f"Modality must be one of {', '.join(MODALITIES)}, "
-                f"got {self.modality!r}."
-            )
-        if self.kind not in TASK_KINDS:
-            raise TaskError(
-                f"Target kind must be one of {', '.join(TASK_KINDS)}, "
-                f"got {self.kind!r}."
-            )
+        modality_named(self.modality)
         rules = self.rules  # it refuses names that do not fit
         object.__setattr__(self, "metric", self.metric or rules.default_metric)
         metric_named(self.metric, self.kind)
@@ -64,12 +78,7 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
-        return {
-            "modality": self.modality,
-            "kind": self.kind,
-            "names": list(self.names),
-            "metric": self.metric,
-        }
+        return {**asdict(self), "names": list(self.names)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Task":

@@ -47,7 +47,7 @@ def tried_with(outputs, metric="accuracy"):
     for name, value in {
         "problem": problem_of(task, LABELS),
         "history": [
-            (c, Outcome(status="done", mean=pooled_score(metric, LABELS, x)))
+            (c, Outcome(status="done", mean=pooled_score(task.measured, LABELS, x)))
             for c, x in zip(configs, outputs, strict=True)
         ],
         "ledger": Kept(dict(zip(configs, outputs, strict=True))),
@@ -68,7 +68,8 @@ def test_the_model_is_the_pick_whatever_it_was_picked_for(metric):
     tried = tried_with(outputs, metric)
     poor = sure(np.random.default_rng(9), 0.4)[None]
     score = honest_score(tried, scores_of(tried), poor, seed=0)
-    raw = tried.problem.task.measured.orient(pooled_score(metric, LABELS, poor))
+    measured = tried.problem.task.measured
+    raw = measured.orient(pooled_score(measured, LABELS, poor))
     assert score.raw == pytest.approx(raw)
     assert score.low <= score.corrected <= score.high
 

@@ -11,6 +11,12 @@ from fewshot_automl.tasks import Task
 TASK = Task(modality="text", names=("n", "p"))
 
 
+def test_json_is_a_list_of_rows(tmp_path):
+    (tmp_path / "a.json").write_text('[{"t": "so good", "y": 1}, {"t": "bad", "y": 0}]')
+    examples = read(tmp_path / "a.json", target="y").examples
+    assert (examples.inputs, examples.origins[1]) == (("so good", "bad"), "a.json:2")
+
+
 def test_json_lines_count_blank_lines_and_keep_nulls_unlabelled(tmp_path):
     lines = ['{"t": "so good", "y": 1}', "", '{"t": "so\\nbad", "y": 0}', '{"t": "hm"}']
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -57,6 +63,9 @@ def test_parquet_keeps_integers_beside_missing_labels(tmp_path):
     assert dataset.task.names == ("0", "1")
     assert dataset.examples.targets.tolist() == [1, 0, -1]
     assert dataset.examples.origins[0] == "a.parquet:1"
+    frame[:0].to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"at least one row, got none in a\.parquet"):
+        read(tmp_path / "a.parquet", target="y")
 
 
 def test_a_missing_file_offers_the_nearest_names(tmp_path):

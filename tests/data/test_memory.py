@@ -101,6 +101,8 @@ def test_bytes_and_paths_are_images(tmp_path):
         (np.zeros((2, 3, 8, 8)), r"transpose\(1, 2, 0\)"),
         (np.full((2, 8, 8), -1.5), "between 0 and 1"),
         (3, "got int"),
+        ({"t": ["a"], "y": 1}, "list of cells, got int 'y'"),
+        ([np.full((8, 8), "a")], r"must be numbers, got <U1 in row 0"),
         ({"t": ["a"], "y": ["p", "n"]}, "agree in length"),
     ],
 )

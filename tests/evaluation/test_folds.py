@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_automl.errors import DataError, ShapeError
+from fewshot_automl.errors import DataError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
 
 
@@ -36,12 +36,10 @@ def test_every_partition_covers_all_and_trains_on_every_class(counts, seed, max_
     labels = np.random.default_rng(seed).permutation(labels)
     folds = choose_folds(labels, seed=seed, max_folds=max_folds)
     check(folds, labels)
-    strict = choose_folds(labels, seed=seed, max_folds=max_folds, rare_share=0.0)
-    check(strict, labels)
-    assert len(strict.first) == min(max_folds, *counts)
-    for fold in strict:
+    assert len(folds.first) >= min(max_folds, *counts)
+    for fold in folds:
         held = np.bincount(labels[fold.validation], minlength=len(counts))
-        share = np.array(counts) / len(strict.first)
+        share = np.array(counts) / len(folds.first)
         assert (held >= np.floor(share)).all()
         assert (held <= np.ceil(share)).all()
 
@@ -84,7 +82,8 @@ def test_a_rare_class_does_not_halve_the_training_data():
     folds = choose_folds(labels, seed=0)
     assert len(folds.first) == 5
     check(folds, labels)
-    assert len(choose_folds(labels, seed=0, rare_share=0.0).first) == 2
+    few = np.array([0] * 5 + [1] * 5 + [2] * 2)
+    assert len(choose_folds(few, seed=0).first) == 2
 
 
 def test_duplicates_do_not_count_as_distinct():
@@ -112,13 +111,6 @@ def test_impossible_groups_are_refused():
     check(choose_folds(labels, groups=groups, seed=0), labels, groups)
     with pytest.raises(DataError, match="equal content"):
         choose_folds(labels, groups=groups, seed=0, max_folds=2)
-
-
-def test_groups_of_another_length_are_refused():
-    with pytest.raises(ShapeError, match="one value for each"):
-        choose_folds(shots(2, 3), groups=[1, 2], seed=0)
-    with pytest.raises(DataError, match="max_folds"):
-        choose_folds(shots(2, 3), seed=0, max_folds=1)
 
 
 def test_examples_may_be_in_several_strata_or_in_none():
