@@ -3,7 +3,6 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,59 +21,30 @@ PREFIX: Final = "base_model.model."
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoraSettings:
-    """Shape of the LoRA layers.
-
-    Source:
-        Hu et al., LoRA, ICLR 2022, sec. 4.1.
-    """
-
-    rank: int
-    """Rank of the update, 1 to 64."""
-    alpha: float
-    """The update is scaled by alpha / rank, of ``rslora`` by alpha / sqrt(rank)."""
-    dropout: float
-    """Dropout before the update, in [0, 1)."""
-    variant: str = "lora"
-    """One of `VARIANTS`."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 1 <= self.rank <= 64:
-            raise TrialError(
-                f"LoRA rank must be from 1 to 64, got {self.rank}. Use 8 or 16."
-            )
-        if not 0 <= self.dropout < 1:
-            raise TrialError(
-                f"LoRA dropout must be in [0, 1), got {self.dropout}. Use 0 or 0.1."
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """Says that a backbone's module has LoRA layers in it."""
-
-    base: Backbone
-    """The backbone without them."""
-    cut: int
-    """First block with such layers."""
-
-
 def attach(
-    backbone: Backbone, base: Backbone, cut: int, settings: LoraSettings, seed: int
-) -> Adapter:
-    """Put LoRA layers into `backbone` from block `cut` on; only they need gradients.
+    backbone: Backbone,
+    cut: int,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    variant: str = "lora",
+    seed: int,
+) -> None:
+    """Put LoRA layers into a fork from block `cut` on; only they need gradients.
 
     Args:
         backbone: A fork, changed in place.
-        base: The backbone it was forked from.
         cut: First block to adapt.
-        settings: Shape of the layers.
+        rank: Of the update, 1 to 64.
+        alpha: The update is scaled by alpha / rank, of ``rslora`` by alpha /
+            sqrt(rank).
+        dropout: Before the update, in [0, 1).
+        variant: One of `VARIANTS`.
         seed: Of the down-projections; the up-projections are 0.
 
-    Raises:
-        TrialError: If no layer after the cut can take LoRA.
+    Source:
+        Hu et al., LoRA, ICLR 2022, sec. 4.1.
     """
     targets = backbone.lora_targets(cut)
     if not targets:
@@ -84,11 +54,11 @@ def attach(
         )
     with _peft() as peft, torch.random.fork_rng(devices=[]):
         config = peft.LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            use_rslora=settings.variant == "rslora",
-            use_dora=settings.variant == "dora",
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            use_rslora=variant == "rslora",
+            use_dora=variant == "dora",
             target_modules=list(targets),
             bias="none",
         )
@@ -105,7 +75,6 @@ def attach(
                 # Of variance 1 / inputs. peft draws a third of it, which learns less
                 # in few steps: trec6, 8 a class, MiniLM-L6, 3 draws: 0.69 for 0.72.
                 nn.init.kaiming_uniform_(parameter, a=1)
-    return Adapter(base=base, cut=cut)
 
 
 def save_adapter(module: nn.Module, folder: Path) -> None:
@@ -118,17 +87,10 @@ def save_adapter(module: nn.Module, folder: Path) -> None:
     save_file(named, folder / WEIGHTS_FILE)
 
 
-def load_adapter(base: Backbone, folder: Path, cut: int) -> tuple[Backbone, Adapter]:
-    """Return a fork of a backbone with a saved adapter in it, and the adapter.
+def load_adapter(base: Backbone, folder: Path) -> Backbone:
+    """Return a fork of a backbone with a saved adapter in it.
 
-    Args:
-        base: The backbone the adapter was trained on; left as it is, so that the
-            model can be saved again.
-        folder: What `save_adapter` wrote.
-        cut: First adapted block.
-
-    Raises:
-        ExportError: If the adapter does not fit the backbone.
+    The base stays as it is, so that the model can be saved again.
     """
     backbone = base.fork(base.depth)  # LoRA changes no weight, so it owns none
     module = backbone.module
@@ -153,7 +115,7 @@ def load_adapter(base: Backbone, folder: Path, cut: int) -> tuple[Backbone, Adap
             f"{', '.join(strange[:3])}. Export the model again."
         )
     module.eval().requires_grad_(False)
-    return backbone, Adapter(base=base, cut=cut)
+    return backbone
 
 
 def dropouts(module: nn.Module) -> list[nn.Module]:

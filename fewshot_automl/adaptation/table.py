@@ -2,11 +2,9 @@
 
 from typing import Final
 
-from fewshot_automl.adaptation.majority import Majority
+from fewshot_automl.adaptation.baselines import Majority, Tfidf
+from fewshot_automl.adaptation.frozen import Probe, Prototype
 from fewshot_automl.adaptation.method import Method
-from fewshot_automl.adaptation.probe import Probe
-from fewshot_automl.adaptation.prototype import Prototype
-from fewshot_automl.adaptation.tfidf import Tfidf
 from fewshot_automl.adaptation.trained import (
     CONTRASTIVE,
     CONTRASTIVE_LORA,
@@ -31,11 +29,7 @@ METHODS: Final[dict[str, Method]] = {row.name: row for row in _ROWS}
 
 
 def method(name: str) -> Method:
-    """Return the method of that name.
-
-    Raises:
-        UnknownNameError: If there is none.
-    """
+    """Return the method of that name."""
     if name not in METHODS:
         raise unknown_name("method", name, METHODS, "fewshot space DATA")
     return METHODS[name]

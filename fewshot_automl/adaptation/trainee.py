@@ -1,15 +1,84 @@
-"""What the training loop trains: an encoder's end with a head, batches in, rows out."""
+"""What the training loop is given: rows cut into batches, and a module for them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from fewshot_automl.adaptation.encodings import on_device
 from fewshot_automl.adaptation.heads import LinearHead
 from fewshot_automl.adaptation.lora import dropouts
-from fewshot_automl.adaptation.rows import parts_by_length
-from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.backbones.backbone import MASK, Backbone, Tensors
+
+TABLE_BYTES: Final = 2**30
+"""Largest table in the memory of the CPU; larger ones are collated batch by batch."""
+DEVICE_SHARE: Final = 0.25
+"""Of the free memory of a GPU, for a table that stays on it."""
+LEAST_SAVED: Final = 0.1
+"""Share of a batch's positions that a cut by length must save."""
+LEAST_ROWS: Final = 4
+"""Rows below which a batch is not cut: matrix products of few rows are slow."""
+
+
+class TrainingRows:
+    """Holds the examples of a fit in one or several views, and cuts batches from them.
+
+    The rows are padded once and stand on the training's device, where they fit. A
+    batch is as long as the longest of its rows.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Tensors],
+        *,
+        views: int,
+        seed: int,
+        backbone: Backbone,
+        device: str,
+    ) -> None:
+        """Pad and move the rows if they fit.
+
+        Args:
+            rows: All examples in the first view, then all in the second, and so on;
+                each without padding.
+            views: How many; a random one is drawn for each example.
+            seed: Decides which, with the number of the step.
+            backbone: Knows how rows are padded.
+            device: Where batches are wanted.
+        """
+        self._rows, self._views, self._seed = rows, views, seed
+        self._backbone, self._device = backbone, device
+        self._lengths = np.array([next(iter(row.values())).shape[0] for row in rows])
+        longest = rows[int(self._lengths.argmax())]
+        size = len(rows) * sum(t.numel() * t.element_size() for t in longest.values())
+        room = TABLE_BYTES
+        if device.startswith("cuda"):
+            room = int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0])
+        self._whole: Tensors | None = None
+        if size <= room:
+            self._whole = on_device(backbone.collate(rows), device)
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self._rows) // self._views
+
+    def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
+        """Return some examples, equal to what collating their rows would give."""
+        rng = np.random.default_rng((self._seed, step))
+        places = rng.integers(self._views, size=len(indices)) * len(self) + indices
+        if self._whole is None:
+            chosen = [self._rows[place] for place in places]
+            return on_device(self._backbone.collate(chosen), self._device)
+        index = torch.from_numpy(places).to(self._device)
+        batch = {name: tensor[index] for name, tensor in self._whole.items()}
+        if MASK in batch:
+            longest = int(self._lengths[places].max())
+            batch = {name: tensor[:, :longest] for name, tensor in batch.items()}
+        return batch
 
 
 class ScaledLinear(nn.Module):
@@ -80,13 +149,49 @@ class Trainee(nn.Module):
 
     def forward(self, batch: Tensors) -> Tensor:
         """Return logits, or embeddings where there is no head."""
-        parts = parts_by_length(batch) if self._saves_padding else [(None, batch)]
-        made = [self._encode(part) for _, part in parts]
-        places = [index for index, _ in parts if index is not None]
-        features = torch.cat(made)[torch.cat(places).argsort()] if places else made[0]
+        features = self._encode(batch)
         return features if self.head is None else self.head(features)
 
     def _encode(self, batch: Tensors) -> Tensor:
+        """Run the encoder, over rows of like length at a time if that saves padding."""
+        if self._saves_padding and MASK in batch:
+            lengths = batch[MASK].sum(dim=1).numpy()
+            groups = length_groups(lengths)
+            if len(groups) > 1:
+                made = []
+                for group in groups:
+                    longest = int(lengths[group].max())
+                    part = {name: t[group, :longest] for name, t in batch.items()}
+                    made.append(self._run(part))
+                return torch.cat(made)[np.concatenate(groups).argsort()]
+        return self._run(batch)
+
+    def _run(self, batch: Tensors) -> Tensor:
         if self._start < 0:
             return self._fork.features(batch)
         return self._fork.tail(batch, self._start)
+
+
+def length_groups(lengths: Int[np.ndarray, " rows"]) -> list[np.ndarray]:
+    """Return groups of rows of similar length, where that saves padding.
+
+    A batch costs as much as if all its rows were as long as the longest. It is cut in
+    two, and its parts again, as long as that saves a tenth of the whole.
+
+    >>> [group.tolist() for group in length_groups(np.array([9, 2, 8, 2, 2, 2, 9, 9]))]
+    [[1, 3, 4, 5], [2, 0, 6, 7]]
+    """
+    least = LEAST_SAVED * len(lengths) * float(lengths.max(initial=0))
+
+    def cut(order: np.ndarray) -> list[np.ndarray]:
+        size = len(order)
+        if size < 2 * LEAST_ROWS:
+            return [order]
+        ends = np.arange(LEAST_ROWS, size - LEAST_ROWS + 1)
+        saved = ends * (lengths[order[-1]] - lengths[order[ends - 1]])
+        best = int(saved.argmax())
+        if saved[best] <= least:
+            return [order]
+        return [*cut(order[: ends[best]]), *cut(order[ends[best] :])]
+
+    return cut(np.argsort(lengths, kind="stable"))

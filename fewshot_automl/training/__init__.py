@@ -1,15 +1,14 @@
 """Trains any module on any rows: the loop, schedules, batches, losses, places."""
 
 from fewshot_automl.training.batches import Sampler, balanced, shuffled
-from fewshot_automl.training.loop import Loss, Rows, train
+from fewshot_automl.training.loop import Loss, Rows, TrainingLog, train
 from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
 from fewshot_automl.training.placement import (
     Placement,
     choose_placement,
     visible_devices,
 )
-from fewshot_automl.training.schedules import SCHEDULES
-from fewshot_automl.training.settings import TrainingLog, TrainingSettings
+from fewshot_automl.training.settings import SCHEDULES, TrainingSettings
 
 __all__ = [
     "SCHEDULES",

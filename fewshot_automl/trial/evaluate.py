@@ -28,11 +28,6 @@ def evaluate(
 ) -> Outcome:
     """Cross-validate a Config.
 
-    Args:
-        context: Problem, backbones and placement.
-        config: What to try.
-        allowance_seconds: What it may take; None for no limit.
-
     Raises:
         TrialError: If it cannot be fitted.
         OutOfTime: If it would not be over in time.
@@ -51,7 +46,10 @@ def evaluate(
         _check_time(times, len(planned), deadline)
         times.append(time.monotonic())
         fitted = _fit(context, encodings, config, fold.train, deadline)
-        outputs[row, fold.validation] = _predicted(fitted, encodings, fold)
+        held_out = fitted.outputs(encodings.take(fold.validation))
+        if not np.isfinite(held_out).all():
+            raise TrialError("Predictions are NaN. Use a lower learning rate.")
+        outputs[row, fold.validation] = held_out
     task = problem.task
     return Outcome(
         status="done",
@@ -59,10 +57,7 @@ def evaluate(
         mean=float(np.mean([task.measured.score(problem.targets, x) for x in outputs])),
         standard_error=standard_error(task.measured, problem.targets, outputs),
         cost_seconds=time.monotonic() - start,
-        measures={
-            **_scored(problem, outputs),
-            **measures_of(context, config, fitted),
-        },
+        measures=_scored(problem, outputs) | measures_of(context, config, fitted),
         outputs=outputs,
     )
 
@@ -70,12 +65,7 @@ def evaluate(
 def refit(
     context: TrialContext, config: Config, deadline: float | None = None
 ) -> Fitted:
-    """Fit a Config to all labelled examples.
-
-    Args:
-        context: Problem, backbones and placement.
-        config: What to fit.
-        deadline: `time.monotonic()` at which it must be over; None for no limit.
+    """Fit a Config to all labelled examples, before `time.monotonic()` is a deadline.
 
     Raises:
         TrialError: If it cannot be fitted.
@@ -93,7 +83,6 @@ def _fit(
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
-    """Fit a Config to some of the labelled examples."""
     job = Job(
         task=context.problem.task,
         config=config,
@@ -111,15 +100,6 @@ def _fit(
             "The fitted head holds NaN or infinite numbers. Use a lower learning rate."
         )
     return fitted
-
-
-def _predicted(
-    fitted: Fitted, encodings: Encodings, fold: Fold
-) -> Float[np.ndarray, "validation width"]:
-    outputs = fitted.outputs(encodings.take(fold.validation))
-    if not np.isfinite(outputs).all():
-        raise TrialError("Predictions are NaN. Use a lower learning rate.")
-    return outputs
 
 
 def _fold_score(
@@ -150,15 +130,11 @@ def _check_time(times: Sequence[float], planned: int, deadline: float | None) ->
     """Give up as soon as the folds so far show that the rest will not fit.
 
     The first fold pays for activations that the others only read, so it says nothing.
-
-    Args:
-        times: When each fold so far began.
-        planned: How many folds there are to be.
-        deadline: When all must be over.
+    `times` are when each fold so far began.
     """
-    now = time.monotonic()
     if deadline is None:
         return
+    now = time.monotonic()
     if now > deadline:
         raise OutOfTime(
             f"The deadline passed after {len(times)} of {planned} folds. Give a larger "

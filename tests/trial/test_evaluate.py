@@ -112,7 +112,7 @@ def test_a_deadline_that_has_passed_stops_any_trial(context, space, name):
         evaluate(context, config_of(space, name), -1.0)
 
 
-def test_gives_up_when_its_folds_foretell_lateness(context, space, monkeypatch):
+def test_gives_up_when_its_folds_show_that_it_will_be_late(context, space, monkeypatch):
     now = time.monotonic() + 1000  # a clock that only fits move
 
     class Slow:

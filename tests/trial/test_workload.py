@@ -43,7 +43,7 @@ def test_it_is_what_a_cost_model_asks_for(workload):
 
 
 def test_measures_this_machine(workload):
-    assert 1e8 < matrix_product_rate(rows=256, width=128) < 1e15
+    assert 1e8 < matrix_product_rate("cpu", rows=256, width=128) < 1e15
     found = Workload.measured(workload.cards, ("ab", "abcd"), "cpu")
     assert (found.examples, found.characters) == (2, 3.0)
     assert Workload.measured((), (), "cpu").characters == 0.0
