@@ -10,9 +10,8 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head, HeadSettings, Outputs
+from fewshot_automl.adaptation.heads import Head, Outputs
 from fewshot_automl.adaptation.kinds import (
-    HEADS,
     WIDE,
     Numbers,
     head_from_state,
@@ -155,10 +154,7 @@ class Tfidf(Method):
         """Count terms, weigh them, fit the head."""
         texts = [str(text) for text in train.inputs]
         terms = _counted(texts)
-        row = HEADS[job.task.kind]
-        settings = HeadSettings(head=row.heads[0], seed=job.seed)
-        head = row.fit(_weighed(terms, texts), targets, job.task, settings)
-        return TermHead(terms=terms, head=head)
+        return TermHead(terms=terms, head=job.fit_head(_weighed(terms, texts), targets))
 
 
 def _counted(texts: list[str]) -> tuple[Vectorizer, ...]:

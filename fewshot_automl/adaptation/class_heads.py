@@ -18,7 +18,6 @@ from threadpoolctl import ThreadpoolController
 
 from fewshot_automl.adaptation.heads import (
     Head,
-    HeadSettings,
     KernelHead,
     LinearHead,
     Rows,
@@ -28,6 +27,7 @@ from fewshot_automl.adaptation.heads import (
     squared_distances,
 )
 from fewshot_automl.adaptation.logistic import fit_softmax_path
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 STRENGTHS: Final = (3e-6, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 4e-2)
@@ -66,13 +66,14 @@ class Labelled:
 
 
 def fit_class_head(
-    features: Rows, labels: Labels, task: Task, settings: HeadSettings
+    features: Rows, labels: Labels, task: Task, config: Config, seed: int
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss."""
-    weights = class_weights(labels, task.width, settings.weighting)[labels]
+    weighting = str(config.get("class_weights", "none"))
+    weights = class_weights(labels, task.width, weighting)[labels]
 
     def part(chosen: Bool[np.ndarray, " examples"]) -> Labelled:
-        rule = Scaling.fit(features[chosen], settings.scaling)
+        rule = Scaling.fit(features[chosen], str(config.get("scaling", "unit")))
         return Labelled(
             features=rule.apply(features[chosen]),
             labels=labels[chosen],
@@ -81,11 +82,11 @@ def fit_class_head(
             scaling=rule,
         )
 
-    grid, path = PATHS[settings.head]
+    grid, path = PATHS[str(config.get("head", "logistic"))]
     threads = 1 if len(labels) < THREADED_FROM else None
     with _thread_pools().limit(limits=threads, user_api="blas"):
         losses: list[Float[np.ndarray, " candidates"]] = []
-        for held_out in inner_folds(labels, settings.seed):
+        for held_out in inner_folds(labels, seed):
             # Held-out examples of a class that the inner training part lacks say
             # nothing about strength and do not count.
             known = np.bincount(labels[~held_out], minlength=task.width) > 0
@@ -161,16 +162,18 @@ def inner_folds(labels: Labels, seed: int) -> list[Bool[np.ndarray, " examples"]
 
 def logistic_path(data: Labelled, strengths: Sequence[float]) -> list[Head]:
     """Return a logistic head for each strength."""
-    return [
-        LinearHead(
-            scaling=data.scaling,
-            weight=weight.astype(np.float32),
-            bias=bias.astype(np.float32),
-        )
-        for weight, bias in fit_softmax_path(
-            data.features, data.labels, data.weights, data.classes, strengths
-        )
-    ]
+    solved = fit_softmax_path(
+        data.features, data.labels, data.weights, data.classes, strengths
+    )
+    return [_linear(data, weight, bias) for weight, bias in solved]
+
+
+def _linear(data: Labelled, weight: np.ndarray, bias: np.ndarray) -> LinearHead:
+    return LinearHead(
+        scaling=data.scaling,
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
+    )
 
 
 def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
@@ -205,13 +208,7 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
         # biases; below it a class that nobody has seen wins nowhere.
         bias = np.full(classes, known_bias.mean() - 30.0 * temperature)
         bias[known] = known_bias - center @ weight[:, known]
-        heads.append(
-            LinearHead(
-                scaling=data.scaling,
-                weight=(weight / temperature).astype(np.float32),
-                bias=(bias / temperature).astype(np.float32),
-            )
-        )
+        heads.append(_linear(data, weight / temperature, bias / temperature))
     return heads
 
 

@@ -94,7 +94,8 @@ def changed_features(
     run: Callable[[Tensors], torch.Tensor] = backbone.features
     if start >= 0:
         run = partial(backbone.tail, cut=start)
-    order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
+    lengths = [max(map(torch.numel, row.values())) for row in rows]
+    order = sorted(range(len(rows)), key=lengths.__getitem__)
     out = np.empty((len(rows), backbone.width), dtype=np.float32)
     for begin in range(0, len(order), BATCH):
         chosen = order[begin : begin + BATCH]
@@ -103,7 +104,3 @@ def changed_features(
             pooled = run(on_device(batch, device))
         out[chosen] = pooled.float().cpu().numpy()
     return out
-
-
-def _length(row: Tensors) -> int:
-    return max(value.numel() for value in row.values())

@@ -9,13 +9,7 @@ import numpy as np
 from fewshot_automl.adaptation.class_heads import Labels, inner_folds
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.heads import (
-    HeadSettings,
-    NeighbourHead,
-    Rows,
-    Scaling,
-    unit_rows,
-)
+from fewshot_automl.adaptation.heads import NeighbourHead, Rows, Scaling, unit_rows
 from fewshot_automl.adaptation.kinds import FLOAT, HEADS, WIDE, Numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.modalities import Input
@@ -48,14 +42,7 @@ class Probe(Method):
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        settings = HeadSettings(
-            head=job.config.text("head"),
-            scaling=job.config.text("scaling"),
-            weighting=str(job.config.get("class_weights", "none")),
-            seed=job.seed,
-        )
-        fit = HEADS[job.task.kind].fit
-        head = fit(train.pooled(), targets, job.task, settings)
+        head = job.fit_head(train.pooled(), targets)
         return Adapted(backbone=train.backbone, head=head)
 
 

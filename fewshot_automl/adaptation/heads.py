@@ -30,11 +30,9 @@ class Scaling:
     def fit(cls, features: Rows, rule: str) -> "Scaling":
         """Learn the scaling from training features.
 
-        Args:
-            features: One row an example.
-            rule: ``unit`` (unit length, centred, one common scale) or ``standard``
-                (each column to zero mean and unit variance, over the root of the
-                width, so that the expected squared length is 1 under both rules).
+        The rule is ``unit`` (unit length, centred, one common scale) or ``standard``
+        (each column to zero mean and unit variance, over the root of the width, so
+        that the expected squared length is 1 under both rules).
         """
         unit = rule == "unit"
         rows = unit_rows(features) if unit else features.astype(np.float64)
@@ -87,20 +85,6 @@ class Head(ABC):
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
         return all(bool(np.isfinite(array).all()) for array in self.arrays().values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSettings:
-    """How a head is fitted."""
-
-    head: str
-    """Which of the heads of its kind of target, see `kinds.HEADS`."""
-    seed: int
-    """Of the inner folds that choose its strength."""
-    scaling: str = "unit"
-    """Rule of `Scaling`."""
-    weighting: str = "none"
-    """Weights of the classes: ``none`` or ``balanced`` (inverse frequency)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

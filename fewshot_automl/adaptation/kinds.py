@@ -12,7 +12,6 @@ from fewshot_automl.adaptation.class_heads import class_weights, fit_class_head
 from fewshot_automl.adaptation.heads import (
     Arrays,
     Head,
-    HeadSettings,
     KernelHead,
     LinearHead,
     NeighbourHead,
@@ -31,10 +30,6 @@ FLOAT: Final = 4
 WIDE: Final = 8
 """Bytes of a number in float64 or int64."""
 
-LABEL_SMOOTHING: Final = FloatDimension(
-    name="label_smoothing", low=0.0, high=0.2, default=0.05
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadRow:
@@ -43,8 +38,8 @@ class HeadRow:
     heads: tuple[str, ...]
     """Their names; the first is a `LinearHead`, the default and what trainings start
     from."""
-    fit: Callable[[np.ndarray, np.ndarray, Task, HeadSettings], Head]
-    """Fits one of them to features and targets."""
+    fit: Callable[[np.ndarray, np.ndarray, Task, Config, int], Head]
+    """Fits the one that a Config names to features and targets, with a seed."""
     classes: tuple[type[Head], ...]
     """Those that a saved model may have."""
     is_weighed: bool = False
@@ -83,7 +78,9 @@ HEADS: Final[dict[str, HeadRow]] = {
         is_weighed=True,
         numbers=_class_head_numbers,
         loss=_class_loss,
-        loss_dimensions=(LABEL_SMOOTHING,),
+        loss_dimensions=(
+            FloatDimension(name="label_smoothing", low=0.0, high=0.2, default=0.05),
+        ),
     ),
 }
 """Heads and losses by kind of target."""

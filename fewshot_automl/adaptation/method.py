@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Outputs
+from fewshot_automl.adaptation.heads import Head, Outputs
 from fewshot_automl.adaptation.kinds import HEADS, Numbers, head_numbers
 from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension, Value
@@ -58,6 +58,11 @@ class Job:
     deadline: float | None = None
     """`time.monotonic()` at which the fit must be over; None for no limit."""
 
+    def fit_head(self, features: np.ndarray, targets: np.ndarray) -> Head:
+        """Fit the head that the Config names; if none, the first of its kind."""
+        fit = HEADS[self.task.kind].fit
+        return fit(features, targets, self.task, self.config, self.seed)
+
 
 @runtime_checkable
 class Fitted(Protocol):
@@ -66,7 +71,6 @@ class Fitted(Protocol):
     @property
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
-        ...
 
     def outputs(self, encodings: Encodings) -> Outputs:
         """Return what is predicted, one row an example.
@@ -74,16 +78,13 @@ class Fitted(Protocol):
         During a study, `encodings` come from the frozen backbone the fit began with;
         after loading, from the fitted model's own (`own_encoder`).
         """
-        ...
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the arrays into a folder; return what else `load` needs, as JSON."""
-        ...
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Fitted":
         """Return what `save` wrote, ready to predict by itself."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

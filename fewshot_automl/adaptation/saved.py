@@ -132,20 +132,6 @@ def own_encoder(fitted: Fitted) -> Encoder | None:
     return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
 
 
-def deployed(fitted: Fitted, device: str) -> Fitted:
-    """Return a model on a device as it predicts by itself after saving and loading."""
-    if isinstance(fitted, Ensemble):
-        parts = [deployed(member.fitted, device) for member in fitted.members]
-        members = [
-            replace(member, fitted=part, encoder=own_encoder(part))
-            for member, part in zip(fitted.members, parts, strict=True)
-        ]
-        return replace(fitted, members=tuple(members))
-    if isinstance(fitted, Adapted):
-        return replace(fitted, start=None, device=device)
-    return fitted
-
-
 def size_of(fitted: Fitted) -> dict[str, float]:
     """Return what can be counted of a saved model: its numbers, and their bytes.
 
@@ -173,13 +159,15 @@ def _arrays(fitted: Fitted) -> Iterator[np.ndarray | Tensor]:
 
 
 def latency_seconds(fitted: Fitted, example: Input, device: str) -> float:
-    """Return the median wall time of predicting one example alone.
+    """Return the median wall time in which a single model predicts one example.
 
-    All that a prediction does counts: preprocessing, backbone and head.
+    All that a prediction does after saving and loading counts: preprocessing, backbone
+    and head.
     """
-    alone = deployed(fitted, device)
-    encodings = Encodings(inputs=(example,), encoder=own_encoder(alone))
-    return median_seconds(lambda: alone.outputs(encodings))
+    if isinstance(fitted, Adapted):
+        fitted = replace(fitted, start=None, device=device)
+    encodings = Encodings(inputs=(example,), encoder=own_encoder(fitted))
+    return median_seconds(lambda: fitted.outputs(encodings))
 
 
 def median_seconds(work: Callable[[], object]) -> float:

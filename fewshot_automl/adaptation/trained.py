@@ -1,6 +1,6 @@
 """Methods that train by steps: the last blocks, LoRA layers, or everything."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
@@ -14,12 +14,10 @@ from fewshot_automl.adaptation.fitted import (
     trained_parameters,
 )
 from fewshot_automl.adaptation.frozen import head_dimension, imbalance_dimensions
-from fewshot_automl.adaptation.heads import Head, HeadSettings, LinearHead
 from fewshot_automl.adaptation.kinds import HEADS
 from fewshot_automl.adaptation.lora import VARIANTS, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee, TrainingRows
-from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import TrialError
 from fewshot_automl.modalities import modality_named
 from fewshot_automl.space import Choice, Config, Dimension, Float, Int
@@ -127,7 +125,12 @@ class Trained(Method):
         """Fork the backbone, train the fork, fit or finish its head."""
         base, config, device = train.backbone, job.config, job.placement.device
         start = self.first_trained(config, base.depth)
-        fork = self._fork(base, start, job)
+        if self.part == "lora":
+            fork = attach(base, start, config, job.seed)
+        else:
+            fork = base.fork(start)
+            for parameter in trained_parameters(fork, start):
+                parameter.requires_grad_(parameter.is_floating_point())
         head: ScaledLinear | None = None
         # There is one function for each loss and no table: contrastive batches and
         # temperatures are of no use to another loss.
@@ -136,14 +139,15 @@ class Trained(Method):
             loss: Loss = partial(supervised_contrastive, temperature=temperature)
             sampler: Sampler = balanced(targets, job.seed)
         else:
-            head = _torch_head(train, targets, job)
+            probe = job.fit_head(train.pooled(), targets)
+            head = ScaledLinear(probe, share=config.number("probe_share"))
             make = HEADS[job.task.kind].loss
             assert make is not None, "`suits` asked for it"
             loss = make(targets, job.task, config)
             sampler = shuffled(len(targets), job.seed)
         loop.train(
-            Trainee(fork, start, head, saves_padding=device == "cpu"),
-            _rows(train, start, job),
+            Trainee(fork, start, head),
+            TrainingRows(train, start, views_of(config), job.seed, device),
             torch.from_numpy(targets),
             loss,
             sampler,
@@ -151,35 +155,22 @@ class Trained(Method):
             job.placement,
             deadline=job.deadline,
         )
+        if head is None:
+            features = changed_features(fork, start, train, device)
+            if not np.isfinite(features).all():
+                raise TrialError(
+                    "Features became NaN or infinite. Use a lower learning rate."
+                )
+            fitted = job.fit_head(features, targets)
+        else:
+            fitted = head.to_head()
         return Adapted(
             backbone=fork,
-            head=_probe(fork, start, train, targets, job)
-            if head is None
-            else head.to_head(),
+            head=fitted,
             start=start,
             base=base if self.part == "lora" else None,
             device=device,
         )
-
-    def _fork(self, base: Backbone, start: int, job: Job) -> Backbone:
-        config = job.config
-        if self.part != "lora":
-            fork = base.fork(start)
-            for parameter in trained_parameters(fork, start):
-                parameter.requires_grad_(parameter.is_floating_point())
-            return fork
-        # LoRA changes no weight of the backbone, so a fork for it owns none.
-        fork, rank = base.fork(base.depth), int(config["rank"])
-        attach(
-            fork,
-            start,
-            rank=rank,
-            alpha=rank * config.number("alpha_ratio"),
-            dropout=config.number("lora_dropout"),
-            variant=str(config.get("lora_variant", VARIANTS[0])),
-            seed=job.seed,
-        )
-        return fork
 
     def _settings(self, config: Config, seed: int, examples: int) -> TrainingSettings:
         size = int(config["batch_size"])
@@ -202,86 +193,46 @@ def views_of(config: Config) -> int:
     return VIEWS if config.get("augmentation", "none") == "light" else 1
 
 
-def _rows(train: Encodings, start: int, job: Job) -> TrainingRows:
-    """Return the rows of all examples, in as many views as are asked for."""
-    views = views_of(job.config)
-    rows = [
-        row
-        for view in range(views)
-        for row in (train.rows(view) if start < 0 else train.activations(start, view))
-    ]
-    return TrainingRows(
-        rows,
-        views=views,
-        seed=job.seed,
-        backbone=train.backbone,
-        device=job.placement.device,
-    )
-
-
-def _torch_head(train: Encodings, targets: np.ndarray, job: Job) -> ScaledLinear:
-    row = HEADS[job.task.kind]
-    settings = HeadSettings(
-        head=row.heads[0],
-        weighting=str(job.config.get("class_weights", "none")),
-        seed=job.seed,
-    )
-    head = row.fit(train.pooled(), targets, job.task, settings)
-    assert isinstance(head, LinearHead)
-    share = job.config.number("probe_share")
-    return ScaledLinear(
-        replace(head, weight=share * head.weight, bias=share * head.bias)
-    )
-
-
-def _probe(
-    fork: Backbone, start: int, train: Encodings, targets: np.ndarray, job: Job
-) -> Head:
-    features = changed_features(fork, start, train, job.placement.device)
-    if not np.isfinite(features).all():
-        raise TrialError("Features became NaN or infinite. Use a lower learning rate.")
-    settings = HeadSettings(head=job.config.text("head"), seed=job.seed)
-    return HEADS[job.task.kind].fit(features, targets, job.task, settings)
-
-
-CONTRASTIVE: Final = Trained(
-    name="contrastive",
-    title="Contrastive tuning",
-    meaning="retrains part of a pretrained model so that examples of one class move "
-    "together",
-    kinds=("classes",),
-    part="blocks",
-    is_contrastive=True,
-    passes=BLOCK_PASSES,
-)
-CONTRASTIVE_LORA: Final = Trained(
-    name="contrastive_lora",
-    title="Contrastive LoRA",
-    meaning="trains small added weights (LoRA) so that examples of one class move "
-    "together",
-    kinds=("classes",),
-    part="lora",
-    is_contrastive=True,
-    passes=LORA_PASSES,
-)
-PARTIAL_FREEZE: Final = Trained(
-    name="partial_freeze",
-    title="Tuning of the last layers",
-    meaning="retrains the last layers of a pretrained model",
-    part="blocks",
-    passes=BLOCK_PASSES,
-)
-LORA: Final = Trained(
-    name="lora",
-    title="LoRA",
-    meaning="retrains a pretrained model through small added weights",
-    part="lora",
-    passes=LORA_PASSES,
-)
-FULL: Final = Trained(
-    name="full",
-    title="Full tuning",
-    meaning="retrains all of a pretrained model",
-    part="everything",
-    passes=BLOCK_PASSES,
+TRAINED: Final = (
+    Trained(
+        name="contrastive",
+        title="Contrastive tuning",
+        meaning="retrains part of a pretrained model so that examples of one class "
+        "move together",
+        kinds=("classes",),
+        part="blocks",
+        is_contrastive=True,
+        passes=BLOCK_PASSES,
+    ),
+    Trained(
+        name="contrastive_lora",
+        title="Contrastive LoRA",
+        meaning="trains small added weights (LoRA) so that examples of one class move "
+        "together",
+        kinds=("classes",),
+        part="lora",
+        is_contrastive=True,
+        passes=LORA_PASSES,
+    ),
+    Trained(
+        name="partial_freeze",
+        title="Tuning of the last layers",
+        meaning="retrains the last layers of a pretrained model",
+        part="blocks",
+        passes=BLOCK_PASSES,
+    ),
+    Trained(
+        name="lora",
+        title="LoRA",
+        meaning="retrains a pretrained model through small added weights",
+        part="lora",
+        passes=LORA_PASSES,
+    ),
+    Trained(
+        name="full",
+        title="Full tuning",
+        meaning="retrains all of a pretrained model",
+        part="everything",
+        passes=BLOCK_PASSES,
+    ),
 )

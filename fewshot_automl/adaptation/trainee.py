@@ -1,6 +1,5 @@
 """What the training loop is given: rows cut into batches, and a module for them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -9,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fewshot_automl.adaptation.encodings import on_device
-from fewshot_automl.adaptation.heads import LinearHead
+from fewshot_automl.adaptation.encodings import Encodings, on_device
+from fewshot_automl.adaptation.heads import Head, LinearHead
 from fewshot_automl.adaptation.lora import dropouts
 from fewshot_automl.backbones.backbone import MASK, Backbone, Tensors
 
@@ -32,26 +31,21 @@ class TrainingRows:
     """
 
     def __init__(
-        self,
-        rows: Sequence[Tensors],
-        *,
-        views: int,
-        seed: int,
-        backbone: Backbone,
-        device: str,
+        self, train: Encodings, start: int, views: int, seed: int, device: str
     ) -> None:
-        """Pad and move the rows if they fit.
+        """Take what block `start` is given (-1: the encoder) of all views of examples.
 
-        Args:
-            rows: All examples in the first view, then all in the second, and so on;
-                each without padding.
-            views: How many; a random one is drawn for each example.
-            seed: Decides which, with the number of the step.
-            backbone: Knows how rows are padded.
-            device: Where batches are wanted.
+        Of each example a random view is drawn, by the seed and the number of the step.
         """
+        rows = [
+            row
+            for view in range(views)
+            for row in (
+                train.rows(view) if start < 0 else train.activations(start, view)
+            )
+        ]
         self._rows, self._views, self._seed = rows, views, seed
-        self._backbone, self._device = backbone, device
+        self._backbone, self._device = train.backbone, device
         self._lengths = np.array([next(iter(row.values())).shape[0] for row in rows])
         longest = rows[int(self._lengths.argmax())]
         size = len(rows) * sum(t.numel() * t.element_size() for t in longest.values())
@@ -60,7 +54,7 @@ class TrainingRows:
             room = int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0])
         self._whole: Tensors | None = None
         if size <= room:
-            self._whole = on_device(backbone.collate(rows), device)
+            self._whole = on_device(train.backbone.collate(rows), device)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -82,15 +76,19 @@ class TrainingRows:
 
 
 class ScaledLinear(nn.Module):
-    """A linear head in torch, acting on scaled features as `LinearHead` does."""
+    """A linear head in torch, acting on scaled features as `LinearHead` does.
 
-    def __init__(self, head: LinearHead) -> None:
+    It starts with a share of the weights of a fitted one.
+    """
+
+    def __init__(self, head: Head, *, share: float = 1.0) -> None:
         super().__init__()
+        assert isinstance(head, LinearHead)
         self._origin = head
         self.register_buffer("center", torch.from_numpy(head.scaling.center.copy()))
         self.register_buffer("scale", torch.from_numpy(head.scaling.scale.copy()))
-        self.weight = nn.Parameter(torch.from_numpy(head.weight.copy()))
-        self.bias = nn.Parameter(torch.from_numpy(head.bias.copy()))
+        self.weight = nn.Parameter(torch.from_numpy(share * head.weight))
+        self.bias = nn.Parameter(torch.from_numpy(share * head.bias))
 
     def forward(self, features: Float[Tensor, "batch width"]) -> Tensor:
         """Return logits."""
@@ -115,29 +113,16 @@ class Trainee(nn.Module):
     batch gives the same rows however it is padded or cut.
     """
 
-    def __init__(
-        self,
-        fork: Backbone,
-        start: int,
-        head: ScaledLinear | None,
-        *,
-        saves_padding: bool,
-    ) -> None:
-        """Take what is trained.
+    def __init__(self, fork: Backbone, start: int, head: ScaledLinear | None) -> None:
+        """Take an encoder that runs from block `start` on (-1: all of it), and a head.
 
-        Args:
-            fork: The encoder; what of it requires a gradient is trained.
-            start: First block to run, -1 for the whole encoder.
-            head: Put on the features; None leaves them as they are.
-            saves_padding: Runs short and long rows of a batch apart. On a CPU that
-                saves arithmetic; on a GPU it would cost more in starting kernels.
+        What of the encoder requires a gradient is trained.
         """
         super().__init__()
         self.encoder = fork.module
         self.head = head
         self._fork = fork
         self._start = start
-        self._saves_padding = saves_padding
 
     def train(self, mode: bool = True) -> "Trainee":
         """Switch the dropout before LoRA layers, and nothing else."""
@@ -153,18 +138,22 @@ class Trainee(nn.Module):
         return features if self.head is None else self.head(features)
 
     def _encode(self, batch: Tensors) -> Tensor:
-        """Run the encoder, over rows of like length at a time if that saves padding."""
-        if self._saves_padding and MASK in batch:
-            lengths = batch[MASK].sum(dim=1).numpy()
-            groups = length_groups(lengths)
-            if len(groups) > 1:
-                made = []
-                for group in groups:
-                    longest = int(lengths[group].max())
-                    part = {name: t[group, :longest] for name, t in batch.items()}
-                    made.append(self._run(part))
-                return torch.cat(made)[np.concatenate(groups).argsort()]
-        return self._run(batch)
+        """Run the encoder, over rows of like length at a time if that saves padding.
+
+        On a CPU that saves arithmetic; on a GPU it would cost more in starting kernels.
+        """
+        if MASK not in batch or batch[MASK].device.type != "cpu":
+            return self._run(batch)
+        lengths = batch[MASK].sum(dim=1).numpy()
+        groups = length_groups(lengths)
+        if len(groups) == 1:
+            return self._run(batch)
+        made = []
+        for group in groups:
+            longest = int(lengths[group].max())
+            part = {name: t[group, :longest] for name, t in batch.items()}
+            made.append(self._run(part))
+        return torch.cat(made)[np.concatenate(groups).argsort()]
 
     def _run(self, batch: Tensors) -> Tensor:
         if self._start < 0:

@@ -34,11 +34,9 @@ class Rows(Protocol):
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        ...
 
     def batch(self, indices: np.ndarray, step: int) -> dict[str, Tensor]:
         """Return some examples, collated; `step` may choose their augmented view."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +70,8 @@ def train(
     A batch that does not fit in memory is drawn as several smaller ones whose
     gradients are accumulated.
 
-    Args:
-        module: Takes a batch of `rows` and returns one row of outputs an example.
-        rows: The examples.
-        targets: That of each, as `loss` wants it.
-        loss: See `losses`.
-        sampler: See `batches`.
-        settings: How long and how hard.
-        placement: Where, and with how many others.
-        deadline: On the clock of `time.monotonic`.
+    The module takes a batch of `rows` and returns one row of outputs an example; the
+    deadline is on the clock of `time.monotonic`.
 
     Raises:
         OutOfTime: If the deadline passes, or the steps left clearly cannot be made

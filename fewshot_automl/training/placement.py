@@ -89,7 +89,7 @@ def choose_placement(device: str | None = None) -> Placement:
 
 
 def _is_launched() -> bool:
-    """Return whether a launcher has told this process how to find the others.
+    """Return whether a launcher set what this process needs to find the others.
 
     A cluster may set ``WORLD_SIZE`` for a job that is not torch's: waiting for
     processes that nobody started would never end.

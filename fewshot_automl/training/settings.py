@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 Schedule = Callable[[int, int, float], float]
@@ -13,33 +14,19 @@ IDLE_SHARE: Final = 0.01
 making them."""
 
 
-def constant(step: int, steps: int, warmup_fraction: float) -> float:
-    """Return 1 after a linear warm-up.
-
-    >>> [constant(step, 8, 0.5) for step in range(5)]
-    [0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    return _warmed(step, steps, warmup_fraction, lambda at: 1.0)
-
-
-def linear(step: int, steps: int, warmup_fraction: float) -> float:
-    """Return a multiplier that falls to 0 in a straight line after the warm-up."""
-    return _warmed(step, steps, warmup_fraction, lambda at: 1.0 - at)
+def _warmed(
+    after: Callable[[float], float], step: int, steps: int, warmup_fraction: float
+) -> float:
+    # The warm-up starts above 0: a few-shot run may have eight steps, and a step at
+    # learning rate 0 is a step wasted.
+    warm = min(int(warmup_fraction * steps), steps - 1)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return after((step - warm) / (steps - warm))
 
 
-def cosine(step: int, steps: int, warmup_fraction: float) -> float:
-    """Return a multiplier that falls to 0 along half a cosine after the warm-up.
-
-    Source:
-        Loshchilov and Hutter, ICLR 2017, eq. 5, one period.
-    """
-    return _warmed(step, steps, warmup_fraction, lambda at: _half_cosine(1.0, 0.0, at))
-
-
-def one_cycle(step: int, steps: int, warmup_fraction: float) -> float:
-    """Return a multiplier that rises and falls along half cosines.
-
-    It starts at 1/25 and ends at 1/250,000; the warm-up fraction is the rise.
+def _one_cycle(step: int, steps: int, warmup_fraction: float) -> float:
+    """Return a multiplier that starts at 1/25 and ends at 1/250,000.
 
     Source:
         Smith and Topin, 2017 (arXiv:1708.07120), with the constants of
@@ -58,20 +45,15 @@ def _half_cosine(start: float, end: float, at: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * at))
 
 
-def _warmed(
-    step: int, steps: int, warmup_fraction: float, after: Callable[[float], float]
-) -> float:
-    # The warm-up starts above 0: a few-shot run may have eight steps, and a step at
-    # learning rate 0 is a step wasted.
-    warm = min(int(warmup_fraction * steps), steps - 1)
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    return after((step - warm) / (steps - warm))
-
-
 SCHEDULES: Final[dict[str, Schedule]] = {
-    each.__name__: each for each in (constant, linear, cosine, one_cycle)
+    "constant": partial(_warmed, lambda at: 1.0),
+    "linear": partial(_warmed, lambda at: 1.0 - at),
+    "cosine": partial(_warmed, lambda at: _half_cosine(1.0, 0.0, at)),
+    "one_cycle": _one_cycle,
 }
+"""After a linear warm-up: staying, falling to 0 in a straight line, or along half a
+cosine (Loshchilov and Hutter, ICLR 2017, eq. 5, one period). The last rises, for the
+warm-up fraction, and falls along half cosines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

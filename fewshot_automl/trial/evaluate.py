@@ -12,7 +12,6 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import OutOfTime, TrialError
-from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
@@ -50,12 +49,14 @@ def evaluate(
         if not np.isfinite(held_out).all():
             raise TrialError("Predictions are NaN. Use a lower learning rate.")
         outputs[row, fold.validation] = held_out
-    task = problem.task
+    metric, targets = problem.task.measured, problem.targets
+    by_fold = [(outputs[row], fold.validation) for row, fold in planned]
     return Outcome(
         status="done",
-        scores=tuple(_fold_score(problem, outputs[row], fold) for row, fold in planned),
-        mean=float(np.mean([task.measured.score(problem.targets, x) for x in outputs])),
-        standard_error=standard_error(task.measured, problem.targets, outputs),
+        # On so few some metrics are undefined, and `score` would refuse.
+        scores=tuple(metric.orient(metric.value(targets[v], x[v])) for x, v in by_fold),
+        mean=float(np.mean([metric.score(targets, x) for x in outputs])),
+        standard_error=standard_error(metric, targets, outputs),
         cost_seconds=time.monotonic() - start,
         measures=_scored(problem, outputs) | measures_of(context, config, fitted),
         outputs=outputs,
@@ -100,14 +101,6 @@ def _fit(
             "The fitted head holds NaN or infinite numbers. Use a lower learning rate."
         )
     return fitted
-
-
-def _fold_score(
-    problem: Problem, outputs: Float[np.ndarray, "examples width"], fold: Fold
-) -> float:
-    """Return the score on one fold; some metrics may be undefined on so few."""
-    metric, held = problem.task.measured, fold.validation
-    return metric.orient(metric.value(problem.targets[held], outputs[held]))
 
 
 def _scored(

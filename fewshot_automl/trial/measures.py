@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 
-from fewshot_automl.adaptation.kinds import Numbers
+from fewshot_automl.adaptation.kinds import FLOAT, Numbers
 from fewshot_automl.adaptation.lora import update_numbers
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import (
@@ -33,8 +33,6 @@ Updates = list[tuple[int, int]]
 """For each first adapted block, the numbers of LoRA layers a rank, and DoRA's besides.
 """
 
-BYTES: Final = 4
-"""Of a number; weights are float32."""
 SIZES: Final = frozenset({"parameters", "memory_mb"})
 """Measures that follow from the numbers a model holds."""
 
@@ -67,7 +65,7 @@ def card_measures(card: Card) -> dict[str, float]:
     return {
         "parameters": float(card.parameters),
         "flops": float(card.flops),
-        "memory_mb": BYTES * card.parameters / MEGABYTE,
+        "memory_mb": FLOAT * card.parameters / MEGABYTE,
     }
 
 
@@ -107,7 +105,7 @@ def exact_measures(
             a_rank, dora = updates[card.id][first_trained(config, card.depth)]
             is_dora = config.get("lora_variant", "lora") == "dora"
             update = int(config["rank"]) * a_rank + (dora if is_dora else 0)
-        return [(card.parameters, BYTES), *head, (update, BYTES)]
+        return [(card.parameters, FLOAT), *head, (update, FLOAT)]
 
     def parameters(config: Config) -> float:
         return float(sum(count for count, _ in numbers(config)))

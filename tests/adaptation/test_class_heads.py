@@ -18,12 +18,12 @@ from fewshot_automl.adaptation.class_heads import (
     rbf_path,
 )
 from fewshot_automl.adaptation.heads import (
-    HeadSettings,
     KernelHead,
     LinearHead,
     Scaling,
     rbf,
 )
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 KINDS = list(PATHS)
@@ -54,8 +54,8 @@ def data(features, labels, classes=3, weights=None):
 
 def fitted(features, labels, classes=3, kind="logistic", seed=0, **more):
     task = Task(modality="text", names=tuple("abcdefgh"[:classes]))
-    settings = HeadSettings(head=kind, seed=seed, **more)
-    return fit_class_head(features, labels, task, settings)
+    config = Config.of({"head": kind, **more})
+    return fit_class_head(features, labels, task, config, seed)
 
 
 @pytest.mark.parametrize("width", [4, 50])  # fewer and more columns than examples
@@ -167,7 +167,7 @@ def test_balanced_weights_help_the_rare_class(kind):
     features = chance.normal(size=(46, 6)) + 0.8 * labels[:, None]
     test = chance.normal(size=(200, 6)) + 0.8
     found = {
-        rule: fitted(features, labels, 2, kind=kind, weighting=rule)
+        rule: fitted(features, labels, 2, kind=kind, class_weights=rule)
         .outputs(test)[:, 1]
         .mean()
         for rule in ("none", "balanced")

@@ -11,7 +11,6 @@ from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.saved import (
     Ensemble,
     Member,
-    deployed,
     latency_seconds,
     load_fitted,
     own_encoder,
@@ -58,10 +57,11 @@ def test_counts_what_is_saved_and_predicts_what_was_fitted(fit, name, tmp_path):
         saved = [load_file(path) for path in tmp_path.rglob("*.safetensors")]
         numbers = sum(value.size for file in saved for value in file.values())
         assert size_of(fitted)["parameters"] == pytest.approx(numbers, rel=0.01)
-    assert size_of(load_fitted(tmp_path, state)) == size_of(fitted)
-    alone = deployed(fitted, "cpu")
-    own = Encodings(inputs=TEXTS, encoder=own_encoder(alone))
-    np.testing.assert_allclose(alone.outputs(own), fitted.outputs(encodings), atol=1e-5)
+    loaded = load_fitted(tmp_path, state)
+    assert size_of(loaded) == size_of(fitted)
+    own = Encodings(inputs=TEXTS, encoder=own_encoder(loaded))
+    expected = fitted.outputs(encodings)
+    np.testing.assert_allclose(loaded.outputs(own), expected, atol=1e-5)
 
 
 def test_members_of_an_ensemble_add_up_for_each_has_its_own_backbone(fit, tmp_path):
@@ -79,9 +79,8 @@ def test_members_of_an_ensemble_add_up_for_each_has_its_own_backbone(fit, tmp_pa
     first, second = (member.fitted.backbone.module for member in loaded.members)
     shared = {p.data_ptr() for p in first.parameters()}
     assert not shared & {p.data_ptr() for p in second.parameters()}
-    alone = deployed(ensemble, "cpu")
     np.testing.assert_allclose(
-        alone.outputs(Encodings(inputs=TEXTS, encoder=None)),
+        loaded.outputs(Encodings(inputs=TEXTS, encoder=None)),
         ensemble.outputs(models[0][1]),
         atol=1e-5,
     )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot_automl.adaptation import trainee as module
+from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.heads import LinearHead, Scaling
 from fewshot_automl.adaptation.lora import attach, dropouts
 from fewshot_automl.adaptation.trainee import (
@@ -15,6 +16,8 @@ from fewshot_automl.adaptation.trainee import (
     TrainingRows,
     length_groups,
 )
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.space import Config
 
 LONG = "where is the river city river is where a good film"
 TEXTS = tuple(LONG[: 4 + 9 * (n % 6)] for n in range(16))
@@ -22,18 +25,14 @@ FEW = ("good film", "where is the river city river is", "who", "bad bad film how
 
 
 @pytest.fixture
-def trainees(tiny_backbone):
-    """Return two trainees of one fork: one saves padding, one does not."""
+def adapted(tiny_backbone):
     base = tiny_backbone("tiny-bert")
-    fork = base.fork(base.depth)
-    attach(fork, 1, rank=4, alpha=8.0, dropout=0.4, seed=0)
-    return base, [
-        Trainee(fork, 1, None, saves_padding=saves) for saves in (True, False)
-    ]
+    shape = Config.of({"rank": 4, "alpha_ratio": 2.0, "lora_dropout": 0.4})
+    return base, Trainee(attach(base, 1, shape, seed=0), 1, None)
 
 
-def test_short_and_long_rows_run_apart_with_the_same_result(trainees, monkeypatch):
-    base, (saving, plain) = trainees
+def test_short_and_long_rows_run_apart_with_the_same_result(adapted, monkeypatch):
+    base, trainee = adapted
     cuts = []
     run = Trainee._run
 
@@ -43,19 +42,19 @@ def test_short_and_long_rows_run_apart_with_the_same_result(trainees, monkeypatc
 
     monkeypatch.setattr(Trainee, "_run", spy)
     batch = base.stem(base.collate(base.preprocess(TEXTS)), 1)
-    found = saving.eval()(batch)
+    found = trainee.eval()(batch)
     assert len(cuts) > 1
     assert min(cuts) < max(cuts)
-    torch.testing.assert_close(found, plain.eval()(batch), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, run(trainee, batch), atol=1e-5, rtol=1e-4)
 
 
-def test_only_the_dropout_before_lora_layers_is_switched_on(trainees):
-    _, (_, plain) = trainees
-    plain.train()
-    switched = {m for m in plain.encoder.modules() if m.training}
-    assert switched == set(dropouts(plain.encoder)) != set()
-    plain.eval()
-    assert not any(m.training for m in plain.encoder.modules())
+def test_only_the_dropout_before_lora_layers_is_switched_on(adapted):
+    _, trainee = adapted
+    trainee.train()
+    switched = {m for m in trainee.encoder.modules() if m.training}
+    assert switched == set(dropouts(trainee.encoder)) != set()
+    trainee.eval()
+    assert not any(m.training for m in trainee.encoder.modules())
 
 
 @pytest.mark.parametrize("unit", [True, False])
@@ -77,33 +76,31 @@ def test_the_head_in_torch_is_the_head_in_numpy(unit):
     np.testing.assert_array_equal(again.bias, head.bias + 1)
 
 
-@pytest.fixture
-def texts(tiny_backbone):
-    backbone = tiny_backbone("tiny-bert")
-    return backbone, backbone.preprocess(FEW)
-
-
-def rows_of(backbone, rows, views=1, seed=0):
-    return TrainingRows(rows, views=views, seed=seed, backbone=backbone, device="cpu")
+def encoded(backbone, inputs):
+    encoder = Encoder(backbone=backbone, store=FeatureStore(None))
+    return Encodings(inputs=tuple(inputs), encoder=encoder)
 
 
 @pytest.mark.parametrize("room", [2**30, 0])
 @pytest.mark.parametrize("places", [[0], [2, 0], [3, 1, 1], [2, 2]])
-def test_a_batch_is_what_collating_its_rows_gives(texts, monkeypatch, room, places):
+@pytest.mark.parametrize("start", [-1, 1])
+def test_a_batch_is_what_collating_its_rows_gives(
+    tiny_backbone, monkeypatch, room, places, start
+):
     monkeypatch.setattr(module, "TABLE_BYTES", room)
-    backbone, rows = texts
-    batch = rows_of(backbone, rows).batch(np.array(places), 0)
-    expected = backbone.collate([rows[place] for place in places])
+    train = encoded(tiny_backbone("tiny-bert"), FEW)
+    rows = train.rows() if start < 0 else train.activations(start)
+    batch = TrainingRows(train, start, 1, 0, "cpu").batch(np.array(places), 0)
+    expected = train.backbone.collate([rows[place] for place in places])
     assert batch.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(batch[name], tensor)
 
 
 def test_views_are_drawn_by_seed_and_step(tiny_backbone):
-    backbone = tiny_backbone("tiny-vit")
     images = [np.full((40, 40, 3), shade, np.uint8) for shade in range(0, 250, 25)]
-    views = [row for view in range(3) for row in backbone.preprocess(images, view)]
-    rows = rows_of(backbone, views, views=3, seed=5)
+    train = encoded(tiny_backbone("tiny-vit"), images)
+    rows = TrainingRows(train, -1, 3, 5, "cpu")
     assert len(rows) == len(images)
     indices = np.array([1, 7, 7, 4])
 
@@ -112,10 +109,10 @@ def test_views_are_drawn_by_seed_and_step(tiny_backbone):
 
     assert torch.equal(drawn(3), drawn(3))
     assert any(not torch.equal(drawn(0), drawn(step)) for step in range(1, 9))
+    views = [train.rows(view) for view in range(3)]
     for step in range(9):
         for place, pixels in zip(indices, drawn(step), strict=True):
-            own = [views[v * len(images) + place]["pixels"] for v in range(3)]
-            assert any(torch.equal(pixels, one) for one in own)
+            assert any(torch.equal(pixels, view[place]["pixels"]) for view in views)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))

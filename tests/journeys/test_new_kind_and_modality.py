@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fewshot_automl import fit
-from fewshot_automl.adaptation.heads import Arrays, Head, HeadSettings, Scaling
+from fewshot_automl.adaptation.heads import Arrays, Head, Scaling
 from fewshot_automl.adaptation.kinds import FLOAT, HEADS, HeadRow
 from fewshot_automl.adaptation.method import Method
 from fewshot_automl.adaptation.saved import FITTED_KINDS
@@ -96,8 +96,8 @@ class RidgeHead(Head):
         return self.scaling.apply(features) @ self.weight + self.bias
 
 
-def fit_ridge(features, targets, task, settings: HeadSettings):
-    scaling = Scaling.fit(features, settings.scaling)
+def fit_ridge(features, targets, task, config, seed):
+    scaling = Scaling.fit(features, config.get("scaling", "unit"))
     rows, centred = scaling.apply(features), targets - targets.mean()
     gram = rows @ rows.T + 0.1 * np.eye(len(rows))
     weight = rows.T @ np.linalg.solve(gram, centred)
@@ -195,10 +195,7 @@ class OnVectors(Method):
         return row.numbers(row.heads[0], len(inputs[0]), task, len(inputs))
 
     def fit(self, train, targets, job):
-        row = HEADS[job.task.kind]
-        settings = HeadSettings(head=row.heads[0], seed=job.seed)
-        features = np.stack(train.inputs)
-        return RawHead(head=row.fit(features, targets, job.task, settings))
+        return RawHead(head=job.fit_head(np.stack(train.inputs), targets))
 
 
 @pytest.fixture
@@ -253,11 +250,11 @@ def test_classes_and_numbers_are_learnt_from_vectors(vectors, number_kind, tmp_p
         used = {config.text("method") for config, _ in result.history}
         assert used == {"majority", "vectors"}
         assert result.config.text("method") == "vectors"
-        told = Predictor.load(out).predict(table)
+        predicted = Predictor.load(out).predict(table)
         if name == "side":
-            assert np.mean(np.array(told) == cells) > 0.9
+            assert np.mean(np.array(predicted) == cells) > 0.9
         else:
-            assert abs(np.array(told) - cells).mean() < 0.5
+            assert abs(np.array(predicted) - cells).mean() < 0.5
 
 
 def test_rows_from_outside_need_names_of_their_own():

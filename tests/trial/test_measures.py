@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from fewshot_automl.adaptation.lora import attach
+from fewshot_automl.space import Config
 from fewshot_automl.trial import exact_measures, refit, size_of
 from fewshot_automl.trial import measures as module
 from fewshot_automl.trial.measures import lora_numbers
@@ -53,9 +54,9 @@ def test_lora_layers_are_counted_by_their_shapes(tiny_cards, tiny_backbone, name
     base = tiny_backbone(name)
     assert len(counts) == base.depth
     before = sum(p.numel() for p in base.module.parameters())
+    shape = Config.of({"rank": 3, "alpha_ratio": 1.0, "lora_dropout": 0.0})
     for cut in (0, base.depth - 1):
-        fork = base.fork(base.depth)
-        attach(fork, cut, rank=3, alpha=3.0, dropout=0.0, seed=0)
+        fork = attach(base, cut, shape, seed=0)
         after = sum(p.numel() for p in fork.module.parameters())
         assert 3 * counts[cut][0] == after - before
 
