@@ -5,8 +5,8 @@ import socket
 import numpy as np
 import pytest
 
+from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS

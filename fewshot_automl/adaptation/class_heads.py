@@ -6,11 +6,11 @@ time, 0.05 s at 384 columns and 0.6 s at 1280, where one SVD of the few examples
 every shrinkage here (13 ms for the whole cross-validation of MiniLM's features).
 """
 
-import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,15 +18,16 @@ from threadpoolctl import ThreadpoolController
 
 from fewshot_automl.adaptation.heads import (
     Head,
-    HeadSettings,
     KernelHead,
     LinearHead,
+    Rows,
     Scaling,
     rbf,
     softmax,
     squared_distances,
 )
 from fewshot_automl.adaptation.logistic import fit_softmax_path
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 STRENGTHS: Final = (3e-6, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 4e-2)
@@ -39,10 +40,13 @@ BANDWIDTHS: Final = (0.25, 1.0, 4.0)
 """RBF gammas tried, times the inverse median squared distance."""
 MAX_INNER_FOLDS: Final = 5
 THREADED_FROM: Final = 256
-"""Rows from which matrix products of the heads may use several threads."""
+"""Rows from which matrix products of the heads may use several threads. Below, the
+threads of a BLAS cost more than they bring: alone about nothing, on a machine with
+other work up to 15 times the whole fit."""
 
-Rows = Float[np.ndarray, "examples width"]
 Labels = Int[np.ndarray, " examples"]
+
+_thread_pools: Final = functools.cache(ThreadpoolController)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,26 +65,15 @@ class Labelled:
     """What the heads will scale features with."""
 
 
-Path = Callable[[Labelled, Sequence[int] | None], list[Head]]
-"""Fits the heads of all strengths, or of those at the wanted positions."""
-
-
 def fit_class_head(
-    features: Rows, labels: Labels, task: Task, settings: HeadSettings
+    features: Rows, labels: Labels, task: Task, config: Config, seed: int
 ) -> Head:
-    """Fit a head; its strength is the one with the least cross-validated log loss.
-
-    Args:
-        features: One row an example.
-        labels: Class indices; a class may be absent.
-        task: Knows the number of classes.
-        settings: The head is ``logistic``, ``lda`` (shrinkage) or ``rbf`` (kernel
-            logistic).
-    """
-    weights = class_weights(labels, task.width, settings.weighting)[labels]
+    """Fit a head; its strength is the one with the least cross-validated log loss."""
+    weighting = str(config.get("class_weights", "none"))
+    weights = class_weights(labels, task.width, weighting)[labels]
 
     def part(chosen: Bool[np.ndarray, " examples"]) -> Labelled:
-        rule = Scaling.fit(features[chosen], settings.scaling)
+        rule = Scaling.fit(features[chosen], str(config.get("scaling", "unit")))
         return Labelled(
             features=rule.apply(features[chosen]),
             labels=labels[chosen],
@@ -89,10 +82,11 @@ def fit_class_head(
             scaling=rule,
         )
 
-    path = PATHS[settings.head]
-    with quiet_threads(len(labels)):
+    grid, path = PATHS[str(config.get("head", "logistic"))]
+    threads = 1 if len(labels) < THREADED_FROM else None
+    with _thread_pools().limit(limits=threads, user_api="blas"):
         losses: list[Float[np.ndarray, " candidates"]] = []
-        for held_out in inner_folds(labels, settings.seed):
+        for held_out in inner_folds(labels, seed):
             # Held-out examples of a class that the inner training part lacks say
             # nothing about strength and do not count.
             known = np.bincount(labels[~held_out], minlength=task.width) > 0
@@ -100,12 +94,10 @@ def fit_class_head(
             if judged.any() and known.sum() > 1:
                 inner = part(~held_out)
                 scaled = inner.scaling.apply(features[judged])
-                heads = path(inner, None)
+                heads = path(inner, grid)
                 losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
-        best = MIDDLES[settings.head]
-        if losses:
-            best = int(np.argmin(np.sum(losses, axis=0)))
-        return path(part(np.ones(len(labels), dtype=bool)), [best])[0]
+        best = int(np.argmin(np.sum(losses, axis=0))) if losses else len(grid) // 2
+        return path(part(np.ones(len(labels), dtype=bool)), [grid[best]])[0]
 
 
 def class_weights(
@@ -113,10 +105,7 @@ def class_weights(
 ) -> Float[np.ndarray, " classes"]:
     """Return the weight of each class in the loss; 1 on average over examples.
 
-    Args:
-        labels: Class indices.
-        classes: Number of classes.
-        rule: ``none`` or ``balanced`` (inverse frequency).
+    The rule is ``none`` or ``balanced`` (inverse frequency).
 
     Source:
         King and Zeng, Political Analysis 2001, sec. 4.2.
@@ -131,25 +120,6 @@ def class_weights(
     present = counts > 0
     weights[present] = len(labels) / (present.sum() * counts[present])
     return weights
-
-
-def quiet_threads(examples: int) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which small matrix products run on one thread.
-
-    Below `THREADED_FROM` rows the threads of a BLAS cost more than they bring: alone
-    about nothing, on a machine with other work up to 15 times the whole fit.
-    """
-    if examples >= THREADED_FROM:
-        return contextlib.nullcontext()
-    limit: contextlib.AbstractContextManager[object] = _thread_pools().limit(
-        limits=1, user_api="blas"
-    )
-    return limit
-
-
-@functools.cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _losses(
@@ -190,31 +160,30 @@ def inner_folds(labels: Labels, seed: int) -> list[Bool[np.ndarray, " examples"]
     return [assigned == fold for fold in range(folds)]
 
 
-def logistic_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
-    """Return logistic heads for `STRENGTHS` (or the wanted positions of it)."""
-    strengths = tuple(np.take(STRENGTHS, _positions(STRENGTHS, wanted)).tolist())
+def logistic_path(data: Labelled, strengths: Sequence[float]) -> list[Head]:
+    """Return a logistic head for each strength."""
     solved = fit_softmax_path(
         data.features, data.labels, data.weights, data.classes, strengths
     )
-    return [
-        LinearHead(
-            scaling=data.scaling,
-            weight=weight.astype(np.float32),
-            bias=bias.astype(np.float32),
-        )
-        for weight, bias in zip(solved.weight, solved.bias, strict=True)
-    ]
+    return [_linear(data, weight, bias) for weight, bias in solved]
 
 
-def lda_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
-    """Return linear discriminants over shrinkage x temperature.
+def _linear(data: Labelled, weight: np.ndarray, bias: np.ndarray) -> LinearHead:
+    return LinearHead(
+        scaling=data.scaling,
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
+    )
+
+
+def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
+    """Return a linear discriminant for each shrinkage and temperature.
 
     Source:
         Friedman, JASA 1989, eq. 18: (1 - a) * covariance + a * mean variance * I.
     """
     features, labels, weights = data.features, data.labels, data.weights
     classes = data.classes
-    grid = [(a, t) for a in SHRINKAGES for t in TEMPERATURES]
     known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
     means = np.stack([features[labels == label].mean(axis=0) for label in known])
     center = means.mean(axis=0)
@@ -226,10 +195,10 @@ def lda_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
     sphere = max(float(variances.sum()) / features.shape[1], 1e-9)
     priors = np.bincount(labels, weights=weights, minlength=classes)
     priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
+    around = means - center
+    inside = around @ rows.T
     heads: list[Head] = []
-    for shrinkage, temperature in [grid[i] for i in _positions(grid, wanted)]:
-        around = means - center
-        inside = around @ rows.T
+    for shrinkage, temperature in grid:
         outside = 1.0 / (shrinkage * sphere)
         scale = 1.0 / ((1 - shrinkage) * variances + shrinkage * sphere) - outside
         weight = np.zeros((features.shape[1], classes))
@@ -239,39 +208,34 @@ def lda_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
         # biases; below it a class that nobody has seen wins nowhere.
         bias = np.full(classes, known_bias.mean() - 30.0 * temperature)
         bias[known] = known_bias - center @ weight[:, known]
-        heads.append(
-            LinearHead(
-                scaling=data.scaling,
-                weight=(weight / temperature).astype(np.float32),
-                bias=(bias / temperature).astype(np.float32),
-            )
-        )
+        heads.append(_linear(data, weight / temperature, bias / temperature))
     return heads
 
 
-def rbf_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
-    """Return kernel logistic heads over bandwidth x strength.
+def rbf_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
+    """Return a kernel logistic head for each bandwidth and strength.
 
     The Gram matrix is factored once a bandwidth, and the linear path is followed in
     the space it spans, which is kernel logistic regression exactly.
     """
-    grid = [(b, s) for b in BANDWIDTHS for s in STRENGTHS]
-    chosen = [grid[i] for i in _positions(grid, wanted)]
     features = data.features
     distances = squared_distances(features, features)
     off_diagonal = distances[~np.eye(len(distances), dtype=bool)]
     median = max(float(np.median(off_diagonal)) if off_diagonal.size else 1.0, 1e-9)
     heads: list[Head] = []
-    for bandwidth in dict.fromkeys(b for b, _ in chosen):
-        strengths = tuple(s for b, s in chosen if b == bandwidth)
+    for bandwidth, places in itertools.groupby(grid, key=lambda place: place[0]):
         gamma = bandwidth / median
         values, vectors = np.linalg.eigh(rbf(features, features, gamma))
         keep = values > 1e-8 * values.max()
         root = np.sqrt(values[keep])
-        solved = fit_softmax_path(
-            vectors[:, keep] * root, data.labels, data.weights, data.classes, strengths
-        )
         back = vectors[:, keep] / root
+        solved = fit_softmax_path(
+            vectors[:, keep] * root,
+            data.labels,
+            data.weights,
+            data.classes,
+            [strength for _, strength in places],
+        )
         heads.extend(
             KernelHead(
                 scaling=data.scaling,
@@ -280,23 +244,17 @@ def rbf_path(data: Labelled, wanted: Sequence[int] | None) -> list[Head]:
                 bias=bias.astype(np.float32),
                 gamma=gamma,
             )
-            for weight, bias in zip(solved.weight, solved.bias, strict=True)
+            for weight, bias in solved
         )
     return heads
 
 
-def _positions(grid: Sequence[object], wanted: Sequence[int] | None) -> Sequence[int]:
-    return range(len(grid)) if wanted is None else wanted
-
-
-PATHS: Final[dict[str, Path]] = {
-    "logistic": logistic_path,
-    "lda": lda_path,
-    "rbf": rbf_path,
+Path = Callable[[Labelled, Sequence[Any]], list[Head]]
+"""Fits a head for each of some strengths."""
+PATHS: Final[dict[str, tuple[Sequence[Any], Path]]] = {
+    "logistic": (STRENGTHS, logistic_path),
+    "lda": (tuple(itertools.product(SHRINKAGES, TEMPERATURES)), lda_path),
+    "rbf": (tuple(itertools.product(BANDWIDTHS, STRENGTHS)), rbf_path),
 }
-MIDDLES: Final = {
-    "logistic": len(STRENGTHS) // 2,
-    "lda": len(SHRINKAGES) * len(TEMPERATURES) // 2,
-    "rbf": len(BANDWIDTHS) * len(STRENGTHS) // 2,
-}
-"""Positions in the paths where cross-validation cannot choose."""
+"""The strengths of each head, and what fits it; the middle one is taken where
+cross-validation cannot choose."""

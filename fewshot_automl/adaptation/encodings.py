@@ -32,72 +32,40 @@ class Encoder:
     deadline: float | None = None
     """`time.monotonic()` at which to give up; batches that are done stay stored."""
 
-    def pooled(
-        self, inputs: Sequence[Input], keys: Sequence[str], view: int
-    ) -> Float32[np.ndarray, "examples width"]:
-        """Return the feature vector of each example.
-
-        Raises:
-            OutOfTime: If the deadline passes before all are there.
-        """
-        rows = self._fetch(inputs, keys, view, None)
-        return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
-
-    def activations(
-        self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int
-    ) -> list[Tensors]:
-        """Return what block `cut` would be given, one row an example.
-
-        Raises:
-            OutOfTime: If the deadline passes before all are there.
-        """
-        rows = self._fetch(inputs, keys, view, cut)
-        return [
-            {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
-            for row in rows
-        ]
-
-    def _fetch(
+    def fetch(
         self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int | None
     ) -> list[Row]:
-        """Return stored rows; those computed share a batch with their like in length.
+        """Return the activations before block `cut`; for None, the pooled features.
 
-        A text costs as much as the longest of its batch.
+        Rows that are computed share a batch with their like in length: a text costs
+        as much as the longest of its batch.
+
+        Raises:
+            OutOfTime: If the deadline passes before all are there.
         """
-        order = sorted(range(len(inputs)), key=lambda at: _length(inputs[at]))
+        backbone, place = self.backbone, POOLED if cut is None else cut
+        order = sorted(range(len(inputs)), key=lambda at: length_of(inputs[at]))
         found = self.store.fetch(
-            self._group(POOLED if cut is None else str(cut), view),
+            f"{backbone.weights_sha256}|{backbone.recipe}|cut={place}|view={view}",
             [keys[at] for at in order],
             lambda missing: self._compute(
-                [inputs[at] for at in order], missing, view, cut
+                [inputs[order[at]] for at in missing], view, cut
             ),
         )
-        rows: list[Row] = [{}] * len(order)
-        for at, row in zip(order, found, strict=True):
-            rows[at] = row
-        return rows
-
-    def _group(self, cut: str, view: int) -> str:
-        backbone = self.backbone
-        return f"{backbone.weights_sha256}|{backbone.recipe}|cut={cut}|view={view}"
+        rows = dict(zip(order, found, strict=True))
+        return [rows[at] for at in range(len(order))]
 
     def _compute(
-        self,
-        inputs: Sequence[Input],
-        missing: Sequence[int],
-        view: int,
-        cut: int | None,
+        self, inputs: list[Input], view: int, cut: int | None
     ) -> Iterator[list[Row]]:
-        """Yield rows in the order asked; nothing is kept of one batch for the next."""
-        for start in range(0, len(missing), self.batch_size):
+        for start in range(0, len(inputs), self.batch_size):
             if self.deadline is not None and time.monotonic() > self.deadline:
                 raise OutOfTime(
-                    f"The deadline passed after {start} of {len(missing)} examples "
+                    f"The deadline passed after {start} of {len(inputs)} examples "
                     f"had gone through {self.backbone.card.id}."
                 )
-            wanted = missing[start : start + self.batch_size]
-            rows = self.backbone.preprocess([inputs[i] for i in wanted], view)
-            yield self._forward(rows, cut)
+            wanted = inputs[start : start + self.batch_size]
+            yield self._forward(self.backbone.preprocess(wanted, view), cut)
 
     def _forward(self, rows: list[Tensors], cut: int | None) -> list[Row]:
         batch = on_device(self.backbone.collate(rows), self.device)
@@ -144,26 +112,23 @@ class Encodings:
             keys=tuple(self.keys[i] for i in indices),
         )
 
-    def with_encoder(self, encoder: Encoder | None) -> "Encodings":
-        """Return the same examples for another backbone."""
-        return Encodings(inputs=self.inputs, encoder=encoder, keys=self.keys)
-
     @property
     def backbone(self) -> Backbone:
-        """Return the backbone.
-
-        Raises:
-            TrialError: If these examples have none.
-        """
+        """Return the backbone."""
         return self._need_encoder().backbone
 
     def pooled(self, view: int = 0) -> Float32[np.ndarray, "examples width"]:
         """Return the frozen backbone's feature vectors."""
-        return self._need_encoder().pooled(self.inputs, self.keys, view)
+        rows = self._need_encoder().fetch(self.inputs, self.keys, view, None)
+        return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
 
     def activations(self, cut: int, view: int = 0) -> list[Tensors]:
         """Return the frozen backbone's activations before block `cut`."""
-        return self._need_encoder().activations(self.inputs, self.keys, view, cut)
+        rows = self._need_encoder().fetch(self.inputs, self.keys, view, cut)
+        return [
+            {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+            for row in rows
+        ]
 
     def rows(self, view: int = 0) -> list[Tensors]:
         """Return the preprocessed examples, for training from the first layer on."""
@@ -175,7 +140,7 @@ class Encodings:
         return self.encoder
 
 
-def _length(example: Input) -> int:
+def length_of(example: Input) -> int:
     """Return what the cost of an example rises with; images all cost the same."""
     return len(example) if isinstance(example, str) else 0
 

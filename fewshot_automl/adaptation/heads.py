@@ -1,47 +1,21 @@
 """Fitted heads: from feature vectors to outputs, in plain numpy."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 Arrays = dict[str, np.ndarray]
-
-
-class _AsArrays:
-    """Writes the fields of a dataclass as arrays, those of its `scaling` among them."""
-
-    __slots__ = ()
-
-    def arrays(self) -> Arrays:
-        """Return all that defines it."""
-        found: Arrays = {}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, Scaling):
-                found.update(value.arrays())
-            else:
-                found[field.name] = np.atleast_1d(value)
-        return found
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Any:
-        """Return what `arrays` came from."""
-        values: dict[str, Any] = {}
-        for field in fields(cls):  # type: ignore[arg-type]
-            if field.type is Scaling:
-                values[field.name] = Scaling.from_arrays(arrays)
-            elif field.type in (bool, int, float):
-                values[field.name] = arrays[field.name][0].item()
-            else:
-                values[field.name] = arrays[field.name]
-        return cls(**values)
+Rows = Float[np.ndarray, "examples width"]
+"""Features: one row an example."""
+Outputs = Float[np.ndarray, "examples outputs"]
+"""What is predicted; of classes, probabilities that sum to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling(_AsArrays):
+class Scaling:
     """Puts features on a common footing before a head sees them.
 
     Rows are brought to unit length if `unit` (the angle carries the meaning in most
@@ -53,14 +27,12 @@ class Scaling(_AsArrays):
     scale: Float32[np.ndarray, " width"]
 
     @classmethod
-    def fit(cls, features: Float[np.ndarray, "examples width"], rule: str) -> "Scaling":
+    def fit(cls, features: Rows, rule: str) -> "Scaling":
         """Learn the scaling from training features.
 
-        Args:
-            features: One row an example.
-            rule: ``unit`` (unit length, centred, one common scale) or ``standard``
-                (each column to zero mean and unit variance, over the root of the
-                width, so that the expected squared length is 1 under both rules).
+        The rule is ``unit`` (unit length, centred, one common scale) or ``standard``
+        (each column to zero mean and unit variance, over the root of the width, so
+        that the expected squared length is 1 under both rules).
         """
         unit = rule == "unit"
         rows = unit_rows(features) if unit else features.astype(np.float64)
@@ -78,17 +50,15 @@ class Scaling(_AsArrays):
             scale=scale.astype(np.float32),
         )
 
-    def apply(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples width"]:
+    def apply(self, features: Rows) -> Rows:
         """Return the scaled features in float64."""
         rows = unit_rows(features) if self.unit else features.astype(np.float64)
         scaled: np.ndarray = (rows - self.center) / self.scale
         return scaled
 
 
-class Head(_AsArrays, ABC):
-    """A fitted head."""
+class Head(ABC):
+    """A fitted head: a dataclass of arrays and numbers, and a `scaling`."""
 
     __slots__ = ()
 
@@ -96,24 +66,25 @@ class Head(_AsArrays, ABC):
     """Its name in saved models."""
 
     @abstractmethod
-    def outputs(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples outputs"]:
-        """Return what is predicted; of classes, probabilities that sum to 1."""
+    def outputs(self, features: Rows) -> Outputs:
+        """Return what is predicted."""
 
+    def arrays(self) -> Arrays:
+        """Return all that defines it, its scaling among it."""
+        values = asdict(self)  # type: ignore[call-overload]
+        values |= values.pop("scaling")
+        return {name: np.atleast_1d(value) for name, value in values.items()}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSettings:
-    """How a head is fitted."""
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Any:
+        """Return what `arrays` came from."""
+        scaling = Scaling(**_values(Scaling, arrays))
+        return cls(scaling=scaling, **_values(cls, arrays))  # type: ignore[call-arg]
 
-    head: str
-    """Which of the heads of its kind of target, see `kinds.HEADS`."""
-    seed: int
-    """Of the inner folds that choose its strength."""
-    scaling: str = "unit"
-    """Rule of `Scaling`."""
-    weighting: str = "none"
-    """Weights of the classes: ``none`` or ``balanced`` (inverse frequency)."""
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        return all(bool(np.isfinite(array).all()) for array in self.arrays().values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +99,11 @@ class LinearHead(Head):
     bias: Float32[np.ndarray, " outputs"]
     kind: ClassVar[str] = "linear"
 
-    def outputs(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples outputs"]:
-        """Return class probabilities; each row sums to 1."""
+    def outputs(self, features: Rows) -> Outputs:
+        """Return class probabilities."""
         return self.activate(self.scaling.apply(features) @ self.weight + self.bias)
 
-    def activate(
-        self, logits: Float[np.ndarray, "examples outputs"]
-    ) -> Float[np.ndarray, "examples outputs"]:
+    def activate(self, logits: Outputs) -> Outputs:
         """Return outputs for what the linear map gives."""
         return softmax(logits)
 
@@ -154,10 +121,8 @@ class KernelHead(Head):
     """Of exp(-gamma * squared distance)."""
     kind: ClassVar[str] = "kernel"
 
-    def outputs(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities; each row sums to 1."""
+    def outputs(self, features: Rows) -> Outputs:
+        """Return class probabilities."""
         similarity = rbf(self.scaling.apply(features), self.support, self.gamma)
         return softmax(similarity @ self.coefficients + self.bias)
 
@@ -180,10 +145,8 @@ class NeighbourHead(Head):
     """Inverse temperature of the cosine."""
     kind: ClassVar[str] = "neighbour"
 
-    def outputs(
-        self, features: Float[np.ndarray, "examples width"]
-    ) -> Float[np.ndarray, "examples classes"]:
-        """Return class probabilities; each row sums to 1."""
+    def outputs(self, features: Rows) -> Outputs:
+        """Return class probabilities."""
         cosine = unit_rows(self.scaling.apply(features)) @ self.points.T
         if self.neighbours < cosine.shape[1]:
             nearest = -np.partition(-cosine, self.neighbours - 1, axis=1)
@@ -194,6 +157,16 @@ class NeighbourHead(Head):
         votes = weight @ self.votes + smooth
         proba: np.ndarray = votes / votes.sum(axis=1, keepdims=True)
         return proba
+
+
+def _values(cls: type, arrays: Arrays) -> dict[str, Any]:
+    return {
+        each.name: arrays[each.name].item()
+        if each.type in (bool, int, float)
+        else arrays[each.name]
+        for each in fields(cls)
+        if each.name in arrays
+    }
 
 
 def softmax(
@@ -224,9 +197,7 @@ def squared_distances(
     return distances
 
 
-def unit_rows(
-    rows: Float[np.ndarray, "examples width"],
-) -> Float[np.ndarray, "examples width"]:
+def unit_rows(rows: Rows) -> Rows:
     """Return the rows in float64, each brought to length 1."""
     wide = rows.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)

@@ -1,18 +1,17 @@
-"""What methods need to know of a kind of target: one row in each table a kind."""
+"""What methods need to know of a kind of target: one row a kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fewshot_automl.adaptation.class_heads import class_weights, fit_class_head
 from fewshot_automl.adaptation.heads import (
     Arrays,
     Head,
-    HeadSettings,
     KernelHead,
     LinearHead,
     NeighbourHead,
@@ -21,8 +20,7 @@ from fewshot_automl.errors import ExportError
 from fewshot_automl.space import Config, Dimension
 from fewshot_automl.space import Float as FloatDimension
 from fewshot_automl.tasks import Task
-from fewshot_automl.training.loop import Loss
-from fewshot_automl.training.losses import cross_entropy
+from fewshot_automl.training import Loss, cross_entropy
 
 Numbers = list[tuple[int, int]]
 """Counts of numbers that a model holds, each with the bytes that one of them takes."""
@@ -33,23 +31,15 @@ WIDE: Final = 8
 """Bytes of a number in float64 or int64."""
 
 
-LABEL_SMOOTHING: Final = FloatDimension(
-    name="label_smoothing", low=0.0, high=0.2, default=0.05
-)
-
-FitsHead = Callable[[np.ndarray, np.ndarray, Task, HeadSettings], Head]
-"""Takes features, targets, task and settings, and returns a fitted head."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadRow:
-    """The heads of a kind of target."""
+    """The heads and the loss of a kind of target."""
 
     heads: tuple[str, ...]
     """Their names; the first is a `LinearHead`, the default and what trainings start
     from."""
-    fit: FitsHead
-    """Fits one of them."""
+    fit: Callable[[np.ndarray, np.ndarray, Task, Config, int], Head]
+    """Fits the one that a Config names to features and targets, with a seed."""
     classes: tuple[type[Head], ...]
     """Those that a saved model may have."""
     is_weighed: bool = False
@@ -57,16 +47,11 @@ class HeadRow:
     numbers: Callable[[str, int, Task, int], Numbers]
     """Takes a head's name, the width of the features, the task and the number of
     examples; returns the numbers that the head holds besides its scaling."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossRow:
-    """The loss of a kind of target."""
-
-    make: Callable[[np.ndarray, Task, Config], Loss]
-    """Takes targets, task and Config, and returns what a training minimises."""
-    dimensions: tuple[Dimension, ...] = ()
-    """What a Config says of it."""
+    loss: Callable[[np.ndarray, Task, Config], Loss] | None = None
+    """Takes targets, task and Config, and returns what a training minimises; None if
+    nothing can be trained."""
+    loss_dimensions: tuple[Dimension, ...] = ()
+    """What a Config says of the loss."""
 
 
 def _class_head_numbers(head: str, width: int, task: Task, examples: int) -> Numbers:
@@ -78,15 +63,11 @@ def _class_head_numbers(head: str, width: int, task: Task, examples: int) -> Num
 
 def _class_loss(targets: np.ndarray, task: Task, config: Config) -> Loss:
     rule = str(config.get("class_weights", "none"))
-    weights = torch.from_numpy(class_weights(targets, task.width, rule))
-    smoothing = config.number("label_smoothing")
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(
-            outputs, targets, label_smoothing=smoothing, class_weights=weights
-        )
-
-    return loss
+    return partial(
+        cross_entropy,
+        label_smoothing=config.number("label_smoothing"),
+        class_weights=torch.from_numpy(class_weights(targets, task.width, rule)),
+    )
 
 
 HEADS: Final[dict[str, HeadRow]] = {
@@ -96,21 +77,17 @@ HEADS: Final[dict[str, HeadRow]] = {
         classes=(LinearHead, KernelHead, NeighbourHead),
         is_weighed=True,
         numbers=_class_head_numbers,
+        loss=_class_loss,
+        loss_dimensions=(
+            FloatDimension(name="label_smoothing", low=0.0, high=0.2, default=0.05),
+        ),
     ),
 }
-"""Heads by kind of target."""
-LOSSES: Final[dict[str, LossRow]] = {
-    "classes": LossRow(dimensions=(LABEL_SMOOTHING,), make=_class_loss),
-}
-"""What trainings minimise by kind of target."""
+"""Heads and losses by kind of target."""
 
 
 def head_from_state(kind: str, arrays: Arrays) -> Head:
-    """Return a saved head from its kind and arrays.
-
-    Raises:
-        ExportError: If no row of `HEADS` has the kind.
-    """
+    """Return a saved head from its kind and arrays."""
     known = {each.kind: each for row in HEADS.values() for each in row.classes}
     if kind not in known:
         raise ExportError(

@@ -3,7 +3,6 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import ExportError, TrialError
+from fewshot_automl.space import Config
 
 VARIANTS: Final = ("lora", "rslora", "dora")
 """Plain; scaled by the root of the rank (Kalajdzievski, arXiv:2312.03732); with the
@@ -22,60 +22,18 @@ PREFIX: Final = "base_model.model."
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoraSettings:
-    """Shape of the LoRA layers.
+def attach(base: Backbone, cut: int, config: Config, seed: int) -> Backbone:
+    """Return a fork with LoRA layers from block `cut` on; only they need gradients.
+
+    The update is scaled by alpha / rank, of ``rslora`` by alpha / sqrt(rank). The seed
+    decides the down-projections; the up-projections are 0.
 
     Source:
         Hu et al., LoRA, ICLR 2022, sec. 4.1.
     """
-
-    rank: int
-    """Rank of the update, 1 to 64."""
-    alpha: float
-    """The update is scaled by alpha / rank, of ``rslora`` by alpha / sqrt(rank)."""
-    dropout: float
-    """Dropout before the update, in [0, 1)."""
-    variant: str = "lora"
-    """One of `VARIANTS`."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 1 <= self.rank <= 64:
-            raise TrialError(
-                f"LoRA rank must be from 1 to 64, got {self.rank}. Use 8 or 16."
-            )
-        if not 0 <= self.dropout < 1:
-            raise TrialError(
-                f"LoRA dropout must be in [0, 1), got {self.dropout}. Use 0 or 0.1."
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """Says that a backbone's module has LoRA layers in it."""
-
-    base: Backbone
-    """The backbone without them."""
-    cut: int
-    """First block with such layers."""
-
-
-def attach(
-    backbone: Backbone, base: Backbone, cut: int, settings: LoraSettings, seed: int
-) -> Adapter:
-    """Put LoRA layers into `backbone` from block `cut` on; only they need gradients.
-
-    Args:
-        backbone: A fork, changed in place.
-        base: The backbone it was forked from.
-        cut: First block to adapt.
-        settings: Shape of the layers.
-        seed: Of the down-projections; the up-projections are 0.
-
-    Raises:
-        TrialError: If no layer after the cut can take LoRA.
-    """
+    backbone = base.fork(base.depth)  # LoRA changes no weight, so it owns none
+    rank = int(config["rank"])
+    variant = config.get("lora_variant", VARIANTS[0])
     targets = backbone.lora_targets(cut)
     if not targets:
         raise TrialError(
@@ -83,17 +41,17 @@ def attach(
             "Use a smaller frozen fraction, or partial_freeze."
         )
     with _peft() as peft, torch.random.fork_rng(devices=[]):
-        config = peft.LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            use_rslora=settings.variant == "rslora",
-            use_dora=settings.variant == "dora",
+        shape = peft.LoraConfig(
+            r=rank,
+            lora_alpha=rank * config.number("alpha_ratio"),
+            lora_dropout=config.number("lora_dropout"),
+            use_rslora=variant == "rslora",
+            use_dora=variant == "dora",
             target_modules=list(targets),
             bias="none",
         )
         try:
-            peft.inject_adapter_in_model(config, backbone.module)
+            peft.inject_adapter_in_model(shape, backbone.module)
         except ValueError as error:
             raise TrialError(
                 f"LoRA must be put on layers that peft knows, got {error}. Correct "
@@ -105,7 +63,7 @@ def attach(
                 # Of variance 1 / inputs. peft draws a third of it, which learns less
                 # in few steps: trec6, 8 a class, MiniLM-L6, 3 draws: 0.69 for 0.72.
                 nn.init.kaiming_uniform_(parameter, a=1)
-    return Adapter(base=base, cut=cut)
+    return backbone
 
 
 def save_adapter(module: nn.Module, folder: Path) -> None:
@@ -118,34 +76,21 @@ def save_adapter(module: nn.Module, folder: Path) -> None:
     save_file(named, folder / WEIGHTS_FILE)
 
 
-def load_adapter(base: Backbone, folder: Path, cut: int) -> tuple[Backbone, Adapter]:
-    """Return a fork of a backbone with a saved adapter in it, and the adapter.
+def load_adapter(base: Backbone, folder: Path) -> Backbone:
+    """Return a fork of a backbone with a saved adapter in it.
 
-    Args:
-        base: The backbone the adapter was trained on; left as it is, so that the
-            model can be saved again.
-        folder: What `save_adapter` wrote.
-        cut: First adapted block.
-
-    Raises:
-        ExportError: If the adapter does not fit the backbone.
+    The base stays as it is, so that the model can be saved again.
     """
-    backbone = base.fork(base.depth)  # LoRA changes no weight, so it owns none
+    backbone = base.fork(base.depth)
     module = backbone.module
-    try:
-        state = load_file(folder / WEIGHTS_FILE)
-        with _peft() as peft:
-            config = peft.LoraConfig.from_pretrained(str(folder))
-            peft.inject_adapter_in_model(config, module)
-            found = peft.set_peft_model_state_dict(
-                module,
-                {name.removeprefix(PREFIX): value for name, value in state.items()},
-            )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ExportError(
-            f"Adapter in {folder} must be one of peft that fits its backbone, got "
-            f"{type(error).__name__}: {error}. Export the model again."
-        ) from error
+    state = load_file(folder / WEIGHTS_FILE)
+    with _peft() as peft:
+        config = peft.LoraConfig.from_pretrained(str(folder))
+        peft.inject_adapter_in_model(config, module)
+        found = peft.set_peft_model_state_dict(
+            module, {name.removeprefix(PREFIX): value for name, value in state.items()}
+        )
+    # Files are as they were written; another version of peft might name them otherwise.
     absent = [name for name in found.missing_keys if "lora_" in name]
     if strange := [*found.unexpected_keys, *absent]:
         raise ExportError(
@@ -153,7 +98,7 @@ def load_adapter(base: Backbone, folder: Path, cut: int) -> tuple[Backbone, Adap
             f"{', '.join(strange[:3])}. Export the model again."
         )
     module.eval().requires_grad_(False)
-    return backbone, Adapter(base=base, cut=cut)
+    return backbone
 
 
 def dropouts(module: nn.Module) -> list[nn.Module]:
@@ -175,10 +120,9 @@ def update_numbers(layer: nn.Module) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _peft() -> Iterator[Any]:
-    """Give peft, imported when it is first needed, without its warnings.
+    """Give peft, which takes three seconds to import, without its warnings.
 
-    It takes three seconds to import. It asks transformers by names that transformers
-    is giving up, which is no concern of our users.
+    It asks transformers by names that transformers is giving up.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

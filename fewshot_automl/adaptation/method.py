@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers
+from fewshot_automl.adaptation.heads import Head, Outputs
+from fewshot_automl.adaptation.kinds import HEADS, Numbers, head_numbers
 from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension, Value
 from fewshot_automl.tasks import Task
-from fewshot_automl.training.placement import Placement
+from fewshot_automl.training import Placement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,11 @@ class Job:
     deadline: float | None = None
     """`time.monotonic()` at which the fit must be over; None for no limit."""
 
+    def fit_head(self, features: np.ndarray, targets: np.ndarray) -> Head:
+        """Fit the head that the Config names; if none, the first of its kind."""
+        fit = HEADS[self.task.kind].fit
+        return fit(features, targets, self.task, self.config, self.seed)
+
 
 @runtime_checkable
 class Fitted(Protocol):
@@ -66,24 +71,20 @@ class Fitted(Protocol):
     @property
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
-        ...
 
-    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
-        """Return what is predicted; of classes, probabilities that sum to 1.
+    def outputs(self, encodings: Encodings) -> Outputs:
+        """Return what is predicted, one row an example.
 
         During a study, `encodings` come from the frozen backbone the fit began with;
         after loading, from the fitted model's own (`own_encoder`).
         """
-        ...
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the arrays into a folder; return what else `load` needs, as JSON."""
-        ...
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Fitted":
         """Return what `save` wrote, ready to predict by itself."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,34 +119,33 @@ class Method(ABC):
 
     def suits(self, task: Task) -> bool:
         """Return whether the method can be used on a task."""
-        kinds = self.kinds or (LOSSES if self.trains else HEADS)
-        return (not self.modalities or task.modality in self.modalities) and (
-            task.kind in kinds
-        )
+        if self.modalities and task.modality not in self.modalities:
+            return False
+        if self.kinds:
+            return task.kind in self.kinds
+        row = HEADS.get(task.kind)
+        return row is not None and (row.loss is not None or not self.trains)
 
-    @abstractmethod
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return its dimensions; the condition on `method` is added by the caller.
 
         Two methods may share a dimension: then both return the same one.
         """
+        return ()
 
     def first_trained(self, config: Config, depth: int) -> int:
         """Return the first block that is trained: -1 for all, `depth` for none."""
         return depth
 
-    @abstractmethod
     def numbers(
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
     ) -> Numbers:
         """Return the numbers that a model holds besides its backbone and adapter.
 
-        Args:
-            config: How it is fitted.
-            width: Of the backbone's features, 0 without a backbone.
-            task: What is learnt.
-            inputs: All labelled examples.
+        `width` is that of the backbone's features, 0 without a backbone; `inputs` are
+        all labelled examples.
         """
+        return head_numbers(config, width, task, len(inputs))
 
     @abstractmethod
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:

@@ -1,35 +1,30 @@
 """Methods that train by steps: the last blocks, LoRA layers, or everything."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.heads import HeadSettings, LinearHead, Scaling
-from fewshot_automl.adaptation.kinds import HEADS, LOSSES, Numbers, head_numbers
-from fewshot_automl.adaptation.lora import VARIANTS, Adapter, LoraSettings, attach
-from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.adaptation.probe import (
-    head_dimension,
-    imbalance_dimensions,
+from fewshot_automl.adaptation.fitted import (
+    Adapted,
+    changed_features,
+    trained_parameters,
 )
-from fewshot_automl.adaptation.rows import TrainingRows
-from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee
-from fewshot_automl.backbones.backbone import Backbone
+from fewshot_automl.adaptation.frozen import head_dimension, imbalance_dimensions
+from fewshot_automl.adaptation.kinds import HEADS
+from fewshot_automl.adaptation.lora import VARIANTS, attach
+from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
+from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee, TrainingRows
 from fewshot_automl.errors import TrialError
-from fewshot_automl.modalities import Input, modality_named
-from fewshot_automl.space import Choice, Config, Dimension
-from fewshot_automl.space import Float as FloatDimension
-from fewshot_automl.space import Int as IntDimension
-from fewshot_automl.tasks import Task
+from fewshot_automl.modalities import modality_named
+from fewshot_automl.space import Choice, Config, Dimension, Float, Int
 from fewshot_automl.training import (
     SCHEDULES,
     Loss,
+    Sampler,
     TrainingSettings,
     balanced,
     loop,
@@ -38,7 +33,6 @@ from fewshot_automl.training import (
 )
 
 Part = Literal["blocks", "lora", "everything"]
-LossKind = Literal["of the task", "contrastive"]
 
 CONVERGED: Final = 0.02
 """Loss above the least possible, for a whole epoch and at least `LEAST_CONVERGED`
@@ -51,41 +45,39 @@ BLOCK_PASSES: Final = 3.0
 LORA_PASSES: Final = 2.3
 """The same under LoRA, where frozen weights need no gradient of their own."""
 
-FROZEN: Final = FloatDimension(name="frozen_fraction", low=0.0, high=0.9, default=0.5)
-LEARNING_RATES: Final[dict[Part, FloatDimension]] = {
-    "blocks": FloatDimension(
-        name="learning_rate", low=1e-5, high=1e-3, log=True, default=2e-4
-    ),
-    "lora": FloatDimension(
+FROZEN: Final = Float(name="frozen_fraction", low=0.0, high=0.9, default=0.5)
+LEARNING_RATES: Final[dict[Part, Float]] = {
+    "blocks": Float(name="learning_rate", low=1e-5, high=1e-3, log=True, default=2e-4),
+    "lora": Float(
         name="lora_learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3
     ),
-    "everything": FloatDimension(
+    "everything": Float(
         name="full_learning_rate", low=5e-6, high=5e-4, log=True, default=5e-5
     ),
 }
-HEAD_LEARNING_RATE: Final = FloatDimension(
+HEAD_LEARNING_RATE: Final = Float(
     name="head_learning_rate", low=1e-4, high=3e-2, log=True, default=1e-3
 )
-PROBE_SHARE: Final = FloatDimension(name="probe_share", low=0.0, high=1.0, default=0.1)
+PROBE_SHARE: Final = Float(name="probe_share", low=0.0, high=1.0, default=0.1)
 """Share of the probe's weights that the head starts with. A finished probe leaves the
 encoder nothing to learn: on trec6 at 8 a class, MiniLM-L6, last 3 blocks, 2 draws, the
 whole probe ended at 0.50, 0.3 of it at 0.76, 0.1 and none of it at 0.81 (once, by hand,
 on 200 test rows)."""
 LOOP: Final[tuple[Dimension, ...]] = (
     Choice(name="schedule", options=tuple(SCHEDULES), default="one_cycle"),
-    FloatDimension(name="warmup_fraction", low=0.0, high=0.3, default=0.1),
-    IntDimension(name="steps", low=10, high=160, log=True, default=40),
-    IntDimension(name="batch_size", low=8, high=64, log=True, default=32),
-    FloatDimension(name="weight_decay", low=1e-4, high=0.3, log=True, default=0.01),
+    Float(name="warmup_fraction", low=0.0, high=0.3, default=0.1),
+    Int(name="steps", low=10, high=160, log=True, default=40),
+    Int(name="batch_size", low=8, high=64, log=True, default=32),
+    Float(name="weight_decay", low=1e-4, high=0.3, log=True, default=0.01),
 )
-TEMPERATURE: Final = FloatDimension(
+TEMPERATURE: Final = Float(
     name="temperature", low=0.03, high=0.3, log=True, default=0.1
 )
 LORA_DIMENSIONS: Final[tuple[Dimension, ...]] = (
     Choice(name="lora_variant", options=VARIANTS, default="lora"),
-    IntDimension(name="rank", low=1, high=64, log=True, default=8),
-    FloatDimension(name="alpha_ratio", low=0.5, high=4.0, log=True, default=2.0),
-    FloatDimension(name="lora_dropout", low=0.0, high=0.3, default=0.0),
+    Int(name="rank", low=1, high=64, log=True, default=8),
+    Float(name="alpha_ratio", low=0.5, high=4.0, log=True, default=2.0),
+    Float(name="lora_dropout", low=0.0, high=0.3, default=0.0),
 )
 
 
@@ -104,7 +96,7 @@ class Trained(Method):
 
     part: Part
     """What of the backbone is trained."""
-    loss: LossKind
+    is_contrastive: bool = False
     trains: bool = True
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
@@ -113,11 +105,9 @@ class Trained(Method):
         frozen = () if self.part == "everything" else (FROZEN,)
         lora = LORA_DIMENSIONS if self.part == "lora" else ()
         loss: tuple[Dimension, ...] = (TEMPERATURE, head_dimension(task))
-        if self.loss == "of the task":
-            loss = (
-                *(HEAD_LEARNING_RATE, PROBE_SHARE, *LOSSES[task.kind].dimensions),
-                *imbalance_dimensions(profile),
-            )
+        if not self.is_contrastive:
+            loss = (HEAD_LEARNING_RATE, PROBE_SHARE, *HEADS[task.kind].loss_dimensions)
+            loss = (*loss, *imbalance_dimensions(profile))
         augmentations = modality_named(task.modality).augmentations
         views: tuple[Dimension, ...] = ()
         if len(augmentations) > 1:
@@ -131,82 +121,59 @@ class Trained(Method):
             return -1
         return min(round(config.number("frozen_fraction") * depth), depth - 1)
 
-    def numbers(
-        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
-    ) -> Numbers:
-        """Return the size of the head."""
-        return head_numbers(config, width, task, len(inputs))
-
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fork the backbone, train the fork, fit or finish its head."""
         base, config, device = train.backbone, job.config, job.placement.device
         start = self.first_trained(config, base.depth)
-        fork, adapter = self._fork(base, start, job)
-        is_contrastive = self.loss == "contrastive"
-        trainee = Trainee(
-            fork,
-            start,
-            None if is_contrastive else _torch_head(train, targets, job),
-            saves_padding=device == "cpu",
-        )
+        if self.part == "lora":
+            fork = attach(base, start, config, job.seed)
+        else:
+            fork = base.fork(start)
+            for parameter in trained_parameters(fork, start):
+                parameter.requires_grad_(parameter.is_floating_point())
+        head: ScaledLinear | None = None
         # There is one function for each loss and no table: contrastive batches and
         # temperatures are of no use to another loss.
-        if is_contrastive:
-            loss, sampler = _contrastive(config), balanced(targets, job.seed)
+        if self.is_contrastive:
+            temperature = config.number("temperature")
+            loss: Loss = partial(supervised_contrastive, temperature=temperature)
+            sampler: Sampler = balanced(targets, job.seed)
         else:
-            loss = LOSSES[job.task.kind].make(targets, job.task, config)
+            probe = job.fit_head(train.pooled(), targets)
+            head = ScaledLinear(probe, share=config.number("probe_share"))
+            make = HEADS[job.task.kind].loss
+            assert make is not None, "`suits` asked for it"
+            loss = make(targets, job.task, config)
             sampler = shuffled(len(targets), job.seed)
         loop.train(
-            trainee,
-            _rows(train, start, job),
+            Trainee(fork, start, head),
+            TrainingRows(train, start, views_of(config), job.seed, device),
             torch.from_numpy(targets),
             loss,
             sampler,
-            self._settings(job, len(targets)),
+            self._settings(config, job.seed, len(targets)),
             job.placement,
             deadline=job.deadline,
         )
-        adapted = Adapted(
+        if head is None:
+            features = changed_features(fork, start, train, device)
+            if not np.isfinite(features).all():
+                raise TrialError(
+                    "Features became NaN or infinite. Use a lower learning rate."
+                )
+            fitted = job.fit_head(features, targets)
+        else:
+            fitted = head.to_head()
+        return Adapted(
             backbone=fork,
-            head=_NO_HEAD if trainee.head is None else trainee.head.to_head(),
+            head=fitted,
             start=start,
-            adapter=adapter,
+            base=base if self.part == "lora" else None,
             device=device,
         )
-        if not is_contrastive:
-            return adapted
-        features = adapted.features(train)
-        if not np.isfinite(features).all():
-            raise TrialError(
-                "Features became NaN or infinite. Use a lower learning rate."
-            )
-        settings = HeadSettings(head=config.text("head"), seed=job.seed)
-        head = HEADS[job.task.kind].fit(features, targets, job.task, settings)
-        return replace(adapted, head=head)
 
-    def _fork(
-        self, base: Backbone, start: int, job: Job
-    ) -> tuple[Backbone, Adapter | None]:
-        # LoRA changes no weight of the backbone, so a fork for it owns none.
-        fork = base.fork(base.depth if self.part == "lora" else start)
-        if self.part != "lora":
-            trained = (
-                fork.module.parameters() if start < 0 else fork.tail_parameters(start)
-            )
-            for parameter in trained:
-                parameter.requires_grad_(parameter.is_floating_point())
-            return fork, None
-        rank = int(job.config["rank"])
-        settings = LoraSettings(
-            rank=rank,
-            alpha=rank * job.config.number("alpha_ratio"),
-            dropout=job.config.number("lora_dropout"),
-            variant=str(job.config.get("lora_variant", VARIANTS[0])),
-        )
-        return fork, attach(fork, base, start, settings, job.seed)
-
-    def _settings(self, job: Job, examples: int) -> TrainingSettings:
-        config, size = job.config, int(job.config["batch_size"])
+    def _settings(self, config: Config, seed: int, examples: int) -> TrainingSettings:
+        size = int(config["batch_size"])
         return TrainingSettings(
             steps=int(config["steps"]),
             batch_size=size,
@@ -217,7 +184,7 @@ class Trained(Method):
             warmup_fraction=config.number("warmup_fraction"),
             converged_loss=CONVERGED,
             converged_steps=max(LEAST_CONVERGED, -(-examples // size)),
-            seed=job.seed,
+            seed=seed,
         )
 
 
@@ -226,96 +193,46 @@ def views_of(config: Config) -> int:
     return VIEWS if config.get("augmentation", "none") == "light" else 1
 
 
-def _rows(train: Encodings, start: int, job: Job) -> TrainingRows:
-    """Return the rows of all examples, in as many views as are asked for."""
-    views = views_of(job.config)
-    rows = [
-        row
-        for view in range(views)
-        for row in (train.rows(view) if start < 0 else train.activations(start, view))
-    ]
-    return TrainingRows(
-        rows=rows,
-        views=views,
-        seed=job.seed,
-        backbone=train.backbone,
-        device=job.placement.device,
-    )
-
-
-def _torch_head(train: Encodings, targets: np.ndarray, job: Job) -> ScaledLinear:
-    row = HEADS[job.task.kind]
-    settings = HeadSettings(
-        head=row.heads[0],
-        weighting=str(job.config.get("class_weights", "none")),
-        seed=job.seed,
-    )
-    head = row.fit(train.pooled(), targets, job.task, settings)
-    assert isinstance(head, LinearHead)
-    share = job.config.number("probe_share")
-    return ScaledLinear(
-        replace(head, weight=share * head.weight, bias=share * head.bias)
-    )
-
-
-def _contrastive(config: Config) -> Loss:
-    temperature = config.number("temperature")
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return supervised_contrastive(outputs, targets, temperature)
-
-    return loss
-
-
-_NO_HEAD: Final = LinearHead(
-    scaling=Scaling(
-        unit=False, center=np.zeros(1, np.float32), scale=np.ones(1, np.float32)
+TRAINED: Final = (
+    Trained(
+        name="contrastive",
+        title="Contrastive tuning",
+        meaning="retrains part of a pretrained model so that examples of one class "
+        "move together",
+        kinds=("classes",),
+        part="blocks",
+        is_contrastive=True,
+        passes=BLOCK_PASSES,
     ),
-    weight=np.zeros((1, 1), np.float32),
-    bias=np.zeros(1, np.float32),
-)
-
-CONTRASTIVE: Final = Trained(
-    name="contrastive",
-    title="Contrastive tuning",
-    meaning="retrains part of a pretrained model so that examples of one class move "
-    "together",
-    kinds=("classes",),
-    part="blocks",
-    loss="contrastive",
-    passes=BLOCK_PASSES,
-)
-CONTRASTIVE_LORA: Final = Trained(
-    name="contrastive_lora",
-    title="Contrastive LoRA",
-    meaning="trains small added weights (LoRA) so that examples of one class move "
-    "together",
-    kinds=("classes",),
-    part="lora",
-    loss="contrastive",
-    passes=LORA_PASSES,
-)
-PARTIAL_FREEZE: Final = Trained(
-    name="partial_freeze",
-    title="Tuning of the last layers",
-    meaning="retrains the last layers of a pretrained model",
-    part="blocks",
-    loss="of the task",
-    passes=BLOCK_PASSES,
-)
-LORA: Final = Trained(
-    name="lora",
-    title="LoRA",
-    meaning="retrains a pretrained model through small added weights",
-    part="lora",
-    loss="of the task",
-    passes=LORA_PASSES,
-)
-FULL: Final = Trained(
-    name="full",
-    title="Full tuning",
-    meaning="retrains all of a pretrained model",
-    part="everything",
-    loss="of the task",
-    passes=BLOCK_PASSES,
+    Trained(
+        name="contrastive_lora",
+        title="Contrastive LoRA",
+        meaning="trains small added weights (LoRA) so that examples of one class move "
+        "together",
+        kinds=("classes",),
+        part="lora",
+        is_contrastive=True,
+        passes=LORA_PASSES,
+    ),
+    Trained(
+        name="partial_freeze",
+        title="Tuning of the last layers",
+        meaning="retrains the last layers of a pretrained model",
+        part="blocks",
+        passes=BLOCK_PASSES,
+    ),
+    Trained(
+        name="lora",
+        title="LoRA",
+        meaning="retrains a pretrained model through small added weights",
+        part="lora",
+        passes=LORA_PASSES,
+    ),
+    Trained(
+        name="full",
+        title="Full tuning",
+        meaning="retrains all of a pretrained model",
+        part="everything",
+        passes=BLOCK_PASSES,
+    ),
 )

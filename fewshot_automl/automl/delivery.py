@@ -8,11 +8,10 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.deployed import median_seconds, middling
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.saved import Ensemble
+from fewshot_automl.adaptation.saved import Ensemble, median_seconds, middling
 from fewshot_automl.automl.limits import Limits
 from fewshot_automl.automl.tried import Outputs, Tried
 from fewshot_automl.data import Examples

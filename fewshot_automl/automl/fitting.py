@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fewshot_automl.adaptation.deployed import latency_seconds, middling
 from fewshot_automl.adaptation.method import Fitted
+from fewshot_automl.adaptation.saved import latency_seconds, middling
 from fewshot_automl.automl.limits import Limits, broken_in_words
 from fewshot_automl.automl.prepare import Prepared
 from fewshot_automl.automl.tried import Tried

@@ -1,23 +1,16 @@
 """Trains any module on any rows: the loop, schedules, batches, losses, places."""
 
 from fewshot_automl.training.batches import Sampler, balanced, shuffled
-from fewshot_automl.training.loop import Loss, Rows, train
+from fewshot_automl.training.loop import Loss, train
 from fewshot_automl.training.losses import cross_entropy, supervised_contrastive
-from fewshot_automl.training.placement import (
-    Placement,
-    choose_placement,
-    visible_devices,
-)
-from fewshot_automl.training.schedules import SCHEDULES
-from fewshot_automl.training.settings import TrainingLog, TrainingSettings
+from fewshot_automl.training.placement import Placement, choose_placement
+from fewshot_automl.training.settings import SCHEDULES, TrainingSettings
 
 __all__ = [
     "SCHEDULES",
     "Loss",
     "Placement",
-    "Rows",
     "Sampler",
-    "TrainingLog",
     "TrainingSettings",
     "balanced",
     "choose_placement",
@@ -25,5 +18,4 @@ __all__ = [
     "shuffled",
     "supervised_contrastive",
     "train",
-    "visible_devices",
 ]

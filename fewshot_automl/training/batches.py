@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.errors import ShapeError
-
 Sampler = Callable[[int, int], Iterator[np.ndarray]]
 """Takes the size of a batch and the number of a process, from 0, and returns its
 endless batches."""
@@ -20,12 +18,7 @@ def shuffled(n: int, seed: int) -> Sampler:
 
     >>> [batch.size for batch, _ in zip(shuffled(10, seed=0)(4, 0), range(4))]
     [4, 3, 3, 4]
-
-    Raises:
-        ShapeError: If there is nothing to draw from.
     """
-    if n < 1:
-        raise ShapeError("Batches must be drawn from at least 1 example, got 0.")
 
     def batches(size: int, process: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng((seed, process))
@@ -42,17 +35,8 @@ def balanced(labels: Int[np.ndarray, " examples"], seed: int) -> Sampler:
     positive in a contrastive loss; where there are more classes than pairs of
     places, classes take turns. A class with fewer examples than places repeats
     them. Places that do not divide evenly go to classes drawn anew each batch.
-
-    Args:
-        labels: Class indices; negative means unlabelled and is never drawn.
-        seed: Decides every draw.
-
-    Raises:
-        ShapeError: If nothing is labelled.
     """
-    present = np.unique(labels[labels >= 0])
-    if not present.size:
-        raise ShapeError("Batches must be drawn from at least 1 example, got 0.")
+    present = np.unique(labels)
 
     def batches(size: int, process: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng((seed, process))

@@ -4,16 +4,17 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewshot_automl.errors import OutOfTime, ShapeError, TrialError
+from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.training.batches import Sampler
 from fewshot_automl.training.placement import Placement
-from fewshot_automl.training.settings import TrainingLog, TrainingSettings
+from fewshot_automl.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes the outputs and targets of a batch and returns a scalar."""
 
-MOST_PARTS: Final = 4
-"""Pieces in which a batch is run before the trial is given up for lack of memory."""
+PARTS: Final = (1, 2, 4)
+"""Pieces in which a batch is run, one after another where memory runs out."""
 ESTIMATED_AFTER: Final = 5
 """Steps from which the time of the rest is estimated."""
 
@@ -33,11 +34,19 @@ class Rows(Protocol):
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        ...
 
     def batch(self, indices: np.ndarray, step: int) -> dict[str, Tensor]:
         """Return some examples, collated; `step` may choose their augmented view."""
-        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingLog:
+    """Says what happened in a run."""
+
+    losses: tuple[float, ...]
+    """Loss of each step, over the whole batch."""
+    parts: int
+    """Pieces in which the examples of a step were run for lack of memory; 1 is none."""
 
 
 def train(
@@ -61,26 +70,14 @@ def train(
     A batch that does not fit in memory is drawn as several smaller ones whose
     gradients are accumulated.
 
-    Args:
-        module: Takes a batch of `rows` and returns one row of outputs an example.
-        rows: The examples.
-        targets: That of each, as `loss` wants it.
-        loss: See `losses`.
-        sampler: See `batches`.
-        settings: How long and how hard.
-        placement: Where, and with how many others.
-        deadline: On the clock of `time.monotonic`.
+    The module takes a batch of `rows` and returns one row of outputs an example; the
+    deadline is on the clock of `time.monotonic`.
 
     Raises:
         OutOfTime: If the deadline passes, or the steps left clearly cannot be made
             before it; the module keeps half-trained weights.
         TrialError: If the loss is no number, or memory runs out.
     """
-    if len(rows) != len(targets):
-        raise ShapeError(
-            f"Targets must be one a row, {len(rows)} in all, got {len(targets)}."
-        )
-    start = time.monotonic()
     losses: list[float] = []
     with _accelerated(placement) as accelerator, _own_randomness(settings.seed):
         module.to(accelerator.device)
@@ -97,7 +94,8 @@ def train(
             own = torch.tensor(value, device=accelerator.device)
             return float(accelerator.reduce(own, "mean"))
 
-        clock = _Clock(deadline, settings.useful_steps, agreed)
+        steps = settings.useful_steps
+        clock = _Clock(deadline, steps, agreed)
 
         def run(batch_size: int) -> None:
             """Make the steps that are left, with at most so many examples at once."""
@@ -106,7 +104,7 @@ def train(
             accelerator.step = 0  # an earlier call may have ended amid its parts
             own_size = max(batch_size // placement.processes, 1)
             batches = sampler(own_size, accelerator.process_index)
-            while len(losses) < settings.useful_steps:
+            while len(losses) < steps:
                 clock.check(len(losses))
                 optimizer.zero_grad()
                 total = 0.0
@@ -114,14 +112,8 @@ def train(
                     with accelerator.accumulate(model):
                         drawn = next(batches)
                         batch = rows.batch(drawn, len(losses))
-                        outputs = model(batch).float()
-                        if len(outputs) != len(drawn):
-                            raise ShapeError(
-                                f"The module must return {len(drawn)} rows, got "
-                                f"{len(outputs)}."
-                            )
                         places = torch.from_numpy(drawn).to(targets.device)
-                        value = loss(outputs, targets[places])
+                        value = loss(model(batch).float(), targets[places])
                         total += agreed(float(value.detach())) / parts
                         _check_loss(total, len(losses), settings.steps)
                         accelerator.backward(value)
@@ -139,11 +131,8 @@ def train(
             raw.zero_grad()
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             module.eval()
-        return TrainingLog(
-            losses=tuple(losses),
-            seconds=time.monotonic() - start,
-            parts=accelerator.gradient_accumulation_steps,
-        )
+        parts = accelerator.gradient_accumulation_steps
+        return TrainingLog(losses=tuple(losses), parts=parts)
 
 
 def _adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -151,20 +140,12 @@ def _adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
 
     Vectors and scalars (biases, norms) do not decay: pulling them to 0 regularises
     nothing. Parameters under ``module.head`` may have a learning rate of their own.
-
-    Raises:
-        TrialError: If nothing requires a gradient.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             is_head = name == "head" or name.startswith("head.")
             groups.setdefault((is_head, parameter.ndim >= 2), []).append(parameter)
-    if not groups:
-        raise TrialError(
-            "The module must have a parameter that requires a gradient, got none. "
-            "Unfreeze some blocks or add a head."
-        )
     head_rate = settings.head_learning_rate or settings.learning_rate
     kinds = {p.device.type for group in groups.values() for p in group}
     return torch.optim.AdamW(
@@ -192,33 +173,20 @@ def _check_loss(value: float, step: int, steps: int) -> None:
 
 def _within_memory(run: Callable[[int], None], size: int, device: str) -> None:
     """Call `run` with a batch size, and with smaller ones where memory runs out."""
-    from accelerate.utils.memory import (
-        find_executable_batch_size,
-        should_reduce_batch_size,
-    )
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-    try:
-        # Not under `find_executable_batch_size` from the start: it collects garbage
-        # on every call, which takes half a second with torch and transformers loaded.
-        run(size)
-    except RuntimeError as error:
-        if not should_reduce_batch_size(error):
-            raise
-        least = -(-size // MOST_PARTS)
-        sizes = iter([least, 0])
+    for parts in PARTS:
         try:
-            find_executable_batch_size(
-                run,
-                starting_batch_size=-(-size // 2),
-                reduce_batch_size_fn=lambda: next(sizes),
-            )()
-        except RuntimeError as again:
-            if "No executable batch size" not in str(again):
+            return run(-(-size // parts))
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
                 raise
-            raise TrialError(
-                f"Out of memory: a batch of {size} does not fit on {device}, not even "
-                f"in parts of {least}. Use a smaller batch_size."
-            ) from error
+        # Here and not above, where the error still holds the tensors of its frames.
+        clear_device_cache(garbage_collection=True)
+    raise TrialError(
+        f"Out of memory: a batch of {size} does not fit on {device}, not even in parts "
+        f"of {-(-size // PARTS[-1])}. Use a smaller batch_size."
+    )
 
 
 @contextlib.contextmanager

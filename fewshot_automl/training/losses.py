@@ -19,13 +19,10 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of a batch, less the least it can be.
 
-    Args:
-        logits: Unnormalised scores.
-        labels: Class indices.
-        label_smoothing: Share of the target spread evenly over all classes.
-        class_weights: Weight of each class, 1 on average over examples. The sum
-            is divided by the number of examples, not of weights: a batch that holds
-            only a rare class then counts for more, as it should.
+    Label smoothing is the share of the target spread evenly over all classes. Class
+    weights are 1 on average over examples. The sum is divided by the number of
+    examples, not of weights: a batch that holds only a rare class then counts for
+    more, as it should.
 
     >>> round(float(cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2]))), 4)
     1.3863
@@ -49,16 +46,9 @@ def supervised_contrastive(
     """Return the loss that pulls each class together and pushes the others away.
 
     An example with n others of its class cannot have a loss below log n, which is
-    taken off.
-
-    Args:
-        embeddings: Vectors of any length; they are normalised here.
-        labels: Class indices.
-        temperature: Divides cosines; smaller looks at nearer neighbours.
-
-    Returns:
-        The mean over the examples that have another of their class in the batch,
-        or 0 (with a gradient of 0) if none has.
+    taken off. The mean is over the examples that have another of their class in the
+    batch; it is 0 (with a gradient of 0) if none has. The temperature divides cosines;
+    a smaller one looks at nearer neighbours.
 
     Source:
         Khosla et al., NeurIPS 2020, eq. 2 (L_out), a mean in place of the sum.

@@ -29,11 +29,6 @@ class Placement:
     processes: int = 1
     """Processes that share each batch, this one included."""
 
-    def __post_init__(self) -> None:
-        """Check the number of processes."""
-        if self.processes < 1:
-            raise UserError(f"processes must be at least 1, got {self.processes}.")
-
     def __str__(self) -> str:
         """Return a sentence for people."""
         kind, _, number = self.device.partition(":")
@@ -55,9 +50,8 @@ def visible_devices() -> tuple[str, ...]:
 def shared_gpus(device: str | None = None) -> int:
     """Return how many GPUs the workers of a study may share out among them.
 
-    Args:
-        device: What the user asked for. One that is named by its number is never
-            shared out: a worker that sees one GPU knows it by another number.
+    A device that is named by its number is never shared out: a worker that sees one
+    GPU knows it by another number.
     """
     named = device or os.environ.get(DEVICE_VARIABLE)
     if named not in (None, "cuda"):
@@ -71,10 +65,8 @@ def choose_placement(device: str | None = None) -> Placement:
     Under ``accelerate launch`` each process takes its own GPU and they share every
     batch. Otherwise the first GPU is used, or Apple's, or the CPU. Products run in
     bfloat16 on GPUs that have it in hardware: elsewhere it is slower than 32-bit
-    floats, or wrong.
-
-    Args:
-        device: Overrides the choice, as the variable ``FEWSHOT_DEVICE`` does.
+    floats, or wrong. A named device overrides the choice, as the variable
+    ``FEWSHOT_DEVICE`` does.
 
     Raises:
         UserError: If the named device is not there.
@@ -97,7 +89,7 @@ def choose_placement(device: str | None = None) -> Placement:
 
 
 def _is_launched() -> bool:
-    """Return whether a launcher has told this process how to find the others.
+    """Return whether a launcher set what this process needs to find the others.
 
     A cluster may set ``WORLD_SIZE`` for a job that is not torch's: waiting for
     processes that nobody started would never end.

@@ -87,16 +87,11 @@ class TrialContext:
         return partial(TrialContext, **{n: getattr(self, n) for n in names}), ()
 
     def card(self, name: str) -> Card:
-        """Return the card of a backbone of this study.
-
-        Raises:
-            UnknownNameError: If it has none of that name.
-        """
-        for card in self.cards:
-            if card.id == name:
-                return card
-        known = [card.id for card in self.cards]
-        raise unknown_name("backbone", name, known, "fewshot zoo")
+        """Return the card of a backbone of this study."""
+        known = {card.id: card for card in self.cards}
+        if name not in known:
+            raise unknown_name("backbone", name, known, "fewshot zoo")
+        return known[name]
 
     def is_at_hand(self, config: Config) -> bool:
         """Return whether a Config's backbone, if it has one, can be loaded.
@@ -120,9 +115,7 @@ class TrialContext:
     def encodings(self, config: Config, deadline: float | None = None) -> Encodings:
         """Return the labelled examples as the Config's backbone sees them.
 
-        Args:
-            config: Names the backbone, if it needs one.
-            deadline: `time.monotonic()` after which nothing new is encoded.
+        Nothing new is encoded once `time.monotonic()` is past the deadline.
         """
         encoder = None
         if "backbone" in config:

@@ -12,7 +12,6 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.errors import OutOfTime, TrialError
-from fewshot_automl.evaluation.folds import Fold
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
@@ -27,11 +26,6 @@ def evaluate(
     context: TrialContext, config: Config, allowance_seconds: float | None = None
 ) -> Outcome:
     """Cross-validate a Config.
-
-    Args:
-        context: Problem, backbones and placement.
-        config: What to try.
-        allowance_seconds: What it may take; None for no limit.
 
     Raises:
         TrialError: If it cannot be fitted.
@@ -51,18 +45,20 @@ def evaluate(
         _check_time(times, len(planned), deadline)
         times.append(time.monotonic())
         fitted = _fit(context, encodings, config, fold.train, deadline)
-        outputs[row, fold.validation] = _predicted(fitted, encodings, fold)
-    task = problem.task
+        held_out = fitted.outputs(encodings.take(fold.validation))
+        if not np.isfinite(held_out).all():
+            raise TrialError("Predictions are NaN. Use a lower learning rate.")
+        outputs[row, fold.validation] = held_out
+    metric, targets = problem.task.measured, problem.targets
+    by_fold = [(outputs[row], fold.validation) for row, fold in planned]
     return Outcome(
         status="done",
-        scores=tuple(_fold_score(problem, outputs[row], fold) for row, fold in planned),
-        mean=float(np.mean([task.measured.score(problem.targets, x) for x in outputs])),
-        standard_error=standard_error(task.measured, problem.targets, outputs),
+        # On so few some metrics are undefined, and `score` would refuse.
+        scores=tuple(metric.orient(metric.value(targets[v], x[v])) for x, v in by_fold),
+        mean=float(np.mean([metric.score(targets, x) for x in outputs])),
+        standard_error=standard_error(metric, targets, outputs),
         cost_seconds=time.monotonic() - start,
-        measures={
-            **_scored(problem, outputs),
-            **measures_of(context, config, fitted),
-        },
+        measures=_scored(problem, outputs) | measures_of(context, config, fitted),
         outputs=outputs,
     )
 
@@ -70,12 +66,7 @@ def evaluate(
 def refit(
     context: TrialContext, config: Config, deadline: float | None = None
 ) -> Fitted:
-    """Fit a Config to all labelled examples.
-
-    Args:
-        context: Problem, backbones and placement.
-        config: What to fit.
-        deadline: `time.monotonic()` at which it must be over; None for no limit.
+    """Fit a Config to all labelled examples, before `time.monotonic()` is a deadline.
 
     Raises:
         TrialError: If it cannot be fitted.
@@ -93,7 +84,6 @@ def _fit(
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
-    """Fit a Config to some of the labelled examples."""
     job = Job(
         task=context.problem.task,
         config=config,
@@ -111,23 +101,6 @@ def _fit(
             "The fitted head holds NaN or infinite numbers. Use a lower learning rate."
         )
     return fitted
-
-
-def _predicted(
-    fitted: Fitted, encodings: Encodings, fold: Fold
-) -> Float[np.ndarray, "validation width"]:
-    outputs = fitted.outputs(encodings.take(fold.validation))
-    if not np.isfinite(outputs).all():
-        raise TrialError("Predictions are NaN. Use a lower learning rate.")
-    return outputs
-
-
-def _fold_score(
-    problem: Problem, outputs: Float[np.ndarray, "examples width"], fold: Fold
-) -> float:
-    """Return the score on one fold; some metrics may be undefined on so few."""
-    metric, held = problem.task.measured, fold.validation
-    return metric.orient(metric.value(problem.targets[held], outputs[held]))
 
 
 def _scored(
@@ -150,15 +123,11 @@ def _check_time(times: Sequence[float], planned: int, deadline: float | None) ->
     """Give up as soon as the folds so far show that the rest will not fit.
 
     The first fold pays for activations that the others only read, so it says nothing.
-
-    Args:
-        times: When each fold so far began.
-        planned: How many folds there are to be.
-        deadline: When all must be over.
+    `times` are when each fold so far began.
     """
-    now = time.monotonic()
     if deadline is None:
         return
+    now = time.monotonic()
     if now > deadline:
         raise OutOfTime(
             f"The deadline passed after {len(times)} of {planned} folds. Give a larger "

@@ -15,10 +15,8 @@ def space_for(
 ) -> Space:
     """Return the search space of a problem.
 
-    Args:
-        profile: Task and class counts.
-        cards: Backbones to choose from; those of another modality are left out.
-        methods: Names of methods to keep; None for all that fit the modality.
+    Backbones of another modality are left out, as are methods that do not fit; only
+    those that are named must fit.
 
     Raises:
         UnknownNameError: If a method does not exist.

@@ -127,18 +127,12 @@ class Workload:
         return flops / (modality_named(card.modality).efficiency * self.rate)
 
 
-def matrix_product_rate(
-    device: str = "cpu", *, rows: int = 768, width: int = WIDTH
-) -> float:
+def matrix_product_rate(device: str, *, rows: int, width: int) -> float:
     """Measure floating-point operations per second of a float32 matrix product.
 
-    The shape is that of the widest product of an encoder's block. The fastest of a
-    few products counts: what another program takes away now, it may not later.
-
-    Args:
-        device: Where, as `torch.device` spells it.
-        rows: Tokens (or patches) in a batch.
-        width: Of the encoder.
+    The shape is that of the widest product of an encoder's block, `rows` the tokens
+    or patches in a batch. The fastest of a few products counts: what another program
+    takes away now, it may not later.
     """
     left = torch.ones((rows, width), device=device)
     right = torch.ones((width, 4 * width), device=device)
@@ -152,11 +146,7 @@ def matrix_product_rate(
 
 
 def first_trained(config: Config, depth: int) -> int:
-    """Return the first block that a Config trains: -1 for all, `depth` for none.
-
-    >>> first_trained(Config.of({"method": "lora", "frozen_fraction": 0.7}), 6)
-    4
-    """
+    """Return the first block that a Config trains: -1 for all, `depth` for none."""
     return METHODS[config.text("method")].first_trained(config, depth)
 
 

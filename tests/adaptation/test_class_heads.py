@@ -9,9 +9,7 @@ from fewshot_automl.adaptation import class_heads
 from fewshot_automl.adaptation.class_heads import (
     BANDWIDTHS,
     PATHS,
-    SHRINKAGES,
     STRENGTHS,
-    TEMPERATURES,
     Labelled,
     class_weights,
     fit_class_head,
@@ -20,17 +18,16 @@ from fewshot_automl.adaptation.class_heads import (
     rbf_path,
 )
 from fewshot_automl.adaptation.heads import (
-    HeadSettings,
     KernelHead,
     LinearHead,
     Scaling,
     rbf,
 )
-from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 KINDS = list(PATHS)
+ONE = [(0.1, 2.0)]  # shrinkage and temperature
 
 
 def problem(examples=30, width=8, classes=3, seed=0, noise=1.0):
@@ -57,19 +54,19 @@ def data(features, labels, classes=3, weights=None):
 
 def fitted(features, labels, classes=3, kind="logistic", seed=0, **more):
     task = Task(modality="text", names=tuple("abcdefgh"[:classes]))
-    settings = HeadSettings(head=kind, seed=seed, **more)
-    return fit_class_head(features, labels, task, settings)
+    config = Config.of({"head": kind, **more})
+    return fit_class_head(features, labels, task, config, seed)
 
 
 @pytest.mark.parametrize("width", [4, 50])  # fewer and more columns than examples
 def test_lda_equals_dense_gaussians(width):
     features, labels = problem(width=width)
-    heads = lda_path(data(features, labels), None)
+    grid, _ = PATHS["lda"]
+    heads = lda_path(data(features, labels), grid)
     means = np.stack([features[labels == k].mean(axis=0) for k in range(3)])
     within = features - means[labels]
     covariance = within.T @ within / (30 - 3)
     priors = np.log(np.bincount(labels) / 30)
-    grid = [(a, t) for a in SHRINKAGES for t in TEMPERATURES]
     for head, (share, temperature) in zip(heads, grid, strict=True):
         sphere = np.trace(covariance) / width * np.eye(width)
         precision = np.linalg.inv((1 - share) * covariance + share * sphere)
@@ -83,9 +80,9 @@ def test_lda_equals_dense_gaussians(width):
 def test_lda_weights_equal_repeated_examples():
     features, labels = problem()
     times = np.where(labels == 0, 3, 1)
-    weighted = lda_path(data(features, labels, weights=times.astype(float)), [5])[0]
+    weighted = lda_path(data(features, labels, weights=times.astype(float)), ONE)[0]
     repeated = data(np.repeat(features, times, axis=0), np.repeat(labels, times))
-    again = lda_path(repeated, [5])[0]
+    again = lda_path(repeated, ONE)[0]
     np.testing.assert_allclose(
         weighted.outputs(features), again.outputs(features), atol=1e-4
     )
@@ -94,7 +91,7 @@ def test_lda_weights_equal_repeated_examples():
 @pytest.mark.parametrize("noise", [1.0, 1e-3])
 def test_lda_never_predicts_a_class_it_has_not_seen(noise):
     features, labels = problem(width=40, noise=noise)
-    for head in lda_path(data(features, labels, 5), None):
+    for head in lda_path(data(features, labels, 5), PATHS["lda"][0]):
         for scale in (1.0, 30.0, -30.0):
             proba = head.outputs(features * scale)
             assert (proba[:, 3:] < 1e-3).all()
@@ -103,8 +100,8 @@ def test_lda_never_predicts_a_class_it_has_not_seen(noise):
 def test_rbf_equals_kernel_logistic_regression_by_another_route():
     """Minimise over the dual coefficients directly, with the kernel as the metric."""
     features, labels = problem(examples=18, width=5)
-    strength_at = 5
-    head = rbf_path(data(features, labels), [len(STRENGTHS) + strength_at])[0]
+    strength = STRENGTHS[5]
+    head = rbf_path(data(features, labels), [(BANDWIDTHS[1], strength)])[0]
     assert isinstance(head, KernelHead)
     distances = ((features[:, None] - features[None]) ** 2).sum(axis=2)
     median = np.median(distances[~np.eye(18, dtype=bool)])
@@ -115,10 +112,7 @@ def test_rbf_equals_kernel_logistic_regression_by_another_route():
         alpha, bias = parameters[:54].reshape(18, 3), parameters[54:]
         logits = gram @ alpha + bias
         fit = (logsumexp(logits, axis=1) - logits[np.arange(18), labels]).mean()
-        penalty = (
-            STRENGTHS[strength_at] / 2 * np.einsum("ik,ij,jk->", alpha, gram, alpha)
-        )
-        return fit + penalty
+        return fit + strength / 2 * np.einsum("ik,ij,jk->", alpha, gram, alpha)
 
     best = minimize(loss, np.zeros(57), method="L-BFGS-B", options={"maxiter": 2000})
     ours = np.concatenate([head.coefficients.ravel(), head.bias])
@@ -134,27 +128,26 @@ def test_rbf_equals_kernel_logistic_regression_by_another_route():
 def test_the_strength_has_the_least_cross_validated_loss(kind, scaling, monkeypatch):
     """Do it again the slow way: each candidate by itself, fold by fold."""
     features, labels = problem(examples=24, noise=2.0)
-    chosen = []
-    path = PATHS[kind]
+    tried = []
+    grid, path = PATHS[kind]
 
-    def watched(given, wanted):
-        chosen.extend(wanted or ())
-        return path(given, wanted)
+    def watched(given, places):
+        tried.append(places)
+        return path(given, places)
 
-    monkeypatch.setitem(class_heads.PATHS, kind, watched)
+    monkeypatch.setitem(class_heads.PATHS, kind, (grid, watched))
     fitted(features, labels, kind=kind, scaling=scaling, seed=3)
-    count = len(path(data(features, labels), None))
-    losses = np.zeros(count)
+    losses = np.zeros(len(grid))
     for held_out in inner_folds(labels, 3):
         rule = Scaling.fit(features[~held_out], scaling)
         inner = data(rule.apply(features[~held_out]), labels[~held_out])
-        for at in range(count):
-            (head,) = path(replace(inner, scaling=rule), [at])
+        for at, place in enumerate(grid):
+            (head,) = path(replace(inner, scaling=rule), [place])
             proba = head.outputs(features[held_out])
             truth = labels[held_out]
             losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()
-    assert len(chosen) == 1
-    assert losses[chosen[0]] <= losses.min() * 1.01 + 1e-3
+    (chosen,) = tried[-1]
+    assert losses[grid.index(chosen)] <= losses.min() * 1.01 + 1e-3
 
 
 def test_noise_asks_for_a_stronger_penalty_than_signal():
@@ -174,7 +167,7 @@ def test_balanced_weights_help_the_rare_class(kind):
     features = chance.normal(size=(46, 6)) + 0.8 * labels[:, None]
     test = chance.normal(size=(200, 6)) + 0.8
     found = {
-        rule: fitted(features, labels, 2, kind=kind, weighting=rule)
+        rule: fitted(features, labels, 2, kind=kind, class_weights=rule)
         .outputs(test)[:, 1]
         .mean()
         for rule in ("none", "balanced")
@@ -224,12 +217,3 @@ def test_class_weights_are_1_on_average():
     assert weights[1] == 0
     assert weights[labels].mean() == pytest.approx(1)
     assert (class_weights(labels, 3, "none") == 1).all()
-
-
-def test_class_weights_are_a_dimension_of_uneven_classes_only():
-    task = Task(modality="text", names=("a", "b"))
-    names = [
-        [d.name for d in METHODS["probe"].dimensions(Profile(task=task, strata=n))]
-        for n in ((8, 8), (8, 12), (8, 13))
-    ]
-    assert names == [["head", "scaling"]] * 2 + [["head", "scaling", "class_weights"]]

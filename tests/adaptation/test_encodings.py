@@ -114,9 +114,9 @@ def test_past_the_deadline_only_what_is_stored_is_given(encodings, spy):
     late = Encoder(
         backbone=spy, store=encodings.encoder.store, deadline=time.monotonic() - 1
     )
-    assert few.with_encoder(late).pooled().shape == (2, 32)
+    assert dataclasses.replace(few, encoder=late).pooled().shape == (2, 32)
     with pytest.raises(OutOfTime, match="tiny-bert"):
-        encodings.with_encoder(late).pooled()
+        dataclasses.replace(encodings, encoder=late).pooled()
 
 
 def test_without_a_backbone_there_is_nothing_to_encode():

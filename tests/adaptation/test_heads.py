@@ -4,7 +4,6 @@ from safetensors.numpy import load, save
 
 from fewshot_automl.adaptation.class_heads import fit_class_head
 from fewshot_automl.adaptation.heads import (
-    HeadSettings,
     NeighbourHead,
     Scaling,
     rbf,
@@ -13,6 +12,7 @@ from fewshot_automl.adaptation.heads import (
 )
 from fewshot_automl.adaptation.kinds import head_from_state
 from fewshot_automl.errors import ExportError
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 CHANCE = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_softmax_survives_large_logits():
 def test_arrays_bring_a_head_back(kind):
     rows, labels = features(20), np.arange(20) % 3
     task = Task(modality="text", names=("a", "b", "c"))
-    head = fit_class_head(rows, labels, task, HeadSettings(head=kind, seed=0))
+    head = fit_class_head(rows, labels, task, Config.of({"head": kind}), 0)
     written = save({k: np.ascontiguousarray(v) for k, v in head.arrays().items()})
     again = head_from_state(head.kind, load(written))
     assert type(again) is type(head)

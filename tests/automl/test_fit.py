@@ -266,7 +266,7 @@ def test_wrong_words_are_refused_before_any_trial(texts, tmp_path, values, error
 
 
 def test_a_failing_method_does_not_stop_a_study(texts, tmp_path, monkeypatch):
-    from fewshot_automl.adaptation.probe import Probe
+    from fewshot_automl.adaptation.frozen import Probe
     from fewshot_automl.errors import TrialError
 
     def fail(self, train, labels, job):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fewshot_automl.adaptation.majority import Constant
+from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.automl import fitting
 from fewshot_automl.automl.prepare import Prepared
 from fewshot_automl.automl.tried import Tried

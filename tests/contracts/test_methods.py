@@ -207,7 +207,9 @@ def test_save_and_load_give_the_same_predictions(
         if METHODS[name].needs_backbone:
             encoder = Encoder(backbone=fitted.backbone, store=FeatureStore(None))
         np.testing.assert_allclose(
-            fitted.outputs(test.with_encoder(encoder)), expected, atol=1e-5
+            fitted.outputs(dataclasses.replace(test, encoder=encoder)),
+            expected,
+            atol=1e-5,
         )
 
 

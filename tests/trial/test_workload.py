@@ -43,7 +43,7 @@ def test_it_is_what_a_cost_model_asks_for(workload):
 
 
 def test_measures_this_machine(workload):
-    assert 1e8 < matrix_product_rate(rows=256, width=128) < 1e15
+    assert 1e8 < matrix_product_rate("cpu", rows=256, width=128) < 1e15
     found = Workload.measured(workload.cards, ("ab", "abcd"), "cpu")
     assert (found.examples, found.characters) == (2, 3.0)
     assert Workload.measured((), (), "cpu").characters == 0.0
@@ -80,16 +80,7 @@ def test_training_costs_steps_times_batch_times_what_is_trained(workload):
     assert parts(workload, tuned(frozen_fraction=0.0))["train"] > 1.3 * plain
     lora = tuned(method="contrastive_lora", rank=8)
     assert parts(workload, lora)["train"] < plain
-    everything = Config.of(
-        {
-            "method": "full",
-            **{
-                name: value
-                for name, value in tuned().to_json().items()
-                if name not in ("method", "frozen_fraction")
-            },
-        }
-    )
+    everything = tuned(method="full")
     assert parts(workload, everything)["train"] > plain
     loaded = workload.shared(everything)[:1]
     assert parts(workload, everything, loaded)["encode"] == 0

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from fewshot_automl.adaptation.lora import LoraSettings, attach
-from fewshot_automl.trial import exact as module
+from fewshot_automl.adaptation.lora import attach
+from fewshot_automl.space import Config
 from fewshot_automl.trial import exact_measures, refit, size_of
-from fewshot_automl.trial.exact import lora_numbers
+from fewshot_automl.trial import measures as module
+from fewshot_automl.trial.measures import lora_numbers
 
 ALL = {"score", "flops", "parameters", "memory_mb"}
 QUICK = {"steps": 10, "batch_size": 8}
@@ -49,13 +50,13 @@ def test_sizes_are_those_of_the_model(context, space, known, method, values):
 )
 def test_lora_layers_are_counted_by_their_shapes(tiny_cards, tiny_backbone, name):
     card = tiny_cards[name]
-    counts = lora_numbers([card])[name]
+    counts = lora_numbers(card)
     base = tiny_backbone(name)
     assert len(counts) == base.depth
     before = sum(p.numel() for p in base.module.parameters())
+    shape = Config.of({"rank": 3, "alpha_ratio": 1.0, "lora_dropout": 0.0})
     for cut in (0, base.depth - 1):
-        fork = base.fork(base.depth)
-        attach(fork, base, cut, LoraSettings(rank=3, alpha=3.0, dropout=0.0), seed=0)
+        fork = attach(base, cut, shape, seed=0)
         after = sum(p.numel() for p in fork.module.parameters())
         assert 3 * counts[cut][0] == after - before
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from fewshot_automl.training.schedules import IDLE_SHARE, SCHEDULES, useful_steps
+from fewshot_automl.training.settings import IDLE_SHARE, SCHEDULES, TrainingSettings
 
 
 def optimiser():
@@ -83,8 +83,10 @@ def test_stays_in_bounds_and_reaches_the_peak(name, steps, warmup):
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 @pytest.mark.parametrize("steps", [1, 2, 10, 40, 160])
 def test_steps_left_out_are_worth_a_hundredth_of_the_run(schedule, steps):
-    useful = useful_steps(schedule, steps, 0.1)
-    rates = [SCHEDULES[schedule](step, steps, 0.1) for step in range(steps)]
+    useful = TrainingSettings(
+        steps=steps, batch_size=8, learning_rate=1e-3, schedule=schedule
+    ).useful_steps
+    rates = ours(schedule, steps, 0.1)
     assert 1 <= useful <= steps
     assert sum(rates[useful:]) <= IDLE_SHARE * sum(rates)
     assert all(rate < max(rates) / 10 for rate in rates[useful:])

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
+from fewshot_automl.adaptation.baselines import Constant, Majority, TermHead, Tfidf
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.majority import Constant, Majority
 from fewshot_automl.adaptation.method import Job
-from fewshot_automl.adaptation.tfidf import TermHead, Tfidf
 from fewshot_automl.errors import TrialError
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
@@ -45,7 +44,7 @@ def test_majority_predicts_smoothed_frequencies(tmp_path):
     np.testing.assert_array_equal(again.output, model.output)
 
 
-def test_tfidf_tells_words_apart_and_knows_unseen_forms():
+def test_tfidf_separates_words_and_knows_unseen_forms():
     outputs = fitted(Tfidf()).outputs(bare("good films", "cities", "CAFÉ"))
     np.testing.assert_array_equal(outputs.argmax(axis=1), [0, 1, 2])
     np.testing.assert_allclose(outputs.sum(axis=1), 1)

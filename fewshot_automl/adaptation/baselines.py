@@ -1,4 +1,4 @@
-"""`tfidf`: words and character n-grams under a linear head, for texts."""
+"""Methods without a backbone: a constant answer, and TF-IDF under a linear head."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,17 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head, HeadSettings
+from fewshot_automl.adaptation.heads import Head, Outputs
 from fewshot_automl.adaptation.kinds import (
-    HEADS,
     WIDE,
     Numbers,
     head_from_state,
     head_numbers,
 )
-from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
+from fewshot_automl.adaptation.method import Fitted, Job, Method
 from fewshot_automl.errors import TrialError
 from fewshot_automl.modalities import Input
-from fewshot_automl.space import Config, Dimension
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 CHUNK: Final = 512
@@ -39,6 +38,54 @@ Vectorizer = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """Predicts the same for every example; of classes, the training frequencies."""
+
+    output: Float[np.ndarray, " outputs"]
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether every number in it is finite."""
+        return bool(np.isfinite(self.output).all())
+
+    def outputs(self, encodings: Encodings) -> Outputs:
+        """Return the same row for every example."""
+        return np.tile(self.output, (len(encodings), 1))
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Return the output; nothing is written."""
+        return {"output": self.output.tolist()}
+
+    @classmethod
+    def load(cls, folder: Path, state: dict[str, Any]) -> "Constant":
+        """Return what `save` wrote."""
+        return cls(output=np.array(state["output"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Majority(Method):
+    """Predicts what is best without looking: the floor under every score."""
+
+    name: str = "majority"
+    title: str = "Constant answer"
+    meaning: str = (
+        "always gives the same answer, such as the most common class; no model should "
+        "be worse"
+    )
+    needs_backbone: bool = False
+
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the size of the output."""
+        return [(task.width, WIDE)]
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
+        """Ask the task for its best answer without information."""
+        return Constant(output=job.task.rules.no_information(targets))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TermHead:
     """A head on TF-IDF weights of words and character n-grams."""
 
@@ -49,9 +96,9 @@ class TermHead:
     @property
     def is_finite(self) -> bool:
         """Return whether every number in it is finite."""
-        return all(bool(np.isfinite(a).all()) for a in self.head.arrays().values())
+        return self.head.is_finite
 
-    def outputs(self, encodings: Encodings) -> Float[np.ndarray, "examples outputs"]:
+    def outputs(self, encodings: Encodings) -> Outputs:
         """Return what the head predicts."""
         texts = [str(text) for text in encodings.inputs]
         return np.concatenate(
@@ -76,11 +123,10 @@ class TermHead:
     def load(cls, folder: Path, state: dict[str, Any]) -> "TermHead":
         """Return what `save` wrote."""
         arrays = load_file(folder / "head.safetensors")
-        terms = []
-        for place, made in enumerate(_vectorizers(state["terms"])):
-            made.idf_ = arrays.pop(f"idf_{place}")
-            terms.append(made)
-        return cls(terms=tuple(terms), head=head_from_state(state["head"], arrays))
+        terms = tuple(_vectorizers(state["terms"]))
+        for place, each in enumerate(terms):
+            each.idf_ = arrays.pop(f"idf_{place}")
+        return cls(terms=terms, head=head_from_state(state["head"], arrays))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +138,6 @@ class Tfidf(Method):
     meaning: str = "looks only at which words occur, with no pretrained model"
     needs_backbone: bool = False
     modalities: tuple[str, ...] = ("text",)
-
-    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
-        """Return nothing: the strength is cross-validated inside."""
-        return ()
 
     def numbers(
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
@@ -112,18 +154,11 @@ class Tfidf(Method):
         """Count terms, weigh them, fit the head."""
         texts = [str(text) for text in train.inputs]
         terms = _counted(texts)
-        row = HEADS[job.task.kind]
-        settings = HeadSettings(head=row.heads[0], seed=job.seed)
-        head = row.fit(_weighed(terms, texts), targets, job.task, settings)
-        return TermHead(terms=terms, head=head)
+        return TermHead(terms=terms, head=job.fit_head(_weighed(terms, texts), targets))
 
 
 def _counted(texts: list[str]) -> tuple[Vectorizer, ...]:
-    """Return vectorizers that know the terms of some texts.
-
-    Raises:
-        TrialError: If there are none.
-    """
+    """Return vectorizers that know the terms of some texts."""
     made = tuple(_vectorizers([None] * len(TERMS)))
     try:
         for each in made:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
+from fewshot_automl.adaptation.frozen import SHARPNESSES, Probe, Prototype
 from fewshot_automl.adaptation.method import Job, Profile
-from fewshot_automl.adaptation.prototype import SHARPNESSES, Prototype
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
@@ -34,22 +34,22 @@ def head_of(train, labels=LABELS, **values):
     return Prototype().fit(train, labels, job).head
 
 
-def scaled(train):
+def centred(train):
     rows = train.pooled().astype(float)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    rows -= rows.mean(axis=0)
+    return rows - rows.mean(axis=0)
+
+
+def directions(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_points_are_the_class_means_of_centred_directions(train):
     head = head_of(train, rule="mean")
-    rows = train.pooled().astype(float)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    rows -= rows.mean(axis=0)
-    means = np.stack([rows[k == LABELS].mean(axis=0) for k in range(3)])
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    rows = centred(train)
+    means = directions(np.stack([rows[k == LABELS].mean(axis=0) for k in range(3)]))
     np.testing.assert_allclose(head.points, means, atol=1e-4)
-    cosine = scaled(train) @ means.T
+    cosine = directions(rows) @ means.T
     expected = np.exp(head.sharpness * cosine)
     expected = expected / expected.sum(axis=1, keepdims=True) + 1e-3
     expected /= expected.sum(axis=1, keepdims=True)
@@ -83,3 +83,9 @@ def test_there_are_no_more_neighbours_to_choose_than_make_sense():
         profile = Profile(task=TASK, strata=counts)
         neighbours = Space(Prototype().dimensions(profile))["neighbours"]
         assert (neighbours.low, neighbours.high) == (1, most)
+
+
+def test_class_weights_are_a_dimension_of_uneven_classes_only():
+    for counts, more in (((8, 8), []), ((8, 12), []), ((8, 13), ["class_weights"])):
+        found = Probe().dimensions(Profile(task=TASK, strata=counts))
+        assert [each.name for each in found] == ["head", "scaling", *more]

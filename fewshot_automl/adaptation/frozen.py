@@ -1,0 +1,132 @@
+"""Methods on frozen features: `probe` puts a head on them, `prototype` compares."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from fewshot_automl.adaptation.class_heads import Labels, inner_folds
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.heads import NeighbourHead, Rows, Scaling, unit_rows
+from fewshot_automl.adaptation.kinds import FLOAT, HEADS, WIDE, Numbers
+from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
+from fewshot_automl.modalities import Input
+from fewshot_automl.space import Choice, Config, Dimension, Int, Value, When
+from fewshot_automl.tasks import Task
+
+SCALING: Final = Choice(name="scaling", options=("unit", "standard"), default="unit")
+CLASS_WEIGHTS: Final = Choice(
+    name="class_weights", options=("none", "balanced"), default="none"
+)
+RULE: Final = Choice(name="rule", options=("mean", "knn"), default="mean")
+SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Inverse temperatures of the cosine that cross-validation chooses from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe(Method):
+    """Fits a head to pooled features; the backbone stays as it is."""
+
+    name: str = "probe"
+    title: str = "Probe"
+    meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
+    rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"},)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return head, scaling and, where classes are uneven, their weights."""
+        head = head_dimension(profile.task)
+        return (head, SCALING, *imbalance_dimensions(profile))
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
+        """Fit the head with the strength that cross-validates best."""
+        head = job.fit_head(train.pooled(), targets)
+        return Adapted(backbone=train.backbone, head=head)
+
+
+def head_dimension(task: Task) -> Choice:
+    """Return the choice among the heads of a task."""
+    heads = HEADS[task.kind].heads
+    return Choice(name="head", options=heads, default=heads[0])
+
+
+def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
+    """Return the class-weight dimension where classes are uneven, else nothing."""
+    return (CLASS_WEIGHTS,) if profile.is_imbalanced else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prototype(Method):
+    """Votes by cosine to class means or to the nearest training examples.
+
+    Both are one head in numpy, whose sharpness is cross-validated: scikit-learn's
+    neighbours and centroids give no probabilities by cosine.
+
+    Source:
+        Snell et al., NeurIPS 2017 (class means); centring first, Wang et al.,
+        SimpleShot, arXiv:1911.04623.
+    """
+
+    name: str = "prototype"
+    title: str = "Prototype"
+    meaning: str = "answers the class whose average example is nearest"
+    kinds: tuple[str, ...] = ("classes",)
+
+    def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
+        """Return the rule, the scaling and the number of neighbours."""
+        most = int(np.clip(2 * max(profile.strata), 3, 31))
+        neighbours = Int(
+            name="neighbours",
+            low=1,
+            high=most,
+            log=True,
+            default=min(5, most),
+            when=(When("rule", ("knn",)),),
+        )
+        return (RULE, SCALING, neighbours)
+
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the sizes of scaling and points."""
+        points = len(inputs) if config["rule"] == "knn" else task.width
+        held = points * (width + task.width)
+        return [(1, 1), (2 * width + held, FLOAT), (2, WIDE)]
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
+        """Place the points; the sharpness is the one that cross-validates best."""
+        features = train.pooled()
+        losses = np.zeros(len(SHARPNESSES))
+        for held_out in inner_folds(targets, job.seed):
+            kept = ~held_out
+            if held_out.any() and kept.any():
+                head = _placed(features[kept], targets[kept], job)
+                truth = targets[held_out]
+                for at, sharpness in enumerate(SHARPNESSES):
+                    sharpened = replace(head, sharpness=sharpness)
+                    proba = sharpened.outputs(features[held_out])
+                    losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()
+        best = SHARPNESSES[int(np.argmin(losses))]
+        head = replace(_placed(features, targets, job), sharpness=best)
+        return Adapted(backbone=train.backbone, head=head)
+
+
+def _placed(features: Rows, labels: Labels, job: Job) -> NeighbourHead:
+    """Return a head whose sharpness is still to be chosen."""
+    classes, neighbours = job.task.width, int(job.config.get("neighbours", 0))
+    scaling = Scaling.fit(features, job.config.text("scaling"))
+    points = scaling.apply(features)
+    votes = np.eye(classes)[labels]
+    if neighbours == 0:  # class means
+        known = np.unique(labels)
+        points = np.stack([points[labels == label].mean(axis=0) for label in known])
+        votes = np.eye(classes)[known]
+    return NeighbourHead(
+        scaling=scaling,
+        points=unit_rows(points).astype(np.float32),
+        votes=votes.astype(np.float32),
+        neighbours=min(neighbours, len(points)) if neighbours else len(points),
+        sharpness=1.0,
+    )
