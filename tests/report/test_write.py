@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.errors import RunError
-from fewshot_automl.ledger.outputs import write_outputs
+from fewshot_automl.ledger import write_outputs
 from fewshot_automl.report import write_report
 
 SECTIONS = ("expect", "beside", "classes", "search", "data", "use", "repeat")
