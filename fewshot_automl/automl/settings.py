@@ -82,7 +82,7 @@ def _oracles() -> Iterable[str]:
 
 
 def _executors() -> Iterable[str]:
-    from fewshot_automl.executors.table import EXECUTORS
+    from fewshot_automl.executors import EXECUTORS
 
     return EXECUTORS
 

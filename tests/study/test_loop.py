@@ -463,7 +463,7 @@ def test_slots_are_kept_busy(go):
 def test_a_trial_that_does_not_come_back_is_given_up(go):
     executor = WorkerProcesses(2)
     for _ in range(2):  # workers take a while to start
-        executor.submit(slow_square, (config(2),), None)
+        executor.submit(slow_square, config(2), None)
     while executor.wait():
         pass
     began = time.monotonic()
