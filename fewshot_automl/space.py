@@ -310,11 +310,7 @@ class Space:
         return np.array([name in config for name in self.names], dtype=bool)
 
     def default(self, **fixed: Value) -> Config:
-        """Return the Config of all defaults, with some values given.
-
-        Args:
-            fixed: Values by name; those of inactive dimensions are ignored.
-        """
+        """Return the Config of all defaults, but for these values where active."""
         values: dict[str, Value] = {}
         for dimension in self.dimensions:
             if self.is_active(dimension, values):
@@ -325,12 +321,7 @@ class Space:
         return config
 
     def validate(self, config: Config) -> None:
-        """Check that a Config lies in this space.
-
-        Raises:
-            SpaceError: If a value is not allowed, or a dimension is missing or
-                there although inactive.
-        """
+        """Raise a SpaceError that says why a Config is not in this space, if so."""
         values = config.to_json()
         for dimension in self.dimensions:
             name = dimension.name
@@ -380,10 +371,6 @@ class Space:
         Args:
             name: The dimension.
             values: Options to keep of a `Choice`; the two ends of a `Float` or `Int`.
-
-        Raises:
-            UnknownNameError: If the dimension or an option does not exist.
-            SpaceError: If the ends are not two numbers inside the range.
 
         >>> space = Space((Int(name="rank", low=1, high=64, log=True),))
         >>> space.narrow("rank", (4, 16))["rank"].describe()
@@ -506,5 +493,6 @@ def _reachable(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
 def _default_of(dimension: Dimension) -> Value:
     if dimension.default is not None:
         return dimension.default
-    is_choice = isinstance(dimension, Choice)
-    return dimension.options[0] if is_choice else dimension.decode(0.5)
+    if isinstance(dimension, Choice):
+        return dimension.options[0]
+    return dimension.decode(0.5)

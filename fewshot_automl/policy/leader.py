@@ -1,20 +1,36 @@
 """Who leads: the one ranking of trials, and of backbones before they are trained."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fewshot_automl.oracle import PLAIN, Aims, Prior, posterior_means
+from fewshot_automl.oracle import PLAIN, Aims, Limit, Prior, posterior_means
 from fewshot_automl.outcome import History
 from fewshot_automl.policy.costs import Arithmetic
-from fewshot_automl.policy.limits import broken, excess
 from fewshot_automl.space import Config, Space
 
 PRIOR_WEIGHT: Final = 0.02
 """Score that a backbone e times as high in the zoo's ranking is worth beforehand."""
 MUCH_SLOWER: Final = 4.0
 """Times the operations of another backbone from which it counts as another kind."""
+
+
+def broken(limits: Sequence[Limit], measures: Mapping[str, float]) -> list[Limit]:
+    """Return the limits that measured values do not keep; what is unknown does not."""
+    return [one for one in limits if not one.allows(measures.get(one.name, math.nan))]
+
+
+def excess(limits: Sequence[Limit], measures: Mapping[str, float]) -> float:
+    """Return by what share of each limit values are beyond it, added up."""
+    total = 0.0
+    for limit in broken(limits, measures):
+        end = limit.least if limit.most is None else limit.most
+        value = measures.get(limit.name, math.nan)
+        if end is None or math.isnan(value):
+            return math.inf
+        total += abs(value - end) / abs(end or 1.0)
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +78,17 @@ class Leader:
 
     def _ranked(self, history: History) -> Ranking:
         scores = posterior_means(self.space, history, self.seed, self.prior)
-        ready = [i for i in scores if self.is_at_hand(history[i][0])]
-        beyond = {i: excess(self.aims.limits, history[i][1].measures) for i in ready}
-        kept = [
-            i for i in ready if not broken(self.aims.limits, history[i][1].measures)
-        ]
-        least = min(beyond.values(), default=0.0)
-        chosen = kept or [i for i in ready if beyond[i] <= least]
-        order = sorted(chosen, key=lambda i: (-scores[i], -history[i][1].mean, i))
-        return Ranking(order=tuple(order), scores=scores, holds=bool(kept))
+        beyond = {
+            i: excess(self.aims.limits, history[i][1].measures)
+            for i in scores
+            if self.is_at_hand(history[i][0])
+        }
+        least = min(beyond.values(), default=math.inf)
+        order = sorted(
+            (i for i in beyond if beyond[i] <= least),
+            key=lambda i: (-scores[i], -history[i][1].mean, i),
+        )
+        return Ranking(order=tuple(order), scores=scores, holds=least == 0)
 
 
 def ranked_backbones(

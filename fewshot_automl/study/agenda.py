@@ -19,7 +19,7 @@ MISFITS: Final = 5
 nothing to try."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Agenda:
     """Decides what comes next: Configs of the opening first, then of the oracle.
 
@@ -69,23 +69,20 @@ class Agenda:
     ) -> list[Config]:
         """Ask the oracle; only cheap Configs come several at a time.
 
-        Args:
-            history: Every trial that counts; where the oracle thinks ahead it sees the
-                last one, unless it is cheap, as still running.
-            rejected: Shown to it as running, lest they come again.
+        Where it thinks ahead it sees the last trial, unless it is cheap, as running. So
+        it sees what was rejected, lest that come again.
         """
-        shown, n = list(history), 1
+        study, shown, n = self.study, list(history), 1
+        running = Outcome(status="running")
         if history:
             (last, _), before = history[-1], history[:-1]
             if self._is_cheap(last, before):
                 n = BATCH
-            elif self.study.thinks_ahead:
-                shown[-1] = last, Outcome(status="running")
-        shown += [(config, Outcome(status="running")) for config in rejected]
-        seed = trial_seed(self.study.seed, len(shown))
-        found = self.study.oracle.suggest(
-            self.study.space, shown, n, seed, self.study.allows(shown)
-        )
+            elif study.thinks_ahead:
+                shown[-1] = last, running
+        shown += [(config, running) for config in rejected]
+        seed = trial_seed(study.seed, len(shown))
+        found = study.oracle.suggest(study.space, shown, n, seed, study.allows(shown))
         cheap = takewhile(lambda config: self._is_cheap(config, history), found)
         return list(cheap) or found[:1]
 

@@ -8,9 +8,8 @@ import logging
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from fewshot_automl.errors import OutOfTime, RunError
 from fewshot_automl.executors import Finished
@@ -40,35 +39,25 @@ def run(study: Study) -> StudyEnd:
     To resume, open the ledger, call its `interrupt_running`, and run again: with one
     slot the trials are those of a study that was never broken off.
 
-    Returns:
-        The whole history. After Ctrl-C too: running trials are marked stopped, and
-        the caller may finish with what there is.
+    After Ctrl-C running trials are marked stopped, and the caller may finish with what
+    there is.
 
     Raises:
         RunError: If too many trials failed and none was ever done.
         LedgerError: If the ledger cannot be written.
     """
-    ledger = study.ledger
-    noted = ledger.notes().get(SUGGESTED)
-    queue = [Config.from_json(one) for one in noted] if isinstance(noted, list) else []
     with ThreadPoolExecutor(max_workers=1) as thinker:
-        going = _Run(
-            study=study,
-            agenda=Agenda(study=study, queue=list(filter(study.space.contains, queue))),
-            thinker=thinker,
-            resumed_at=len(ledger.history()),
-        )
+        going = _Run(study, thinker)
         try:
             ending = going.to_the_end()
         except KeyboardInterrupt:
             going.abandon(INTERRUPTED)
             ending = "interrupted"
-    ledger.note(SECONDS_USED, study.budget.used(study.clock()))
-    return StudyEnd(history=ledger.history(), ending=ending)
+    study.ledger.note(SECONDS_USED, study.budget.used(study.clock()))
+    return StudyEnd(history=study.ledger.history(), ending=ending)
 
 
-@dataclass(frozen=True, slots=True)
-class _Flight:
+class _Flight(NamedTuple):
     """One trial under way."""
 
     number: int
@@ -76,7 +65,6 @@ class _Flight:
     started: float
 
 
-@dataclass(slots=True, kw_only=True)
 class _Run:
     """One run of a study, and what it has under way.
 
@@ -84,13 +72,14 @@ class _Run:
     tell seconds by: neither need be safe for threads.
     """
 
-    study: Study
-    agenda: Agenda
-    thinker: ThreadPoolExecutor
-    resumed_at: int
-    thought: Future[list[Config]] | None = None
-    flights: dict[int, _Flight] = field(default_factory=dict)
-    """By ticket."""
+    def __init__(self, study: Study, thinker: ThreadPoolExecutor) -> None:
+        noted = study.ledger.notes().get(SUGGESTED)
+        queue = map(Config.from_json, noted if isinstance(noted, list) else [])
+        self.study, self.thinker = study, thinker
+        self.agenda = Agenda(study, [one for one in queue if study.space.contains(one)])
+        self.resumed_at = len(study.ledger.history())
+        self.thought: Future[list[Config]] | None = None
+        self.flights: dict[int, _Flight] = {}  # by ticket
 
     def to_the_end(self) -> Ending:
         """Run trials until there is a reason to end and none is under way."""
@@ -105,12 +94,10 @@ class _Run:
         """Mark the trials under way as stopped."""
         self._let_think()
         stopped = Outcome(status="stopped", reason=reason)
-        outcomes = [outcome for _, outcome in self.study.ledger.history()]
-        for flight in list(self.flights.values()):
-            if outcomes[flight.number].status == "running":
-                self._record(flight, stopped)
-                self._tell("finished", flight, stopped)
-        self.flights.clear()
+        for ticket in list(self.flights):
+            flight = self.flights.pop(ticket)
+            self._record(flight, stopped)
+            self._tell("finished", flight, stopped)
 
     def _fill(self) -> Ending | None:
         """Start trials until every slot is busy (None) or there is nothing to start."""
@@ -122,8 +109,8 @@ class _Run:
                 return "seconds"
             ahead = None if self.thought is None else self.thought.result()
             self.thought, before = None, self.agenda.queue
-            seconds_left = partial(self._seconds_left, history)
-            config = self.agenda.next(history, seconds_left, ahead)
+            left = partial(self._seconds_left, history)
+            config = self.agenda.next(history, left, ahead)
             queue = self.agenda.queue
             if queue is not before and max(len(before), len(queue)) > 1:
                 self.study.ledger.note(SUGGESTED, [one.to_json() for one in queue])
@@ -145,20 +132,14 @@ class _Run:
         """Record the trials that end, or give up those that should have ended."""
         study, history = self.study, self._counting()
         end = study.clock() + self._seconds_left(history) + GRACE_SECONDS
-        is_busy = len(self.flights) == study.executor.slots
-        if (
-            is_busy
-            and self.thought is None
-            and self._trials_left(history) != 0
-            and self.agenda.is_oracles_turn(history)
-        ):
+        is_full = len(self.flights) == study.executor.slots
+        is_thinking = self.thought is not None or self._trials_left(history) == 0
+        if is_full and not is_thinking and self.agenda.is_oracles_turn(history):
             self.thought = self.thinker.submit(self.agenda.suggest, history)
         timeout = max(0.0, end - study.clock()) if end < math.inf else None
         ended = []
         for result in study.executor.wait(timeout):
             flight = self.flights.pop(result.ticket, None)
-            if result.error is not None:
-                logger.debug("A trial raised", exc_info=result.error)
             if flight is not None:  # else it was given up before
                 outcome = _outcome_of(result, study.clock() - flight.started)
                 self._record(flight, outcome)
@@ -170,8 +151,7 @@ class _Run:
             self.abandon("did not come back by its deadline")
 
     def _let_think(self) -> None:
-        if self.thought is not None:
-            wait_for([self.thought])
+        wait_for([self.thought] if self.thought else [])
 
     def _record(self, flight: _Flight, outcome: Outcome) -> None:
         study = self.study
@@ -215,22 +195,22 @@ class _Run:
         self, kind: Literal["started", "finished"], flight: _Flight, outcome: Outcome
     ) -> None:
         history = self._counting()
-        self.study.on_event(
-            Event(
-                kind=kind,
-                number=flight.number,
-                config=flight.config,
-                outcome=outcome,
-                history=history,
-                seconds_left=self._seconds_left(history),
-                trials_left=self._trials_left(history),
-            )
+        event = Event(
+            kind=kind,
+            number=flight.number,
+            config=flight.config,
+            outcome=outcome,
+            history=history,
+            trials_left=self._trials_left(history),
         )
+        self.study.on_event(event)
 
 
 def _outcome_of(result: Finished, seconds: float) -> Outcome:
     """Return what a trial came back with, whatever it was."""
     error, value = result.error, result.value
+    if error is not None:
+        logger.debug("A trial raised", exc_info=error)
     if isinstance(value, Outcome) and value.status != "running":
         return value
     if isinstance(error, OutOfTime):

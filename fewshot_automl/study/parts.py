@@ -17,14 +17,7 @@ from fewshot_automl.space import Config, Space
 Ending = Literal["trials", "seconds", "exhausted", "interrupted"]
 """Why a study ended: trials or time spent, nothing left to try, or Ctrl-C."""
 
-_UNITS: Final = {
-    "s": 1.0,
-    "sec": 1.0,
-    "m": 60.0,
-    "min": 60.0,
-    "h": 3600.0,
-    "d": 86_400.0,
-}
+_UNITS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +39,9 @@ class Budget:
     """Seconds that the study used before it was resumed."""
 
     def __post_init__(self) -> None:
-        """Check that there is some limit, and that limits are positive."""
-        if self.seconds is None and self.trials is None:
-            raise UserError(
-                "A budget must have a time or a number of trials, got neither. "
-                "Give --budget 5min or --trials 20."
-            )
+        """Check that there is some time."""
         if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise UserError(
-                f"Seconds of a budget must be positive, got {self.seconds}."
-            )
-        if self.trials is not None and self.trials < 1:
-            raise UserError(f"Trials of a budget must be 1 or more, got {self.trials}.")
+            raise UserError(f"budget must be a positive time, got {self.seconds} s.")
 
     @property
     def end(self) -> float | None:
@@ -77,9 +61,6 @@ class Budget:
 
 def parse_budget(text: str) -> float:
     """Return the seconds that a length of time in words means.
-
-    Raises:
-        UserError: If it is not a positive number with a known unit.
 
     >>> parse_budget("120s"), parse_budget("5min"), parse_budget("1.5h")
     (120.0, 300.0, 5400.0)
@@ -111,8 +92,6 @@ class Event:
     """What came of it; `running` for one that just started."""
     history: History
     """Every trial that counts, this one included."""
-    seconds_left: float
-    """Time left for trials, the reserve taken off; infinite without limit."""
     trials_left: int | None
     """Configs that may still be tried; None without limit."""
 
@@ -124,7 +103,7 @@ class Study:
     space: Space
     """Where to search."""
     evaluate: Callable[[Config, float | None], Outcome]
-    """Tries a Config, for so many seconds at most; None for no limit. Whatever it raises
+    """Tries a Config, for so many seconds at most; None for no limit. What it raises
     becomes a failed Outcome, and `OutOfTime` a stopped one. For other processes it must
     be picklable."""
     oracle: Oracle
@@ -147,8 +126,8 @@ class Study:
     """What a Config is expected to take. One that does not fit the time left is not
     started, and several that are cheap are asked for at once."""
     thinks_ahead: bool = False
-    """Whether the oracle is asked, in a thread, while the last trial runs, which it then
-    knows nothing of yet. That saves time where the trial does not need all of this
+    """Whether the oracle is asked, in a thread, while the last trial runs, of which it
+    then knows nothing yet. That saves time where the trial does not need all of this
     process: on a GPU, or in other processes."""
     seed: int = 0
     """Makes the suggestions repeatable."""

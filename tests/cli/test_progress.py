@@ -30,7 +30,6 @@ def event(kind, number, config, outcome, history, trials_left=None):
         config=config,
         outcome=outcome,
         history=history,
-        seconds_left=math.inf,
         trials_left=trials_left,
     )
 

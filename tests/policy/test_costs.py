@@ -32,7 +32,6 @@ def lived_through(costs, configs, noise=0.0):
 def test_before_any_trial_it_is_arithmetic(costs):
     config = Config.of({"method": "majority"})
     assert costs.seconds(config) == pytest.approx(0.12)
-    assert costs.seconds(config, folds=3) == pytest.approx(0.03)
     assert costs.refit_seconds(config) == pytest.approx(0.01)
     assert costs.scoring_seconds(config, 1000) == 0
     each = costs.arithmetic.pass_seconds("middle")

@@ -5,7 +5,6 @@ import math
 import pytest
 from policy_numbers import FLOPS, situation
 
-from fewshot_automl.errors import LedgerError
 from fewshot_automl.policy import CostModel, Plan, Splits, draw_plan
 
 SLOW, USUAL, FAST = 1.5e10, 9e10, 1e13
@@ -122,10 +121,12 @@ def test_without_backbones_there_is_a_plan():
 def test_time_that_is_gone_is_not_planned():
     plan = draw_plan(situation(10.0, spent_seconds=50.0))
     assert plan.trial_seconds == 0
-    assert "no time for training trials" in str(plan)
+    assert "hardly time for training trials" in str(plan)
     assert math.isfinite(plan.final_seconds)
 
 
-def test_a_plan_of_another_version_is_refused():
-    with pytest.raises(LedgerError, match="version"):
-        Plan.from_json({"budget_seconds": 3.0, "splits": {"fold": 3}})
+def test_a_plan_of_another_version_is_read():
+    plan = draw_plan(situation(60.0))
+    noted = {**plan.to_json(), "stray": 3}
+    del noted["best_seconds"]
+    assert Plan.from_json(noted).trial_seconds == plan.trial_seconds

@@ -14,7 +14,7 @@ from fewshot_automl.executors import executor_named
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle import RandomOracle
 from fewshot_automl.space import Space
-from fewshot_automl.study import Budget, run
+from fewshot_automl.study import Budget, Study, run
 from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial import evaluate, refit
 
@@ -145,15 +145,16 @@ def test_absurd_configs_fail_and_the_study_goes_on(context, space, tmp_path):
         wild.default(method="majority"),
     ]
     executor = executor_named("in_process", 1)
-    end = run(
-        wild,
-        partial(evaluate, context),
+    study = Study(
+        space=wild,
+        evaluate=partial(evaluate, context),
         oracle=RandomOracle(),
         ledger=Ledger.open(tmp_path, study="wild", space=wild),
         executor=executor,
         budget=Budget(started=time.monotonic(), trials=4),
         opening=lambda history: worst,
     )
+    end = run(study)
     executor.shutdown()
     assert [config for config, _ in end.history] == worst
     *absurd, last = (outcome for _, outcome in end.history)
