@@ -1,9 +1,8 @@
 """Opens Optuna's storages; a journal whose writer was killed is mended.
 
 Optuna appends one JSON line for each operation and syncs it to disk before it
-returns. A writer that is killed can leave two things behind: a lock file that nobody
-will remove, and a last line without its end. Neither may cost a finished trial, nor
-hold up a resume.
+returns. A writer that is killed can leave a last line without its end, and a lock file
+that nobody will remove. Neither may cost a finished trial, nor hold up a resume.
 """
 
 import mmap
@@ -14,44 +13,28 @@ from typing import Any, cast
 import optuna
 from filelock import FileLock
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from fewshot_automl.errors import LedgerError, UserError
 
 
-class JournalLock(JournalFileOpenLock):
-    """Excludes other writers of a journal, and never outlives its process.
-
-    Two locks are taken. The first is the kernel's own, on a file beside the journal:
-    it goes when its process goes, however it goes. The second is Optuna's, so that a
-    dashboard keeps out too; whoever holds the first may break it, once it has stood
-    unchanged for a while.
-    """
+class JournalLock:
+    """Excludes other writers of a journal; the kernel frees it when its holder dies."""
 
     def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self.grace_period = 1  # in seconds
         self._journal = journal
-        self._kernel_lock = FileLock(f"{journal}.guard")
+        self._lock = FileLock(f"{journal}.guard")
 
     def acquire(self) -> bool:
-        """Wait for both locks, mend the journal, and return True."""
-        self._kernel_lock.acquire()
-        try:
-            super().acquire()
-            mend(self._journal)
-        except BaseException:
-            self._kernel_lock.release()
-            raise
+        """Wait for the lock, mend the journal, and return True."""
+        self._lock.acquire()
+        mend(self._journal)
         return True
 
     def release(self) -> None:
-        """Give both locks back."""
-        try:
-            super().release()
-        finally:
-            self._kernel_lock.release()
+        """Give the lock back."""
+        self._lock.release()
 
 
 def mend(journal: Path) -> None:
@@ -82,7 +65,7 @@ def open_journal(journal: Path) -> JournalStorage:
     lock.acquire()  # mends what a killed writer left
     lock.release()
     try:
-        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+        return JournalStorage(JournalFileBackend(str(journal), cast(Any, lock)))
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise LedgerError(
             f"{journal} is damaged before its last line ({type(error).__name__}: "

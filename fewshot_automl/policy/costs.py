@@ -112,11 +112,6 @@ class CostModel:
             self._last[key] = _learn(lessons)
         return replace(self, effects=self._last[key], have=frozenset(have))
 
-    @property
-    def slowness(self) -> float:
-        """Return how much slower training is than its arithmetic, for all methods."""
-        return math.exp(self.effects.get(("train",), 0.0))
-
     def folds(self, config: Config) -> int:
         """Return how many fits a trial makes."""
         trains = self.arithmetic.trains(config)

@@ -118,13 +118,10 @@ def ladder(
     return tuple(dict.fromkeys(found))
 
 
-def is_shorter(config: Config, rungs: Sequence[Config]) -> bool:
-    """Return whether a rung trains as much of the backbone as the first of its ladder.
-
-    It may do so in fewer and smaller steps.
-    """
+def whole(rungs: Sequence[Config]) -> list[Config]:
+    """Return the rungs of a ladder that train as much of the backbone as the first."""
     share = "frozen_fraction"
-    return config.get(share, 0.0) == rungs[0].get(share, 0.0)
+    return [c for c in rungs if c.get(share, 0.0) == rungs[0].get(share, 0.0)]
 
 
 def _configs(

@@ -99,14 +99,9 @@ def ranked_backbones(
     Promise is the best cheap score plus a little for the zoo's prior: with few
     labels the scores of two backbones often differ by less than their noise.
     """
-    best = _best_cheap(history, arithmetic)
-    return sorted(
-        names,
-        key=lambda name: (
-            -(best.get(name, -math.inf) + PRIOR_WEIGHT * arithmetic.prior(name)),
-            -arithmetic.prior(name),
-        ),
-    )
+    best, prior = _best_cheap(names, history, arithmetic), arithmetic.prior
+    promise = {name: best[name] + PRIOR_WEIGHT * prior(name) for name in names}
+    return sorted(names, key=lambda name: (-promise[name], -prior(name)))
 
 
 def undominated(
@@ -117,11 +112,11 @@ def undominated(
     That is by the zoo's prior, and no worse by its best cheap score. One that costs
     much less is not beaten: it may be trained for longer.
     """
-    best = _best_cheap(history, costs)
+    best = _best_cheap(rivals, history, costs)
 
     def beats(one: str, other: str) -> bool:
         return (
-            best.get(one, -math.inf) >= best.get(other, -math.inf)
+            best[one] >= best[other]
             and costs.prior(one) > costs.prior(other)
             and costs.pass_seconds(one) < MUCH_SLOWER * costs.pass_seconds(other)
         )
@@ -129,12 +124,13 @@ def undominated(
     return [name for name in names if not any(beats(rival, name) for rival in rivals)]
 
 
-def _best_cheap(history: History, arithmetic: Arithmetic) -> dict[str, float]:
+def _best_cheap(
+    names: Sequence[str], history: History, arithmetic: Arithmetic
+) -> dict[str, float]:
     """Return the best score of a method that does not train, by backbone."""
-    best: dict[str, float] = {}
+    best = dict.fromkeys(names, -math.inf)
     for config, outcome in history:
-        is_cheap = "backbone" in config and not arithmetic.trains(config)
-        if is_cheap and outcome.is_done:
-            name = config.text("backbone")
-            best[name] = max(best.get(name, -math.inf), outcome.mean)
+        name = str(config.get("backbone", ""))
+        if name in best and outcome.is_done and not arithmetic.trains(config):
+            best[name] = max(best[name], outcome.mean)
     return best

@@ -10,12 +10,12 @@ from fewshot_automl.outcome import History
 from fewshot_automl.policy.allowed import Allowed
 from fewshot_automl.policy.defaults import (
     Method,
-    is_shorter,
     ladder,
     on_best_backbone,
     options,
     rung_zero,
     training_methods,
+    whole,
 )
 from fewshot_automl.policy.leader import ranked_backbones, undominated
 from fewshot_automl.space import Config
@@ -164,7 +164,7 @@ class _Moment:
         none other, it is better than nothing. So does one that another beats in rung 0
         and in the zoo's ranking.
         """
-        whole = [
+        payable = [
             name
             for name in self.ranked
             if any(
@@ -174,10 +174,10 @@ class _Moment:
             )
         ]
         chosen = undominated(
-            whole or self.ranked, self.ranked, self.history, self.costs.arithmetic
+            payable or self.ranked, self.ranked, self.history, self.costs.arithmetic
         )
         found = (
-            self._kept(method, name, is_whole=bool(whole))
+            self._kept(method, name, is_whole=bool(payable))
             for method in self.training_names
             for name in chosen[: self.plan.training_backbones]
         )
@@ -189,8 +189,7 @@ class _Moment:
         If whole, only those that train as much of the backbone as the first.
         """
         rungs = self._ladder(method, backbone)
-        found = [c for c in rungs if is_shorter(c, rungs)] if is_whole else rungs
-        return list(filter(self.keeps, found))
+        return list(filter(self.keeps, whole(rungs) if is_whole else rungs))
 
     def _ladder(self, method: str, backbone: str) -> tuple[Config, ...]:
         return ladder(self.space, method, backbone, self.costs.arithmetic.examples)

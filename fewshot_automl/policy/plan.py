@@ -8,11 +8,11 @@ from typing import Any, Final
 from fewshot_automl.policy.costs import CostModel
 from fewshot_automl.policy.defaults import (
     Method,
-    is_shorter,
     ladder,
     options,
     rung_zero,
     training_methods,
+    whole,
 )
 from fewshot_automl.space import Config, Space
 
@@ -82,7 +82,7 @@ class Plan:
     """Most models averaged in the result."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
     @classmethod
@@ -168,12 +168,9 @@ def draw_plan(situation: Situation) -> Plan:
     train; one of them may take no more than lets several be compared. Folds are as
     many as leave room for that with the reference Config.
     """
-    budget, costs, rungs = (
-        situation.budget_seconds,
-        situation.costs,
-        situation.reference,
-    )
+    budget, costs = situation.budget_seconds, situation.costs
     setups, ranked = _setups(situation), costs.arithmetic.backbones
+    rungs = situation.reference
     if budget is None:
         if situation.trials is not None:
             ranked = ranked[: max(situation.trials // TRIALS_A_BACKBONE, 1)]
@@ -197,9 +194,7 @@ def draw_plan(situation: Situation) -> Plan:
     # The model is one more fit of what the trials were, so it shares their time.
     splits = situation.splits or _splits(situation, fit_seconds, time)
     fits = splits.folds * splits.training_repeats
-    forms = [
-        fits * costs.refit_seconds(rung) for rung in rungs if is_shorter(rung, rungs)
-    ]
+    forms = [fits * costs.refit_seconds(rung) for rung in whole(rungs)]
     limit = _trial_seconds(forms, time)
     fitting = [seconds for seconds in forms if seconds <= limit]
     expected = int(time / fitting[0]) if fitting else 0
@@ -224,8 +219,8 @@ def saving_seconds(costs: CostModel, budget_seconds: float) -> float:
     Where others use the machine too, everything takes longer, saving as well. But it
     claims no more than a share: a late model is worth more than none in time.
     """
-    slowness = min(max(costs.slowness, 1.0), 2.5)
-    return min(SAVING_SECONDS * slowness, 0.3 * budget_seconds)
+    slowness = math.exp(costs.effects.get(("train",), 0.0))  # of training
+    return min(SAVING_SECONDS * min(max(slowness, 1.0), 2.5), 0.3 * budget_seconds)
 
 
 def _setups(situation: Situation) -> dict[str, float]:

@@ -94,9 +94,9 @@ class _Run:
         """Mark the trials under way as stopped."""
         self._let_think()
         stopped = Outcome(status="stopped", reason=reason)
-        for ticket in list(self.flights):
-            flight = self.flights.pop(ticket)
+        for ticket, flight in list(self.flights.items()):
             self._record(flight, stopped)
+            del self.flights[ticket]
             self._tell("finished", flight, stopped)
 
     def _fill(self) -> Ending | None:

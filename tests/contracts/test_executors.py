@@ -57,7 +57,7 @@ def test_outcomes_are_the_same_in_the_order_of_submission(executor):
     configs = [Config.of({"x": x}) for x in range(6)]
     tickets = [executor.submit(evaluate, config, None) for config in configs]
     by_ticket = {done.ticket: done for done in drain(executor)}
-    assert [ticket for ticket in tickets] == list(range(6))
+    assert tickets == list(range(6))
     results = [by_ticket[ticket] for ticket in tickets]
     assert [r.value and r.value.to_json() for r in results] == [
         None if x in (3, 4) else evaluate(Config.of({"x": x}), None).to_json()
@@ -91,9 +91,7 @@ def test_nothing_submitted_is_nothing_to_wait_for(executor):
 def test_every_call_is_returned_once(executor):
     tickets = [executor.submit(sized, x, None) for x in range(5)]
     finished = drain(executor)
-    assert sorted(done.ticket for done in finished) == [
-        ticket for ticket in tickets
-    ]
+    assert sorted(done.ticket for done in finished) == tickets
     assert drain(executor) == []
 
 

@@ -185,6 +185,8 @@ def test_workers_share_out_the_gpus(make, monkeypatch, known, gpus, workers, see
 
 def test_what_cannot_be_pickled_is_a_failed_result_or_a_user_error(make):
     executor = make()
+    executor.submit(lambda x, y: x + y, 1.0, 2.0)  # as of a notebook
+    assert one(executor).value == 3.0
     executor.submit(sleepy, threading.Lock())
     assert isinstance(one(executor).error, pickle.PicklingError)
     executor.submit(throw, Fussy)
@@ -193,12 +195,6 @@ def test_what_cannot_be_pickled_is_a_failed_result_or_a_user_error(make):
     assert str(error) == "Fussy: 1 and 2"
     with pytest.raises(UserError, match="must be picklable"):
         executor.submit(threading.Lock().acquire)
-
-
-def test_a_function_of_a_notebook_needs_no_module(make):
-    executor = make()
-    executor.submit(lambda x, y: x + y, 1.0, 2.0)
-    assert one(executor).value == 3.0
 
 
 def test_waiting_ends_when_the_time_is_out(make, tmp_path):

@@ -1,6 +1,5 @@
 import math
 import re
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,14 +60,6 @@ def test_history_returns_exactly_what_was_recorded(location):
         assert [config.key for config, _ in history] == [PROBE.key, LORA.key, odd.key]
         for (_, read), wrote in zip(history, [DONE, FAILED, STOPPED], strict=True):
             assert same(read, wrote)
-
-
-def test_running_trials_are_seen_in_order_of_start(location):
-    ledger = fresh(location)
-    assert [ledger.start(PROBE), ledger.start(LORA)] == [0, 1]
-    ledger.finish(1, DONE)
-    statuses = [outcome.status for _, outcome in fresh(location).history()]
-    assert statuses == ["running", "done"]
 
 
 def test_optuna_sees_params_values_and_states(location):
@@ -201,17 +192,6 @@ def test_another_space_in_a_database_is_a_clear_error(tmp_path):
         ledger.start(wider.default())
 
 
-def test_another_space_in_a_journal_is_fine(tmp_path):
-    fresh(tmp_path).start(PROBE)
-    wider = Space((Choice(name="method", options=("probe", "lora", "full")),))
-    ledger = Ledger.open(tmp_path, study="toy", space=wider)
-    ledger.start(wider.default(method="full"))
-    assert [config.text("method") for config, _ in ledger.history()] == [
-        "probe",
-        "full",
-    ]
-
-
 def test_a_file_is_no_location(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="must be a folder or a storage URL"):
@@ -260,21 +240,6 @@ def test_trials_ended_by_optunas_tools_are_readable(tmp_path):
         number, state=optuna.trial.TrialState.FAIL
     )
     assert ledger.history()[0][1].status == "stopped"
-
-
-def test_threads_may_share_a_ledger(location):
-    ledger = fresh(location)
-
-    def trial():
-        for _ in range(3):
-            ledger.finish(ledger.start(LORA), DONE)
-
-    threads = [threading.Thread(target=trial) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [outcome.status for _, outcome in ledger.history()] == ["done"] * 9
 
 
 def test_two_ledgers_may_write_to_one_journal(tmp_path):
@@ -340,7 +305,3 @@ class TestKilledAtAnyByte:
     def test_at_every_single_byte(self, tmp_path, whole):
         for cut in range(len(whole[0]) + 1):
             self.check(tmp_path, whole, cut)
-
-    def test_with_a_stale_lock(self, tmp_path, whole):
-        (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")
-        self.check(tmp_path, whole, len(whole[0]) - 5)

@@ -42,12 +42,6 @@ def test_no_new_backbone_is_begun_where_rung_zero_runs_late():
     assert "large" not in probed
 
 
-def test_both_losses_come_before_the_other_training_methods():
-    history = lived(opening_for(600.0), most=30)
-    methods = [c.text("method") for c, _ in history if trains(c)]
-    assert set(methods[:3]) == {"contrastive", "partial_freeze"}
-
-
 def test_no_training_trial_is_longer_than_planned():
     for seconds, slower in ((30.0, 3.0), (300.0, 0.5)):
         opening = opening_for(seconds)
@@ -83,16 +77,6 @@ def test_the_best_backbone_gets_one_trial_where_it_is_too_slow_for_more():
 def test_one_training_trial_is_tried_where_none_is_expected_to_fit():
     history = lived(opening_for(60.0, rate=2e9), most=40)
     assert sum(trains(config) for config, _ in history) >= 1
-
-
-def test_a_cheap_trial_that_does_not_fit_keeps_nothing_from_those_behind_it():
-    opening = opening_for(120.0)
-    history = lived(opening)[:4]
-    tried = {config for config, _ in history}
-    kinds = [trains(config) for config in opening(history) if config not in tried]
-    assert any(kinds)
-    assert kinds == sorted(kinds)
-    assert not kinds[0]
 
 
 def test_the_opening_ends():
