@@ -69,7 +69,7 @@ class CostModel:
     Each part of a trial is its arithmetic times the exponential of effects: one of the
     part itself, others of backbone, method and head. The effects are those of greatest
     posterior probability under normal priors around zero, so one trial moves its like
-    fully, others in part, and without trials there is the arithmetic alone.
+    fully, others in part.
     """
 
     arithmetic: Arithmetic

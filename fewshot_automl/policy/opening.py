@@ -1,5 +1,6 @@
 """What a study tries before the oracle is asked."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,13 +96,13 @@ class _Moment:
         """
         ladders, names = self._ladders(), self.training_names
         done = sum(map(self.trains, self.tried))
+        is_over = done >= len(ladders) + self.plan.space_filling
+        if is_over or not any(self._is_payable(c) for rungs in ladders for c in rungs):
+            return []
 
         def allows(config: Config) -> bool:
             return self._is_payable(config) and self.keeps(config)
 
-        is_over = done >= len(ladders) + self.plan.space_filling
-        if is_over or not any(allows(rung) for rungs in ladders for rung in rungs):
-            return []
         space, sobol = self.space.narrow("method", names), oracle_named("sobol")
         found = sobol.suggest(space, self.history, SPREAD, self.leader.seed, allows)
         prior = self.leader.prior
@@ -115,17 +116,14 @@ class _Moment:
 
         The plan knew only arithmetic; the first backbones show what it is worth.
         """
-        planned = [name for name in self.plan.backbones if name in self.backbones]
-        left = self.plan.rung_zero_seconds
-        if left is None:
-            return planned
-        begun = set()
+        most, begun = self.plan.rung_zero_seconds, set()
+        left = math.inf if most is None else most
         for config, outcome in self.history:
             if "backbone" in config and not self.trains(config):
                 begun.add(config.text("backbone"))
                 left -= outcome.cost_seconds
         chosen: list[str] = []
-        for name in planned:
+        for name in (n for n in self.plan.backbones if n in self.backbones):
             if name not in begun:
                 first = rung_zero(self.space, self.methods, [name])[-1]
                 left -= self.costs.setup_seconds(first)
