@@ -36,7 +36,7 @@ def branin() -> Problem:
     )
 
     def value(config: Config) -> float:
-        x, y = float(config["x"]), float(config["y"])
+        x, y = config.number("x"), config.number("y")
         bowl = y - 5.1 / (4 * math.pi**2) * x**2 + 5 / math.pi * x - 6
         return -(bowl**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10)
 
@@ -70,14 +70,14 @@ def methods() -> Problem:
         method = config.text("method")
         score = base[method]
         if method == "probe":
-            return score - 0.02 * math.log10(float(config["strength"])) ** 2
-        score -= 0.08 * (math.log10(float(config["rate"])) - peak[method]) ** 2
+            return score - 0.02 * math.log10(config.number("strength")) ** 2
+        score -= 0.08 * (math.log10(config.number("rate")) - peak[method]) ** 2
         if method == "freeze":
-            return score - 0.3 * (float(config["fraction"]) - 0.6) ** 2
+            return score - 0.3 * (config.number("fraction") - 0.6) ** 2
         if method == "lora":
             score += bonus[config.text("schedule")]
-            return score - 0.02 * (math.log2(float(config["rank"])) - 4) ** 2
-        return score - 0.01 * (math.log10(float(config["decay"])) + 3) ** 2
+            return score - 0.02 * (math.log2(config.number("rank")) - 4) ** 2
+        return score - 0.01 * (math.log10(config.number("decay")) + 3) ** 2
 
     return Problem(space, value, best=0.80)
 
@@ -107,7 +107,7 @@ def backbones() -> Problem:
     def value(config: Config) -> float:
         score = float(worth[int(config.text("backbone")[1:])])
         if config.text("method") == "lora":
-            gap = math.log10(float(config["rate"])) + 3 + 0.5 * score
+            gap = math.log10(config.number("rate")) + 3 + 0.5 * score
             score += 0.08 - 0.06 * gap**2
         return score
 
@@ -202,7 +202,7 @@ def test_what_was_seen_elsewhere_counts_where_it_is_allowed():
     found = oracle.suggest(space, history, 4, 0, lambda c: c["method"] == "lora")
     blind = oracle.suggest(space.narrow("method", ["lora"]), history, 4, 0)
     distance = [
-        np.mean([abs(math.log10(float(c["rate"])) + 2.0) for c in configs])
+        np.mean([abs(math.log10(c.number("rate")) + 2.0) for c in configs])
         for configs in (found, blind)
     ]
     assert distance[0] < distance[1]
