@@ -78,16 +78,7 @@ class ExportError(RunError):
 def unknown_name(
     kind: str, name: str, known: Iterable[str], hint: str
 ) -> UnknownNameError:
-    """Return the error for a name that a table does not have.
-
-    Args:
-        kind: What the name was meant to be, for example ``backbone``.
-        name: What was given.
-        known: The names the table has.
-        hint: The command or call that lists them.
-
-    Returns:
-        An error to raise, with the nearest known names in its message.
+    """Return the error for a name that a table does not have, with the nearest.
 
     >>> print(unknown_name("backbone", "minilm-l7", ["minilm-l6"], "fewshot zoo"))
     No backbone named 'minilm-l7'. Closest: 'minilm-l6'. List them with: fewshot zoo

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -58,7 +57,7 @@ class Outcome:
     """Out-of-fold outputs; None where there are none or a ledger keeps them."""
 
     def __post_init__(self) -> None:
-        """Check the status and freeze the mapping."""
+        """Check the status."""
         if self.status not in STATUSES:
             raise ShapeError(
                 f"Status must be one of {', '.join(STATUSES)}, got {self.status!r}."
@@ -68,11 +67,6 @@ class Outcome:
                 f"A done trial must have a finite mean score, got {self.mean}. "
                 "Report it as failed, with the reason."
             )
-        object.__setattr__(self, "measures", MappingProxyType(dict(self.measures)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as plain values (a mapping proxy has no pickle of its own)."""
-        return _from_json, (self.to_json(), self.outputs)
 
     @property
     def is_done(self) -> bool:
@@ -97,7 +91,15 @@ class Outcome:
 
         In what version 0.1 wrote, measures are called objectives.
         """
-        return _from_json(values)
+        return cls(
+            status=values["status"],
+            scores=tuple(map(_number, values["scores"])),
+            mean=_number(values["mean"]),
+            standard_error=_number(values["standard_error"]),
+            cost_seconds=values["cost_seconds"],
+            reason=values["reason"],
+            measures=values.get("measures") or values.get("objectives", {}),
+        )
 
 
 History = Sequence[tuple[Config, Outcome]]
@@ -110,16 +112,3 @@ def _finite(value: float) -> float | None:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _from_json(values: Mapping[str, Any], outputs: np.ndarray | None = None) -> Outcome:
-    return Outcome(
-        status=values["status"],
-        scores=tuple(map(_number, values["scores"])),
-        mean=_number(values["mean"]),
-        standard_error=_number(values["standard_error"]),
-        cost_seconds=values["cost_seconds"],
-        reason=values["reason"],
-        measures=values.get("measures") or values.get("objectives", {}),
-        outputs=outputs,
-    )

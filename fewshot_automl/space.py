@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,8 @@ class When:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Float:
-    """A real dimension in `[low, high]`."""
+class _Range:
+    """What `Float` and `Int` have in common."""
 
     name: str
     low: float
@@ -47,68 +47,76 @@ class Float:
 
     def __post_init__(self) -> None:
         """Check the range."""
-        _check_range(self)
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise SpaceError(f"Range of {self.name!r} must be finite.")
+        if self.low > self.high or (self.log and self.low <= 0):
+            raise SpaceError(
+                f"Range of {self.name!r} must rise{' from above 0' if self.log else ''}"
+                f", got {self.low} to {self.high}."
+            )
+        if self.default is not None and not self.contains(self.default):
+            raise SpaceError(
+                f"Default of {self.name!r} must be {self.describe()}, "
+                f"got {self.default!r}."
+            )
 
     def encode(self, value: Value) -> float:
         """Return the place of `value` in the unit interval."""
-        low, high = _ends(self)
-        return (_scale(float(value), self.log) - low) / (high - low)
-
-    def decode(self, unit: float) -> float:
-        """Return the value at a place in the unit interval."""
-        low, high = _ends(self)
-        value = _unscale(low + min(max(unit, 0.0), 1.0) * (high - low), self.log)
-        return min(max(value, self.low), self.high)
-
-    def contains(self, value: object) -> bool:
-        """Return whether `value` is allowed."""
-        return _is_number(value) and self.low <= float(value) <= self.high  # type: ignore[arg-type]
-
-    def describe(self) -> str:
-        """Return the range in words."""
-        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Int:
-    """An integer dimension in `low .. high`, both ends included."""
-
-    name: str
-    low: int
-    high: int
-    log: bool = False
-    """Whether equal ratios, not equal differences, are equal distances."""
-    default: int | None = None
-    """A good value known beforehand; the middle of the range if None."""
-    when: tuple[When, ...] = ()
-    """Conditions, all of which must hold for the dimension to count."""
-
-    def __post_init__(self) -> None:
-        """Check the range."""
-        _check_range(self)
-
-    def encode(self, value: Value) -> float:
-        """Return the place of `value` in the unit interval."""
-        low, high = _ends(self)
-        return (_scale(float(value), self.log) - low) / (high - low)
-
-    def decode(self, unit: float) -> int:
-        """Return the integer nearest to a place in the unit interval."""
-        low, high = _ends(self)
-        value = round(_unscale(low + min(max(unit, 0.0), 1.0) * (high - low), self.log))
-        return min(max(value, self.low), self.high)
+        low, high = self._ends()
+        number = math.log(float(value)) if self.log else float(value)
+        return (number - low) / (high - low)
 
     def contains(self, value: object) -> bool:
         """Return whether `value` is allowed."""
         return (
-            isinstance(value, int)
+            isinstance(value, int | float)
             and not isinstance(value, bool)
             and self.low <= value <= self.high
         )
 
     def describe(self) -> str:
         """Return the range in words."""
-        return f"{self.low} to {self.high}{' (log)' if self.log else ''}"
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
+
+    def _at(self, unit: float) -> float:
+        low, high = self._ends()
+        value = low + min(max(unit, 0.0), 1.0) * (high - low)
+        return math.exp(value) if self.log else value
+
+    def _ends(self) -> tuple[float, float]:
+        """Return both ends on the dimension's scale, apart even for a single value."""
+        half = 0.499 if isinstance(self, Int) else 0.0
+        low, high = self.low - half, self.high + half
+        if self.log:
+            low, high = math.log(low), math.log(high)
+        return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+class Float(_Range):
+    """A real dimension in `[low, high]`."""
+
+    __slots__ = ()
+
+    def decode(self, unit: float) -> float:
+        """Return the value at a place in the unit interval."""
+        return min(max(self._at(unit), self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int(_Range):
+    """An integer dimension in `low .. high`, both ends included."""
+
+    low: int
+    high: int
+    default: int | None = None
+
+    def decode(self, unit: float) -> int:
+        """Return the integer nearest to a place in the unit interval."""
+        return min(max(round(self._at(unit)), self.low), self.high)
+
+    def contains(self, value: object) -> bool:
+        """Return whether `value` is allowed."""
+        return isinstance(value, int) and _Range.contains(self, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +129,18 @@ class Choice:
     """
 
     name: str
-    options: tuple[str, ...]
     default: str | None = None
     """A good option known beforehand; the first if None."""
-    when: tuple[When, ...] = ()
-    """Conditions, all of which must hold for the dimension to count."""
+    options: tuple[str, ...]
     descriptors: tuple[tuple[float, ...], ...] | None = None
     """One row of numbers for each option, or None."""
+    when: tuple[When, ...] = ()
+    """Conditions, all of which must hold for the dimension to count."""
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not self.options or len(set(self.options)) != len(self.options):
+        count, rows = len(self.options), self.descriptors
+        if not count or len(set(self.options)) != count:
             raise SpaceError(
                 f"Options of {self.name!r} must be distinct and at least one, "
                 f"got {self.options!r}."
@@ -141,13 +150,10 @@ class Choice:
                 f"Default of {self.name!r} must be one of its options, "
                 f"got {self.default!r}."
             )
-        if self.descriptors is not None and (
-            len(self.descriptors) != len(self.options)
-            or len({len(row) for row in self.descriptors}) != 1
-        ):
+        if rows is not None and (len(rows) != count or len(set(map(len, rows))) != 1):
             raise SpaceError(
                 f"Descriptors of {self.name!r} must have one row of equal length for "
-                f"each of its {len(self.options)} options."
+                f"each of its {count} options."
             )
 
     def encode(self, value: Value) -> float:
@@ -191,20 +197,17 @@ class Config:
         return cls(tuple(sorted(values.items())))
 
     def __getitem__(self, name: str) -> Value:
-        """Return the value of an active dimension.
-
-        Raises:
-            SpaceError: If the dimension is not active in this Config.
-        """
+        """Return the value of an active dimension; a SpaceError if it is not."""
         for key, value in self.items:
             if key == name:
                 return value
-        active = ", ".join(key for key, _ in self.items)
-        raise SpaceError(f"Config has no active dimension {name!r}; it has {active}.")
+        raise SpaceError(
+            f"Config has no active dimension {name!r}; it has {', '.join(self)}."
+        )
 
     def __contains__(self, name: object) -> bool:
         """Return whether a dimension is active."""
-        return any(key == name for key, _ in self.items)
+        return name in dict(self.items)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of the active dimensions."""
@@ -283,11 +286,7 @@ class Space:
             seen[dimension.name] = dimension
 
     def __getitem__(self, name: str) -> Dimension:
-        """Return the dimension of that name.
-
-        Raises:
-            UnknownNameError: If there is none.
-        """
+        """Return the dimension of that name; an UnknownNameError if there is none."""
         for dimension in self.dimensions:
             if dimension.name == name:
                 return dimension
@@ -311,42 +310,29 @@ class Space:
         return np.array([name in config for name in self.names], dtype=bool)
 
     def default(self, **fixed: Value) -> Config:
-        """Return the Config of all defaults, with some values given.
-
-        Args:
-            fixed: Values by name; those of inactive dimensions are ignored.
-        """
+        """Return the Config of all defaults, but for these values where active."""
         values: dict[str, Value] = {}
         for dimension in self.dimensions:
             if self.is_active(dimension, values):
-                values[dimension.name] = fixed.get(
-                    dimension.name, _default_of(dimension)
-                )
+                default = _default_of(dimension)
+                values[dimension.name] = fixed.get(dimension.name, default)
         config = Config.of(values)
         self.validate(config)
         return config
 
     def validate(self, config: Config) -> None:
-        """Check that a Config lies in this space.
-
-        Raises:
-            SpaceError: If a value is not allowed, or a dimension is missing or
-                there although inactive.
-        """
+        """Raise a SpaceError that says why a Config is not in this space, if so."""
         values = config.to_json()
         for dimension in self.dimensions:
-            if not self.is_active(dimension, values):
-                if dimension.name in values:
-                    raise SpaceError(f"{dimension.name!r} is not active in {config}.")
-            elif dimension.name not in values:
-                raise SpaceError(f"{dimension.name!r} is missing in {config}.")
-            elif not dimension.contains(values[dimension.name]):
+            name = dimension.name
+            if self.is_active(dimension, values) != (name in values):
+                state = "not active" if name in values else "missing"
+                raise SpaceError(f"{name!r} is {state} in {config}.")
+            if name in values and not dimension.contains(values[name]):
                 raise SpaceError(
-                    f"{dimension.name} must be {dimension.describe()}, "
-                    f"got {values[dimension.name]!r}."
+                    f"{name} must be {dimension.describe()}, got {values[name]!r}."
                 )
-        stray = set(values) - set(self.names)
-        if stray:
+        if stray := set(values) - set(self.names):
             raise SpaceError(f"Dimensions {sorted(stray)} are not in this space.")
 
     def contains(self, config: Config) -> bool:
@@ -362,15 +348,12 @@ class Space:
 
         Inactive columns hold 0.5; `active_mask` tells them apart.
         """
-        return np.array(
-            [
-                dimension.encode(config[dimension.name])
-                if dimension.name in config
-                else 0.5
-                for dimension in self.dimensions
-            ],
-            dtype=np.float64,
-        )
+        values = config.to_json()
+        places = [
+            d.encode(values[d.name]) if d.name in values else 0.5
+            for d in self.dimensions
+        ]
+        return np.array(places, dtype=np.float64)
 
     def decode(self, unit: Float64[np.ndarray, " dimensions"]) -> Config:
         """Return the Config at a point of the unit cube, without inactive columns."""
@@ -389,85 +372,52 @@ class Space:
             name: The dimension.
             values: Options to keep of a `Choice`; the two ends of a `Float` or `Int`.
 
-        Raises:
-            UnknownNameError: If the dimension or an option does not exist.
-            SpaceError: If the ends are not two numbers inside the range.
-
         >>> space = Space((Int(name="rank", low=1, high=64, log=True),))
         >>> space.narrow("rank", (4, 16))["rank"].describe()
         '4 to 16 (log)'
         """
-        dimension = self[name]
-        narrowed = (
-            _with_options(dimension, [str(value) for value in values])
-            if isinstance(dimension, Choice)
-            else _with_ends(dimension, values)
+        old = self[name]
+        new = (
+            _with_options(old, list(map(str, values)))
+            if isinstance(old, Choice)
+            else _with_ends(old, values)
         )
-        return Space(
-            _reachable(
-                tuple(narrowed if d.name == name else d for d in self.dimensions)
-            )
-        )
+        return Space(_reachable([new if d is old else d for d in self.dimensions]))
 
     def size(self) -> float:
         """Return the number of different Configs; infinite with an active Float."""
-        return float(sum(self._count(values) for values in self._skeletons()))
+        return self._count(self.dimensions, {})
 
-    def _skeletons(self) -> Iterator[dict[str, Value]]:
-        """Yield every combination of the options of active Choices."""
-        partial: list[dict[str, Value]] = [{}]
-        for dimension in self.dimensions:
-            if isinstance(dimension, Choice):
-                partial = list(
-                    itertools.chain.from_iterable(
-                        [{**values, dimension.name: o} for o in dimension.options]
-                        if self.is_active(dimension, values)
-                        else [values]
-                        for values in partial
-                    )
-                )
-        yield from partial
-
-    def _count(self, values: Mapping[str, Value]) -> float:
-        count = 1.0
-        for dimension in self.dimensions:
-            if self.is_active(dimension, values):
-                if isinstance(dimension, Float):
-                    count *= math.inf if dimension.high > dimension.low else 1
-                elif isinstance(dimension, Int):
-                    count *= dimension.high - dimension.low + 1
-        return count
+    def _count(
+        self, dimensions: Sequence[Dimension], values: Mapping[str, Value]
+    ) -> float:
+        """Return in how many ways the last dimensions can follow these values."""
+        if not dimensions:
+            return 1.0
+        first, rest = dimensions[0], dimensions[1:]
+        if not self.is_active(first, values):
+            return self._count(rest, values)
+        if isinstance(first, Choice):
+            ways = [{**values, first.name: option} for option in first.options]
+            return sum(self._count(rest, way) for way in ways)
+        is_real = isinstance(first, Float) and first.high > first.low
+        each = math.inf if is_real else first.high - first.low + 1
+        return each * self._count(rest, values)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the dimensions as plain JSON values."""
         return [
             {
-                "kind": type(d).__name__,
-                **{
-                    field: getattr(d, field)
-                    for field in d.__dataclass_fields__
-                    if field not in ("when", "options", "descriptors")
-                },
-                **(
-                    {
-                        "options": list(d.options),
-                        "descriptors": d.descriptors
-                        and [list(r) for r in d.descriptors],
-                    }
-                    if isinstance(d, Choice)
-                    else {}
-                ),
-                "when": {when.dimension: list(when.values) for when in d.when},
+                "kind": type(dimension).__name__,
+                **asdict(dimension),
+                "when": {when.dimension: when.values for when in dimension.when},
             }
-            for d in self.dimensions
+            for dimension in self.dimensions
         ]
 
     @classmethod
     def from_json(cls, rows: Sequence[Any]) -> "Space":
-        """Return the space that `to_json` wrote.
-
-        Raises:
-            SpaceError: If a row is no dimension.
+        """Return the space that `to_json` wrote; a SpaceError if it did not.
 
         >>> space = Space((Choice(name="method", options=("probe",)),))
         >>> Space.from_json(space.to_json()) == space
@@ -477,20 +427,19 @@ class Space:
 
 
 def _dimension_of(row: Any) -> Dimension:
-    """Return the dimension that a row of `Space.to_json` tells of."""
+    """Return the dimension that a row of `Space.to_json` describes."""
+    kinds: dict[str, type[Dimension]] = {"Float": Float, "Int": Int, "Choice": Choice}
     try:
-        values = {name: value for name, value in row.items() if name != "kind"}
-        values["when"] = tuple(When(n, tuple(v)) for n, v in row["when"].items())
-        if row["kind"] == "Choice":
-            descriptors = row["descriptors"]
-            values["options"] = tuple(row["options"])
-            values["descriptors"] = descriptors and tuple(map(tuple, descriptors))
-        kinds: dict[str, type[Dimension]] = {
-            "Float": Float,
-            "Int": Int,
-            "Choice": Choice,
+        values = {
+            **row,
+            "when": tuple(When(n, tuple(v)) for n, v in row["when"].items()),
         }
-        return kinds[row["kind"]](**values)
+        kind = kinds[values.pop("kind")]
+        if kind is Choice:
+            rows = row["descriptors"]
+            values["options"] = tuple(row["options"])
+            values["descriptors"] = rows and tuple(map(tuple, rows))
+        return kind(**values)
     except (KeyError, TypeError, AttributeError) as error:
         raise SpaceError(
             f"A dimension must be as Space.to_json writes it, got {row!r} "
@@ -501,16 +450,15 @@ def _dimension_of(row: Any) -> Dimension:
 def _with_options(choice: Choice, options: Sequence[str]) -> Choice:
     for option in options:
         if option not in choice.options:
-            raise unknown_name(
-                choice.name, option, choice.options, "fewshot space DATA"
-            )
-    kept = [index for index, o in enumerate(choice.options) if o in options]
+            hint = "fewshot space DATA"
+            raise unknown_name(choice.name, option, choice.options, hint)
+    kept = [option in options for option in choice.options]
     rows = choice.descriptors
     return replace(
         choice,
-        options=tuple(choice.options[index] for index in kept),
+        options=tuple(itertools.compress(choice.options, kept)),
         default=choice.default if choice.default in options else None,
-        descriptors=None if rows is None else tuple(rows[index] for index in kept),
+        descriptors=rows and tuple(itertools.compress(rows, kept)),
     )
 
 
@@ -520,72 +468,31 @@ def _with_ends(dimension: Float | Int, ends: Sequence[Value]) -> Float | Int:
             f"{dimension.name} must be narrowed to two numbers from "
             f"{dimension.describe()}, got {list(ends)}. Give both ends."
         )
-    low, high = ends
+    changes: dict[str, Any] = {"low": ends[0], "high": ends[1]}
     default = dimension.default
-    inside = default is not None and float(low) <= default <= float(high)
-    changes: dict[str, Any] = {
-        "low": low,
-        "high": high,
-        "default": default if inside else None,
-    }
+    if default is not None and not float(ends[0]) <= default <= float(ends[1]):
+        changes["default"] = None
     return replace(dimension, **changes)
 
 
-def _reachable(dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+def _reachable(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
     """Drop condition values that no longer exist, and dimensions never active."""
     kept: dict[str, Dimension] = {}
     for dimension in dimensions:
-        conditions: list[When] = []
+        conditions = []
         for when in dimension.when:
             parent = kept.get(when.dimension)
             options = parent.options if isinstance(parent, Choice) else ()
-            conditions.append(
-                When(when.dimension, tuple(v for v in when.values if v in options))
-            )
+            values = tuple(value for value in when.values if value in options)
+            conditions.append(When(when.dimension, values))
         if all(when.values for when in conditions):
             kept[dimension.name] = replace(dimension, when=tuple(conditions))
     return tuple(kept.values())
 
 
-def _check_range(dimension: Float | Int) -> None:
-    if not (math.isfinite(dimension.low) and math.isfinite(dimension.high)):
-        raise SpaceError(f"Range of {dimension.name!r} must be finite.")
-    if dimension.low > dimension.high or (dimension.log and dimension.low <= 0):
-        raise SpaceError(
-            f"Range of {dimension.name!r} must rise"
-            f"{' from above 0' if dimension.log else ''}, "
-            f"got {dimension.low} to {dimension.high}."
-        )
-    if dimension.default is not None and not dimension.contains(dimension.default):
-        raise SpaceError(
-            f"Default of {dimension.name!r} must be {dimension.describe()}, "
-            f"got {dimension.default!r}."
-        )
-
-
-def _ends(dimension: Float | Int) -> tuple[float, float]:
-    """Return both ends on the dimension's scale, apart even for a single value."""
-    half = 0.499 if isinstance(dimension, Int) else 0.0
-    low, high = dimension.low - half, dimension.high + half
-    low, high = _scale(low, dimension.log), _scale(high, dimension.log)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _scale(value: float, log: bool) -> float:
-    return math.log(value) if log else value
-
-
-def _unscale(value: float, log: bool) -> float:
-    return math.exp(value) if log else value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _default_of(dimension: Dimension) -> Value:
     if dimension.default is not None:
         return dimension.default
-    return (
-        dimension.options[0] if isinstance(dimension, Choice) else dimension.decode(0.5)
-    )
+    if isinstance(dimension, Choice):
+        return dimension.options[0]
+    return dimension.decode(0.5)

@@ -20,7 +20,7 @@ from fewshot_automl.automl.scoring import equal_trials, honest_score, partners_o
 from fewshot_automl.automl.tried import Tried, cross_calibrated
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.ledger.outputs import write_outputs
+from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import Ranking, broken, saving_seconds

@@ -222,7 +222,7 @@ def _check_names(settings: Settings) -> None:
     """
     from fewshot_automl.adaptation.table import method
     from fewshot_automl.backbones.zoo import Zoo
-    from fewshot_automl.executors.table import EXECUTORS
+    from fewshot_automl.executors import EXECUTORS
     from fewshot_automl.oracle import oracle_named
     from fewshot_automl.training.placement import choose_placement
 

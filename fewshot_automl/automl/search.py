@@ -10,8 +10,8 @@ from fewshot_automl.automl import ahead
 from fewshot_automl.automl.prepare import Prepared
 from fewshot_automl.executors import executor_named
 from fewshot_automl.oracle import oracle_named
-from fewshot_automl.policy import Allowed, Opening, Reserve
-from fewshot_automl.study import StudyEnd, run
+from fewshot_automl.policy import Allowed, Opening
+from fewshot_automl.study import Study, StudyEnd, run
 from fewshot_automl.training.placement import shared_gpus
 from fewshot_automl.trial import evaluate
 
@@ -23,54 +23,38 @@ runs out of time costs only time that nothing else could have used."""
 def search(ready: Prepared) -> StudyEnd:
     """Try Configs until the budget is spent, or nothing is left to try."""
     settings, costs, leader = ready.settings, ready.costs, ready.leader
-    reserve = Reserve(
-        costs=costs,
-        leader=leader,
-        budget_seconds=settings.budget_seconds,
-        members=ready.members,
-        tested=ready.tested,
-    )
     allowed = Allowed(
-        space=ready.space,
-        costs=costs,
-        aims=leader.aims,
-        trial_seconds=ready.plan.trial_seconds,
-        seconds_left=lambda history: (
-            ready.budget.remaining(time.monotonic()) - reserve(history)
-        ),
-    )
-    opening = Opening(
-        space=ready.space,
-        methods=tuple(METHODS.values()),
+        leader=leader,
         costs=costs,
         plan=ready.plan,
-        keeps=allowed.within_limits,
-        prior=leader.prior,
-        seed=settings.seed,
+        remaining=lambda: ready.budget.remaining(time.monotonic()),
+        members=ready.members,
+        tested=ready.tested,
     )
     executor = executor_named(
         settings.executor, settings.workers, gpus=shared_gpus(settings.device)
     )
     ready.libraries.join()  # lest the first trials be timed with it
     ahead.start(ahead.importing(ahead.ORACLE))
+    study = Study(
+        space=ready.space,
+        evaluate=partial(evaluate, ready.context),
+        oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
+        ledger=ready.ledger,
+        executor=executor,
+        budget=ready.budget,
+        opening=Opening(methods=tuple(METHODS.values()), allowed=allowed),
+        allows=allowed,
+        reserve=allowed.reserve,
+        expected_seconds=lambda config, history: (
+            HOPEFUL_SHARE * costs.after(history).seconds(config)
+        ),
+        thinks_ahead=settings.executor != "in_process",
+        seed=settings.seed,
+        on_event=ready.listener.trial,
+    )
     try:
-        end = run(
-            ready.space,
-            partial(evaluate, ready.context),
-            oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
-            ledger=ready.ledger,
-            executor=executor,
-            budget=ready.budget,
-            opening=opening,
-            allows=allowed,
-            reserve=reserve,
-            expected_seconds=lambda config, history: (
-                HOPEFUL_SHARE * costs.after(history).seconds(config)
-            ),
-            thinks_ahead=settings.executor != "in_process",
-            seed=settings.seed,
-            on_event=ready.listener.trial,
-        )
+        end = run(study)
     finally:
         executor.shutdown()
     if end.ending != "exhausted":

@@ -12,7 +12,7 @@ from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import Measure
 from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Value
-from fewshot_automl.study.budget import parse_budget
+from fewshot_automl.study import parse_budget
 
 SIZES: Final = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 """What a letter behind a number multiplies it by."""

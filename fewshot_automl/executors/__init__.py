@@ -1,8 +1,10 @@
 """Runs trials: in this process, or in worker processes beside it."""
 
-from fewshot_automl.executors.executor import Executor, Finished, Ticket
-from fewshot_automl.executors.in_process import InProcess
-from fewshot_automl.executors.table import EXECUTORS, executor_named
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from fewshot_automl.errors import unknown_name
+from fewshot_automl.executors.executor import Executor, Finished, InProcess
 from fewshot_automl.executors.workers import WorkerProcesses
 
 __all__ = [
@@ -10,7 +12,19 @@ __all__ = [
     "Executor",
     "Finished",
     "InProcess",
-    "Ticket",
     "WorkerProcesses",
     "executor_named",
 ]
+
+EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {
+    "in_process": InProcess,
+    "loky": WorkerProcesses,
+}
+"""What makes an executor, by name: of so many workers, which share out GPUs."""
+
+
+def executor_named(name: str, workers: int, *, gpus: int = 0) -> Executor:
+    """Return a new executor of the table; with 0 GPUs every worker sees all."""
+    if name not in EXECUTORS:
+        raise unknown_name("executor", name, EXECUTORS, "fewshot fit --help")
+    return EXECUTORS[name](workers, gpus=gpus)

@@ -1,7 +1,7 @@
 """The record of a study: which Configs were tried and what became of them."""
 
-import contextlib
-from collections.abc import Iterator
+import os
+import tempfile
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -9,8 +9,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from fewshot_automl.errors import LedgerError, UserError
-from fewshot_automl.ledger.journal import JournalLock
-from fewshot_automl.ledger.outputs import read_outputs, write_outputs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Dimension, Int, Space
 
@@ -19,11 +17,8 @@ JSON = str | int | float | bool | None | list[Any] | dict[str, Any]
 INTERRUPTED: Final = "interrupted"
 """Reason of a trial whose process ended before the trial did."""
 
-_JOURNAL_NAME: Final = "study.journal"
 _CONFIG: Final = "config"
 _OUTCOME: Final = "outcome"
-_NUMBERS: Final = ("standard_error", "cost_seconds")
-"""Fields of an Outcome repeated as attributes, for the dashboard's plots."""
 
 
 class Ledger:
@@ -47,8 +42,8 @@ class Ledger:
     def __init__(
         self,
         storage: Any,
-        *,
         study_id: int,
+        *,
         space: Space,
         address: str,
         folder: Path | None,
@@ -56,10 +51,9 @@ class Ledger:
         self._storage = storage
         self._study_id = study_id
         self._space = space
+        self._address = address
         self._folder = folder
         self._ended: dict[int, tuple[Config, Outcome]] = {}  # these never change
-        self.address: Final = address
-        """What to give to `optuna-dashboard`: the journal file, or the URL."""
 
     @classmethod
     def open(
@@ -84,16 +78,22 @@ class Ledger:
             UserError: If the location is a file, or a URL that cannot be opened.
             LedgerError: If the record is damaged, or not one of ours.
         """
+        from fewshot_automl.ledger.storage import open_journal, open_url, study_id
+
         if isinstance(location, str) and "://" in location:
-            storage, address = _open_url(location), location
+            storage, address = open_url(location), location
         else:
-            folder = folder or Path(location)
-            journal = _journal_in(Path(location))
-            storage, address = _open_journal(journal), str(journal)
-        study_id = _study_id(storage, study, address)
-        return cls(
-            storage, study_id=study_id, space=space, address=address, folder=folder
-        )
+            place = Path(location)
+            if place.exists() and not place.is_dir():
+                raise UserError(
+                    "A ledger's location must be a folder or a storage URL, got "
+                    f"{place}. Give the folder in which the file lies."
+                )
+            place.mkdir(parents=True, exist_ok=True)
+            journal, folder = place / "study.journal", folder or place
+            storage, address = open_journal(journal), str(journal)
+        number = study_id(storage, study, address)
+        return cls(storage, number, space=space, address=address, folder=folder)
 
     def start(self, config: Config) -> int:
         """Record a trial as running, and return its number.
@@ -116,7 +116,7 @@ class Ledger:
             trial_id = self._storage.create_new_trial(self._study_id, trial)
         except ValueError as error:  # a database holds a study to its first space
             raise LedgerError(
-                f"{self.address} holds this study with another search space: {error}. "
+                f"{self._address} holds this study with another search space: {error}. "
                 "Start a study of another name."
             ) from error
         return int(self._storage.get_trial_number_from_id(trial_id))
@@ -125,29 +125,21 @@ class Ledger:
         """Record what became of a running trial, its outputs first.
 
         Raises:
-            LedgerError: If there is no running trial of that number, the outcome
-                still says `running`, or its outputs cannot be written.
+            LedgerError: If the trial is not running any more, or its outputs cannot be
+                written.
         """
-        if outcome.status == "running":
-            raise LedgerError("A finished trial's status must not be 'running'.")
-        try:
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(
-                self._study_id, number
-            )
-            trial = self._storage.get_trial(trial_id)
-        except KeyError:
-            trial = None
-        if trial is None or trial.state.is_finished():
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(
+            self._study_id, number
+        )
+        trial = self._storage.get_trial(trial_id)
+        if trial.state.is_finished():  # by another process
             raise LedgerError(
-                f"Trial number must be that of a running trial, got {number}."
+                f"Trial {number} must be running, got one that has ended. Let one "
+                "process at a time work on a study."
             )
         if outcome.outputs is not None:
             write_outputs(self._outputs_file(_config_of(trial)), outcome.outputs)
-        values = outcome.to_json()
-        self._storage.set_trial_user_attr(trial_id, _OUTCOME, values)
-        for name in _NUMBERS:
-            if values[name] is not None:
-                self._storage.set_trial_user_attr(trial_id, name, values[name])
+        self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome.to_json())
         self._end(trial_id, outcome)
 
     def history(self) -> list[tuple[Config, Outcome]]:
@@ -196,7 +188,7 @@ class Ledger:
     def _outputs_file(self, config: Config) -> Path:
         if self._folder is None:
             raise LedgerError(
-                f"A ledger at {self.address} must have a folder for out-of-fold "
+                f"A ledger at {self._address} must have a folder for out-of-fold "
                 "outputs, got none. Open it with folder=..."
             )
         return self._folder / "predictions" / f"{config.key}.safetensors"
@@ -219,94 +211,58 @@ class Ledger:
             "failed": TrialState.FAIL,
             "stopped": TrialState.PRUNED,
         }
-        self._storage.set_trial_state_values(
-            trial_id,
-            states[outcome.status],
-            [outcome.mean] if outcome.is_done else None,
-        )
+        values = [outcome.mean] if outcome.is_done else None
+        state = states[outcome.status]
+        self._storage.set_trial_state_values(trial_id, state, values)
 
 
-def _journal_in(folder: Path) -> Path:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(
-            f"A ledger's location must be a folder or a storage URL, got {folder}. "
-            "Give the folder in which the file lies."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    journal = folder / _JOURNAL_NAME
-    journal.touch()
-    return journal
+def write_outputs(
+    path: Path, outputs: Float32[np.ndarray, "repeats examples width"]
+) -> None:
+    """Write out-of-fold outputs whole or not at all, and make missing folders.
 
+    Raises:
+        LedgerError: If the file cannot be written.
+    """
+    from safetensors.numpy import save
 
-def _open_journal(journal: Path) -> Any:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    lock = JournalLock(journal)
-    lock.acquire()  # mends what a killed writer left
-    lock.release()
-    backend = JournalFileBackend(str(journal), lock_obj=cast(Any, lock))
+    content = save({"outputs": np.ascontiguousarray(outputs, dtype=np.float32)})
     try:
-        return JournalStorage(backend)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        draft = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
         raise LedgerError(
-            f"{journal} is damaged before its last line ({type(error).__name__}: "
-            f"{error}). Restore it from a copy, or start in another folder."
+            f"Out-of-fold outputs must be writable at {path}, got {error}. "
+            "Free space there, or choose another output folder."
         ) from error
 
 
-def _open_url(url: str) -> Any:
-    from optuna.exceptions import OptunaError
-    from optuna.storages import get_storage
-    from sqlalchemy.exc import SQLAlchemyError
+def read_outputs(path: Path) -> Float32[np.ndarray, "repeats examples width"]:
+    """Read what `write_outputs` wrote.
+
+    Raises:
+        LedgerError: If the file is missing, damaged or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        return get_storage(url)
-    except (SQLAlchemyError, OptunaError, ImportError, ValueError) as error:
-        raise UserError(
-            f"A ledger's location must be a folder or a storage URL that Optuna can "
-            f"open, got {url!r} ({type(error).__name__}: {error}). Check its driver, "
-            "host and rights."
-        ) from error
-
-
-def _study_id(storage: Any, study: str, address: str) -> int:
-    from optuna.study import StudyDirection
-
-    maximize = [StudyDirection.MAXIMIZE]
-    try:
-        study_id = int(storage.get_study_id_from_name(study))
-    except KeyError:
-        study_id = _create(storage, study, maximize)
-    if storage.get_study_directions(study_id) != maximize:
+        outputs: np.ndarray = load(path.read_bytes())["outputs"]
+    except (OSError, SafetensorError, KeyError) as error:
         raise LedgerError(
-            f"Study {study!r} in {address} must be one of ours, got one that "
-            "minimises or has several objectives. Use another name."
-        )
-    return study_id
-
-
-def _create(storage: Any, study: str, directions: list[Any]) -> int:
-    from optuna.exceptions import DuplicatedStudyError
-
-    try:
-        with _quiet():
-            return int(storage.create_new_study(directions, study))
-    except DuplicatedStudyError:  # another process was faster
-        return int(storage.get_study_id_from_name(study))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing what the user did not ask Optuna for."""
-    from optuna import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+            f"{path} must be a whole safetensors file of out-of-fold outputs, got "
+            f"{type(error).__name__}: {error}. Run that trial again in a new folder."
+        ) from error
+    return outputs
 
 
 def _distribution(dimension: Dimension) -> Any:

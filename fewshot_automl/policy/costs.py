@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,8 @@ Effect = tuple[str, ...]
 """Names something that makes a part of a trial slower or faster than arithmetic."""
 Parts = tuple[float, float, float, float]
 """Seconds of each of `PARTS`."""
+Lesson = tuple[Config, Parts, float, bool]
+"""A trial, what arithmetic says, what it took, and whether it was stopped there."""
 
 PARTS: Final = ("load", "encode", "train", "head")
 """What a trial pays for: weights from disk, frozen activations, training, heads."""
@@ -23,9 +25,8 @@ all trials, and how much a method, a head or a backbone differs from the others.
 VARIANCE: Final = 0.037
 """Of the logarithm of a trial's seconds, given all effects."""
 ROUNDS: Final = 8
-"""Of Gauss-Newton: the sum of parts is not linear in logarithms."""
-TRUSTING_ROUNDS: Final = 4
-"""Of them, before trials that do not fit the others count less."""
+"""Of Gauss-Newton: the sum of parts is not linear in logarithms. From the middle on
+trials that do not fit the others count less."""
 STRIDE: Final = 1.5
 """Most that an effect moves in one round."""
 REMEMBERED: Final = 60
@@ -68,7 +69,7 @@ class CostModel:
     Each part of a trial is its arithmetic times the exponential of effects: one of the
     part itself, others of backbone, method and head. The effects are those of greatest
     posterior probability under normal priors around zero, so one trial moves its like
-    fully, others in part, and without trials there is the arithmetic alone.
+    fully, others in part.
     """
 
     arithmetic: Arithmetic
@@ -93,7 +94,7 @@ class CostModel:
         """
         at_hand = set(self.arithmetic.backbones)
         have: set[Hashable] = set()
-        lessons: list[_Lesson] = []
+        lessons: list[Lesson] = []
         for config, outcome in history:
             if "backbone" in config and config.text("backbone") not in at_hand:
                 continue
@@ -101,29 +102,24 @@ class CostModel:
                 fits = len(outcome.scores) or self.folds(config)
                 plain = self.arithmetic.parts(config, fits, have)
                 is_least = outcome.status == "stopped"
-                lessons.append(_Lesson(config, plain, outcome.cost_seconds, is_least))
+                lessons.append((config, plain, outcome.cost_seconds, is_least))
             if outcome.status in ("done", "running"):
                 have.update(self.arithmetic.shared(config))
         lessons = lessons[-REMEMBERED:]
-        key = tuple((lesson.config, lesson.seconds) for lesson in lessons)
+        key = tuple((config, seconds) for config, _, seconds, _ in lessons)
         if key not in self._last:  # most questions are about the same history
             self._last.clear()
             self._last[key] = _learn(lessons)
         return replace(self, effects=self._last[key], have=frozenset(have))
-
-    @property
-    def slowness(self) -> float:
-        """Return how much slower training is than its arithmetic, for all methods."""
-        return math.exp(self.effects.get(("train",), 0.0))
 
     def folds(self, config: Config) -> int:
         """Return how many fits a trial makes."""
         trains = self.arithmetic.trains(config)
         return self.training_folds if trains else self.cheap_folds
 
-    def seconds(self, config: Config, folds: int | None = None) -> float:
-        """Return the expected seconds of a trial of so many fits; None for all."""
-        return sum(self._parts(config, folds or self.folds(config)))
+    def seconds(self, config: Config) -> float:
+        """Return the expected seconds of a trial."""
+        return sum(self._parts(config, self.folds(config)))
 
     def refit_seconds(self, config: Config) -> float:
         """Return the expected seconds of fitting a Config to all examples."""
@@ -150,16 +146,7 @@ class CostModel:
         return math.exp(sum(known.get(one, 0.0) for one in _effects_on(part, config)))
 
 
-class _Lesson(NamedTuple):
-    """One trial: what arithmetic says, what it took, whether it was stopped there."""
-
-    config: Config
-    parts: Parts
-    seconds: float
-    is_least: bool
-
-
-def _learn(lessons: Sequence[_Lesson]) -> dict[Effect, float]:
+def _learn(lessons: Sequence[Lesson]) -> dict[Effect, float]:
     """Return the most probable effects, in logarithms, given some trials.
 
     Source:
@@ -168,16 +155,14 @@ def _learn(lessons: Sequence[_Lesson]) -> dict[Effect, float]:
     """
     if not lessons:
         return {}
-    rows = [[_effects_on(part, one.config) for part in PARTS] for one in lessons]
+    rows = [[_effects_on(part, config) for part in PARTS] for config, *_ in lessons]
     names = sorted({effect for row in rows for found in row for effect in found})
-    places = {name: place for place, name in enumerate(names)}
-    touched = np.zeros((len(lessons), len(PARTS), len(names)))
-    for index, row in enumerate(rows):
-        for part, found in enumerate(row):
-            touched[index, part, [places[effect] for effect in found]] = 1.0
-    plain = np.array([one.parts for one in lessons])
-    took = np.log([max(one.seconds, LEAST_SECONDS) for one in lessons])
-    is_least = np.array([one.is_least for one in lessons])
+    touched = np.array(
+        [[[name in found for name in names] for found in row] for row in rows], float
+    )
+    plain = np.array([parts for _, parts, _, _ in lessons])
+    took = np.log([max(seconds, LEAST_SECONDS) for _, _, seconds, _ in lessons])
+    is_least = np.array([is_least for *_, is_least in lessons])
     prior = np.diag([SPREAD[min(len(name) - 1, 1)] ** -2 for name in names])
     effects = np.zeros(len(names))
     for number in range(ROUNDS):
@@ -186,7 +171,7 @@ def _learn(lessons: Sequence[_Lesson]) -> dict[Effect, float]:
         slopes = np.einsum("lp,lpe->le", seconds / total[:, None], touched)
         missed = took - np.log(total)
         trust = np.where(is_least & (missed < 0), 0.0, 1.0) / VARIANCE
-        if number >= TRUSTING_ROUNDS:
+        if number >= ROUNDS // 2:
             trust /= 1.0 + missed**2 / (9 * VARIANCE)
         weighted = slopes.T * trust
         wanted = np.linalg.solve(

@@ -1,6 +1,5 @@
 """What is known to be worth trying first, by method."""
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol, runtime_checkable
@@ -70,28 +69,26 @@ def rung_zero(
     winner must beat, and a score of every backbone.
     """
     cheap = [row for row in methods if not row.trains]
-    plain = [row for row in cheap if not row.needs_backbone]
-    places: list[tuple[Method, dict[str, Value]]] = [(row, {}) for row in plain]
-    places += [
-        (row, {"backbone": name})
-        for name in backbones
-        for row in cheap
-        if row.needs_backbone
-    ]
-    found = (_configs(space, row, row.rung_zero, place) for row, place in places)
-    return list(itertools.chain.from_iterable(found))
+    found: list[Config] = []
+    for row in cheap:
+        if not row.needs_backbone:
+            found += _configs(space, row, row.rung_zero)
+    for name in backbones:
+        for row in cheap:
+            if row.needs_backbone:
+                found += _configs(space, row, row.rung_zero, backbone=name)
+    return found
 
 
 def on_best_backbone(
     space: Space, methods: Iterable[Method], backbone: str
 ) -> list[Config]:
     """Return what rung 0 tries at last, on the backbone that looks best."""
-    found = (
-        _configs(space, row, row.rung_zero_best, {"backbone": backbone})
-        for row in methods
-        if row.needs_backbone and not row.trains
-    )
-    return list(itertools.chain.from_iterable(found))
+    found: list[Config] = []
+    for row in methods:
+        if row.needs_backbone and not row.trains:
+            found += _configs(space, row, row.rung_zero_best, backbone=backbone)
+    return found
 
 
 def training_methods(space: Space, methods: Iterable[Method]) -> list[str]:
@@ -113,42 +110,29 @@ def ladder(
     """
     enough = [steps * batch >= VISITS * examples for _, steps, batch in LADDER]
     start = max(enough[:SHORTER_RUNGS].count(True) - 1, 0)
-    rungs = (
-        space.default(
-            method=method,
-            backbone=backbone,
-            **{
-                name: value
-                for name, value in zip(RUNG, values, strict=True)
-                if name in space and space[name].contains(value)
-            },
-        )
-        for values in LADDER[start:]
-    )
-    return tuple(dict.fromkeys(rungs))
+    found: list[Config] = []
+    for values in LADDER[start:]:
+        rung = dict(zip(RUNG, values, strict=True))
+        known = {n: v for n, v in rung.items() if n in space and space[n].contains(v)}
+        found.append(space.default(method=method, backbone=backbone, **known))
+    return tuple(dict.fromkeys(found))
 
 
-def is_shorter(config: Config, rungs: Sequence[Config]) -> bool:
-    """Return whether a rung trains as much of the backbone as the first of its ladder.
-
-    It may do so in fewer and smaller steps.
-    """
+def whole(rungs: Sequence[Config]) -> list[Config]:
+    """Return the rungs of a ladder that train as much of the backbone as the first."""
     share = "frozen_fraction"
-    return config.get(share, 0.0) == rungs[0].get(share, 0.0)
+    return [c for c in rungs if c.get(share, 0.0) == rungs[0].get(share, 0.0)]
 
 
 def _configs(
-    space: Space,
-    row: Method,
-    variants: Iterable[Mapping[str, Value]],
-    place: Mapping[str, Value],
+    space: Space, row: Method, variants: Iterable[Mapping[str, Value]], **place: Value
 ) -> list[Config]:
     """Return a method's variants that lie in a space that may have been narrowed."""
-    return list(
-        dict.fromkeys(
-            space.default(**{**values, **place, "method": row.name})
-            for values in variants
-            if row.name in options(space, "method")
-            and all(n in space and space[n].contains(v) for n, v in values.items())
-        )
-    )
+    if row.name not in options(space, "method"):
+        return []
+    found = [
+        space.default(**{**values, **place, "method": row.name})
+        for values in variants
+        if all(name in space and space[name].contains(v) for name, v in values.items())
+    ]
+    return list(dict.fromkeys(found))

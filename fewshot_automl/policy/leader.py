@@ -1,20 +1,36 @@
 """Who leads: the one ranking of trials, and of backbones before they are trained."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fewshot_automl.oracle import PLAIN, Aims, Prior, posterior_means
+from fewshot_automl.oracle import PLAIN, Aims, Limit, Prior, posterior_means
 from fewshot_automl.outcome import History
 from fewshot_automl.policy.costs import Arithmetic
-from fewshot_automl.policy.limits import broken, excess
 from fewshot_automl.space import Config, Space
 
 PRIOR_WEIGHT: Final = 0.02
 """Score that a backbone e times as high in the zoo's ranking is worth beforehand."""
 MUCH_SLOWER: Final = 4.0
 """Times the operations of another backbone from which it counts as another kind."""
+
+
+def broken(limits: Sequence[Limit], measures: Mapping[str, float]) -> list[Limit]:
+    """Return the limits that measured values do not keep; what is unknown does not."""
+    return [one for one in limits if not one.allows(measures.get(one.name, math.nan))]
+
+
+def excess(limits: Sequence[Limit], measures: Mapping[str, float]) -> float:
+    """Return by what share of each limit values are beyond it, added up."""
+    total = 0.0
+    for limit in broken(limits, measures):
+        end = limit.least if limit.most is None else limit.most
+        value = measures.get(limit.name, math.nan)
+        if end is None or math.isnan(value):
+            return math.inf
+        total += abs(value - end) / abs(end or 1.0)
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +78,17 @@ class Leader:
 
     def _ranked(self, history: History) -> Ranking:
         scores = posterior_means(self.space, history, self.seed, self.prior)
-        ready = [i for i in scores if self.is_at_hand(history[i][0])]
-        beyond = {i: excess(self.aims.limits, history[i][1].measures) for i in ready}
-        kept = [
-            i for i in ready if not broken(self.aims.limits, history[i][1].measures)
-        ]
-        least = min(beyond.values(), default=0.0)
-        chosen = kept or [i for i in ready if beyond[i] <= least]
-        order = sorted(chosen, key=lambda i: (-scores[i], -history[i][1].mean, i))
-        return Ranking(order=tuple(order), scores=scores, holds=bool(kept))
+        beyond = {
+            i: excess(self.aims.limits, history[i][1].measures)
+            for i in scores
+            if self.is_at_hand(history[i][0])
+        }
+        least = min(beyond.values(), default=math.inf)
+        order = sorted(
+            (i for i in beyond if beyond[i] <= least),
+            key=lambda i: (-scores[i], -history[i][1].mean, i),
+        )
+        return Ranking(order=tuple(order), scores=scores, holds=least == 0)
 
 
 def ranked_backbones(
@@ -81,14 +99,9 @@ def ranked_backbones(
     Promise is the best cheap score plus a little for the zoo's prior: with few
     labels the scores of two backbones often differ by less than their noise.
     """
-    best = _best_cheap(history, arithmetic)
-    return sorted(
-        names,
-        key=lambda name: (
-            -(best.get(name, -math.inf) + PRIOR_WEIGHT * arithmetic.prior(name)),
-            -arithmetic.prior(name),
-        ),
-    )
+    best, prior = _best_cheap(names, history, arithmetic), arithmetic.prior
+    promise = {name: best[name] + PRIOR_WEIGHT * prior(name) for name in names}
+    return sorted(names, key=lambda name: (-promise[name], -prior(name)))
 
 
 def undominated(
@@ -99,11 +112,11 @@ def undominated(
     That is by the zoo's prior, and no worse by its best cheap score. One that costs
     much less is not beaten: it may be trained for longer.
     """
-    best = _best_cheap(history, costs)
+    best = _best_cheap(rivals, history, costs)
 
     def beats(one: str, other: str) -> bool:
         return (
-            best.get(one, -math.inf) >= best.get(other, -math.inf)
+            best[one] >= best[other]
             and costs.prior(one) > costs.prior(other)
             and costs.pass_seconds(one) < MUCH_SLOWER * costs.pass_seconds(other)
         )
@@ -111,12 +124,13 @@ def undominated(
     return [name for name in names if not any(beats(rival, name) for rival in rivals)]
 
 
-def _best_cheap(history: History, arithmetic: Arithmetic) -> dict[str, float]:
+def _best_cheap(
+    names: Sequence[str], history: History, arithmetic: Arithmetic
+) -> dict[str, float]:
     """Return the best score of a method that does not train, by backbone."""
-    best: dict[str, float] = {}
+    best = dict.fromkeys(names, -math.inf)
     for config, outcome in history:
-        is_cheap = "backbone" in config and not arithmetic.trains(config)
-        if is_cheap and outcome.is_done:
-            name = config.text("backbone")
-            best[name] = max(best.get(name, -math.inf), outcome.mean)
+        name = str(config.get("backbone", ""))
+        if name in best and outcome.is_done and not arithmetic.trains(config):
+            best[name] = max(best[name], outcome.mean)
     return best

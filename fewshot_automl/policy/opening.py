@@ -1,27 +1,25 @@
 """What a study tries before the oracle is asked."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from fewshot_automl.oracle import Prior, oracle_named
+from fewshot_automl.oracle import oracle_named
 from fewshot_automl.outcome import History
-from fewshot_automl.policy.costs import CostModel
+from fewshot_automl.policy.allowed import Allowed
 from fewshot_automl.policy.defaults import (
     Method,
-    is_shorter,
     ladder,
     on_best_backbone,
     options,
     rung_zero,
     training_methods,
+    whole,
 )
 from fewshot_automl.policy.leader import ranked_backbones, undominated
-from fewshot_automl.policy.limits import Predicate
-from fewshot_automl.policy.plan import Plan
-from fewshot_automl.space import Config, Space
+from fewshot_automl.space import Config
 
 VISITS: Final = 3
 """Times that the trial on the best backbone should see each example, if its steps have
@@ -36,20 +34,10 @@ LEAST_TRUST: Final = 0.5
 class Opening:
     """Rung 0 on the planned backbones, then training defaults, then a Sobol spread."""
 
-    space: Space
-    """The study's space."""
     methods: tuple[Method, ...]
     """Every method's row."""
-    costs: CostModel
-    """What trials cost."""
-    plan: Plan
-    """What may be spent on what."""
-    keeps: Callable[[History], Predicate] = lambda history: lambda config: True
-    """Whether a Config keeps the limits, as far as that is known."""
-    prior: Prior = field(default_factory=Prior)
-    """Past studies, which choose among the space-filling Configs while trusted."""
-    seed: int = 0
-    """Of the space-filling Configs."""
+    allowed: Allowed
+    """What may be spent on what, and which limits are to be kept."""
 
     def __call__(self, history: History) -> list[Config]:
         """Return what must be tried first, given the history so far.
@@ -66,25 +54,22 @@ class _Moment:
     """An opening at one point of its study."""
 
     def __init__(self, opening: Opening, history: History) -> None:
-        self.space, self.plan, self.prior = opening.space, opening.plan, opening.prior
-        self.methods, self.seed, self.history = opening.methods, opening.seed, history
-        self.costs = opening.costs.after(history)
-        self.keeps = opening.keeps(history)
+        allowed, self.methods, self.history = opening.allowed, opening.methods, history
+        self.leader, self.plan = allowed.leader, allowed.plan
+        self.space = allowed.leader.space
+        self.costs = allowed.costs.after(history)
+        self.keeps = allowed.within_limits(history)
         self.tried = {config for config, _ in history}
         self.trains = self.costs.arithmetic.trains
         self.training_names = training_methods(self.space, self.methods)
-        self.ranked = ranked_backbones(
-            options(self.space, "backbone"), history, self.costs.arithmetic
-        )
+        self.backbones = options(self.space, "backbone")
+        self.ranked = ranked_backbones(self.backbones, history, self.costs.arithmetic)
 
     def rung_zero(self) -> list[Config]:
         """Return the baselines, and the cheap methods on the planned backbones."""
         names = self._affordable()
-        found = [
-            config
-            for config in rung_zero(self.space, self.methods, names)
-            if "backbone" not in config or self.keeps(config)
-        ]
+        found = rung_zero(self.space, self.methods, names)
+        found = [c for c in found if "backbone" not in c or self.keeps(c)]
         if names and self.tried.issuperset(found):
             last = on_best_backbone(self.space, self.methods, self.ranked[0])
             found += filter(self.keeps, last)
@@ -97,9 +82,7 @@ class _Moment:
         be wrong, and time that is left over buys nothing.
         """
         ladders = [rungs for rungs in self._ladders() if self.tried.isdisjoint(rungs)]
-        payable = [
-            rung for rungs in ladders for rung in rungs if self._is_payable(rung)
-        ]
+        payable = [c for rungs in ladders for c in rungs if self._is_payable(c)]
         if not payable and not any(map(self.trains, self.tried)):
             payable = [rungs[-1] for rungs in ladders]
         first = [c for c in payable if c.text("method") == self.training_names[0]]
@@ -111,22 +94,20 @@ class _Moment:
 
         Past studies that are trusted choose it among some.
         """
-        ladders = self._ladders()
+        ladders, names = self._ladders(), self.training_names
         done = sum(map(self.trains, self.tried))
+        is_over = done >= len(ladders) + self.plan.space_filling
+        if is_over or not any(self._is_payable(c) for rungs in ladders for c in rungs):
+            return []
 
         def allows(config: Config) -> bool:
             return self._is_payable(config) and self.keeps(config)
 
-        is_over = done >= len(ladders) + self.plan.space_filling
-        if is_over or not any(allows(rung) for rungs in ladders for rung in rungs):
-            return []
-        space = self.space.narrow("method", self.training_names)
-        found = oracle_named("sobol").suggest(
-            space, self.history, SPREAD, self.seed, allows
-        )
-        weights = self.prior.weights(self.space, self.history)
-        if found and weights.sum() >= LEAST_TRUST:
-            worth = self.prior.advice(self.space, self.history)(found)
+        space, sobol = self.space.narrow("method", names), oracle_named("sobol")
+        found = sobol.suggest(space, self.history, SPREAD, self.leader.seed, allows)
+        prior = self.leader.prior
+        if found and prior.weights(self.space, self.history).sum() >= LEAST_TRUST:
+            worth = prior.advice(self.space, self.history)(found)
             return [found[int(np.argmax(worth))]]
         return found[:1]
 
@@ -135,18 +116,14 @@ class _Moment:
 
         The plan knew only arithmetic; the first backbones show what it is worth.
         """
-        known = options(self.space, "backbone")
-        planned = [name for name in self.plan.backbones if name in known]
-        left = self.plan.rung_zero_seconds
-        if left is None:
-            return planned
-        begun = set()
+        most, begun = self.plan.rung_zero_seconds, set()
+        left = math.inf if most is None else most
         for config, outcome in self.history:
             if "backbone" in config and not self.trains(config):
                 begun.add(config.text("backbone"))
                 left -= outcome.cost_seconds
         chosen: list[str] = []
-        for name in planned:
+        for name in (n for n in self.plan.backbones if n in self.backbones):
             if name not in begun:
                 first = rung_zero(self.space, self.methods, [name])[-1]
                 left -= self.costs.setup_seconds(first)
@@ -165,16 +142,11 @@ class _Moment:
         limit, examples = self.plan.best_seconds, self.costs.arithmetic.examples
         if limit is None or not self.training_names:
             return []
-        rungs = self._ladder(self.training_names[0], self.ranked[0])
-        if not self.tried.isdisjoint(rungs):
+        method, backbone = self.training_names[0], self.ranked[0]
+        if not self.tried.isdisjoint(self._ladder(method, backbone)):
             return []
-        payable = [
-            config
-            for config in rungs
-            if is_shorter(config, rungs)
-            and self.costs.seconds(config) <= limit
-            and self.keeps(config)
-        ]
+        rungs = self._kept(method, backbone, is_whole=True)
+        payable = [c for c in rungs if self.costs.seconds(c) <= limit]
         brief = [
             config
             for config in payable
@@ -190,36 +162,32 @@ class _Moment:
         none other, it is better than nothing. So does one that another beats in rung 0
         and in the zoo's ranking.
         """
-        kept = {
-            (method, name): list(filter(self.keeps, self._ladder(method, name)))
-            for method in self.training_names
-            for name in self.ranked
-        }
-        short = {
-            (method, name): [
-                c for c in rungs if is_shorter(c, self._ladder(method, name))
-            ]
-            for (method, name), rungs in kept.items()
-        }
-        whole = [
+        payable = [
             name
             for name in self.ranked
             if any(
                 self._is_payable(config)
                 for method in self.training_names
-                for config in short[method, name]
+                for config in self._kept(method, name, is_whole=True)
             )
         ]
-        arithmetic = self.costs.arithmetic
         chosen = undominated(
-            whole or self.ranked, self.ranked, self.history, arithmetic
+            payable or self.ranked, self.ranked, self.history, self.costs.arithmetic
         )
         found = (
-            (short if whole else kept)[method, name]
+            self._kept(method, name, is_whole=bool(payable))
             for method in self.training_names
             for name in chosen[: self.plan.training_backbones]
         )
         return [rungs for rungs in found if rungs]
+
+    def _kept(self, method: str, backbone: str, *, is_whole: bool) -> list[Config]:
+        """Return the forms of a training default that keep the limits.
+
+        If whole, only those that train as much of the backbone as the first.
+        """
+        rungs = self._ladder(method, backbone)
+        return list(filter(self.keeps, whole(rungs) if is_whole else rungs))
 
     def _ladder(self, method: str, backbone: str) -> tuple[Config, ...]:
         return ladder(self.space, method, backbone, self.costs.arithmetic.examples)

@@ -5,50 +5,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from fewshot_automl.errors import LedgerError
 from fewshot_automl.policy.costs import CostModel
 from fewshot_automl.policy.defaults import (
     Method,
-    is_shorter,
     ladder,
     options,
     rung_zero,
     training_methods,
+    whole,
 )
 from fewshot_automl.space import Config, Space
 
 SAVING_SECONDS: Final = 6.0
 """Of scoring, writing, checking and reading the model, besides its fits."""
-SAVING_SHARE: Final = 0.3
-"""Of the budget, at most: a late model is worth more than none in time."""
-MOST_SLOWNESS: Final = 2.5
-"""Times that saving is expected to take at most, compared with a quiet machine."""
 SCORING_SHARE: Final = 0.25
 """Of the budget, that scoring test data may claim; beyond it the result is late."""
 RUNG_ZERO_SHARE: Final = 0.3
 """Of the time for trials, at most, for cheap methods on the planned backbones."""
 SLACK: Final = 1.3
 """Of an estimate, where being wrong would cost more than time."""
-MODEST_TRIALS: Final = 5
-"""Training trials that fit their time if each takes the most it may; this many, and
-one more for every `MORE_SECONDS` of it."""
-MORE_SECONDS: Final = 200.0
 SEVERAL_SHARE: Final = 1 / 4
-"""The same for a reference trial of which several are to be compared."""
+"""Of the time for training trials, for one of which several are to be compared."""
 ONE_SHARE: Final = 0.6
 """The same where several do not fit in any form, and for one trial of the best
 backbone."""
-HEADS_SECONDS: Final = 0.5
-"""Of all heads that rung 0 fits on one backbone."""
-LEAST_SECONDS: Final = 0.5
-"""Of a training trial, for counting how many to expect."""
 TRIALS_A_BACKBONE: Final = 9
 """Where only their number is limited: trials for each backbone of rung 0, a third of
 them in it."""
-LONG_SECONDS: Final = 600.0
-"""From this time for trials on, more models are averaged."""
-FEW_EXAMPLES: Final = 128
-"""Below it the folds of cheap trials are repeated, and those that train may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,51 +82,36 @@ class Plan:
     """Most models averaged in the result."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return {**asdict(self), "backbones": list(self.backbones)}
+        """Return the fields as JSON values."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
-        """Return the plan that `to_json` wrote.
-
-        Raises:
-            LedgerError: If it was written by a version that knows other fields.
-        """
-        try:
-            read = {field.name: values[field.name] for field in fields(cls)}
-            read["splits"] = Splits(**values["splits"])
-            return cls(**{**read, "backbones": tuple(values["backbones"])})
-        except (KeyError, TypeError) as error:
-            raise LedgerError(
-                f"The plan of a study must be one that this version wrote, got "
-                f"{dict(values)!r}. Resume it with the version that began it."
-            ) from error
+        """Return the plan that `to_json` wrote; what another version noted is lost."""
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        known["splits"] = Splits(**values["splits"])
+        return cls(**{**known, "backbones": tuple(values["backbones"])})
 
     def __str__(self) -> str:
         """Return the plan in one line."""
-        known, most, count = (
-            len(self.backbones),
-            self.trial_seconds,
-            self.training_trials,
-        )
-        rung = f"{known} backbone{'' if known == 1 else 's'} in rung 0"
+        most, count = self.trial_seconds, self.training_trials
+        plural = "" if len(self.backbones) == 1 else "s"
+        words = [f"{len(self.backbones)} backbone{plural} in rung 0"]
         if self.rung_zero_seconds is not None:
-            rung += f" (at most {self.rung_zero_seconds:.0f} s)"
-        folds = f"{self.splits.folds} folds"
+            words[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
+        words.append(f"{self.splits.folds} folds")
         if self.splits.training_repeats > 1:
-            folds += ", twice for training trials"
-        if most is None:
-            training = "training trials of any length" if count is None else ""
-        elif count:
-            training = f"about {count} training trials of at most {most:.0f} s"
-        elif round(most):
-            training = f"hardly time for training trials (at most {most:.0f} s)"
-        else:
-            training = "no time for training trials"
+            words.append("twice for training trials")
+        if count:
+            words.append(f"about {count} training trials of at most {most:.0f} s")
+        elif most is not None:
+            words.append(f"hardly time for training trials (at most {most:.0f} s)")
+        elif count is None:
+            words.append("training trials of any length")
         model = f"an ensemble of {self.members}" if self.members > 1 else "one model"
-        if self.final_seconds is not None:
-            model = f"{self.final_seconds:.0f} s for {model}"
-        return ", ".join(filter(None, [rung, folds, training, model]))
+        final = self.final_seconds
+        words.append(model if final is None else f"{final:.0f} s for {model}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +142,8 @@ class Situation:
     @property
     def scoring_seconds(self) -> float:
         """Return what scoring the test examples takes on the best known backbone."""
-        arithmetic = self.costs.arithmetic
-        names = [
-            n for n in arithmetic.backbones if n in options(self.space, "backbone")
-        ]
+        arithmetic, known = self.costs.arithmetic, options(self.space, "backbone")
+        names = [name for name in arithmetic.backbones if name in known]
         return self.tested * sum(map(arithmetic.pass_seconds, names[:1]))
 
     @property
@@ -203,15 +169,24 @@ def draw_plan(situation: Situation) -> Plan:
     many as leave room for that with the reference Config.
     """
     budget, costs = situation.budget_seconds, situation.costs
-    setups = _setups(situation)
+    setups, ranked = _setups(situation), costs.arithmetic.backbones
+    rungs = situation.reference
     if budget is None:
-        return _unlimited(situation, setups)
+        if situation.trials is not None:
+            ranked = ranked[: max(situation.trials // TRIALS_A_BACKBONE, 1)]
+        return Plan(
+            budget_seconds=None,
+            trials=situation.trials,
+            splits=situation.splits or Splits(),
+            backbones=tuple(name for name in setups if name in ranked),
+            training_trials=None if rungs else 0,
+            members=situation.members or 3,
+        )
     left = max(budget - situation.spent_seconds, 0.0)
     saving = saving_seconds(costs, left)
     most = RUNG_ZERO_SHARE * max(left - saving, 0.0)
-    chosen = _affordable(setups, costs.arithmetic.backbones, most)
+    chosen = _affordable(setups, ranked, most)
     rung_zero_seconds = sum(setups[name] for name in chosen)
-    rungs = situation.reference
     fit_seconds = costs.refit_seconds(rungs[0]) if rungs else 0.0
     passes = sum(costs.arithmetic.pass_seconds(name) for name in chosen[:2])
     final = saving + min(situation.tested * passes, SCORING_SHARE * left)
@@ -219,12 +194,10 @@ def draw_plan(situation: Situation) -> Plan:
     # The model is one more fit of what the trials were, so it shares their time.
     splits = situation.splits or _splits(situation, fit_seconds, time)
     fits = splits.folds * splits.training_repeats
-    forms = [
-        fits * costs.refit_seconds(rung) for rung in rungs if is_shorter(rung, rungs)
-    ]
+    forms = [fits * costs.refit_seconds(rung) for rung in whole(rungs)]
     limit = _trial_seconds(forms, time)
     fitting = [seconds for seconds in forms if seconds <= limit]
-    expected = int(time / max(fitting[0], LEAST_SECONDS)) if fitting else 0
+    expected = int(time / fitting[0]) if fitting else 0
     return Plan(
         budget_seconds=budget,
         splits=splits,
@@ -236,35 +209,18 @@ def draw_plan(situation: Situation) -> Plan:
         training_backbones=1 + (expected >= 4) + (expected >= 60),
         space_filling=min(expected // 6, 8),
         final_seconds=final + min(fit_seconds, limit / fits),
-        members=situation.members or (3 if left < LONG_SECONDS else 5),
+        members=situation.members or (3 if left < 600 else 5),
     )
 
 
 def saving_seconds(costs: CostModel, budget_seconds: float) -> float:
     """Return what writing, checking and reading the model will take.
 
-    Where others use the machine too, everything takes longer, saving as well.
+    Where others use the machine too, everything takes longer, saving as well. But it
+    claims no more than a share: a late model is worth more than none in time.
     """
-    slowness = min(max(costs.slowness, 1.0), MOST_SLOWNESS)
-    return min(SAVING_SECONDS * slowness, SAVING_SHARE * budget_seconds)
-
-
-def _unlimited(situation: Situation, setups: Mapping[str, float]) -> Plan:
-    """Return the plan of a study that only a number of trials ends.
-
-    Few trials are not all spent on trying every backbone.
-    """
-    ranked = situation.costs.arithmetic.backbones
-    if situation.trials is not None:
-        ranked = ranked[: max(situation.trials // TRIALS_A_BACKBONE, 1)]
-    return Plan(
-        budget_seconds=None,
-        trials=situation.trials,
-        splits=situation.splits or Splits(),
-        backbones=tuple(name for name in setups if name in ranked),
-        training_trials=None if situation.reference else 0,
-        members=situation.members or 3,
-    )
+    slowness = math.exp(costs.effects.get(("train",), 0.0))  # of training
+    return min(SAVING_SECONDS * min(max(slowness, 1.0), 2.5), 0.3 * budget_seconds)
 
 
 def _setups(situation: Situation) -> dict[str, float]:
@@ -272,17 +228,12 @@ def _setups(situation: Situation) -> dict[str, float]:
 
     None is there if the space has no cheap method that reads one.
     """
-    space, methods = situation.space, situation.methods
-    plain = rung_zero(space, methods, [])
-    found = {
-        name: [c for c in rung_zero(space, methods, [name]) if c not in plain]
-        for name in options(space, "backbone")
-    }
-    seconds = {
-        name: situation.costs.setup_seconds(configs[0]) + HEADS_SECONDS
-        for name, configs in found.items()
-        if configs
-    }
+    space, seconds = situation.space, {}
+    readers = [row for row in situation.methods if row.needs_backbone]
+    for name in options(space, "backbone"):
+        if configs := rung_zero(space, readers, [name]):
+            heads = 0.5  # of all that rung 0 fits
+            seconds[name] = situation.costs.setup_seconds(configs[0]) + heads
     return dict(sorted(seconds.items(), key=lambda pair: pair[1]))
 
 
@@ -301,12 +252,13 @@ def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
     """Return folds and repeats such that several references could be compared.
 
     Four folds train on three quarters of the examples; three are enough where no two
-    references could be compared; five need time to spare.
+    references could be compared; five need time to spare. Few examples are scored
+    again in other folds.
     """
     room = time / (SLACK * fit_seconds) if fit_seconds else math.inf
     folds = 3 if room < 4 * 2 else 4 if room < 5 * 60 else 5
     folds = min(folds, situation.most_folds)
-    is_small = situation.costs.arithmetic.examples < FEW_EXAMPLES
+    is_small = situation.costs.arithmetic.examples < 128
     is_repeated = is_small and fit_seconds > 0 and room >= 2 * folds * 150
     return Splits(
         folds=folds,
@@ -318,13 +270,14 @@ def _trial_seconds(forms: Sequence[float], time: float) -> float:
     """Return the most that one training trial may take.
 
     Enough for the best form of the reference of which several fit; else of which one
-    does; else as much anyway, for an estimate may be wrong. More if there is much time.
+    does; else as much anyway, for an estimate may be wrong. More if there is much time:
+    five such trials fit, and one more for every 200 s.
 
     Args:
         forms: Seconds of the forms of the reference, the best first.
         time: For all training trials.
     """
-    modest = time / (MODEST_TRIALS + time / MORE_SECONDS)
+    modest = time / (5 + time / 200)
     for share in (SEVERAL_SHARE, ONE_SHARE):
         fitting = [SLACK * cost for cost in forms if SLACK * cost <= share * time]
         if fitting:

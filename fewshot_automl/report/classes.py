@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.intervals import wilson_interval
-from fewshot_automl.ledger.outputs import read_outputs
+from fewshot_automl.ledger import read_outputs
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,

@@ -10,7 +10,7 @@ from fewshot_automl.automl import delivery, finish, fitting
 from fewshot_automl.automl.limits import beside_limit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.ledger.outputs import read_outputs
+from fewshot_automl.ledger import read_outputs
 from fewshot_automl.oracle import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.policy import leader

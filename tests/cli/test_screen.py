@@ -1,5 +1,4 @@
 import io
-import math
 import time
 from dataclasses import replace
 
@@ -30,7 +29,6 @@ def event(kind, number, config, outcome, history, trials_left=None):
         config=config,
         outcome=outcome,
         history=history,
-        seconds_left=math.inf,
         trials_left=trials_left,
     )
 

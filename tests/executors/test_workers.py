@@ -7,23 +7,16 @@ import threading
 import time
 from pathlib import Path
 
+import loky
 import pytest
 
 from fewshot_automl.errors import TrialError, UserError
-from fewshot_automl.executors import WorkerProcesses
+from fewshot_automl.executors import InProcess, WorkerProcesses
 
 
-def die(name, allowance):
+def die(name):
     os.kill(os.getpid(), getattr(signal, name))
     time.sleep(30)
-
-
-def leave(code, allowance):
-    os._exit(code)
-
-
-def variable(name, allowance):
-    return os.environ.get(name)
 
 
 class Heavy:
@@ -37,7 +30,7 @@ class Heavy:
         with self.file.open("a") as file:
             file.write("x")
 
-    def __call__(self, number, allowance):
+    def __call__(self, number):
         self.calls += 1
         if number < 0:
             os._exit(1)
@@ -51,26 +44,19 @@ class Fussy(Exception):
         super().__init__(f"{left} and {right}")
 
 
-def fuss(allowance):
-    raise Fussy(1, 2)
+class Panic(BaseException):
+    """Stands for a panic of Rust code, which is no Exception."""
 
 
-def unpicklable(allowance):
-    return lambda: None
+def throw(error):
+    raise Fussy(1, 2) if error is Fussy else error
 
 
-def process_id(allowance):
-    return os.getpid()
-
-
-def sleepy(seconds, allowance):
+def sleepy(seconds, file=None):
     time.sleep(seconds)
+    if file:
+        file.touch()
     return seconds
-
-
-def sleep_and_touch(seconds, file, allowance):
-    time.sleep(seconds)
-    file.touch()
 
 
 @pytest.fixture
@@ -97,42 +83,52 @@ def all_of(executor):
     finished = []
     while batch := executor.wait(60.0):
         finished += batch
-    return sorted(finished, key=lambda done: done.ticket.number)
+    return sorted(finished, key=lambda done: done.ticket)
 
 
 def values_of(executor):
     return [done.value for done in all_of(executor)]
 
 
+def test_in_this_process_ctrl_c_is_not_a_result_but_a_panic_is():
+    executor = InProcess()
+    executor.submit(throw, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        executor.wait()
+    assert executor.wait() == []
+    executor.submit(throw, Panic("at the disco"))
+    assert isinstance(one(executor).error, Panic)
+
+
 def test_a_killed_worker_fails_its_own_call_and_is_replaced(make):
     executor = make(2)
-    slow = executor.submit(sleepy, (1.0,), None)
-    killed = executor.submit(die, ("SIGKILL",), None)
+    slow = executor.submit(sleepy, 1.0)
+    killed = executor.submit(die, "SIGKILL")
     first, second = all_of(executor)
     assert (first.ticket, first.value) == (slow, 1.0)  # its neighbour lived
     assert second.ticket == killed
     assert isinstance(second.error, TrialError)
     assert "died with SIGKILL(-9), perhaps for want of memory" in str(second.error)
     for _ in range(2):
-        executor.submit(sleepy, (0.0,), None)
+        executor.submit(sleepy, 0.0)
     assert values_of(executor) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
-    ("call", "words"), [((die, ("SIGTERM",)), "SIGTERM"), ((leave, (3,)), "EXIT(3)")]
+    ("call", "words"), [((die, "SIGTERM"), "SIGTERM"), ((os._exit, 3), "EXIT(3)")]
 )
 def test_the_reason_says_how_the_worker_died(make, call, words):
     executor = make()
-    executor.submit(*call, None)
+    executor.submit(*call)
     assert words in str(one(executor).error)
 
 
 def test_an_idle_worker_that_died_costs_no_call(make):
     executor = make()
-    executor.submit(process_id, (), None)
+    executor.submit(os.getpid)
     os.kill(one(executor).value, signal.SIGKILL)
     time.sleep(0.5)
-    executor.submit(sleepy, (0.0,), None)
+    executor.submit(sleepy, 0.0)
     assert one(executor).value == 0.0
 
 
@@ -141,15 +137,15 @@ def test_a_worker_is_used_again_and_what_it_holds_too(make, tmp_path):
     executor = make()
     heavy = Heavy(file)
     for number in range(3):
-        executor.submit(heavy, (number,), None)
+        executor.submit(heavy, number)
     assert values_of(executor) == [1, 2, 3]
     assert len(file.read_text()) == 1
-    executor.submit(Heavy(file, ballast=b"2"), (0,), None)
-    executor.submit(heavy, (0,), None)
+    executor.submit(Heavy(file, ballast=b"2"), 0)
+    executor.submit(heavy, 0)
     assert values_of(executor) == [1, 1]  # another took its place
-    executor.submit(heavy, (-1,), None)
+    executor.submit(heavy, -1)
     assert isinstance(one(executor).error, TrialError)
-    executor.submit(heavy, (5,), None)
+    executor.submit(heavy, 5)
     assert one(executor).value == 1  # by the successor
 
 
@@ -157,11 +153,11 @@ def test_a_worker_is_used_again_and_what_it_holds_too(make, tmp_path):
 def test_workers_are_told_their_threads(make, monkeypatch, known):
     if known is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+        monkeypatch.setattr(loky, "cpu_count", lambda: 6)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", known)
     executor = make(2)
-    executor.submit(variable, ("OMP_NUM_THREADS",), None)
+    executor.submit(os.getenv, "OMP_NUM_THREADS")
     assert one(executor).value == (known or "3")
     assert os.environ.get("OMP_NUM_THREADS") == known
 
@@ -182,32 +178,28 @@ def test_workers_share_out_the_gpus(make, monkeypatch, known, gpus, workers, see
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", known)
     executor = make(workers, gpus=gpus)
     for _ in range(workers):
-        executor.submit(variable, ("CUDA_VISIBLE_DEVICES",), None)
+        executor.submit(os.getenv, "CUDA_VISIBLE_DEVICES")
     assert sorted(values_of(executor), key=str) == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == known
 
 
 def test_what_cannot_be_pickled_is_a_failed_result_or_a_user_error(make):
     executor = make()
-    executor.submit(unpicklable, (), None)
-    assert isinstance(one(executor).error, (AttributeError, pickle.PicklingError))
-    executor.submit(fuss, (), None)
+    executor.submit(lambda x, y: x + y, 1.0, 2.0)  # as of a notebook
+    assert one(executor).value == 3.0
+    executor.submit(sleepy, threading.Lock())
+    assert isinstance(one(executor).error, pickle.PicklingError)
+    executor.submit(throw, Fussy)
     error = one(executor).error
     assert isinstance(error, TrialError)
     assert str(error) == "Fussy: 1 and 2"
     with pytest.raises(UserError, match="must be picklable"):
-        executor.submit(process_id, (threading.Lock(),), None)
-
-
-def test_a_function_of_a_notebook_needs_no_module(make):
-    executor = make()
-    executor.submit(lambda x, allowance: x + allowance, (1.0,), 2.0)
-    assert one(executor).value == 3.0
+        executor.submit(threading.Lock().acquire)
 
 
 def test_waiting_ends_when_the_time_is_out(make, tmp_path):
     executor = make()
-    executor.submit(sleep_and_touch, (30.0, tmp_path / "over"), None)
+    executor.submit(sleepy, 30.0, tmp_path / "over")
     assert executor.wait(0.2) == []
     assert executor.wait(0.0) == []
     executor.shutdown()
@@ -220,9 +212,9 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         "import os, time\n"
         "from fewshot_automl.executors import WorkerProcesses\n"
         "executor = WorkerProcesses(1)\n"  # no guard of __main__ is needed
-        "executor.submit(lambda allowance: os.getpid(), (), None)\n"
+        "executor.submit(os.getpid)\n"
         "print(executor.wait()[0].value, flush=True)\n"
-        "executor.submit(lambda allowance: time.sleep(60), (), None)\n"
+        "executor.submit(time.sleep, 60)\n"
         "time.sleep(60)\n"
     )
     parent = subprocess.Popen(

@@ -21,7 +21,7 @@ from fewshot_automl.ledger import INTERRUPTED, Ledger
 from fewshot_automl.oracle import SobolOracle
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
-from fewshot_automl.study import SECONDS_USED, Budget, run
+from fewshot_automl.study import SECONDS_USED, Budget, Study, run
 
 SPACE = Space(
     (
@@ -42,7 +42,7 @@ class SleepyScore:
 
     def __call__(self, config: Config, allowance_seconds: float | None) -> Outcome:
         time.sleep(self.seconds)
-        lr = config.number("lr")
+        lr = float(config["lr"])
         if lr > 0.05:
             raise FloatingPointError("loss became NaN")
         return Outcome(
@@ -68,9 +68,9 @@ def victim(folder: str, way: str) -> None:
     ledger.interrupt_running()
     executor = executor_named(way, 2 if way == "loky" else 1)
     used = ledger.notes().get(SECONDS_USED, 0.0)
-    run(
-        SPACE,
-        SleepyScore(),
+    study = Study(
+        space=SPACE,
+        evaluate=SleepyScore(),
         oracle=SobolOracle(),
         ledger=ledger,
         executor=executor,
@@ -79,6 +79,7 @@ def victim(folder: str, way: str) -> None:
         thinks_ahead=True,
         on_event=acknowledge,
     )
+    run(study)
     executor.shutdown()
 
 
@@ -129,7 +130,7 @@ def test_nothing_finished_is_lost_and_nothing_done_twice(
         history = ledger.history()
         for config, outcome in history:
             if outcome.is_done:  # what is marked finished has its outputs
-                assert (ledger.outputs(config) == np.float32(config.number("lr"))).all()
+                assert (ledger.outputs(config) == np.float32(float(config["lr"]))).all()
         for number in acknowledged(tmp_path):
             config, outcome = history[number]
             assert outcome.status in ("done", "failed")

@@ -1,6 +1,5 @@
 import math
 import re
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,14 +62,6 @@ def test_history_returns_exactly_what_was_recorded(location):
             assert same(read, wrote)
 
 
-def test_running_trials_are_seen_in_order_of_start(location):
-    ledger = fresh(location)
-    assert [ledger.start(PROBE), ledger.start(LORA)] == [0, 1]
-    ledger.finish(1, DONE)
-    statuses = [outcome.status for _, outcome in fresh(location).history()]
-    assert statuses == ["running", "done"]
-
-
 def test_optuna_sees_params_values_and_states(location):
     import optuna
 
@@ -79,22 +70,14 @@ def test_optuna_sees_params_values_and_states(location):
         ledger.finish(ledger.start(LORA), outcome)
     ledger.start(PROBE)
     study = optuna.load_study(study_name="toy", storage=ledger._storage)
-    assert [trial.state.name for trial in study.trials] == [
-        "COMPLETE",
-        "FAIL",
-        "PRUNED",
-        "RUNNING",
-    ]
+    states = [trial.state.name for trial in study.trials]
+    assert states == ["COMPLETE", "FAIL", "PRUNED", "RUNNING"]
     assert study.trials[0].params == LORA.to_json()
     assert study.best_trial.number == 0
     assert study.best_value == 0.6
     assert "rank" not in study.trials[3].params
     assert study.trials[0].distributions["lr"].log
-    assert study.trials[0].user_attrs["cost_seconds"] == 1.5
     assert study.trials[1].user_attrs["outcome"]["reason"] == "MemoryError: no room"
-    assert {"params_rank", "user_attrs_standard_error"} <= set(
-        study.trials_dataframe().columns
-    )
 
 
 def test_trials_of_a_dead_process_become_interrupted(location):
@@ -122,32 +105,10 @@ def test_an_outcome_that_reached_the_disk_is_kept(location, monkeypatch):
 
 def test_notes_are_kept_and_replaced(location):
     ledger = fresh(location)
-    ledger.note("plan", {"folds": 5, "names": ["a", None, 1.5]})
-    ledger.note("seconds", 1.0)
-    ledger.note("seconds", 2.0)
-    assert fresh(location).notes() == {
-        "plan": {"folds": 5, "names": ["a", None, 1.5]},
-        "seconds": 2.0,
-    }
-
-
-def test_studies_of_one_storage_do_not_mix(location):
-    fresh(location).start(PROBE)
-    other = Ledger.open(location, study="other", space=SPACE)
-    assert other.history() == []
-    assert other.start(LORA) == 0
-
-
-def test_finishing_what_is_not_running_is_an_error(location):
-    ledger = fresh(location)
-    number = ledger.start(PROBE)
-    with pytest.raises(LedgerError, match="must not be 'running'"):
-        ledger.finish(number, Outcome(status="running"))
-    ledger.finish(number, DONE)
-    for stray in (number, 7):
-        with pytest.raises(LedgerError, match="must be that of a running trial"):
-            ledger.finish(stray, DONE)
-    assert same(ledger.history()[0][1], DONE)
+    plan = {"folds": 5, "names": ["a", None, 1.5]}
+    for key, value in [("plan", plan), ("seconds", 1.0), ("seconds", 2.0)]:
+        ledger.note(key, value)
+    assert fresh(location).notes() == {"plan": plan, "seconds": 2.0}
 
 
 def made(shape=(2, 5, 3)):
@@ -166,7 +127,7 @@ def test_outputs_come_back_and_are_not_in_the_record(tmp_path, location):
     assert same(again.history()[0][1], DONE)
     names = [path.name for path in (tmp_path / "here" / "predictions").iterdir()]
     assert names == [f"{PROBE.key}.safetensors"]
-    with pytest.raises(LedgerError, match="must be that of a running trial"):
+    with pytest.raises(LedgerError, match="must be running"):
         again.finish(number, replace(DONE, outputs=made((1, 5, 3))))
     np.testing.assert_array_equal(again.outputs(PROBE), outputs)
 
@@ -213,17 +174,6 @@ def test_another_space_in_a_database_is_a_clear_error(tmp_path):
     ledger = Ledger.open(url, study="toy", space=wider)
     with pytest.raises(LedgerError, match="another search space"):
         ledger.start(wider.default())
-
-
-def test_another_space_in_a_journal_is_fine(tmp_path):
-    fresh(tmp_path).start(PROBE)
-    wider = Space((Choice(name="method", options=("probe", "lora", "full")),))
-    ledger = Ledger.open(tmp_path, study="toy", space=wider)
-    ledger.start(wider.default(method="full"))
-    assert [config.text("method") for config, _ in ledger.history()] == [
-        "probe",
-        "full",
-    ]
 
 
 def test_a_file_is_no_location(tmp_path):
@@ -274,21 +224,6 @@ def test_trials_ended_by_optunas_tools_are_readable(tmp_path):
         number, state=optuna.trial.TrialState.FAIL
     )
     assert ledger.history()[0][1].status == "stopped"
-
-
-def test_threads_may_share_a_ledger(location):
-    ledger = fresh(location)
-
-    def trial():
-        for _ in range(3):
-            ledger.finish(ledger.start(LORA), DONE)
-
-    threads = [threading.Thread(target=trial) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [outcome.status for _, outcome in ledger.history()] == ["done"] * 9
 
 
 def test_two_ledgers_may_write_to_one_journal(tmp_path):
@@ -354,7 +289,3 @@ class TestKilledAtAnyByte:
     def test_at_every_single_byte(self, tmp_path, whole):
         for cut in range(len(whole[0]) + 1):
             self.check(tmp_path, whole, cut)
-
-    def test_with_a_stale_lock(self, tmp_path, whole):
-        (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")
-        self.check(tmp_path, whole, len(whole[0]) - 5)

@@ -60,7 +60,7 @@ def test_an_edge_beyond_which_all_fails(seed):
     space = Space((METHOD, RATE, Float(name="mix", low=0.0, high=1.0)))
     failed, best = failed_suggestions(
         space,
-        lambda c: RATE.encode(c["rate"]) - 0.3 * (c.number("mix") - 0.5) ** 2,
+        lambda c: RATE.encode(c["rate"]) - 0.3 * (float(c["mix"]) - 0.5) ** 2,
         lambda c: RATE.encode(c["rate"]) > 0.6,
         seed,
     )

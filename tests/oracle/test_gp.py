@@ -162,7 +162,7 @@ def test_another_thread_of_draws_is_left_alone():
 def test_limits_that_a_config_fixes_are_kept_and_learnt_ones_are_sought():
     rows = RandomOracle().suggest(SQUARE, [], 16, 0)
     history = [(c, done(c["x"] + c["y"], latency=1 + 9 * c["x"])) for c in rows]
-    exact = {"size": lambda config: 10 * config.number("y")}
+    exact = {"size": lambda config: 10 * float(config["y"])}
     limits = (Limit("size", most=3.0), Limit("latency", most=4.0))
     oracle = GpOracle(aims=Aims(limits=limits, exact=exact))
     for config in check(oracle, SQUARE, history, 3):
@@ -175,7 +175,7 @@ def test_limits_that_a_config_fixes_are_kept_and_learnt_ones_are_sought():
 def test_a_front_is_widened_where_it_is_thin():
     rows = RandomOracle().suggest(SQUARE, [], 14, 1)
     history = [(c, done(c["x"] - c["y"], size=1 + c["x"])) for c in rows]
-    for exact in ({}, {"size": lambda config: 1 + config.number("x")}):
+    for exact in ({}, {"size": lambda config: 1 + float(config["x"])}):
         aims = Aims(
             objectives=(Objective(SCORE), Objective("size", maximise=False)),
             exact=exact,

@@ -43,8 +43,8 @@ def truth(config: Config, shift: float = 0.0) -> float:
     score = 0.5 + 0.1 * (config.text("backbone") in ("large", "vit"))
     if config.text("method") != "probe":
         score += 0.1 + 0.1 * (config.text("method") == "lora")
-        away = np.log10(config.number("rate")) + 3 + shift
-        score += 0.05 - 0.1 * away**2 + 0.02 * np.log(config.number("steps") / 20)
+        away = np.log10(float(config["rate"])) + 3 + shift
+        score += 0.05 - 0.1 * away**2 + 0.02 * np.log(float(config["steps"]) / 20)
     return float(score)
 
 

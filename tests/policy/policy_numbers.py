@@ -1,11 +1,17 @@
 """Numbers that behave like a model wing: three backbones, all methods, no models."""
 
+import math
 from dataclasses import dataclass, field
 
-import pytest
-
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.policy import CostModel, Opening, Situation, draw_plan
+from fewshot_automl.policy import (
+    Allowed,
+    CostModel,
+    Leader,
+    Opening,
+    Situation,
+    draw_plan,
+)
 from fewshot_automl.space import Choice, Config, Float, Int, Space, When
 
 FLOPS = {"small": 1.5e8, "middle": 3e8, "large": 2.5e9}
@@ -114,7 +120,19 @@ def situation(seconds=60.0, rate=9e10, examples=48, methods=None, **more):
     )
 
 
-def opening_for(seconds, rate=9e10, methods=None, **more):
+def allowed_for(costs, plan, left=math.inf, members=3, tested=0, **leader):
+    leader = Leader(**{"space": space_of(), **leader})
+    return Allowed(
+        leader=leader,
+        costs=costs,
+        plan=plan,
+        remaining=lambda: left,
+        members=members,
+        tested=tested,
+    )
+
+
+def opening_for(seconds, rate=9e10, methods=None, **leader):
     now = situation(seconds, rate, methods=methods)
     plan = draw_plan(now)
     costs = CostModel(
@@ -122,7 +140,8 @@ def opening_for(seconds, rate=9e10, methods=None, **more):
         cheap_folds=12,
         training_folds=plan.splits.folds,
     )
-    return Opening(space=now.space, methods=METHODS, costs=costs, plan=plan, **more)
+    allowed = allowed_for(costs, plan, space=now.space, **leader)
+    return Opening(methods=METHODS, allowed=allowed)
 
 
 def lived(opening, slower=1.0, most=200, score=lambda config: 0.5):
@@ -133,16 +152,11 @@ def lived(opening, slower=1.0, most=200, score=lambda config: 0.5):
         left = [config for config in opening(history) if config not in tried]
         if not left:
             break
-        seen = [(config, Outcome(status="running")) for config in tried]
-        costs = CostModel(
-            arithmetic=opening.costs.arithmetic,
-            cheap_folds=opening.costs.cheap_folds,
-            training_folds=opening.costs.training_folds,
-        ).after(seen)
-        folds = costs.folds(left[0])
-        history.append(
-            (left[0], done(slower * costs.seconds(left[0]), score(left[0]), folds))
+        plain = opening.allowed.costs.after(
+            [(config, Outcome(status="running")) for config in tried]
         )
+        seconds, folds = slower * plain.seconds(left[0]), plain.folds(left[0])
+        history.append((left[0], done(seconds, score(left[0]), folds)))
     return history
 
 
@@ -165,8 +179,3 @@ def config_of(method="contrastive", backbone="middle", **values):
     plain = {"frozen_fraction": 0.5, "steps": 40, "batch_size": 16}
     more = {**plain, **values} if method in TRAINED else values
     return Config.of({"method": method, "backbone": backbone, **more})
-
-
-@pytest.fixture
-def costs():
-    return CostModel(arithmetic=Counted(), cheap_folds=12, training_folds=4)

@@ -3,8 +3,7 @@ import pytest
 from policy_numbers import config_of, done
 
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.policy import CostModel
-from fewshot_automl.policy.costs import PARTS, REMEMBERED
+from fewshot_automl.policy.costs import PARTS
 from fewshot_automl.space import Config
 
 TRUE = {"load": 2.5, "encode": 0.6, "train": 3.0, "head": 0.4}
@@ -32,7 +31,6 @@ def lived_through(costs, configs, noise=0.0):
 def test_before_any_trial_it_is_arithmetic(costs):
     config = Config.of({"method": "majority"})
     assert costs.seconds(config) == pytest.approx(0.12)
-    assert costs.seconds(config, folds=3) == pytest.approx(0.03)
     assert costs.refit_seconds(config) == pytest.approx(0.01)
     assert costs.scoring_seconds(config, 1000) == 0
     each = costs.arithmetic.pass_seconds("middle")
@@ -104,21 +102,3 @@ def test_what_cannot_be_compared_teaches_nothing(costs, status):
     assert costs.after(gone) == costs.after([])
     kept = [(config_of(), done(3.0))]
     assert costs.after(gone + kept) == costs.after(kept)
-
-
-def test_only_the_latest_trials_are_learnt_from(costs):
-    old = [(config_of(steps=20 + i), done(500.0)) for i in range(5)]
-    new = lived_through(
-        costs, [config_of(steps=20 + i) for i in range(5, REMEMBERED + 5)]
-    )
-    config = config_of(steps=100)
-    assert costs.after(old + new).seconds(config) == pytest.approx(
-        costs.after(new).seconds(config), rel=0.05
-    )
-
-
-def test_absurd_numbers_do_not_break_it(costs):
-    for seconds in (1e-12, 1e9):
-        learnt = costs.after([(config_of(), done(seconds))] * 3)
-        assert all(np.isfinite(value) for value in learnt.effects.values())
-    assert CostModel(arithmetic=costs.arithmetic).after([]).effects == {}

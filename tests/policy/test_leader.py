@@ -2,11 +2,11 @@ import math
 from dataclasses import replace
 
 import pytest
-from policy_numbers import Counted, config_of, done, space_of
+from policy_numbers import Counted, allowed_for, config_of, done, space_of
 
 from fewshot_automl.oracle import Aims, Limit
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.policy import Allowed, Leader, Reserve, broken, excess, leader
+from fewshot_automl.policy import Leader, Plan, broken, excess, leader
 from fewshot_automl.policy.leader import ranked_backbones, undominated
 
 LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
@@ -91,13 +91,8 @@ def test_limits_say_what_breaks_them_and_by_how_much():
 
 
 def allowed(costs, seconds=math.inf, aims=AIMS, most=None):
-    return Allowed(
-        space=space_of(),
-        costs=costs,
-        aims=aims,
-        trial_seconds=most,
-        seconds_left=lambda history: seconds,
-    )
+    plan = Plan(budget_seconds=None, trial_seconds=most)
+    return allowed_for(costs, plan, seconds, aims=aims)
 
 
 def test_a_backbone_goes_only_when_all_that_was_tried_on_it_costs_too_much(costs):
@@ -140,11 +135,8 @@ def test_what_takes_too_long_is_not_allowed(costs):
     assert allowed(costs, most=0.0)([])(config_of("probe", head="lda"))
 
 
-def reserve(costs, budget=100.0, tested=0, members=3):
-    lead = Leader(space=space_of())
-    return Reserve(
-        costs=costs, leader=lead, budget_seconds=budget, members=members, tested=tested
-    )
+def reserve(costs, budget=100.0, tested=0):
+    return allowed_for(costs, Plan(budget_seconds=budget), tested=tested).reserve
 
 
 def test_the_reserve_grows_with_what_leads(costs):

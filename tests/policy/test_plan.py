@@ -5,7 +5,6 @@ import math
 import pytest
 from policy_numbers import FLOPS, situation
 
-from fewshot_automl.errors import LedgerError
 from fewshot_automl.policy import CostModel, Plan, Splits, draw_plan
 
 SLOW, USUAL, FAST = 1.5e10, 9e10, 1e13
@@ -57,12 +56,6 @@ def test_sixty_seconds_on_two_cores_compare_several():
     assert costs.seconds(half) <= 1.3 * plan.trial_seconds
 
 
-def test_an_hour_buys_folds_members_and_more_backbones():
-    plan = draw_plan(situation(3600.0))
-    assert (plan.splits.folds, plan.members) == (5, 5)
-    assert (plan.training_backbones, plan.space_filling) == (3, 8)
-
-
 def test_a_fast_machine_scores_training_trials_twice_where_examples_are_few():
     assert draw_plan(situation(3600.0, 100 * FAST)).splits.training_repeats == 2
     many = situation(3600.0, 1e4 * FAST, examples=128)
@@ -76,21 +69,12 @@ def test_many_examples_on_a_slow_machine_get_one_backbone_and_no_illusions():
     assert "time for training trials" in str(plan)
 
 
-def test_small_classes_bound_the_folds():
-    assert draw_plan(situation(3600.0, most_folds=2)).splits.folds == 2
-
-
 def test_test_data_are_paid_for_and_do_not_starve_the_search():
     plain, tested, large = (draw_plan(situation(tested=n)) for n in (0, 500, 1_000_000))
     assert tested.final_seconds > plain.final_seconds + 1
     assert tested.trial_seconds <= plain.trial_seconds
     assert large.final_seconds < 0.6 * 60
     assert large.training_trials >= 1
-
-
-def test_members_asked_for_are_kept():
-    assert draw_plan(situation(3600.0, members=1)).members == 1
-    assert "one model" in str(draw_plan(situation(members=1)))
 
 
 def test_without_a_limit_of_time_nothing_is_bounded():
@@ -108,24 +92,26 @@ def test_few_trials_are_not_all_spent_on_rung_zero(trials, expected):
     assert "middle" in plan.backbones
 
 
-def test_without_training_methods_nothing_is_said_of_them():
-    plan = draw_plan(situation(methods=("probe", "majority")))
-    assert plan.trial_seconds is None
-    assert "training" not in str(plan)
-
-
-def test_without_backbones_there_is_a_plan():
-    for seconds in (60.0, None):
-        assert draw_plan(situation(seconds, methods=("majority",))).backbones == ()
-
-
 def test_time_that_is_gone_is_not_planned():
     plan = draw_plan(situation(10.0, spent_seconds=50.0))
     assert plan.trial_seconds == 0
-    assert "no time for training trials" in str(plan)
+    assert "hardly time for training trials" in str(plan)
     assert math.isfinite(plan.final_seconds)
 
 
-def test_a_plan_of_another_version_is_refused():
-    with pytest.raises(LedgerError, match="version"):
-        Plan.from_json({"budget_seconds": 3.0, "splits": {"fold": 3}})
+def test_a_plan_of_another_version_is_read():
+    plan = draw_plan(situation(60.0))
+    noted = {**plan.to_json(), "stray": 3}
+    del noted["best_seconds"]
+    assert Plan.from_json(noted).trial_seconds == plan.trial_seconds
+
+
+def test_what_is_asked_for_bounds_the_plan():
+    assert draw_plan(situation(3600.0, most_folds=2)).splits.folds == 2
+    assert draw_plan(situation(3600.0)).members == 5
+    assert draw_plan(situation(3600.0, members=1)).members == 1
+    plan = draw_plan(situation(methods=("probe", "majority")))
+    assert plan.trial_seconds is None
+    assert "training" not in str(plan)
+    for seconds in (60.0, None):
+        assert draw_plan(situation(seconds, methods=("majority",))).backbones == ()

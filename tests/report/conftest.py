@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewshot_automl.ledger.outputs import write_outputs
+from fewshot_automl.ledger import write_outputs
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import write_report
 from fewshot_automl.space import Config

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fewshot_automl.ledger.outputs import write_outputs
+from fewshot_automl.ledger import write_outputs
 
 SECTIONS = ("expect", "beside", "classes", "search", "data", "use", "repeat")
 VOID = {"meta", "br", "link", "input", "img", "hr"}

@@ -28,17 +28,10 @@ def test_a_budget_of_trials_has_no_end():
     assert budget.end is None
     assert budget.remaining(1e9) == math.inf
     assert budget.used(7.0) == 2.0
-
-
-def test_an_overrun_shows():
     assert Budget(started=0.0, seconds=10.0).remaining(12.0) == -2.0
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [{}, {"seconds": 0.0}, {"seconds": -1.0}, {"seconds": math.nan}, {"trials": 0},
-     {"seconds": math.inf}],
-)  # fmt: skip
-def test_a_budget_must_limit_something(limits):
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_budget_is_positive(seconds):
     with pytest.raises(UserError):
-        Budget(started=0.0, **limits)
+        Budget(started=0.0, seconds=seconds)

@@ -1,0 +1,105 @@
+"""What may still be tried, and the seconds kept for what comes after the search."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fewshot_automl.outcome import History
+from fewshot_automl.policy.costs import CostModel
+from fewshot_automl.policy.defaults import options
+from fewshot_automl.policy.leader import Leader, broken
+from fewshot_automl.policy.plan import SCORING_SHARE, SLACK, Plan, saving_seconds
+from fewshot_automl.space import Config
+
+CHEAP_SECONDS: Final = 2.0
+"""Always granted to a trial, lest a plan without training forbid cheap trials."""
+USED_SHARE: Final = 0.9
+"""Of the time left that a trial may be expected to take."""
+MOST_FINAL_SHARE: Final = 0.2
+"""Of the budget, that fits of more members than one may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """Says which Configs may be tried, given a history, and what time they leave."""
+
+    leader: Leader
+    """Who leads; knows the space and the limits."""
+    costs: CostModel
+    """What trials cost."""
+    plan: Plan
+    """What may be spent on what."""
+    remaining: Callable[[], float]
+    """Seconds of the budget that are left; infinite without limit."""
+    members: int
+    """Most models averaged in the result."""
+    tested: int = 0
+    """Test examples to be scored at the end."""
+    _leaders: dict[int, Sequence[Config]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, history: History) -> Callable[[Config], bool]:
+        """Return whether a Config keeps the limits and can be paid for."""
+        keeps = self.within_limits(history)
+        costs = self.costs.after(history)
+        most = USED_SHARE * (self.remaining() - self.reserve(history))
+        if self.plan.trial_seconds is not None:
+            most = min(most, max(self.plan.trial_seconds, CHEAP_SECONDS))
+        return lambda config: keeps(config) and costs.seconds(config) <= most
+
+    def within_limits(self, history: History) -> Callable[[Config], bool]:
+        """Return whether a Config keeps the limits, as far as that is known.
+
+        What a Config fixes is worked out. A backbone goes if every trial on it that is
+        done broke a limit of what a model costs; its recall may still rise.
+        """
+        aims = self.leader.aims
+        capped = [limit for limit in aims.limits if limit.most is not None]
+        holds: dict[str, bool] = {}
+        for config, outcome in history:
+            if outcome.is_done and "backbone" in config:
+                name = config.text("backbone")
+                known = [one for one in capped if one.name in outcome.measures]
+                is_kept = not broken(known, outcome.measures)
+                holds[name] = holds.get(name, False) or is_kept
+        over = {name for name, is_kept in holds.items() if not is_kept}
+        if over.issuperset(options(self.leader.space, "backbone")):
+            over = set()  # none would be left
+        return lambda config: (
+            config.get("backbone", "") not in over and aims.keeps(config)
+        )
+
+    def reserve(self, history: History) -> float:
+        """Return the seconds to keep for fitting, scoring and saving what leads.
+
+        Scoring claims no more than its share: rather a late result than no search.
+        """
+        budget = self.plan.budget_seconds
+        if budget is None:
+            return 0.0
+        costs = self.costs.after(history)
+        most = SCORING_SHARE * budget / SLACK
+        each = [
+            costs.refit_seconds(config)
+            + min(costs.scoring_seconds(config, self.tested), most)
+            for config in self._leading(history)
+        ]
+        together = min(sum(each), MOST_FINAL_SHARE * budget)
+        fitting = max(max(each, default=0.0), together)
+        return saving_seconds(costs, budget) + SLACK * fitting
+
+    def _leading(self, history: History) -> Sequence[Config]:
+        """Return what the model will be of, as far as is known.
+
+        Cheap trials take no time to fit again, so none of them is worth a ranking: the
+        leaders are asked for once after each trial that trains.
+        """
+        is_at_hand = self.leader.is_at_hand
+        done = [config for config, o in history if o.is_done and is_at_hand(config)]
+        trained = sum(map(self.costs.arithmetic.trains, done))
+        if not trained:
+            return done[-self.members :]
+        if trained not in self._leaders:
+            self._leaders.clear()
+            order = self.leader(history).order[: self.members]
+            self._leaders[trained] = [history[i][0] for i in order]
+        return self._leaders[trained]
