@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fewshot_automl.backbones.card import ExtraFile, PackageSource
-from fewshot_automl.backbones.packages import (
+from fewshot_automl.backbones.sources import (
     download,
     missing,
     requirements,

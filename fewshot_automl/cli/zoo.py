@@ -98,8 +98,7 @@ def show(id: str, is_json: bool) -> None:
         shown.add_row("source", Text(source_in_words(source)))
     where = f"get them with: fewshot zoo get {card.id}"
     if is_here:
-        located = weights.locate(card)
-        where = f"at hand, from {located.source}: {located.weights}"
+        where = f"at hand, {weights.locate(card)}"
     shown.add_row("weights", Text(where))
     people(is_json).print(shown)
     if is_json:
@@ -163,7 +162,7 @@ def _fetch(
     failed: dict[str, str] = {}
     for card in cards:
         try:
-            located = weights.get(
+            there = weights.get(
                 card,
                 from_folder=folder,
                 revision=revision,
@@ -175,8 +174,8 @@ def _fetch(
             failed[card.id] = str(error)
             say(f"{card.id}: failed. {error}")
         else:
-            got[card.id] = str(located.weights)
-            say(f"{card.id}: at hand, {located.weights}")
+            got[card.id] = str(there)
+            say(f"{card.id}: at hand, {there}")
     return got, failed
 
 

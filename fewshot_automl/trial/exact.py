@@ -11,7 +11,7 @@ from fewshot_automl.adaptation.kinds import Numbers
 from fewshot_automl.adaptation.lora import update_numbers
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.anatomy import Anatomy
+from fewshot_automl.backbones.backbone import Anatomy
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
 from fewshot_automl.space import Config
@@ -97,7 +97,7 @@ def lora_numbers(cards: Sequence[Card]) -> dict[str, Updates] | None:
 def build_bare(card: Card) -> tuple[torch.nn.Module, Anatomy]:
     """Return a network without weights, which takes a moment once it was imported."""
     is_bare = card.modality == "text" and not card.config
-    folder = weights.locate(card).folder if is_bare else None
+    folder = weights.locate(card) if is_bare else None
     with torch.device("meta"):
         return build(card, folder)
 
