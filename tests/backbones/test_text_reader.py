@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from fewshot_automl.errors import CardError, DataError, UserError
 
 @pytest.fixture
 def folder(tiny_cards, random_weights):
-    return random_weights(tiny_cards["tiny-bert"]).folder
+    return random_weights(tiny_cards["tiny-bert"])
 
 
 @pytest.fixture
@@ -77,4 +76,4 @@ def test_collate_and_split_undo_each_other(reader):
 def test_refuses_a_broken_tokenizer(tmp_path, tiny_cards):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(CardError, match=r"must be a tokenizer"):
-        TextReader(dataclasses.replace(tiny_cards["tiny-bert"].input), tmp_path, 0)
+        TextReader(tiny_cards["tiny-bert"].input, tmp_path, 0)

@@ -4,8 +4,8 @@ import shutil
 import pytest
 
 from fewshot_automl.backbones.registration import measure
-from fewshot_automl.backbones.zoo import Zoo, check
-from fewshot_automl.backbones.zoo_folders import shipped_folder, user_folders
+from fewshot_automl.backbones.weights import user_folders
+from fewshot_automl.backbones.zoo import Zoo, check, shipped_folder
 from fewshot_automl.errors import CardError, UnknownNameError
 
 SHIPPED = Zoo.shipped()
@@ -47,10 +47,10 @@ def test_an_unknown_id_names_its_neighbours():
         SHIPPED["minilm-l7"]
 
 
-def test_two_cards_of_one_id_are_refused():
-    card = SHIPPED["resnet18"]
+def test_two_cards_of_one_id_are_refused(tmp_path):
+    shutil.copy(shipped_folder() / "image" / "resnet18.toml", tmp_path)
     with pytest.raises(CardError, match="'resnet18' twice"):
-        Zoo([card, dataclasses.replace(card, width=1)])
+        Zoo.load([shipped_folder(), tmp_path])
 
 
 def test_folders_of_the_users_own_are_read(tmp_path):
@@ -95,7 +95,7 @@ def test_check_finds_everything_at_once(tmp_path):
     assert "license must be written 'BSD-3-Clause', got 'bsd-3-clause'" in problems
     assert "key_map must be one of same, in-order, mobile-sam" in problems
     assert "width must be a whole number from 1 up, got 'nothing'" in problems
-    assert "modality must be its folder's 'text', got 'image'" in problems
+    assert "modality must be 'text' as file and folder say, got 'image'" in problems
 
 
 @pytest.mark.parametrize("card", list(SHIPPED), ids=lambda card: card.id)
