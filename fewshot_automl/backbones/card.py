@@ -282,12 +282,8 @@ def read(
 ) -> T:
     """Return a dataclass filled from a table, by the types of its fields.
 
-    Args:
-        kind: Fields are texts, numbers, flags, tuples, mappings or such dataclasses.
-        values: As TOML or JSON gives them; None counts as absent.
-        where: File name for messages.
-        path: Where in the file the table stands.
-        hints: Types of fields that depend on other fields.
+    A value of None counts as absent. File name and path of the table are for messages;
+    hints are types of fields that depend on other fields.
 
     >>> read(TextInput, {"max_tokens": "256", "pooling": "mean"}, "x.toml")
     Traceback (most recent call last):

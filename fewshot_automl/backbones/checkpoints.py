@@ -97,14 +97,9 @@ def convert(
 ) -> None:
     """Write a checkpoint's tensors as safetensors under the names of a network.
 
-    Args:
-        path: A file whose sha256 was checked.
-        format: How it is read.
-        key_map: ``same`` keeps names. ``in-order`` goes by position, for checkpoints
-            whose layers were made in the network's order; a classifier at the end
-            is left out. ``mobile-sam`` takes the image encoder out of MobileSAM.
-        network: Gives names and shapes; its weights may be on the meta device.
-        target: The safetensors file to write.
+    A key map of ``same`` keeps names. ``in-order`` goes by position, for checkpoints
+    whose layers were made in the network's order; a classifier at the end is left
+    out. ``mobile-sam`` takes the image encoder out of MobileSAM.
     """
     tensors = read_tensors(path, format)
     if key_map == "in-order":

@@ -183,14 +183,7 @@ def _blocks(module: nn.Module, pattern: str) -> tuple[Parts, ...]:
 
 
 def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
-    """Return an image encoder with random weights, and its anatomy.
-
-    timm's architectures need no files of the folder.
-
-    Raises:
-        CardError: If timm refuses the card's architecture or configuration.
-        UnknownNameError: If the model's class has no row in `ROWS`.
-    """
+    """Return an image encoder with random weights, and its anatomy."""
     recipe = card.input
     assert isinstance(recipe, ImageInput)
     module = _create(card, recipe)

@@ -146,10 +146,6 @@ def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
     """Return a text encoder with random weights, and its anatomy.
 
     Its configuration is the card's, or the ``config.json`` in the folder.
-
-    Raises:
-        CardError: If the configuration is missing or not of the card's architecture.
-        UnknownNameError: If the architecture has no row in `KINDS`.
     """
     if card.architecture not in KINDS:
         raise unknown_name("model_type", card.architecture, KINDS, "fewshot zoo")

@@ -38,6 +38,8 @@ _LORA_NAMES = (
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -45,10 +47,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CardError(f"{path} must be a JSON object, got {values!r:.40}.")
     return values
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    return _json(path) if path.exists() else {}
 
 
 def _check_folder(path: Path) -> None:
@@ -70,14 +68,14 @@ def _check_folder(path: Path) -> None:
 
 
 def _text_input(path: Path, config: dict[str, Any]) -> TextInput:
-    said = _optional_json(path / "sentence_bert_config.json").get("max_seq_length")
-    tokenizer = _optional_json(path / "tokenizer_config.json").get("model_max_length")
+    said = _json(path / "sentence_bert_config.json").get("max_seq_length")
+    tokenizer = _json(path / "tokenizer_config.json").get("model_max_length")
     positions = config.get("max_position_embeddings", _MOST_TOKENS)
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
         positions -= 2  # these number positions from the padding id on
     known = [said] if said else [tokenizer or _MOST_TOKENS, positions, _MOST_TOKENS]
     pooling: TextPooling = "mean"
-    rows = _optional_json(path / "1_Pooling" / CONFIG_FILE)
+    rows = _json(path / "1_Pooling" / CONFIG_FILE)
     if rows.get("pooling_mode_cls_token"):
         pooling = "cls"
     elif rows.get("pooling_mode_lasttoken"):
@@ -145,11 +143,8 @@ def _draft(path: Path, id: str, license: str) -> Card:
     )
 
 
-def measure(draft: Card, folder: Path | None) -> Card:
-    """Return a card with the facts of its network, built without memory for weights.
-
-    The folder is where a configuration lies that the card does not hold.
-    """
+def _measured(draft: Card) -> Card:
+    """Return a card with the facts of its network, built without memory for weights."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -157,11 +152,10 @@ def measure(draft: Card, folder: Path | None) -> Card:
     from fewshot_automl.backbones.readers import MASK
 
     with torch.device("meta"):
-        module, anatomy = LOADERS[draft.family](draft, folder)
+        module, anatomy = LOADERS[draft.family](draft, None)
         module.eval().requires_grad_(False)
-        if isinstance(draft.input, ImageInput):
-            batch = {"pixels": torch.zeros(1, 3, draft.flops_at, draft.flops_at)}
-        else:
+        batch = {"pixels": torch.zeros(1, 3, draft.flops_at, draft.flops_at)}
+        if draft.modality == "text":
             ones = torch.ones(1, draft.flops_at, dtype=torch.int64)
             batch = {"input_ids": ones, MASK: ones}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -203,7 +197,7 @@ def add(
         path: The folder; only read.
         id: Name of the backbone; None: the folder's name.
         license: SPDX expression, if there is one.
-        is_replacing: Whether a backbone that was added before may be replaced.
+        is_replacing: Whether one that was added before may be replaced.
 
     Raises:
         DataError: If the folder does not hold what is needed, or the name is taken.
@@ -223,7 +217,7 @@ def add(
         raise DataError(
             f"id must be new, got {name!r}, which the zoo has. Choose another."
         )
-    card = measure(_draft(path, name, license), path)
+    card = _measured(_draft(path, name, license))
     load(card, path)  # its weights must fit
     names = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
     adopt(card, {name: path / name for name in names if (path / name).exists()})

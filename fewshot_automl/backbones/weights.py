@@ -92,14 +92,31 @@ def is_at_hand(card: Card) -> bool:
     return _own_folder(card) is not None or any(map(has, card.sources))
 
 
-def _first(card: Card, take: Callable[[Source], Path]) -> Path:
+def _first(
+    card: Card,
+    from_folder: Path | None = None,
+    tell: Progress = _silent,
+    deadline: float | None = None,
+    *,
+    is_offline: bool = False,
+) -> Path:
     """Return the user's own folder, else what the first source gives that can."""
     if (folder := _own_folder(card)) is not None:
         return folder
     reasons = []
     for source in card.sources:
         try:
-            return take(source)
+            if isinstance(source, PackageSource):
+                return _from_package(
+                    card, source, from_folder, tell, deadline, is_offline
+                )
+            tell(f"fetching {card.id} from {from_folder or f'the hub ({source.repo})'}")
+            if from_folder is not None:
+                inner = from_folder / card.id
+                home = inner if inner.is_dir() else from_folder
+                return _adopted(card, source, home, None)
+            folder = sources.fetch(source, source.revision, is_offline=is_offline)
+            return _checked(source, folder)
         except NotAtHand as reason:
             reasons.append(str(reason))
     raise NotAtHand(" ".join(reasons) or "The card names no source.")
@@ -115,21 +132,15 @@ def locate(card: Card) -> Path:
         CardError: If they are not at hand, naming the one command that gets them; or
             if what is at hand is not what the card pins.
     """
-
-    def take(source: Source) -> Path:
-        if isinstance(source, PackageSource):
-            return _from_package(card, source, is_offline=True)
-        return _from_hub(source, is_offline=True)
-
     try:
-        return _first(card, take)
+        return _first(card, is_offline=True)
     except NotAtHand as error:
-        is_pinned = any(
-            isinstance(each, PackageSource) or each.revision for each in card.sources
+        is_loose = not any(
+            getattr(each, "revision", "package") for each in card.sources
         )
         raise CardError(
             f"Weights of {card.id} must be at hand, got none. Get them with: "
-            f"fewshot zoo get {card.id}{'' if is_pinned else ' --revision main'}"
+            f"fewshot zoo get {card.id}{' --revision main' if is_loose else ''}"
         ) from error
 
 
@@ -172,27 +183,12 @@ def get(
         progress(f"fetching {card.id} from the hub ({hubs[0].repo}, {revision})")
         folder = sources.fetch(hubs[0], revision, is_offline=False)
         return _adopted(card, hubs[0], folder, folder.name)
-
-    def take(source: Source) -> Path:
-        if isinstance(source, PackageSource):
-            return _from_package(card, source, from_folder, progress, deadline)
-        progress(f"fetching {card.id} from {from_folder or f'the hub ({source.repo})'}")
-        if from_folder is None:
-            return _from_hub(source, is_offline=False)
-        inner = from_folder / card.id
-        return _adopted(card, source, inner if inner.is_dir() else from_folder, None)
-
     try:
-        return _first(card, take)
+        return _first(card, from_folder, progress, deadline)
     except NotAtHand as error:
         raise CardError(
             f"Weights of {card.id} could not be fetched. {error}"
         ) from error
-
-
-def _from_hub(source: HubSource, *, is_offline: bool) -> Path:
-    folder = sources.fetch(source, source.revision, is_offline=is_offline)
-    return _checked(source, folder)
 
 
 def _checked(source: HubSource, folder: Path) -> Path:
@@ -252,11 +248,10 @@ def adopt(card: Card, files: Mapping[str, Path]) -> Path:
 def _from_package(
     card: Card,
     source: PackageSource,
-    folder: Path | None = None,
-    tell: Progress = _silent,
-    deadline: float | None = None,
-    *,
-    is_offline: bool = False,
+    folder: Path | None,
+    tell: Progress,
+    deadline: float | None,
+    is_offline: bool,
 ) -> Path:
     place = _place(card, source)
     if _is_cached(place):

@@ -80,9 +80,6 @@ class Zoo:
     def load(cls, folders: Sequence[Path]) -> "Zoo":
         """Read every card of some folders; those that do not exist are empty.
 
-        A ``card.json`` beside weights whose id an earlier folder has is no second
-        card: the folder holds weights for that one.
-
         Raises:
             CardError: If a card is wrong or an id appears twice.
         """

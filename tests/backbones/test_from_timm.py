@@ -57,15 +57,6 @@ def test_changed_weights_show_in_eval_mode(backbone, pixels):
     torch.testing.assert_close(reloaded.features({"pixels": pixels}), after)
 
 
-def test_training_leaves_batch_statistics_alone(tiny_backbone):
-    fork = tiny_backbone("tiny-resnet").fork(0)
-    fork.module.train()
-    buffers = {name: tensor.clone() for name, tensor in fork.module.named_buffers()}
-    fork.features({"pixels": torch.randn(4, 3, 32, 32)})
-    for name, tensor in fork.module.named_buffers():
-        assert torch.equal(tensor, buffers[name])
-
-
 def test_tiny_vit_keeps_resolution_in_its_last_stage(tiny_cards):
     card = tiny_cards["tiny-tinyvit"]
     plain = dataclasses.replace(card, config={**card.config, "last_stride": 2})

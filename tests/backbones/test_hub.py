@@ -126,13 +126,6 @@ def test_the_pinned_commit_is_taken_though_the_repository_moved_on(hub, card):
     assert weights.is_at_hand(card)
 
 
-def test_another_commit_in_the_card_is_another_file(hub, card):
-    first = weights.get(card)
-    move_on(hub)
-    assert weights.get(with_source(card, revision=SECOND)).name == SECOND
-    assert weights.locate(card) == first
-
-
 def test_a_pinned_hash_that_does_not_match_is_refused(hub, card, tmp_path):
     pinned = with_source(card, revision=FIRST, sha256="0" * 64)
     with pytest.raises(CardError, match=f"must have sha256 {'0' * 64}, got"):

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from fewshot_automl.backbones.card import TextInput
 from fewshot_automl.backbones.readers import TextReader
@@ -63,14 +62,6 @@ def test_refuses_images(reader, item):
 def test_has_one_view(reader):
     with pytest.raises(UserError, match=r"must be 0, got 1"):
         reader.read(["good"], 1)
-
-
-def test_collate_and_split_undo_each_other(reader):
-    rows = reader.read(["good", "a bad film", ""], 0)
-    batch = reader.collate(rows)
-    assert batch["mask"].sum(1).tolist() == [len(row["input_ids"]) for row in rows]
-    for row, again in zip(rows, reader.split(batch), strict=True):
-        assert torch.equal(row["input_ids"], again["input_ids"])
 
 
 def test_refuses_a_broken_tokenizer(tmp_path, tiny_cards):

@@ -1,11 +1,9 @@
 import logging
-import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,29 +306,3 @@ def test_processes_may_write_one_group_at_once(tmp_path, bound):
         assert process.returncode == 0, err
         assert out == "right\n"
     assert list(tmp_path.glob("*/*.part")) == []
-
-
-def _use_pickled(store, keys, results):
-    rows = store.fetch("g", keys, lambda _: [])
-    results.put(sum(float(row["hidden"].sum()) for row in rows))
-
-
-def test_a_pickled_store_works_in_a_spawned_process(tmp_path):
-    store = FeatureStore(Path(tmp_path))
-    fetch(store, KEYS)
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    process = context.Process(target=_use_pickled, args=(store, KEYS, results))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0
-    total = sum(float(row(key)["hidden"].sum()) for key in KEYS)
-    assert results.get() == pytest.approx(total)
-
-
-def test_importing_the_store_imports_no_torch():
-    code = "import sys, fewshot_automl.features; print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "False\n"
