@@ -137,9 +137,6 @@ class Backbone:
 
         View 0 is the plain view. Images have a seeded family of lightly augmented
         views 1, 2, ...: the same content and view always give the same row.
-
-        Raises:
-            DataError: If an example is not of the card's modality or unreadable.
         """
         return self.reader.read(inputs, view)
 

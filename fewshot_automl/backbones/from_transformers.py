@@ -21,13 +21,13 @@ def _embed(module: Any, batch: Tensors) -> Tensor:
     return hidden
 
 
-def _key_mask(module: Any, hidden: Tensor, mask: Tensor) -> Tensor:
-    return mask[:, None, None, :].bool()
+def _key_mask(module: Any, hidden: Tensor, mask: Tensor) -> tuple[Tensor]:
+    return (mask[:, None, None, :].bool(),)
 
 
 def _step(module: Any, block: Any, hidden: Tensor, context: Any, index: int) -> Tensor:
-    out: Tensor = block(hidden, context)
-    return out
+    out: Tensor | tuple[Tensor, ...] = block(hidden, *context)
+    return out[0] if isinstance(out, tuple) else out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,6 @@ class Kind:
 def _mpnet_context(module: Any, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     holes = (mask[:, None, None, :] == 0) * torch.finfo(hidden.dtype).min
     return holes, module.encoder.compute_position_bias(hidden[:1])
-
-
-def _mpnet_step(
-    module: Any, block: Any, hidden: Tensor, context: Any, index: int
-) -> Tensor:
-    out: Tensor = block(hidden, *context)[0]
-    return out
 
 
 def _deberta_embed(module: Any, batch: Tensors) -> Tensor:
@@ -120,7 +113,6 @@ KINDS: Mapping[str, Kind] = {
     "distilbert": Kind(blocks="transformer.layer"),
     "mpnet": Kind(
         context=_mpnet_context,
-        step=_mpnet_step,
         shared=("encoder.relative_attention_bias",),
         attention="eager",
     ),

@@ -22,7 +22,6 @@ from fewshot_automl.backbones.card import (
     Card,
     HubSource,
     PackageSource,
-    Source,
 )
 from fewshot_automl.backbones.sources import NotAtHand, file_sha256
 from fewshot_automl.errors import CardError, DataError, OutOfTime
@@ -30,10 +29,6 @@ from fewshot_automl.places import cache_folder
 
 Progress = Callable[[str], None]
 """Hears each step in a phrase, for example ``downloading x==1.0 with pip``."""
-
-
-def _silent(step: str) -> None:
-    """Hear nothing."""
 
 
 _RECORD_FILE: Final = "source.json"
@@ -80,22 +75,22 @@ def _is_cached(place: Path) -> bool:
 
 def is_at_hand(card: Card) -> bool:
     """Return whether `locate` would find the weights; cheap: reads names, no hashes."""
-
-    def has(source: Source) -> bool:
-        if isinstance(source, PackageSource):
-            is_cached = (_place(card, source) / _RECORD_FILE).is_file()
-            return is_cached or not sources.missing(sources.requirements(source), None)
+    if _own_folder(card) is not None:
+        return True
+    for source in card.sources:
         with contextlib.suppress(NotAtHand):
-            return sources.fetch(source, source.revision, is_offline=True).is_dir()
-        return False
-
-    return _own_folder(card) is not None or any(map(has, card.sources))
+            if isinstance(source, HubSource):
+                return sources.fetch(source, source.revision, is_offline=True).is_dir()
+            is_cached = (_place(card, source) / _RECORD_FILE).is_file()
+            if is_cached or not sources.missing(sources.requirements(source), None):
+                return True
+    return False
 
 
 def _first(
     card: Card,
     from_folder: Path | None = None,
-    tell: Progress = _silent,
+    tell: Progress = lambda step: None,
     deadline: float | None = None,
     *,
     is_offline: bool = False,
@@ -149,7 +144,7 @@ def get(
     *,
     from_folder: Path | None = None,
     revision: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = lambda step: None,
     deadline: float | None = None,
 ) -> Path:
     """Return the folder of a card's weights, fetched where they are not at hand.

@@ -18,13 +18,12 @@ from fewshot_automl.errors import CardError, unknown_name
 def shipped_folder() -> Path:
     """Return the folder of the cards that come with fewshot_automl."""
     package = Path(fewshot_automl.__file__).parent
-    for folder in (package / "_zoo", package.parent / "zoo"):
-        if folder.is_dir():
-            return folder
-    raise CardError(
-        f"The zoo must lie beside the package, got no {package / '_zoo'}. "
-        "Install fewshot-automl again."
-    )
+    inside = package / "_zoo"  # in a wheel
+    return inside if inside.is_dir() else package.parent / "zoo"
+
+
+def _unfit(path: Path, words: str, got: str) -> CardError:
+    return CardError(f"{path}: {words}, got {got!r}. Rename or move one of them.")
 
 
 def _read(folders: Sequence[Path]) -> tuple[dict[str, Card], list[CardError]]:
@@ -44,20 +43,16 @@ def _read(folders: Sequence[Path]) -> tuple[dict[str, Card], list[CardError]]:
                 continue  # weights for a card of an earlier folder
             try:
                 card = read_card(path)
+                if card.id != name:
+                    raise _unfit(path, f"id must be the file's name {name!r}", card.id)
+                if card.id in cards:
+                    raise _unfit(path, "id must be in one file", f"{name} twice")
+                if home in INPUTS and home != card.modality:
+                    words = f"modality must be its folder's {home!r}"
+                    raise _unfit(path, words, card.modality)
+                cards[name] = card
             except CardError as error:
                 wrong.append(error)
-                continue
-            for field, allowed, got in (
-                ("id", name, card.id),
-                ("modality", home if home in INPUTS else card.modality, card.modality),
-            ):
-                if got != allowed:
-                    words = f"{field} must be {allowed!r} as file and folder say"
-                    wrong.append(CardError(f"{path}: {words}, got {got!r}."))
-            if card.id in cards:
-                words = f"id must be a card's own, got {card.id!r} twice. Rename one."
-                wrong.append(CardError(f"{path}: {words}"))
-            cards[card.id] = card
     return cards, wrong
 
 

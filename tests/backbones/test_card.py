@@ -75,7 +75,7 @@ def test_the_hub_gives_safetensors_only(values):
 
 def test_a_card_is_named_as_its_file(tmp_path):
     (tmp_path / "other.toml").write_text(MINILM.read_text())
-    with pytest.raises(CardError, match=r"other\.toml: id must be 'other'"):
+    with pytest.raises(CardError, match=r"id must be the file's name 'other'"):
         Zoo.load([tmp_path])
 
 

@@ -33,7 +33,7 @@ def test_an_unknown_id_names_its_neighbours():
 
 def test_two_cards_of_one_id_are_refused(tmp_path):
     shutil.copy(shipped_folder() / "image" / "resnet18.toml", tmp_path)
-    with pytest.raises(CardError, match="'resnet18' twice"):
+    with pytest.raises(CardError, match="'resnet18 twice'"):
         Zoo.load([shipped_folder(), tmp_path])
 
 
@@ -79,4 +79,4 @@ def test_check_finds_everything_at_once(tmp_path):
     assert "license must be written 'BSD-3-Clause', got 'bsd-3-clause'" in problems
     assert "key_map must be one of same, in-order, mobile-sam" in problems
     assert "width must be a whole number from 1 up, got 'nothing'" in problems
-    assert "modality must be 'text' as file and folder say, got 'image'" in problems
+    assert "modality must be its folder's 'text', got 'image'" in problems
