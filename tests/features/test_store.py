@@ -224,19 +224,6 @@ def test_bounds_hold_and_rows_are_right_whatever_is_asked(
         assert held <= memory
 
 
-def test_one_fetch_larger_than_the_bound_keeps_what_fits(tmp_path, caplog):
-    probe = FeatureStore(tmp_path / "probe")
-    fetch(probe, KEYS, batch=1, size=1000)
-    bound = probe.size_bytes() // 2
-    store = FeatureStore(tmp_path / "s", bound)
-    with caplog.at_level(logging.WARNING):
-        fetch(store, KEYS, batch=1, size=1000)
-        fetch(store, KEYS, batch=1, size=1000)
-    missing = fetch(FeatureStore(tmp_path / "s"), KEYS, batch=1, size=1000)
-    assert 3 <= len(KEYS) - len(missing) < len(KEYS)
-    assert len(caplog.records) == 1
-
-
 def test_a_full_disk_goes_on_in_memory_with_one_warning(tmp_path, caplog, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
