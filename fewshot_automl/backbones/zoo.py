@@ -47,10 +47,10 @@ def _read(folders: Sequence[Path]) -> tuple[dict[str, Card], list[CardError]]:
                     raise _unfit(path, f"id must be the file's name {name!r}", card.id)
                 if card.id in cards:
                     raise _unfit(path, "id must be in one file", f"{name} twice")
+                cards[name] = card
                 if home in INPUTS and home != card.modality:
                     words = f"modality must be its folder's {home!r}"
                     raise _unfit(path, words, card.modality)
-                cards[name] = card
             except CardError as error:
                 wrong.append(error)
     return cards, wrong
