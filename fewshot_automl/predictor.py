@@ -15,7 +15,7 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
-from fewshot_automl.backbones.hashing import file_sha256
+from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.data import Columns, read_inputs
 from fewshot_automl.data.sources import Source
 from fewshot_automl.errors import ExportError

@@ -24,21 +24,18 @@ def tiny_cards():
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory) -> Callable:
-    """Return ``(card, seed=0) -> Located``: random weights for any card.
+    """Return ``(card, seed=0) -> folder`` with random weights for any card.
 
-    The folder of all of them, ``located.folder.parent``, is laid out as
-    ``FEWSHOT_ZOO_PATH`` wants it.
+    Its parent, which holds all of them, is laid out as ``FEWSHOT_ZOO_PATH`` wants it.
     """
     import torch
     from safetensors.torch import save_file
 
-    from fewshot_automl.backbones.card import Located
-    from fewshot_automl.backbones.hashing import file_sha256
     from fewshot_automl.backbones.load import build
 
     homes = {}
 
-    def make(card, seed: int = 0, tokenizer: str | None = None) -> Located:
+    def make(card, seed: int = 0, tokenizer: str | None = None) -> Path:
         homes.setdefault(seed, tmp_path_factory.mktemp(f"weights-{seed}"))
         folder = homes[seed] / card.id
         weights = folder / "model.safetensors"
@@ -55,9 +52,7 @@ def random_weights(tmp_path_factory) -> Callable:
                 text = tokenizer or _tokenizer(anatomy.pad_id)
                 (folder / "tokenizer.json").write_text(text, encoding="utf-8")
             save_file(state, weights)
-        return Located(
-            weights=weights, folder=folder, sha256=file_sha256(weights), source="test"
-        )
+        return folder
 
     return make
 
@@ -81,8 +76,8 @@ def tiny_backbone(tiny_cards, random_weights) -> Callable:
 @pytest.fixture(scope="session")
 def tiny_zoo_weights(tiny_cards, random_weights) -> Path:
     """Return a folder with weights of all tiny cards, for ``FEWSHOT_ZOO_PATH``."""
-    located = [random_weights(card) for card in tiny_cards.values()]
-    return located[0].folder.parent
+    folders = [random_weights(card) for card in tiny_cards.values()]
+    return folders[0].parent
 
 
 def _stirred(name, tensor):

@@ -16,7 +16,7 @@ from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.heads import Outputs
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.errors import ExportError
-from fewshot_automl.features.store import FeatureStore, StoreSettings
+from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks import kind_named
 
@@ -128,7 +128,7 @@ def own_encoder(fitted: Fitted) -> Encoder | None:
     """
     if not isinstance(fitted, Adapted):
         return None
-    store = FeatureStore(None, StoreSettings(max_memory_bytes=0))
+    store = FeatureStore(None, max_memory_bytes=0)
     return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
 
 

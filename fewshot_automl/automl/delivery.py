@@ -16,7 +16,7 @@ from fewshot_automl.automl.limits import Limits
 from fewshot_automl.automl.tried import Outputs, Tried
 from fewshot_automl.data import Examples
 from fewshot_automl.errors import ExportError
-from fewshot_automl.features.store import FeatureStore, StoreSettings
+from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
@@ -102,7 +102,7 @@ def _forgetful(fitted: Fitted, encoder: Encoder | None) -> Encoder | None:
     """Return an encoder that keeps nothing if a model asks it for activations."""
     if encoder is None or not isinstance(fitted, Adapted) or fitted.start is None:
         return encoder
-    return replace(encoder, store=FeatureStore(None, StoreSettings(max_memory_bytes=0)))
+    return replace(encoder, store=FeatureStore(None, max_memory_bytes=0))
 
 
 def _tolerance(model: Predictor, device: str) -> float:

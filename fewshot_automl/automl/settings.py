@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.executors.table import EXECUTORS
+from fewshot_automl.executors import EXECUTORS
 from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.oracle import ORACLES, Limit, Objective
 from fewshot_automl.space import Value

@@ -1,1 +1,1 @@
-"""TODO backbones."""
+"""Pretrained encoders behind one interface, their cards and their weights."""

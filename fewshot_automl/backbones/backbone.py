@@ -1,30 +1,100 @@
 """The one interface behind which every pretrained encoder stands."""
 
+import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fewshot_automl.backbones.anatomy import MASK, Anatomy, Tensors
-from fewshot_automl.backbones.card import Card
-from fewshot_automl.backbones.hashing import file_sha256
-from fewshot_automl.backbones.readers import Reader
-from fewshot_automl.errors import ExportError, UserError
+from fewshot_automl.backbones.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Card
+from fewshot_automl.backbones.readers import MASK, Reader, Tensors
+from fewshot_automl.errors import UserError
 from fewshot_automl.modalities import Input
 
-__all__ = ["MASK", "Backbone", "Tensors"]
+__all__ = ["MASK", "Anatomy", "Backbone", "Tensors"]
 
 HIDDEN = "hidden"
 """Name of the hidden states among activations."""
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "card.json"
-CONFIG_FILE = "config.json"
-HASHES_FILE = "sha256.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """The pieces of a network as names in its module, and the functions to run them.
+
+    Functions take the module, so that one anatomy serves all forks. Names under no
+    field are what runs after the last block.
+    """
+
+    width: int
+    """Length of a feature vector."""
+    before: tuple[str, ...]
+    """Modules and parameters that run before the first block."""
+    blocks: tuple[tuple[str, ...], ...]
+    """Each block's modules, in the order they run; a first block of a stage has the
+    downsampling before it."""
+    shared: tuple[str, ...] = ()
+    """What every block uses, such as relative position embeddings."""
+    leftover: tuple[str, ...] = ()
+    """Prefixes of tensors in weight files that belong to parts we leave out, where
+    the network has a module of that name."""
+    config: Mapping[str, Any] | None = None
+    """The configuration that came with the weights, to be saved with them."""
+    pad_id: int = 0
+    """What token ids are padded with."""
+    begin: Callable[[nn.Module, Tensors], Tensor]
+    """From inputs to what the first block takes."""
+    context: Callable[[nn.Module, Tensor, Tensor | None], Any]
+    """From hidden states and mask to what all blocks take besides them."""
+    step: Callable[[nn.Module, Tensor, Any, int], Tensor]
+    """Run one block: module, hidden states, context, number of the block."""
+    finish: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
+    """From the last block's output and mask to feature vectors."""
+    fit: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
+    """Make tensors of a weight file those of the module, as the library does it."""
+
+    @property
+    def depth(self) -> int:
+        """Return the number of blocks."""
+        return len(self.blocks)
+
+    def run(
+        self, module: nn.Module, hidden: Tensor, mask: Tensor | None, blocks: range
+    ) -> Tensor:
+        """Run some blocks."""
+        if blocks:
+            context = self.context(module, hidden, mask)
+            for block in blocks:
+                hidden = self.step(module, hidden, context, block)
+        return hidden
+
+    def is_in_tail(self, name: str, cut: int) -> bool:
+        """Return whether ``tail(.., cut)`` uses a name and ``stem(.., cut)`` does not.
+
+        A cut of -1 means that there is no stem.
+        """
+        if cut < 0:
+            return True
+        stem = (*self.before, *(path for block in self.blocks[:cut] for path in block))
+        if cut > 0:
+            stem = (*stem, *self.shared)
+        return not any(name == path or name.startswith(f"{path}.") for path in stem)
+
+    def modules_named(
+        self, module: nn.Module, suffixes: tuple[str, ...], cut: int
+    ) -> tuple[str, ...]:
+        """Return names of tail layers that end in one of some dotted suffixes."""
+        return tuple(
+            name
+            for name, _ in module.named_modules()
+            if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)
+            and self.is_in_tail(name, cut)
+        )
 
 
 @dataclass(kw_only=True, slots=True, repr=False, eq=False)
@@ -51,11 +121,6 @@ class Backbone:
     """Hash of the weight file that was opened."""
     anatomy: Anatomy
     reader: Reader
-    tensor_names: frozenset[str]
-    """Names in the module's state when it was loaded, before any adapter."""
-
-    def __repr__(self) -> str:
-        return f"Backbone({self.card.id!r}, {self.recipe!r})"
 
     @property
     def depth(self) -> int:
@@ -70,14 +135,8 @@ class Backbone:
     def preprocess(self, inputs: Sequence[Input], view: int = 0) -> list[Tensors]:
         """Turn raw examples into rows the encoder takes.
 
-        Args:
-            inputs: Raw examples of the card's modality.
-            view: 0 is the plain view. Images have a seeded family of lightly
-                augmented views 1, 2, ...: the same content and view always give
-                the same row. Texts have only view 0.
-
-        Raises:
-            DataError: If an example is not of the card's modality or unreadable.
+        View 0 is the plain view. Images have a seeded family of lightly augmented
+        views 1, 2, ...: the same content and view always give the same row.
         """
         return self.reader.read(inputs, view)
 
@@ -119,7 +178,9 @@ class Backbone:
         out; to train everything, use ``module.parameters()`` and `features`.
         """
         self._check(cut)
-        return self.anatomy.tail_parameters(self.module, cut)
+        for name, parameter in self.module.named_parameters():
+            if self.anatomy.is_in_tail(name, cut):
+                yield parameter
 
     def lora_targets(self, cut: int) -> tuple[str, ...]:
         """Return full names in `module` of the layers LoRA adapts, from `cut` on."""
@@ -134,7 +195,13 @@ class Backbone:
         """
         if cut != -1:
             self._check(cut)
-        return dataclasses.replace(self, module=self.anatomy.fork(self.module, cut))
+        # deepcopy takes what it finds in the memo instead of copying it.
+        memo: dict[int, object] = {}
+        for tensors in (self.module.named_parameters(), self.module.named_buffers()):
+            for name, tensor in tensors:
+                if not self.anatomy.is_in_tail(name, cut):
+                    memo[id(tensor)] = tensor
+        return dataclasses.replace(self, module=copy.deepcopy(self.module, memo))
 
     def to(self, device: str) -> "Backbone":
         """Move the weights to a device, in place, and return the backbone.
@@ -145,19 +212,9 @@ class Backbone:
         return self
 
     def save(self, folder: Path) -> None:
-        """Write all that `load.load_saved` needs: safetensors and JSON, no pickle.
-
-        Raises:
-            ExportError: If an adapter stands inside the module.
-        """
-        state = self.module.state_dict()
-        if state.keys() != self.tensor_names:
-            strange = sorted(state.keys() ^ self.tensor_names)
-            raise ExportError(
-                f"Backbone must hold its own tensors only to be saved, got "
-                f"{strange[:3]}. Merge the adapter or save it apart."
-            )
+        """Write all that `load.load_saved` needs: safetensors and JSON, no pickle."""
         folder.mkdir(parents=True, exist_ok=True)
+        state = self.module.state_dict()
         part = folder / f"{WEIGHTS_FILE}.part"
         save_file(
             {name: tensor.cpu().contiguous() for name, tensor in state.items()}, part
@@ -168,14 +225,6 @@ class Backbone:
             config = json.dumps(dict(self.anatomy.config), indent=2)
             (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
         self.reader.save(folder)
-        hashes = {
-            path.name: file_sha256(path)
-            for path in sorted(folder.iterdir())
-            if path.is_file() and path.name != HASHES_FILE
-        }
-        (folder / HASHES_FILE).write_text(
-            json.dumps(hashes, indent=2), encoding="utf-8"
-        )
 
     def _here(self, batch: Tensors) -> Tensors:
         """Bring a batch to the weights; stored activations may be in half precision."""

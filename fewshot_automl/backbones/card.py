@@ -5,13 +5,30 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from fewshot_automl.backbones.table import Count, Fraction, Rule, Text, read, wrong
 from fewshot_automl.errors import CardError
+
+T = TypeVar("T")
+
+WEIGHTS_FILE: Final = "model.safetensors"
+CARD_FILE: Final = "card.json"
+CONFIG_FILE: Final = "config.json"
+TOKENIZER_FILE: Final = "tokenizer.json"
 
 TextPooling = Literal["mean", "cls", "last"]
 ImagePooling = Literal["avg", "token", "map"]
@@ -20,10 +37,22 @@ Format = Literal["safetensors", "pth", "pickle"]
 KeyMap = Literal["same", "in-order", "mobile-sam"]
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a value must be besides its type."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
 def _matches(pattern: str, words: str) -> Rule:
     return Rule(words, re.compile(pattern).fullmatch)
 
 
+Text = Annotated[str, Rule("text that is not empty", str.strip)]
+Count = Annotated[int, Rule("a whole number from 1 up", lambda n: n >= 1)]
+Positive = Annotated[float, Rule("a number above 0", lambda x: x > 0)]
+Fraction = Annotated[float, Rule("a number above 0 up to 1", lambda x: 0 < x <= 1)]
 Id = Annotated[
     str,
     _matches(r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, '.', '_' or '-'"),
@@ -31,7 +60,6 @@ Id = Annotated[
 Sha256 = Annotated[str, _matches(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 Commit = Annotated[str, _matches(r"[0-9a-f]{40}", "40 lower-case hex digits")]
 Repo = Annotated[str, _matches(r"[^/]+/[^/]+", "owner/name")]
-Safetensors = Annotated[str, _matches(r".+\.safetensors", "a .safetensors file")]
 FileName = Annotated[str, _matches(r"[^./\\][^/\\]*", "a plain file name")]
 
 
@@ -88,14 +116,16 @@ class HubSource:
     revision: Commit | None = None
     """Commit; None: nobody has pinned one, so weights are fetched only by a user who
     names a revision, whose commit is then kept beside them."""
-    file: Safetensors = "model.safetensors"
+    file: Literal["model.safetensors"] = WEIGHTS_FILE
     sha256: Sha256 | None = None
     """Hash of the weight file; None: the commit vouches for it."""
-    files: tuple[Text, ...] = ()
+    files: tuple[FileName, ...] = ()
     """Files beside the weights that must be there."""
 
 
 Source = PackageSource | HubSource
+SOURCES: Final = {"package": PackageSource, "hub": HubSource}
+"""The kinds of `Source`, by their `kind`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +150,7 @@ class ImageInput:
     """Height and width of the square the encoder sees."""
     mean: tuple[float, float, float]
     """Per channel, on a scale where pixels are 0 to 1."""
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
     """Per channel, on the same scale."""
     interpolation: Interpolation
     crop_fraction: Fraction
@@ -210,82 +240,119 @@ class Card:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """Return the card as JSON, for saving inside a model folder."""
+        """Return the card as JSON, for saving beside weights."""
         return json.dumps(self.to_dict(), indent=2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
-    """Weights that are at hand."""
-
-    weights: Path
-    """The safetensors file."""
-    folder: Path
-    """Holds the weights and the files beside them, such as ``tokenizer.json``."""
-    sha256: str
-    """Hash of `weights`, checked."""
-    source: str
-    """Where they came from, in words."""
-
-
-def from_dict(values: Mapping[str, Any], where: str) -> Card:
-    """Return the card that a table of plain values describes.
-
-    Args:
-        values: As TOML or JSON gives them.
-        where: File name for messages.
-
-    Raises:
-        CardError: If a field is missing, unknown or not allowed.
-    """
-    recipe = INPUTS.get(str(values.get("modality")), TextInput)
-    card = read(Card, values, where, hints={"input": recipe})
-    if card.is_default and not card.is_licensed:
-        raise wrong(where, "is_default", "false where the licence is unconfirmed", True)
-    return card
-
-
-def from_json(text: str, where: str = "card.json") -> Card:
-    """Return the card that `Card.to_json` wrote.
-
-    Raises:
-        CardError: If the text is no JSON or no card.
-    """
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise CardError(f"{where} must be JSON, got {error}.") from error
-    if not isinstance(values, dict):
-        raise CardError(f"{where} must be a JSON object, got {text[:40]!r}.")
-    return from_dict(values, where)
-
-
 def read_card(path: Path) -> Card:
-    """Read ``<id>.toml``, or ``<id>/card.json`` beside weights.
+    """Read a card from a TOML or JSON file.
 
     Raises:
         CardError: Names the file, the field, what is allowed and what was found.
     """
-    is_toml = path.suffix == ".toml"
+    parse = tomllib.loads if path.suffix == ".toml" else json.loads
     try:
-        text = path.read_text(encoding="utf-8")
-        card = (
-            from_dict(tomllib.loads(text), str(path))
-            if is_toml
-            else from_json(text, str(path))
-        )
+        values = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        if isinstance(error, CardError):
-            raise
-        kind = "TOML" if is_toml else "JSON"
+        kind = path.suffix[1:].upper()
         raise CardError(
             f"{path} must be a readable {kind} file, got {error}."
         ) from error
-    name = path.stem if is_toml else path.parent.name
-    if card.id != name:
-        place = "file's" if is_toml else "folder's"
-        raise CardError(
-            f"{path}: id must be the {place} name {name!r}, got {card.id!r}. "
-            "Rename one of them."
-        )
+    return from_dict(values, str(path))
+
+
+def from_dict(values: Mapping[str, Any], where: str) -> Card:
+    """Return the card that a table of TOML or JSON values describes."""
+    if not isinstance(values, Mapping):
+        raise _wrong(where, "a card", "a table", values)
+    recipe = INPUTS.get(str(values.get("modality")), TextInput)
+    card = read(Card, values, where, hints={"input": recipe})
+    if card.is_default and not card.is_licensed:
+        allowed = "false where the licence is unconfirmed"
+        raise _wrong(where, "is_default", allowed, True)
     return card
+
+
+def read(
+    kind: type[T],
+    values: Mapping[str, Any],
+    where: str,
+    path: str = "",
+    hints: Mapping[str, Any] | None = None,
+) -> T:
+    """Return a dataclass filled from a table, by the types of its fields.
+
+    A value of None counts as absent. File name and path of the table are for messages;
+    hints are types of fields that depend on other fields.
+
+    >>> read(TextInput, {"max_tokens": "256", "pooling": "mean"}, "x.toml")
+    Traceback (most recent call last):
+    ...
+    fewshot_automl.errors.CardError: x.toml: max_tokens must be a whole number from 1 \
+up, got '256'. Correct the card.
+    """
+    types = get_type_hints(kind, include_extras=True) | dict(hints or {})
+    left = {name: value for name, value in values.items() if value is not None}
+    found = {}
+    for each in dataclasses.fields(kind):  # type: ignore[arg-type]
+        hint, at = types[each.name], path + each.name
+        if each.name in left:
+            found[each.name] = _value(hint, left.pop(each.name), where, at)
+        elif each.default is each.default_factory is dataclasses.MISSING:
+            raise _wrong(where, at, _allowed(hint), "nothing")
+    for name, value in left.items():
+        raise _wrong(where, path + name, "a field that cards have", value)
+    return kind(**found)
+
+
+def _value(hint: Any, value: Any, where: str, at: str) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint == Source:
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if kind not in SOURCES:
+            raise _wrong(where, f"{at}.kind", f"one of {', '.join(SOURCES)}", kind)
+        return read(SOURCES[kind], value, where, f"{at}.")
+    if origin in (UnionType, Union):  # with None
+        return _value(inner[0], value, where, at)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        if len(value) == len(kinds):
+            pairs = enumerate(zip(kinds, value, strict=True))
+            return tuple(_value(k, v, where, f"{at}[{i}]") for i, (k, v) in pairs)
+    elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return read(hint, value, where, f"{at}.")  # type: ignore[arg-type]
+    elif origin is Annotated:
+        if _is_of(inner[0], value) and inner[1].holds(value):
+            return float(value) if inner[0] is float else value
+    elif _is_of(hint, value):
+        return float(value) if hint is float else value
+    raise _wrong(where, at, _allowed(hint), value)
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else get_origin(hint) or hint)
+
+
+def _allowed(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return str(inner[1].words)
+    if origin is Literal:
+        return f"one of {', '.join(inner)}"
+    if origin in (UnionType, Union):
+        return _allowed(inner[0])
+    if origin is tuple:
+        count = "" if inner[-1] is ... else f" of {len(inner)}"
+        return f"a list{count}, each {_allowed(inner[0])}"
+    names = {str: "text", float: "a number", bool: "true or false"}
+    return names.get(hint, "a table")
+
+
+def _wrong(where: str, name: str, allowed: str, got: object) -> CardError:
+    return CardError(
+        f"{where}: {name} must be {allowed}, got {got!r}. Correct the card."
+    )

@@ -30,18 +30,10 @@ _TENSOR_GLOBALS: Mapping[tuple[str, str], Callable[..., object]] = {
 
 
 class TensorsOnly(pickle.Unpickler):
-    """Unpickles a state dict saved with plain pickle, and nothing but tensors.
-
-    The closed list of globals holds tensor rebuilding only; any other global is
-    refused before it is looked up.
-    """
+    """Unpickles a state dict saved with plain pickle, and nothing but tensors."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return an allowed global.
-
-        Raises:
-            UnpicklingError: If it is not on the closed list.
-        """
+        """Return a global that rebuilds tensors; refuse others without a look-up."""
         if (module, name) not in _TENSOR_GLOBALS:
             raise pickle.UnpicklingError(f"global {module}.{name} is not a tensor's")
         return _TENSOR_GLOBALS[module, name]
@@ -68,9 +60,7 @@ _READERS: Mapping[Format, Callable[[Path], object]] = {
 def read_tensors(path: Path, format: Format = "safetensors") -> dict[str, Tensor]:
     """Return the named tensors of a checkpoint, in the order they were saved.
 
-    Args:
-        path: A file whose sha256 was checked.
-        format: How it is read; a ``model`` table inside a ``pth`` is looked into.
+    A ``model`` table inside is looked into.
 
     Raises:
         CardError: If it cannot be read without running code, or holds no tensors.
@@ -107,17 +97,9 @@ def convert(
 ) -> None:
     """Write a checkpoint's tensors as safetensors under the names of a network.
 
-    Args:
-        path: A file whose sha256 was checked.
-        format: How it is read.
-        key_map: ``same`` keeps names. ``in-order`` goes by position, for checkpoints
-            whose layers were made in the network's order; a classifier at the end
-            is left out. ``mobile-sam`` takes the image encoder out of MobileSAM.
-        network: Gives names and shapes; its weights may be on the meta device.
-        target: The safetensors file to write.
-
-    Raises:
-        CardError: If the file holds something else, or the names do not fit.
+    A key map of ``same`` keeps names. ``in-order`` goes by position, for checkpoints
+    whose layers were made in the network's order; a classifier at the end is left
+    out. ``mobile-sam`` takes the image encoder out of MobileSAM.
     """
     tensors = read_tensors(path, format)
     if key_map == "in-order":
@@ -137,20 +119,15 @@ def _in_order(
     tensors: dict[str, Tensor], network: nn.Module, path: Path
 ) -> dict[str, Tensor]:
     wanted = network.state_dict()
-    pairs = zip(wanted.items(), tensors.items(), strict=False)
-    for (name, place), (given, tensor) in pairs:
-        if place.shape != tensor.shape:
-            raise CardError(
-                f"{path.name} must hold the network's tensors in order, got {given} "
-                f"{tuple(tensor.shape)} for {name} {tuple(place.shape)}. "
-                "Correct key_map in the card."
-            )
-    if not 0 <= len(tensors) - len(wanted) <= 2:
+    given = dict(zip(wanted, tensors.values(), strict=False))
+    is_short = not 0 <= len(tensors) - len(wanted) <= 2  # a classifier's two
+    if is_short or any(given[name].shape != wanted[name].shape for name in given):
         raise CardError(
-            f"{path.name} must hold the network's {len(wanted)} tensors and at most "
-            f"a classifier's two, got {len(tensors)}. Correct key_map in the card."
+            f"{path.name} must hold the network's {len(wanted)} tensors in order, and "
+            f"at most a classifier's two, got {len(tensors)} or other shapes. "
+            "Correct key_map in the card."
         )
-    return dict(zip(wanted, tensors.values(), strict=False))
+    return given
 
 
 def _mobile_sam(key: str) -> str | None:
@@ -159,7 +136,7 @@ def _mobile_sam(key: str) -> str | None:
     The classifier and its norm were never trained after distillation; the neck and
     everything outside the encoder serve segmentation.
     """
-    encoder, rest, dropped = "image_encoder.", key, ("neck.", "head.", "norm_head.")
+    encoder, dropped = "image_encoder.", ("neck.", "head.", "norm_head.")
     rest = key.removeprefix(encoder)
     if rest == key or rest.startswith(dropped) or rest.endswith("attention_bias_idxs"):
         return None

@@ -1,9 +1,8 @@
 """Image encoders of timm, cut at their residual blocks.
 
-Each supported model class has one row in `ROWS`. A block is one residual block, also
-in networks built of stages: the first block of a stage has the stage's downsampling
-before it. So the depth of EfficientNet-Lite0 is 16, of ResNet-18 it is 8, and of a
-vision transformer it is what everybody says.
+A block is one residual block, also in networks built of stages. So the depth of
+EfficientNet-Lite0 is 16, of ResNet-18 it is 8, and of a vision transformer it is what
+everybody says.
 
 A card's `config` holds keyword arguments of timm's architecture, and two of our own:
 
@@ -12,9 +11,10 @@ A card's `config` holds keyword arguments of timm's architecture, and two of our
 * ``head_norm = false``: no norm after pooling, for weights that come without one.
 """
 
+import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -24,79 +24,21 @@ from timm.models.tiny_vit import Attention as TinyVitAttention
 from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
-from fewshot_automl.backbones.anatomy import Anatomy, Tensors
+from fewshot_automl.backbones.backbone import Anatomy, Tensors
 from fewshot_automl.backbones.card import Card, ImageInput
 from fewshot_automl.errors import CardError, unknown_name
 
-Blocks = tuple[tuple[str, ...], ...]
-
-VIT_BEGINNING = ("patch_embed", "cls_token", "reg_token", "pos_embed", "norm_pre")
+Parts = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """How one class of timm models is run in pieces."""
-
-    before: tuple[str, ...]
-    """What runs before the first block; in this order, if `begin` is `_in_turn`."""
-    blocks: Callable[[nn.Module], Blocks]
-    """List the blocks."""
-    finish: Callable[[Any, Tensor, str], Tensor]
-    """From module, last block's output and the card's pooling to vectors."""
-    poolings: tuple[str, ...] = ("avg",)
-    """What a card may ask for."""
-    begin: Callable[[Any, Tensor], Tensor] | None = None
-    """From pixels to what the first block takes; None: run `before` in turn."""
-    context: Callable[[Any, int], Any] | None = None
-    """From module and image size to what all blocks take besides hidden states."""
-    step: Callable[[Any, Tensor, Any, tuple[str, ...], int], Tensor] | None = None
-    """Run one block: module, hidden states, context, its parts, its number."""
-    shared: tuple[str, ...] = ()
-    """What every block uses."""
-
-
-def _in_turn(module: Any, hidden: Tensor, parts: tuple[str, ...]) -> Tensor:
+def _in_turn(module: Any, hidden: Tensor, parts: Parts) -> Tensor:
     for part in parts:
         hidden = module.get_submodule(part)(hidden)
     return hidden
 
 
-def _flat(module: Any) -> Blocks:
-    return tuple((f"blocks.{index}",) for index in range(len(module.blocks)))
-
-
-def _efficientnet_blocks(module: Any) -> Blocks:
-    return tuple(
-        (f"blocks.{stage}.{index}",)
-        for stage, blocks in enumerate(module.blocks)
-        for index in range(len(blocks))
-    )
-
-
-def _resnet_blocks(module: Any) -> Blocks:
-    return tuple(
-        (f"layer{stage}.{index}",)
-        for stage in range(1, 5)
-        for index in range(len(module.get_submodule(f"layer{stage}")))
-    )
-
-
-def _staged(stages: str) -> Callable[[Any], Blocks]:
-    def blocks(module: Any) -> Blocks:
-        found: list[tuple[str, ...]] = []
-        for number, stage in enumerate(module.get_submodule(stages)):
-            path = f"{stages}.{number}"
-            lead = (f"{path}.downsample",) if hasattr(stage, "downsample") else ()
-            for index in range(len(stage.blocks)):
-                own = (f"{path}.blocks.{index}",)
-                found.append(own if index else (*lead, *own))
-        return tuple(found)
-
-    return blocks
-
-
 def _tiny_vit_step(
-    module: Any, hidden: Tensor, context: Any, parts: tuple[str, ...], index: int
+    module: Any, hidden: Tensor, context: Any, parts: Parts, index: int
 ) -> Tensor:
     for part in parts:
         layer = module.get_submodule(part)
@@ -130,7 +72,7 @@ def _eva_context(module: Any, size: int) -> Any:
 
 
 def _eva_step(
-    module: Any, hidden: Tensor, context: Any, parts: tuple[str, ...], index: int
+    module: Any, hidden: Tensor, context: Any, parts: Parts, index: int
 ) -> Tensor:
     is_mixed = context is not None and getattr(module, "rope_mixed", False)
     rope = context[index] if is_mixed else context
@@ -144,130 +86,156 @@ def _vit_finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
     return out
 
 
-def _efficientnet_finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
-    hidden = module.bn2(module.conv_head(hidden))
-    return _head(module, hidden, pooling)
+def _head_after(*parts: str) -> Callable[[Any, Tensor, str], Tensor]:
+    """Return what runs some last layers and timm's head without its classifier."""
+
+    def finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
+        hidden = _in_turn(module, hidden, parts)
+        out: Tensor = module.forward_head(hidden, pre_logits=True)
+        return out
+
+    return finish
 
 
-def _head(module: Any, hidden: Tensor, pooling: str) -> Tensor:
-    out: Tensor = module.forward_head(hidden, pre_logits=True)
-    return out
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """How one class of timm models is run in pieces."""
+
+    before: Parts
+    """What runs before the first block; in this order, if there is no `begin`."""
+    blocks: str
+    """Pattern of the blocks' names."""
+    finish: Callable[[Any, Tensor, str], Tensor]
+    """From module, last block's output and the card's pooling to vectors."""
+    poolings: tuple[str, ...] = ("avg",)
+    """What a card may ask for."""
+    begin: Callable[[Any, Tensor], Tensor] | None = None
+    """From pixels to what the first block takes."""
+    context: Callable[[Any, int], Any] = lambda module, size: None
+    """From module and image size to what all blocks take besides hidden states."""
+    step: Callable[[Any, Tensor, Any, Parts, int], Tensor] = (
+        lambda module, hidden, context, parts, index: _in_turn(module, hidden, parts)
+    )
+    """Run one block: module, hidden states, context, its parts, its number."""
+    shared: tuple[str, ...] = ()
+    """What every block uses."""
 
 
-def _convnext_finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
-    return _head(module, module.norm_pre(hidden), pooling)
-
-
-def _swin_finish(module: Any, hidden: Tensor, pooling: str) -> Tensor:
-    return _head(module, module.norm(hidden), pooling)
-
-
+VIT = Row(
+    before=("patch_embed", "cls_token", "reg_token", "pos_embed", "norm_pre"),
+    blocks=r"blocks\.\d+",
+    finish=_vit_finish,
+    poolings=("avg", "token", "map"),
+    begin=_vit_begin,
+)
 ROWS: Mapping[str, Row] = {
     "EfficientNet": Row(  # also EfficientNet-Lite, MobileNetV2, MnasNet, TinyNet
         before=("conv_stem", "bn1"),
-        blocks=_efficientnet_blocks,
-        finish=_efficientnet_finish,
+        blocks=r"blocks\.\d+\.\d+",
+        finish=_head_after("conv_head", "bn2"),
     ),
     "MobileNetV3": Row(  # also MobileNetV4, LCNet
-        before=("conv_stem", "bn1"), blocks=_efficientnet_blocks, finish=_head
+        before=("conv_stem", "bn1"), blocks=r"blocks\.\d+\.\d+", finish=_head_after()
     ),
     "ResNet": Row(
         before=("conv1", "bn1", "act1", "maxpool"),
-        blocks=_resnet_blocks,
-        finish=_head,
+        blocks=r"layer\d\.\d+",
+        finish=_head_after(),
     ),
     "ConvNeXt": Row(  # also ConvNeXt V2
-        before=("stem",), blocks=_staged("stages"), finish=_convnext_finish
+        before=("stem",),
+        blocks=r"stages\.\d+\.blocks\.\d+",
+        finish=_head_after("norm_pre"),
     ),
-    "VisionTransformer": Row(  # ViT, DeiT, CLIP, SigLIP, DINO, DINOv2
-        before=VIT_BEGINNING,
-        blocks=_flat,
-        finish=_vit_finish,
-        poolings=("avg", "token", "map"),
-        begin=_vit_begin,
-    ),
-    "Eva": Row(  # EVA-02, DINOv3
-        before=VIT_BEGINNING,
-        blocks=_flat,
-        finish=_vit_finish,
-        poolings=("avg", "token", "map"),
+    "VisionTransformer": VIT,  # ViT, DeiT, CLIP, SigLIP, DINO, DINOv2
+    "Eva": replace(  # EVA-02, DINOv3
+        VIT,
         begin=_eva_begin,
         context=_eva_context,
         step=_eva_step,
         shared=("rope",),
     ),
     "SwinTransformerV2": Row(
-        before=("patch_embed",), blocks=_staged("layers"), finish=_swin_finish
+        before=("patch_embed",),
+        blocks=r"layers\.\d+\.blocks\.\d+",
+        finish=_head_after("norm"),
     ),
     "TinyVit": Row(
         before=("patch_embed",),
-        blocks=_staged("stages"),
+        blocks=r"stages\.\d+\.blocks\.\d+",
         step=_tiny_vit_step,
-        finish=_head,
+        finish=_head_after(),
     ),
 }
 """One row a class of timm models."""
 
 
+def _blocks(module: nn.Module, pattern: str) -> tuple[Parts, ...]:
+    """List the blocks; the first of a stage has the stage's downsampling before it."""
+    names = [name for name, _ in module.named_modules()]
+    found = []
+    for name in names:
+        if re.fullmatch(pattern, name):
+            lead = name.removesuffix(".blocks.0") + ".downsample"
+            has_lead = name.endswith(".blocks.0") and lead in names
+            found.append((lead, name) if has_lead else (name,))
+    return tuple(found)
+
+
 def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
-    """Return an image encoder with random weights, and its anatomy.
-
-    Args:
-        card: Its `config` holds timm's keyword arguments and ours.
-        folder: Not used; timm's architectures need no files.
-
-    Raises:
-        CardError: If timm refuses the card's architecture or configuration.
-        UnknownNameError: If the model's class has no row in `ROWS`.
-    """
+    """Return an image encoder with random weights, and its anatomy."""
     recipe = card.input
     assert isinstance(recipe, ImageInput)
     module = _create(card, recipe)
-    row = _row(module)
-    _adjust(module, card, recipe, row)
-    blocks = row.blocks(module)
+    name = type(module).__name__
+    if name not in ROWS:
+        raise unknown_name("class of timm models", name, ROWS, "fewshot zoo")
+    row = ROWS[name]
+    has_map = getattr(module, "attn_pool", None) is not None
+    poolings = [each for each in row.poolings if has_map or each != "map"]
+    if recipe.pooling not in poolings:
+        raise CardError(
+            f"pooling of card {card.id!r} must be one its architecture has "
+            f"({', '.join(poolings)}), got {recipe.pooling!r}. Correct the card."
+        )
+    if has_map and recipe.pooling != "map":
+        module.attn_pool, has_map = None, False
+    _adjust(module, card)
+    blocks = _blocks(module, row.blocks)
     classifier: str = module.default_cfg["classifier"]
 
     def begin(module: nn.Module, batch: Tensors) -> Tensor:
-        pixels = batch["pixels"]
         if row.begin is not None:
-            return row.begin(module, pixels)
-        return _in_turn(module, pixels, row.before)
-
-    def context(module: nn.Module, hidden: Tensor, mask: Tensor | None) -> Any:
-        return None if row.context is None else row.context(module, recipe.size)
-
-    def step(module: nn.Module, hidden: Tensor, context: Any, index: int) -> Tensor:
-        if row.step is not None:
-            return row.step(module, hidden, context, blocks[index], index)
-        return _in_turn(module, hidden, blocks[index])
-
-    def finish(module: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        return row.finish(module, hidden, recipe.pooling)
+            return row.begin(module, batch["pixels"])
+        return _in_turn(module, batch["pixels"], row.before)
 
     return module, Anatomy(
         width=getattr(module, "head_hidden_size", None) or module.num_features,
         before=row.before,
         blocks=blocks,
         shared=row.shared,
-        leftover=(f"{classifier}.", *(() if _has_map(module) else ("attn_pool.",))),
+        leftover=(f"{classifier}.", *(() if has_map else ("attn_pool.",))),
         begin=begin,
-        context=context,
-        step=step,
-        finish=finish,
+        context=lambda module, hidden, mask: row.context(module, recipe.size),
+        step=lambda module, hidden, context, index: row.step(
+            module, hidden, context, blocks[index], index
+        ),
+        finish=lambda module, hidden, mask: row.finish(module, hidden, recipe.pooling),
         fit=_fit,
     )
 
 
 def _create(card: Card, recipe: ImageInput) -> Any:
-    options = dict(card.config)
-    options.pop("last_stride", None)
-    options.pop("head_norm", None)
+    ours = ("last_stride", "head_norm")
+    options = {name: each for name, each in card.config.items() if name not in ours}
     if not timm.is_model(card.architecture):
         raise unknown_name(
             "timm architecture", card.architecture, timm.list_models(), "timm"
         )
-    if _takes_size(card.architecture) and not options.get("dynamic_img_size"):
+    # An entry point's module is known before anything is built.
+    home = timm.model_entrypoint(card.architecture).__module__.rpartition(".")[2]
+    takes_size = home in ("vision_transformer", "eva", "swin_transformer_v2")
+    if takes_size and not options.get("dynamic_img_size"):
         options.setdefault("img_size", recipe.size)
     try:
         return timm.create_model(
@@ -280,33 +248,7 @@ def _create(card: Card, recipe: ImageInput) -> Any:
         ) from error
 
 
-def _takes_size(architecture: str) -> bool:
-    # An entry point's module is known before anything is built.
-    home = timm.model_entrypoint(architecture).__module__.rpartition(".")[2]
-    return home in ("vision_transformer", "eva", "swin_transformer_v2")
-
-
-def _row(module: nn.Module) -> Row:
-    name = type(module).__name__
-    if name not in ROWS:
-        raise unknown_name("class of timm models", name, ROWS, "fewshot zoo")
-    return ROWS[name]
-
-
-def _has_map(module: Any) -> bool:
-    return getattr(module, "attn_pool", None) is not None
-
-
-def _adjust(module: Any, card: Card, recipe: ImageInput, row: Row) -> None:
-    if recipe.pooling not in row.poolings or (
-        recipe.pooling == "map" and not _has_map(module)
-    ):
-        raise CardError(
-            f"pooling of card {card.id!r} must be one its architecture has "
-            f"({', '.join(row.poolings)}), got {recipe.pooling!r}. Correct the card."
-        )
-    if recipe.pooling != "map" and _has_map(module):
-        module.attn_pool = None
+def _adjust(module: Any, card: Card) -> None:
     if card.config.get("last_stride") == 1:
         module.stages[-1].downsample.conv2.conv.stride = (1, 1)
     if card.config.get("head_norm") is False:

@@ -1,8 +1,4 @@
-"""Text encoders of transformers, cut into embeddings, blocks and a pooled end.
-
-transformers builds the network from its configuration; each supported ``model_type``
-has one row in `KINDS` that says how its own modules are run in pieces.
-"""
+"""Text encoders of transformers, cut into embeddings, blocks and a pooled end."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,25 +11,37 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel
 
-from fewshot_automl.backbones.anatomy import MASK, Anatomy, Tensors
-from fewshot_automl.backbones.card import Card, TextInput
+from fewshot_automl.backbones.backbone import MASK, Anatomy, Tensors
+from fewshot_automl.backbones.card import CONFIG_FILE, Card, TextInput
 from fewshot_automl.errors import CardError, unknown_name
 
-CONFIG_FILE = "config.json"
+
+def _embed(module: Any, batch: Tensors) -> Tensor:
+    hidden: Tensor = module.embeddings(batch["input_ids"])
+    return hidden
+
+
+def _key_mask(module: Any, hidden: Tensor, mask: Tensor) -> tuple[Tensor]:
+    return (mask[:, None, None, :].bool(),)
+
+
+def _step(module: Any, block: Any, hidden: Tensor, context: Any, index: int) -> Tensor:
+    out: Tensor | tuple[Tensor, ...] = block(hidden, *context)
+    return out[0] if isinstance(out, tuple) else out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """How one ``model_type`` is run in pieces."""
 
-    blocks: str
+    blocks: str = "encoder.layer"
     """Path of the list of blocks."""
-    context: Callable[[Any, Tensor, Tensor], Any]
-    """From module, hidden states and mask to what all blocks take."""
-    step: Callable[[Any, Any, Tensor, Any, int], Tensor]
-    """Run one block: module, block, hidden states, context, number."""
-    embed: Callable[[Any, Tensors], Tensor]
+    embed: Callable[[Any, Tensors], Tensor] = _embed
     """From token ids to hidden states."""
+    context: Callable[[Any, Tensor, Tensor], Any] = _key_mask
+    """From module, hidden states and mask to what all blocks take."""
+    step: Callable[[Any, Any, Tensor, Any, int], Tensor] = _step
+    """Run one block: module, block, hidden states, context, number."""
     shared: tuple[str, ...] = ()
     """What every block uses."""
     final: str | None = None
@@ -42,32 +50,9 @@ class Kind:
     """transformers' name of the attention whose masks `context` gives."""
 
 
-def _embed(module: Any, batch: Tensors) -> Tensor:
-    hidden: Tensor = module.embeddings(batch["input_ids"])
-    return hidden
-
-
-def _key_mask(module: Any, hidden: Tensor, mask: Tensor) -> Tensor:
-    return mask[:, None, None, :].bool()
-
-
-def _plain_step(
-    module: Any, block: Any, hidden: Tensor, context: Any, index: int
-) -> Tensor:
-    out: Tensor = block(hidden, context)
-    return out
-
-
 def _mpnet_context(module: Any, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     holes = (mask[:, None, None, :] == 0) * torch.finfo(hidden.dtype).min
     return holes, module.encoder.compute_position_bias(hidden[:1])
-
-
-def _mpnet_step(
-    module: Any, block: Any, hidden: Tensor, context: Any, index: int
-) -> Tensor:
-    out: Tensor = block(hidden, *context)[0]
-    return out
 
 
 def _deberta_embed(module: Any, batch: Tensors) -> Tensor:
@@ -121,25 +106,17 @@ def _modernbert_step(
     return out
 
 
-def _bert_like(blocks: str = "encoder.layer") -> Kind:
-    return Kind(blocks=blocks, context=_key_mask, step=_plain_step, embed=_embed)
-
-
 KINDS: Mapping[str, Kind] = {
-    "bert": _bert_like(),
-    "roberta": _bert_like(),
-    "xlm-roberta": _bert_like(),
-    "distilbert": _bert_like("transformer.layer"),
+    "bert": Kind(),
+    "roberta": Kind(),
+    "xlm-roberta": Kind(),
+    "distilbert": Kind(blocks="transformer.layer"),
     "mpnet": Kind(
-        blocks="encoder.layer",
         context=_mpnet_context,
-        step=_mpnet_step,
-        embed=_embed,
         shared=("encoder.relative_attention_bias",),
         attention="eager",
     ),
     "deberta-v2": Kind(
-        blocks="encoder.layer",
         context=_deberta_context,
         step=_deberta_step,
         embed=_deberta_embed,
@@ -150,7 +127,6 @@ KINDS: Mapping[str, Kind] = {
         blocks="layers",
         context=_modernbert_context,
         step=_modernbert_step,
-        embed=_embed,
         shared=("rotary_emb",),
         final="final_norm",
     ),
@@ -161,13 +137,7 @@ KINDS: Mapping[str, Kind] = {
 def build(card: Card, folder: Path | None) -> tuple[nn.Module, Anatomy]:
     """Return a text encoder with random weights, and its anatomy.
 
-    Args:
-        card: Its `config` is the transformers configuration.
-        folder: Where ``config.json`` lies if the card has no `config`.
-
-    Raises:
-        CardError: If the configuration is missing or not of the card's architecture.
-        UnknownNameError: If the architecture has no row in `KINDS`.
+    Its configuration is the card's, or the ``config.json`` in the folder.
     """
     if card.architecture not in KINDS:
         raise unknown_name("model_type", card.architecture, KINDS, "fewshot zoo")
@@ -235,18 +205,7 @@ def _config_values(card: Card, folder: Path | None) -> dict[str, Any]:
 
 
 def pool_tokens(hidden: Tensor, mask: Tensor, recipe: TextInput) -> Tensor:
-    """Return one vector a text, as the card's authors pool.
-
-    Args:
-        hidden: The last block's output, [batch, tokens, width].
-        mask: 1 for real tokens, 0 for padding (on the right).
-        recipe: Says which tokens count and whether vectors get length 1.
-
-    >>> hidden = torch.tensor([[[1.0], [3.0], [9.0]]])
-    >>> mask = torch.tensor([[1, 1, 0]])
-    >>> pool_tokens(hidden, mask, TextInput(max_tokens=3, pooling="mean")).item()
-    2.0
-    """
+    """Return one vector a text, [batch, width], as the card's authors pool."""
     if recipe.pooling == "mean":
         real = mask[..., None].to(hidden.dtype)
         pooled = (hidden * real).sum(1) / real.sum(1)

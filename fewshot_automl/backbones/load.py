@@ -10,18 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fewshot_automl.backbones.anatomy import Anatomy
-from fewshot_automl.backbones.backbone import (
-    CARD_FILE,
-    HASHES_FILE,
-    WEIGHTS_FILE,
-    Backbone,
-)
-from fewshot_automl.backbones.card import Card, Located, from_json
+from fewshot_automl.backbones.backbone import Anatomy, Backbone
+from fewshot_automl.backbones.card import CARD_FILE, WEIGHTS_FILE, Card, read_card
 from fewshot_automl.backbones.checkpoints import read_tensors
-from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.readers import reader_of
-from fewshot_automl.errors import CardError, ExportError, unknown_name
+from fewshot_automl.backbones.sources import file_sha256
+from fewshot_automl.errors import CardError, unknown_name
 
 Loader = Callable[[Card, Path | None], tuple[nn.Module, Anatomy]]
 """Builds the network of a card; the path is the folder of the weights."""
@@ -49,63 +43,47 @@ LOADERS: Mapping[str, Loader] = {
 def build(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy]:
     """Return the network of a card with random weights, checked against the card.
 
-    Args:
-        card: Of any family in `LOADERS`.
-        folder: Where a configuration lies that the card does not hold.
-
-    Raises:
-        UnknownNameError: If the family has no row.
-        CardError: If the card's width or depth is not the network's.
+    The folder is where a configuration lies that the card does not hold.
     """
     if card.family not in LOADERS:
         raise unknown_name("family of backbones", card.family, LOADERS, "fewshot zoo")
     module, anatomy = LOADERS[card.family](card, folder)
-    for name, said, found in (
-        ("width", card.width, anatomy.width),
-        ("depth", card.depth, anatomy.depth),
-    ):
-        if said != found:
-            raise CardError(
-                f"{name} of card {card.id!r} must be the network's {found}, "
-                f"got {said}. Correct the card."
-            )
+    said, found = (card.width, card.depth), (anatomy.width, anatomy.depth)
+    if said != found:
+        raise CardError(
+            f"width and depth of card {card.id!r} must be the network's {found}, "
+            f"got {said}. Correct the card."
+        )
     return module, anatomy
 
 
 def skeleton(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy]:
-    """Return the network of a card without memory for its weights.
-
-    Args:
-        card: As for `build`.
-        folder: As for `build`.
-    """
+    """Return what `build` does, without memory for the weights."""
     with torch.device("meta"):
         return build(card, folder)
 
 
-def load(card: Card, located: Located) -> Backbone:
+def load(card: Card, folder: Path) -> Backbone:
     """Return the backbone of a card, in eval mode with every parameter frozen.
 
-    Args:
-        card: Facts and recipe.
-        located: Weights, as `weights.locate` finds them.
+    The folder holds weights and what belongs beside them, as `weights.locate` finds it.
 
     Raises:
         CardError: If weights, tokenizer or configuration do not fit the card.
     """
+    weights = folder / WEIGHTS_FILE
     with torch.random.fork_rng(devices=[]):  # drawn weights, replaced at once
-        module, anatomy = build(card, located.folder)
-    _fill(module, anatomy, read_tensors(located.weights), card.id)
+        module, anatomy = build(card, folder)
+    _fill(module, anatomy, read_tensors(weights), card.id)
     _freeze(module)
-    reader = reader_of(card, located.folder, anatomy.pad_id)
+    reader = reader_of(card, folder, anatomy.pad_id)
     return Backbone(
         card=card,
         module=module,
         recipe=f"{reader.recipe} {_digest(card, anatomy)}",
-        weights_sha256=located.sha256,
+        weights_sha256=file_sha256(weights),
         anatomy=anatomy,
         reader=reader,
-        tensor_names=frozenset(module.state_dict()),
     )
 
 
@@ -117,11 +95,6 @@ def encoder_names(
     A file of a whole model puts its model's name before the encoder's tensors and has
     heads beside it; a pooler or classifier that nobody runs is left out. All else
     stays, also what the network does not know, so that filling it fails.
-
-    Args:
-        module: The network.
-        anatomy: Its anatomy.
-        names: Names in the file.
     """
     wanted = module.state_dict().keys()
     prefixes = {""} | {f"{name.partition('.')[0]}." for name in names}
@@ -189,38 +162,9 @@ def _stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
 def load_saved(folder: Path) -> Backbone:
     """Return what `Backbone.save` wrote; needs no zoo, no cache and no network.
 
-    Args:
-        folder: Read, never run: safetensors and JSON only.
-
-    Raises:
-        ExportError: If a file is missing or not the one that was saved.
+    Whoever saved the backbone as a part of more checks the hashes of its files.
     """
-    try:
-        hashes = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
-        if not isinstance(hashes, dict) or not {CARD_FILE, WEIGHTS_FILE} <= set(hashes):
-            raise ValueError(f"{HASHES_FILE} without {CARD_FILE} or {WEIGHTS_FILE}")
-        changed = [
-            name
-            for name in hashes
-            if Path(name).name != name or file_sha256(folder / name) != hashes[name]
-        ]
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"{folder} must hold a saved backbone, got {error}. Save it again."
-        ) from error
-    if changed:
-        raise ExportError(
-            f"Files in {folder} must be those that were saved, got a changed "
-            f"{', '.join(changed)}. Save it again."
-        )
-    card = from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
-    located = Located(
-        weights=folder / WEIGHTS_FILE,
-        folder=folder,
-        sha256=hashes[WEIGHTS_FILE],
-        source=f"folder {folder}",
-    )
-    return load(card, located)
+    return load(read_card(folder / CARD_FILE), folder)
 
 
 def _digest(card: Card, anatomy: Anatomy) -> str:

@@ -13,12 +13,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fewshot_automl.backbones.anatomy import MASK, Tensors
-from fewshot_automl.backbones.card import Card, ImageInput, TextInput
+from fewshot_automl.backbones.card import TOKENIZER_FILE, Card, ImageInput, TextInput
 from fewshot_automl.errors import CardError, DataError, UserError
 from fewshot_automl.modalities import Input, content_hash, open_image
 
-TOKENIZER_FILE: Final = "tokenizer.json"
+Tensors = dict[str, Tensor]
+"""Named tensors: of one example (a row), or of many with a leading batch axis."""
+MASK: Final = "mask"
+"""Name of the tensor that says which positions of a padded batch are real."""
+
 _SCALE: Final = (0.6, 1.0)
 """Share of the image's area that a variation keeps."""
 _DEGREES: Final = 8.0
@@ -58,12 +61,7 @@ class TextReader:
         )
 
     def read(self, inputs: Sequence[Input], view: int) -> list[Tensors]:
-        """Tokenise texts.
-
-        Raises:
-            DataError: If an example is not a text.
-            UserError: If `view` is not 0.
-        """
+        """Tokenise texts, which have view 0 only."""
         if view != 0:
             raise UserError(f"View of a text must be 0, got {view}. Texts have one.")
         texts = []
@@ -134,11 +132,7 @@ class ImageReader:
         )
 
     def read(self, inputs: Sequence[Input], view: int) -> list[Tensors]:
-        """Open images and take one view of each.
-
-        Raises:
-            DataError: If an example is not an image or cannot be decoded.
-        """
+        """Open images and take one view of each."""
         return [{"pixels": self._pixels(image, view)} for image in inputs]
 
     def collate(self, rows: Sequence[Tensors]) -> Tensors:
@@ -147,11 +141,8 @@ class ImageReader:
 
     def split(self, batch: Tensors) -> list[Tensors]:
         """Undo `collate`."""
-        count = len(next(iter(batch.values())))
-        return [
-            {name: _own(tensor[index]) for name, tensor in batch.items()}
-            for index in range(count)
-        ]
+        rows = zip(*batch.values(), strict=True)
+        return [dict(zip(batch, map(_own, row), strict=True)) for row in rows]
 
     def save(self, folder: Path) -> None:
         """Write nothing: the card says it all."""
@@ -202,12 +193,9 @@ class ImageReader:
             Image.Resampling.BILINEAR,
             fillcolor=filling,
         )
-        for change in (
-            ImageEnhance.Brightness,
-            ImageEnhance.Contrast,
-            ImageEnhance.Color,
-        ):
-            picture = change(picture).enhance(chance.uniform(*_COLOUR))
+        for change in ("Brightness", "Contrast", "Color"):
+            enhancer = getattr(ImageEnhance, change)(picture)
+            picture = enhancer.enhance(chance.uniform(*_COLOUR))
         return picture
 
 

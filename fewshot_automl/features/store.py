@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot_automl.errors import ShapeError
-from fewshot_automl.features.disk import Disk
-from fewshot_automl.features.shard import (
+from fewshot_automl.features.disk import (
     DamagedShard,
+    Disk,
     Row,
     Stamp,
     checked,
@@ -18,36 +18,7 @@ from fewshot_automl.features.shard import (
     stamp_of,
 )
 
-__all__ = ["FeatureStore", "Row", "StoreSettings", "StoreStats"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
-    """Bounds what the store may keep."""
-
-    max_disk_bytes: int = 20_000_000_000
-    """Least recently used shards, of any group, are deleted beyond this."""
-    max_memory_bytes: int = 2_000_000_000
-    """Bounds rows kept in memory between calls, the least recently used go first."""
-
-    def __post_init__(self) -> None:
-        """Check that neither bound is negative."""
-        for name in ("max_disk_bytes", "max_memory_bytes"):
-            if getattr(self, name) < 0:
-                raise ShapeError(
-                    f"{name} must be 0 or more, got {getattr(self, name)}. "
-                    "Give 0 to keep nothing there."
-                )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStats:
-    """Counts what the store saved this process so far."""
-
-    hits: int
-    """Rows that were there."""
-    misses: int
-    """Rows that were computed."""
+__all__ = ["FeatureStore", "Row"]
 
 
 @dataclass(slots=True)
@@ -77,31 +48,36 @@ class FeatureStore:
     >>> store = FeatureStore(None)
     >>> rows = store.fetch("demo", ["a", "b", "a"], lambda missing: [
     ...     [{"pooled": np.full(2, at)} for at in missing]])
-    >>> [float(row["pooled"][0]) for row in rows], store.stats().misses
+    >>> [float(row["pooled"][0]) for row in rows], store.misses
     ([0.0, 1.0, 0.0], 2)
     """
 
     def __init__(
-        self, folder: Path | None, settings: StoreSettings | None = None
+        self,
+        folder: Path | None,
+        max_disk_bytes: int = 20_000_000_000,
+        max_memory_bytes: int = 2_000_000_000,
     ) -> None:
         """Open a store.
 
         Args:
             folder: Where shards lie, made on first use; `None` keeps all in memory.
-            settings: Bounds; the defaults suit a laptop.
+            max_disk_bytes: The least recently used shards of any group are deleted
+                beyond this.
+            max_memory_bytes: Bounds rows kept in memory between calls, the least
+                recently used go first.
         """
-        self._folder = folder
-        self._settings = settings = settings or StoreSettings()
-        self._disk = None if folder is None else Disk(folder, settings.max_disk_bytes)
+        self._arguments = (folder, max_disk_bytes, max_memory_bytes)
+        self._max_memory_bytes = max_memory_bytes
+        self._disk = None if folder is None else Disk(folder, max_disk_bytes)
         self._held: OrderedDict[Path | int, _Held] = OrderedDict()
         self._serial = 0
-        self._hits = 0
-        self._misses = 0
+        self.misses = 0  # rows that this process computed
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[object, ...]]:
         """Pickle as the folder and the bounds: a copy finds what lies on disk."""
-        return FeatureStore, (self._folder, self._settings)
+        return FeatureStore, self._arguments
 
     def fetch(
         self,
@@ -129,22 +105,11 @@ class FeatureStore:
             for at, key in enumerate(keys):
                 first.setdefault(key, at)
             asked = [at for key, at in first.items() if key not in found]
-            self._hits += len(keys) - len(asked)
-            self._misses += len(asked)
+            self.misses += len(asked)
             if asked:
                 self._compute(group, [keys[at] for at in asked], compute(asked), found)
             self._trim()
             return [dict(found[key]) for key in keys]
-
-    def missing(self, group: str, keys: Sequence[str]) -> int:
-        """Return how many different rows `fetch` would have to compute."""
-        with self._lock:
-            wanted = set(keys)
-            return len(wanted) - len(self._find(group, wanted))
-
-    def stats(self) -> StoreStats:
-        """Return what was found and what was computed since the store was opened."""
-        return StoreStats(hits=self._hits, misses=self._misses)
 
     def size_bytes(self) -> int:
         """Return what the store keeps now: on disk and, outside of it, in memory."""
@@ -153,13 +118,6 @@ class FeatureStore:
                 held.memory_bytes for held in self._held.values() if held.stamp is None
             )
             return memory + (self._disk.size_bytes() if self._disk else 0)
-
-    def clear(self) -> None:
-        """Delete every shard of every group and forget what is in memory."""
-        with self._lock:
-            self._held.clear()
-            if self._disk:
-                self._disk.clear()
 
     def _find(self, group: str, wanted: set[str]) -> dict[str, Row]:
         found: dict[str, Row] = {}
@@ -251,6 +209,6 @@ class FeatureStore:
     def _trim(self) -> None:
         memory = sum(held.memory_bytes for held in self._held.values())
         for place, held in list(self._held.items()):
-            if memory > self._settings.max_memory_bytes:
+            if memory > self._max_memory_bytes:
                 memory -= held.memory_bytes
                 del self._held[place]

@@ -18,7 +18,7 @@ from fewshot_automl.adaptation.saved import (
 )
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.anatomy import Anatomy
+from fewshot_automl.backbones.backbone import Anatomy
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.load import build
 from fewshot_automl.space import Config
@@ -119,7 +119,7 @@ def exact_measures(
 def build_bare(card: Card) -> tuple[torch.nn.Module, Anatomy]:
     """Return a network without weights, which takes a moment once it was imported."""
     is_bare = card.modality == "text" and not card.config
-    folder = weights.locate(card).folder if is_bare else None
+    folder = weights.locate(card) if is_bare else None
     with torch.device("meta"):
         return build(card, folder)
 

@@ -35,7 +35,7 @@ def tiny_home(tmp_path_factory, tiny_cards, random_weights):
     home = tmp_path_factory.mktemp("tiny-home")
     for modality, name in BACKBONES.items():
         shutil.copy(TINY / modality / f"{name}.toml", home)
-        (home / name).symlink_to(random_weights(tiny_cards[name]).folder)
+        (home / name).symlink_to(random_weights(tiny_cards[name]))
     return home
 
 

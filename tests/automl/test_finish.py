@@ -20,7 +20,7 @@ def two_backbones(tmp_path, tiny_cards, random_weights, monkeypatch):
     home.mkdir()
     for name in ("tiny-bert", "tiny-mpnet"):
         shutil.copy(TINY / f"{name}.toml", home)
-        (home / name).symlink_to(random_weights(tiny_cards[name]).folder)
+        (home / name).symlink_to(random_weights(tiny_cards[name]))
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home))
 
 

@@ -35,7 +35,7 @@ def home(tmp_path, tiny_cards, random_weights, monkeypatch):
         if name == LARGE:
             card = card.replace("flops = 1000000", "flops = 9000000")
         (home / f"{name}.toml").write_text(card, "utf-8")
-        (home / name).symlink_to(random_weights(tiny_cards[name]).folder)
+        (home / name).symlink_to(random_weights(tiny_cards[name]))
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(home))
     return home
 

@@ -2,8 +2,6 @@ import collections
 import io
 import os
 import pickle
-import tarfile
-import zipfile
 
 import pytest
 import torch
@@ -11,7 +9,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fewshot_automl.backbones.checkpoints import convert, read_tensors
-from fewshot_automl.backbones.packages import find_archive, open_member
 from fewshot_automl.errors import CardError
 
 
@@ -133,58 +130,3 @@ def test_tensors_in_order_must_be_those_of_the_network(tmp_path, change):
     with pytest.raises(CardError, match="Correct key_map in the card"):
         convert(tmp_path / "x.pth", "pth", "in-order", network(), target)
     assert not target.exists()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "My_Pack.age-1.0-py3-none-any.whl",
-        "my-pack-age-1.0.tar.gz",
-        "MY_pack_age-1.0.zip",
-    ],
-)
-def test_archives_are_found_however_their_name_is_written(tmp_path, name):
-    (tmp_path / name).touch()
-    (tmp_path / "my_pack_age-1.0.1-py3-none-any.whl").touch()
-    (tmp_path / "my_pack_age_more-1.0-py3-none-any.whl").touch()
-    (tmp_path / "notes.txt").touch()
-    assert find_archive(tmp_path, "my.pack_age", "1.0") == tmp_path / name
-    assert find_archive(tmp_path, "my.pack_age", "1") is None
-
-
-def test_a_wheel_is_preferred_to_an_sdist(tmp_path):
-    (tmp_path / "a-1.0.tar.gz").touch()
-    (tmp_path / "a-1.0-py3-none-any.whl").touch()
-    found = find_archive(tmp_path, "a", "1.0")
-    assert found is not None
-    assert found.suffix == ".whl"
-
-
-def test_one_file_is_taken_out_of_an_sdist_and_links_are_not_followed(tmp_path):
-    archive = tmp_path / "a-1.0.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        info = tarfile.TarInfo("a-1.0/src/w.bin")
-        info.size = 3
-        tar.addfile(info, io.BytesIO(b"abc"))
-        link = tarfile.TarInfo("a-1.0/link.bin")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    with open_member(archive, "w.bin") as stream:
-        assert stream.read() == b"abc"
-    with (
-        pytest.raises(CardError, match=r"must hold link\.bin"),
-        open_member(archive, "link.bin") as stream,
-    ):
-        pytest.fail("a link was opened")
-
-
-def test_half_an_archive_is_named(tmp_path):
-    archive = tmp_path / "a-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(archive, "w") as bundle:
-        bundle.writestr("w.bin", b"abc" * 1000)
-    archive.write_bytes(archive.read_bytes()[:1500])
-    with (
-        pytest.raises(CardError, match=r"a-1\.0-.* must be a whole archive"),
-        open_member(archive, "w.bin") as stream,
-    ):
-        stream.read()

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.hashing import file_sha256
 from fewshot_automl.backbones.load import load
 from fewshot_automl.backbones.zoo import Zoo
 
@@ -46,16 +45,15 @@ def test_every_embedded_card_is_measured():
     assert {card.id for card in ZOO if card.is_embedded} == set(FEATURES)
 
 
-def test_the_weights_are_hashed_and_at_hand(fetched):
-    card, located = fetched
-    assert file_sha256(located.weights) == located.sha256
+def test_the_weights_are_at_hand(fetched):
+    card, folder = fetched
     assert weights.is_at_hand(card)
-    assert weights.locate(card) == located
+    assert weights.locate(card) == folder
 
 
 def test_features_are_those_that_were_recorded(fetched):
-    card, located = fetched
-    backbone = load(card, located)
+    card, folder = fetched
+    backbone = load(card, folder)
     assert all(
         tensor.isfinite().all() for tensor in backbone.module.state_dict().values()
     )
@@ -75,16 +73,3 @@ def example(modality):
 @torch.no_grad()
 def features(backbone, examples):
     return backbone.features(backbone.collate(backbone.preprocess(examples)))
-
-
-@pytest.mark.parametrize(
-    "id", ["minilm-l6", pytest.param("mpnet-base", marks=pytest.mark.slow)]
-)
-def test_paraphrases_lie_closer_than_other_sentences(id):
-    texts = ["A man is playing a guitar.", "Somebody plays the guitar."]
-    texts += ["The stock market fell sharply today.", "Shares dropped a lot today."]
-    backbone = load(ZOO[id], weights.get(ZOO[id]))
-    vectors = torch.nn.functional.normalize(features(backbone, texts), dim=-1)
-    near = vectors @ vectors.T
-    assert min(near[0, 1], near[2, 3]) > 0.4
-    assert near[:2, 2:].max() < 0.25

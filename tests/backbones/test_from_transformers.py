@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
 
 from fewshot_automl.backbones.from_transformers import KINDS, build, pool_tokens
-from fewshot_automl.backbones.load import load
+from fewshot_automl.backbones.load import load, load_saved
 from fewshot_automl.errors import CardError, UnknownNameError
 
 TEXTS = ["good", "what is the name of a river ?", "a bad film " * 5]
@@ -78,20 +79,11 @@ def test_takes_the_configuration_beside_the_weights(tiny_cards, tmp_path):
 def test_saves_a_configuration_that_came_with_the_weights(
     tiny_cards, random_weights, tmp_path
 ):
-    from fewshot_automl.backbones.load import load_saved
-
     card = tiny_cards["tiny-bert"]
-    located = random_weights(card)
-    source = tmp_path / "source"
-    source.mkdir()
-    for path in located.folder.iterdir():
-        (source / path.name).write_bytes(path.read_bytes())
+    source = shutil.copytree(random_weights(card), tmp_path / "source")
     config = json.dumps({**card.config, "model_type": "bert"})
     (source / "config.json").write_text(config)
-    backbone = load(
-        dataclasses.replace(card, config={}),
-        dataclasses.replace(located, folder=source),
-    )
+    backbone = load(dataclasses.replace(card, config={}), source)
     backbone.save(tmp_path / "saved")
     again = load_saved(tmp_path / "saved")
     batch = again.collate(again.preprocess(TEXTS))

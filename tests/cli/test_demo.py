@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.backbones.card import ExtraFile
-from fewshot_automl.backbones.packages import requirements
+from fewshot_automl.backbones.sources import requirements
 from fewshot_automl.cli.demo import IMAGES, SHOTS, TEXT, demo_folder
 from fewshot_automl.errors import CardError
 

@@ -31,7 +31,7 @@ def home(tmp_path, tiny_cards, random_weights):
     """A folder with a zoo of one tiny backbone and labelled texts."""
     (tmp_path / "zoo").mkdir()
     shutil.copy(ROOT / "tests" / "zoo" / "text" / "tiny-bert.toml", tmp_path / "zoo")
-    weights = random_weights(tiny_cards["tiny-bert"]).folder
+    weights = random_weights(tiny_cards["tiny-bert"])
     (tmp_path / "zoo" / "tiny-bert").symlink_to(weights)
     with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)

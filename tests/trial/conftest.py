@@ -30,7 +30,7 @@ def texts_problem():
 @pytest.fixture
 def context(texts_problem, tiny_cards, random_weights, tmp_path, monkeypatch):
     card = tiny_cards["tiny-bert"]
-    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(random_weights(card).folder.parent))
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(random_weights(card).parent))
     return TrialContext(
         problem=texts_problem,
         cards=(card,),

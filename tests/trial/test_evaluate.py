@@ -10,14 +10,6 @@ from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.measures import MEASURES
-<<<<<<< HEAD
-=======
-from fewshot_automl.executors import executor_named
-from fewshot_automl.ledger import Ledger
-from fewshot_automl.oracle import RandomOracle
-from fewshot_automl.space import Space
-from fewshot_automl.study import Budget, Study, run
->>>>>>> s_search
 from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial import evaluate, refit
 
@@ -132,48 +124,6 @@ def test_gives_up_when_its_folds_show_that_it_will_be_late(context, space, monke
         evaluate(context, config_of(space, "majority"), 0.4)
 
 
-<<<<<<< HEAD
-=======
-def test_absurd_configs_fail_and_the_study_goes_on(context, space, tmp_path):
-    wild = Space(
-        tuple(
-            dataclasses.replace(d, high=1e30, default=1e9)
-            if d.name.endswith("learning_rate")
-            else d
-            for d in space.dimensions
-        )
-    )
-    worst = [
-        wild.default(method="full", full_learning_rate=1e30, **QUICK),
-        wild.default(method="partial_freeze", learning_rate=1e9, **QUICK),
-        wild.default(method="contrastive", learning_rate=1e30, **QUICK),
-        wild.default(method="majority"),
-    ]
-    executor = executor_named("in_process", 1)
-    study = Study(
-        space=wild,
-        evaluate=partial(evaluate, context),
-        oracle=RandomOracle(),
-        ledger=Ledger.open(tmp_path, study="wild", space=wild),
-        executor=executor,
-        budget=Budget(started=time.monotonic(), trials=4),
-        opening=lambda history: worst,
-    )
-    end = run(study)
-    executor.shutdown()
-    assert [config for config, _ in end.history] == worst
-    *absurd, last = (outcome for _, outcome in end.history)
-    assert last.is_done
-    assert any(outcome.status == "failed" for outcome in absurd)
-    for outcome in absurd:
-        if outcome.status == "failed":
-            assert "learning rate" in outcome.reason
-            assert np.isnan(outcome.mean)
-        else:  # it saturated, but every number is one
-            assert np.isfinite(outcome.mean)
-
-
->>>>>>> s_search
 def test_a_model_of_nan_is_refused(context, space, monkeypatch):
     class Broken:
         name, trains = "majority", False

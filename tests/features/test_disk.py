@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from fewshot_automl.features import shard
+from fewshot_automl.features import disk
 
 ROWS = [
     {},
@@ -15,9 +15,9 @@ KEYS = ["none", "some", "few"]
 
 
 def test_rows_come_back_as_they_were(tmp_path):
-    path = shard.write(tmp_path, shard.packed("g", KEYS, ROWS))
-    assert shard.read_keys(path, "g") == tuple(KEYS)
-    found = shard.read(path, "g")
+    path = disk.write(tmp_path, disk.packed("g", KEYS, ROWS))
+    assert disk.read_header(path, "g")[0] == tuple(KEYS)
+    found = disk.read(path, "g")
     assert list(found) == KEYS
     for want, got in zip(ROWS, found.values(), strict=True):
         assert want.keys() == got.keys()
@@ -27,16 +27,16 @@ def test_rows_come_back_as_they_were(tmp_path):
 
 
 def test_a_shard_is_a_plain_safetensors_file(tmp_path):
-    path = shard.write(tmp_path, shard.packed("g", KEYS, ROWS))
+    path = disk.write(tmp_path, disk.packed("g", KEYS, ROWS))
     with safe_open(path, framework="np") as file:
         assert json.loads(file.metadata()["keys"]) == KEYS
         assert file.get_tensor("1:a:b").tolist() == [0, 1, 2]
 
 
 def test_a_shard_of_another_group_is_refused(tmp_path):
-    path = shard.write(tmp_path, shard.packed("g", KEYS, ROWS))
-    with pytest.raises(shard.DamagedShard, match="another format or group"):
-        shard.read(path, "h")
+    path = disk.write(tmp_path, disk.packed("g", KEYS, ROWS))
+    with pytest.raises(disk.DamagedShard, match="another format or group"):
+        disk.read(path, "h")
 
 
 def test_half_a_file_is_left_nowhere_when_the_disk_is_full(tmp_path, monkeypatch):
@@ -45,5 +45,5 @@ def test_half_a_file_is_left_nowhere_when_the_disk_is_full(tmp_path, monkeypatch
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OSError, match="space"):
-        shard.write(tmp_path, b"content")
+        disk.write(tmp_path, b"content")
     assert list(tmp_path.iterdir()) == []
