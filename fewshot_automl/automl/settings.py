@@ -16,63 +16,39 @@ from fewshot_automl.space import Value
 from fewshot_automl.tasks import TASK_KINDS, metric_names
 
 if TYPE_CHECKING:
-    from fewshot_automl.oracle import Limit, Objective
+    from fewshot_automl.oracle import Aims
 
 Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
 Group = Literal["data", "space", "goal", "run"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """How one setting looks outside Python."""
 
     help: str
     """A sentence or two, with what the default means."""
-    kind: Kind
-    """What its words are: one word, names, a number above 0, a length of time, ..."""
     group: Group
     """What it is about. `data` and `space` are options of ``fewshot space`` too."""
-    name: str | None
+    kind: Kind = "word"
+    """What its words are: one word, names, a number above 0, a length of time, ..."""
+    name: str | None = None
     """On the command line and in `fit`, where it isn't the field's."""
-    metavar: str | None
+    metavar: str | None = None
     """Stands for the value in help."""
-    least: int
+    least: int = 1
     """Least number, for a `count`."""
-    allowed: Callable[[], Iterable[str]] | None
+    allowed: Callable[[], Iterable[str]] | None = None
     """Returns the names that it may have, for help; None: any."""
 
 
 def _setting(
-    default: Any,
-    help: str,
-    group: Group,
-    kind: Kind = "word",
-    *,
-    name: str | None = None,
-    metavar: str | None = None,
-    least: int = 1,
-    allowed: Callable[[], Iterable[str]] | None = None,
+    default: Any, help: str, group: Group, kind: Kind = "word", **more: Any
 ) -> Any:
-    option = Option(
-        help=help,
-        kind=kind,
-        group=group,
-        name=name,
-        metavar=metavar,
-        least=least,
-        allowed=allowed,
-    )
+    metadata = {"option": Option(help, group, kind, **more)}
     if callable(default):
-        return field(default_factory=default, hash=False, metadata={"option": option})
-    return field(default=default, metadata={"option": option})
-
-
-def _modalities() -> Iterable[str]:
-    return MODALITIES
-
-
-def _target_kinds() -> Iterable[str]:
-    return TASK_KINDS
+        return field(default_factory=default, hash=False, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def _oracles() -> Iterable[str]:
@@ -106,10 +82,10 @@ class Settings:
         "columns",
     )
     modality: str | None = _setting(
-        None, "What an example is. Default: inferred.", "data", allowed=_modalities
+        None, "What an example is. Default: inferred.", "data", allowed=MODALITIES.keys
     )
     target_kind: str | None = _setting(
-        None, "What the target is. Default: inferred.", "data", allowed=_target_kinds
+        None, "What the target is. Default: inferred.", "data", allowed=TASK_KINDS.keys
     )
     backbones: tuple[str, ...] | None = _setting(
         None,
@@ -222,53 +198,49 @@ class Settings:
                     f"{name} must be {option.least} or more, got {value}. "
                     f"Use {option.least}."
                 )
-            if option.kind == "columns" and (unknown := value.keys() - MODALITIES):
-                raise unknown_name(
-                    "modality", min(unknown), MODALITIES, "fewshot fit --help"
-                )
             if option.kind == "names" and value == ():
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
                 )
-        known = (SCORE, *MEASURES)
-        for name in self.objectives:
-            if name not in known:
-                raise unknown_name("objective", name, known, "fewshot fit --help")
-        first = tuple(dict.fromkeys((SCORE, *self.objectives)))
-        object.__setattr__(self, "objectives", first)
+        objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
+        object.__setattr__(self, "objectives", objectives)
+        for what, names, known in (
+            ("modality", self.inputs, MODALITIES),
+            ("objective", objectives, (SCORE, *MEASURES)),
+            ("limit", self.limits, limit_names()),
+        ):
+            if unknown := [name for name in names if name not in known]:
+                raise unknown_name(what, unknown[0], known, "fewshot fit --help")
         for name, end in self.limits.items():
-            _check_limit(name, end)
+            if name.startswith("min_") and not 0 <= end <= 1:
+                raise UserError(f"{name} must be from 0 to 1, got {end}. Use 0.5.")
+            if name.startswith("max_") and not 0 < end < math.inf:
+                raise UserError(
+                    f"{name} must be more than 0, got {end}. Leave it out for no limit."
+                )
 
     @property
-    def search_objectives(self) -> "tuple[Objective, ...]":
-        """Return the objectives as an oracle takes them, the score first.
+    def aims(self) -> "Aims":
+        """Return what is improved, the score first, and what the model must keep.
 
-        >>> names = Settings(objectives=("latency_ms",)).search_objectives
-        >>> [str(objective) for objective in names]
-        ['most score', 'least latency_ms']
+        >>> aims = Settings(objectives=("flops",), limits={"max_flops": 1e9}).aims
+        >>> [str(row) for row in (*aims.objectives, *aims.limits)]
+        ['most score', 'least flops', 'flops at most 1e+09']
         """
-        from fewshot_automl.oracle import Objective
+        from fewshot_automl.oracle import Aims, Limit, Objective
 
-        return tuple(
-            Objective(name, maximise=name == SCORE or MEASURES[name].is_maximised)
-            for name in self.objectives
-        )
-
-    @property
-    def search_limits(self) -> "tuple[Limit, ...]":
-        """Return what the model must keep, as an oracle takes it.
-
-        >>> [str(limit) for limit in Settings(limits={"max_flops": 1e9}).search_limits]
-        ['flops at most 1e+09']
-        """
-        from fewshot_automl.oracle import Limit
-
-        rows = {row.limit: row for row in MEASURES.values()}
-        return tuple(
-            Limit(rows[name].name, least=float(end))
-            if rows[name].is_maximised
-            else Limit(rows[name].name, most=float(end))
-            for name, end in self.limits.items()
+        improved = {SCORE: True, **{n: row.is_maximised for n, row in MEASURES.items()}}
+        bounded = {row.limit: row for row in MEASURES.values()}
+        return Aims(
+            objectives=tuple(
+                Objective(name, improved[name]) for name in self.objectives
+            ),
+            limits=tuple(
+                Limit(bounded[name].name, least=float(end))
+                if bounded[name].is_maximised
+                else Limit(bounded[name].name, most=float(end))
+                for name, end in self.limits.items()
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -287,13 +259,13 @@ class Settings:
                 f"Settings of the study must be among {', '.join(options())}, got "
                 f"{', '.join(unknown)}. Resume it with the version that began it."
             )
-        read: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        narrow = read.get("narrow", {})
-        read["narrow"] = {name: tuple(ends) for name, ends in narrow.items()}
-        return cls(**read)
+        narrow = {n: tuple(ends) for n, ends in values.get("narrow", {}).items()}
+        return cls(**tuples({**values, "narrow": narrow}))
+
+
+def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with lists made tuples."""
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
 
 
 def options(*groups: Group) -> dict[str, Option]:
@@ -313,15 +285,3 @@ def limit_names() -> tuple[str, ...]:
     ('max_parameters', 'max_flops')
     """
     return tuple(row.limit for row in MEASURES.values())
-
-
-def _check_limit(name: str, value: float) -> None:
-    if name not in limit_names():
-        raise unknown_name("limit", name, limit_names(), "fewshot fit --help")
-    if name.startswith("min_"):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} must be from 0 to 1, got {value}. Use 0.5.")
-    elif not 0 < value < math.inf:
-        raise UserError(
-            f"{name} must be more than 0, got {value}. Leave it out for no limit."
-        )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from fewshot_automl.automl.delivery import score_outputs
+from fewshot_automl.automl.fitting import score_outputs
 from fewshot_automl.automl.record import STUDY_FILE
 from fewshot_automl.cli.commands import Command
 from fewshot_automl.cli.console import print_json, say

@@ -54,7 +54,7 @@ class Progress:
         self._started = started
         self._seconds = settings.budget_seconds if has_bar else None
         self._metric = metric_named(settings.metric or DEFAULT_METRIC)
-        self._limits = settings.search_limits
+        self._limits = settings.aims.limits
         self._folder = folder
         self._running: dict[int, Config] = {}
         self._stage = "starting"

@@ -253,11 +253,11 @@ def test_classes_and_numbers_are_learnt_from_vectors(vectors, number_kind, tmp_p
         used = {config.text("method") for config, _ in result.history}
         assert used == {"majority", "vectors"}
         assert result.config.text("method") == "vectors"
-        told = Predictor.load(out).predict(table)
+        found = Predictor.load(out).predict(table)
         if name == "side":
-            assert np.mean(np.array(told) == cells) > 0.9
+            assert np.mean(np.array(found) == cells) > 0.9
         else:
-            assert abs(np.array(told) - cells).mean() < 0.5
+            assert abs(np.array(found) - cells).mean() < 0.5
 
 
 def test_rows_from_outside_need_names_of_their_own():
