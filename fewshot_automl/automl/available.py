@@ -58,13 +58,9 @@ def available_backbones(
         words = [f"{x.id}, {broken_in_words(limits, card_measures(x))}" for x in here]
         say(Finding.at("limit", "note", "Left out, over a limit.", words).line())
     at_hand = [card for card in cards if zoo.is_at_hand(card)]
-    wanted = cards
-    if names is None:
-        wanted = [card for card in cards if card.is_default]
-        carried = [card for card in cards if card.is_embedded]
-        if not wanted and not at_hand and carried:
-            wanted = [min(carried, key=lambda card: card.prior_rank)]
-    for card in wanted:
+    default = [card for card in cards if card.is_default]
+    carried = [card for card in cards if card.is_embedded and not at_hand]
+    for card in cards if names is not None else default or carried[:1]:
         if card in at_hand:
             continue
         say(f"Fetching the weights of {card.id} (once; they are kept).")

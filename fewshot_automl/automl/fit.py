@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewshot_automl.automl.result import Listener, Result
-from fewshot_automl.automl.settings import Settings, tuples
+from fewshot_automl.automl.settings import NONE, Settings, tuples
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder
 from fewshot_automl.study import parse_budget
 
-NO_LIMIT: Final = "none"
-"""The budget of a study that only a number of trials ends."""
 KEPT_STUDIES: Final = 20
 """Studies kept in the cache, where fits without `out` put theirs."""
 KEPT_SECONDS: Final = 86_400
@@ -181,13 +179,13 @@ def resume(
 def _settings(base: Settings, budget: str | float | None, **given: Any) -> Settings:
     """Return the settings with those arguments of `fit` put in that are not None."""
     changes = tuples({name: x for name, x in given.items() if x is not None})
-    if budget == NO_LIMIT:
+    if budget == NONE:
         changes["budget_seconds"] = None
     elif budget is not None:
         seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
         changes["budget_seconds"] = seconds
     made = replace(base, **changes)
-    if made.prior in (None, NO_LIMIT):
+    if made.prior in (None, NONE):
         return made
     return replace(made, prior=str(Path(made.prior).absolute()))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.settings import NONE, Settings
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
@@ -18,8 +18,6 @@ from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
 
 STUDY_FILE: Final = "study.json"
-NO_PRIOR: Final = "none"
-"""What to say to start without any."""
 PRIOR_FILE: Final = "prior.json"
 """A study's copy of the prior that it was given; it may be resumed elsewhere."""
 SPACE_NOTE: Final = "space"
@@ -114,7 +112,7 @@ def chosen_prior(asked: str | None, folder: Path) -> Prior:
     """
     if asked is None:
         return Prior.default()
-    if asked == NO_PRIOR:
+    if asked == NONE:
         return Prior()
     file, copy = Path(asked), folder / PRIOR_FILE
     is_gone = copy.exists() and not file.exists()
@@ -127,8 +125,8 @@ def prior_in_words(asked: str | None, prior: Prior) -> str:
     >>> prior_in_words("none", Prior())
     'none'
     """
-    if asked == NO_PRIOR:
-        return NO_PRIOR
+    if asked == NONE:
+        return NONE
     name = "the shipped one" if asked is None else Path(asked).name
     studies = counted(len(prior.studies), "past study", "past studies")
     return f"{name}, {studies}, key {prior.key}"

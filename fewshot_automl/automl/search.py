@@ -13,7 +13,6 @@ from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.automl.available import available_backbones
 from fewshot_automl.automl.record import (
-    NO_PRIOR,
     PRIOR_FILE,
     chosen_prior,
     fingerprint,
@@ -22,7 +21,7 @@ from fewshot_automl.automl.record import (
     write_record,
 )
 from fewshot_automl.automl.result import Listener
-from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.settings import NONE, Settings
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
@@ -189,7 +188,7 @@ def prepare(
             f"{situation.scoring_seconds:.0f} s, more than {SCORING_SHARE:.0%} of the "
             "budget. The search keeps the rest, so the result may be late."
         )
-    if settings.prior not in (None, NO_PRIOR):
+    if settings.prior not in (None, NONE):
         prior.write(folder / PRIOR_FILE)
     prior = prior.about(task.modality)
     prior_words = prior_in_words(settings.prior, prior)

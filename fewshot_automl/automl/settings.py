@@ -7,7 +7,7 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
@@ -18,6 +18,8 @@ from fewshot_automl.tasks import TASK_KINDS, metric_names
 if TYPE_CHECKING:
     from fewshot_automl.oracle import Aims
 
+NONE: Final = "none"
+"""What to say for no limit of time, and for no prior."""
 Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
 Group = Literal["data", "space", "goal", "run"]
 

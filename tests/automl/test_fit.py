@@ -64,7 +64,7 @@ def whole(files, new_notes, tmp_path_factory):
 def begun(texts, tmp_path_factory):
     """Return the result of a small study of lists; only to be read."""
     out = tmp_path_factory.mktemp("begun") / "run"
-    return fit(texts[0], labels=texts[1], out=out, settings=CHEAP)
+    return fit(texts[0], labels=texts[1], out=out, settings=SETTINGS)
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_second_fit_in_the_folder_goes_on(texts, begun, copied, notes):
         trials=3,
         out=copied,
         listener=notes,
-        settings=CHEAP,
+        settings=SETTINGS,
     )
     assert len(second.history) == 3
     for old, new in zip(begun.history, second.history, strict=False):
@@ -360,13 +360,13 @@ def test_members_may_be_changed_by_a_resume(texts, copied, monkeypatch):
 
     monkeypatch.setattr(finish, "partners_of", partners)
     for members in (3, 1):
-        settings = replace(CHEAP, members=members)
+        settings = replace(SETTINGS, members=members)
         fit(texts[0], labels=texts[1], out=copied, settings=settings)
     assert asked == [2, 0]
 
 
 def test_more_time_for_a_study_changes_its_plan_and_not_its_folds(texts, tmp_path):
-    settings = replace(CHEAP, budget_seconds=40.0, trials=1)
+    settings = replace(SETTINGS, budget_seconds=40.0, trials=1)
     first = fit(texts[0], labels=texts[1], out=tmp_path / "r", settings=settings)
     more = resume(tmp_path / "r", data=texts[0], labels=texts[1], budget="1h", trials=1)
     assert len(more.history) == 2

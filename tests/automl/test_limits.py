@@ -124,7 +124,7 @@ def test_what_only_a_trial_can_measure_keeps_its_limit_too(
 def test_another_model_of_the_front_comes_by_a_limit_without_new_trials(
     texts, tmp_path, large_is_best, timed
 ):
-    asked = {"methods": ("probe",), "trials": 3}
+    asked = {"methods": ("probe",), "trials": 6}
     first = study(texts, tmp_path, objectives=("latency_ms",), **asked)
     assert first.config.text("backbone") == LARGE
     assert first.is_feasible
@@ -180,7 +180,7 @@ def test_the_weakest_class_keeps_its_limit(tmp_path, monkeypatch):
 def test_where_no_trial_keeps_the_limits_the_closest_comes_and_is_marked(
     texts, tmp_path, large_is_best, timed, notes
 ):
-    asked = {"methods": ("probe",), "trials": 2}
+    asked = {"methods": ("probe",), "trials": 4}
     result = study(texts, tmp_path, notes, max_latency_ms=1.0, **asked)
     assert not result.is_feasible
     assert result.config.text("backbone") == SMALL

@@ -77,7 +77,9 @@ def test_a_narrowed_study_may_still_use_what_is_at_hand(go_on, notes):
 def test_a_large_test_set_leaves_time_for_trials(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(CostModel, "scoring_seconds", lambda *_: 1e6)
     table = pd.DataFrame({"text": texts[0], "label": texts[1]})
-    settings = Settings(methods=("majority", "tfidf"), budget_seconds=400.0, trials=2)
+    settings = replace(
+        BEGUN, methods=("tfidf", "probe"), budget_seconds=400.0, trials=2
+    )
     result = fit(
         table, target="label", test=table, out=tmp_path / "run", settings=settings
     )
