@@ -13,9 +13,7 @@ from fewshot_automl.automl.available import broken_in_words
 from fewshot_automl.automl.fitting import (
     as_one,
     deliver,
-    fitted_measures,
     fitted_winner,
-    score_outputs,
     with_partners,
 )
 from fewshot_automl.automl.result import RESULT_FILE, Result
@@ -37,6 +35,7 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric
+from fewshot_automl.trial import size_of
 
 LATE_SHARE: Final = 0.05
 """Of the budget, that the final fit may go past its end before a cheap one is
@@ -76,13 +75,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         # Whoever resumes a study whose time is spent wants the model.
         fits = ready.members * costs.refit_seconds(tried.config(best))
         limit = max(limit, time.monotonic() + saving + 2 * fits)
-    winner, fitted = fitted_winner(
-        ready,
-        tried,
-        ranking.order,
-        None if limit is None else limit + LATE_SHARE * (budget.seconds or 0.0),
-        limits if ranking.holds else (),
-    )
+    late = LATE_SHARE * (budget.seconds or 0.0)
+    end_of_fit = None if limit is None else limit + late
+    winner, fitted = fitted_winner(ready, tried, ranking.order, end_of_fit)
     equal = equal_trials(tried, winner, context.seed)
     if limits:
         equal = [i for i in equal if i in ranking.order or i == winner]
@@ -125,11 +120,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         facts=known,
     )
     predictor = deliver(fresh, ready.folder / "model", problem.inputs)
-    measures = fitted_measures(parts, tried, context)
-    scores = None
-    if (test := ready.test) is not None:
-        found = predictor.outputs_of(test.inputs)
-        scores = score_outputs(problem.task, test.targets, found)
+    measures = {**tried.measures(numbers), **size_of(fresh.fitted)}
     statuses = [outcome.status for _, outcome in history]
     summary = {
         **known,
@@ -145,7 +136,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
         "ending": end.ending,
-        "test": scores,
+        "test": None if ready.test is None else predictor.scores_on(ready.test),
         "seconds": round(budget.used(time.monotonic()), 1),
         "budget_seconds": budget.seconds,
     }

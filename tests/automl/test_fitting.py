@@ -11,20 +11,19 @@ from fewshot_automl.automl import fitting
 from fewshot_automl.automl.scoring import Tried
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import ExportError, RunError, TrialError
-from fewshot_automl.oracle import Aims, Limit
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.policy import Leader
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.space import Config, Space
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 from fewshot_automl.trial import TrialContext
 
-TRAINED, CHEAP, OVER = (Config.of({"method": m}) for m in ("full", "tfidf", "majority"))
+TRAINED, CHEAP, MAJORITY = (
+    Config.of({"method": m}) for m in ("full", "tfidf", "majority")
+)
 HISTORY = [
     (config, Outcome(status="done", mean=mean))
-    for config, mean in ((TRAINED, 0.9), (CHEAP, 0.7), (OVER, 0.8))
+    for config, mean in ((TRAINED, 0.9), (CHEAP, 0.7), (MAJORITY, 0.8))
 ]
-LIMITS = (Limit("parameters", most=10.0),)
 SCORING_SECONDS = 150.0
 
 
@@ -54,13 +53,12 @@ def ready(notes):
         listener=notes,
         test=None,
         costs=SimpleNamespace(after=lambda history: costs),
-        leader=Leader(space=Space(()), aims=Aims(limits=LIMITS)),
     )
 
 
 @pytest.fixture
 def broken(monkeypatch):
-    """Return the Configs that cannot be fitted; all others can, and keep the limits."""
+    """Return the Configs that cannot be fitted; all others can."""
     names = set()
 
     def refit(context, config, deadline=None):
@@ -69,18 +67,11 @@ def broken(monkeypatch):
         return Constant(output=np.array([0.5, 0.5]))
 
     monkeypatch.setattr(fitting, "refit", refit)
-    measures_are(monkeypatch, lambda parts: 1.0)
     return names
 
 
-def measures_are(monkeypatch, parameters):
-    monkeypatch.setattr(
-        fitting, "fitted_measures", lambda parts, *_: {"parameters": parameters(parts)}
-    )
-
-
 def winner(ready, tried, order):
-    return fitting.fitted_winner(ready, tried, order, None, LIMITS)[0]
+    return fitting.fitted_winner(ready, tried, order, None)[0]
 
 
 def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
@@ -92,27 +83,10 @@ def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
     assert notes.heard("could not be fitted to all examples (The moon is full.)")
 
 
-def test_a_model_that_outgrows_a_limit_at_the_end_gives_way_to_the_next(
-    ready, tried, broken, notes, monkeypatch
-):
-    measures_are(monkeypatch, lambda parts: 11.0 * (0 in parts))
-    assert winner(ready, tried, [0, 1]) == 1
-    assert notes.heard("is over a limit: parameters 11 (at most 10)")
-
-
-def test_a_cheap_model_that_outgrows_a_limit_is_better_than_one_that_broke_it(
-    ready, tried, broken, monkeypatch
-):
-    """The third trial broke the limit when it was tried, so it is not in the order."""
-    broken.add(TRAINED)
-    measures_are(monkeypatch, lambda parts: 11.0)
-    assert winner(ready, tried, [0, 1]) == 1
-
-
 def test_without_a_model_in_the_order_any_cheap_one_will_do(ready, tried, broken):
     broken.add(TRAINED)
     assert winner(ready, tried, [0]) == 2
-    broken.update((CHEAP, OVER))
+    broken.update((CHEAP, MAJORITY))
     with pytest.raises(RunError, match="Give a larger budget"):
         winner(ready, tried, [0])
 
@@ -123,15 +97,11 @@ def partners(ready, tried, seconds=None):
     return list(fitting.with_partners(ready, tried, first, [1, 2], 0.0, deadline))
 
 
-def test_partners_are_fitted_if_they_can_be_and_keep_the_limits(
-    ready, tried, broken, notes, monkeypatch
-):
+def test_partners_are_fitted_if_they_can_be(ready, tried, broken, notes):
     assert partners(ready, tried) == [0, 1, 2]
     broken.add(CHEAP)
     assert partners(ready, tried) == [0, 2]
     assert notes.heard("Left out: ")
-    measures_are(monkeypatch, lambda parts: 6.0 * len(parts))
-    assert partners(ready, tried) == [0]
 
 
 def test_the_scoring_of_partners_is_not_forgotten(ready, tried, broken):
@@ -152,7 +122,7 @@ def shifting(off, monkeypatch):
     """Return a model that predicts something else once it was read back."""
     model = Predictor(
         task=Task(modality="text", names=("a", "b")),
-        config=OVER,
+        config=MAJORITY,
         fitted=Constant(output=np.array([0.5, 0.5])),
     )
     real = Predictor.load

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl import Settings, fit
-from fewshot_automl.automl import finish, fitting
+from fewshot_automl.automl import finish
 from fewshot_automl.automl.available import available_backbones, broken_in_words
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
@@ -63,7 +63,6 @@ def timed(monkeypatch):
         return SLOW_SECONDS[backbone.card.id] if backbone else 1e-4
 
     monkeypatch.setattr(measures, "latency_seconds", seconds)
-    monkeypatch.setattr(fitting, "latency_seconds", seconds)
 
 
 def study(texts, tmp_path, listener=None, trials=4, **asked):
