@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fewshot_automl.automl.classifier import FewShotClassifier
     from fewshot_automl.automl.fit import fit, resume
-    from fewshot_automl.automl.listener import Listener
-    from fewshot_automl.automl.result import Result
-    from fewshot_automl.automl.scoring import Score
+    from fewshot_automl.automl.result import Listener, Result, Score
     from fewshot_automl.automl.settings import Settings
     from fewshot_automl.backbones.card import Card
     from fewshot_automl.backbones.zoo import Zoo
@@ -63,12 +61,12 @@ _HOMES: Final = {
     "FewShotError": "errors",
     "Float": "space",
     "Int": "space",
-    "Listener": "automl.listener",
+    "Listener": "automl.result",
     "Outcome": "outcome",
     "Predictor": "predictor",
     "Result": "automl.result",
     "RunError": "errors",
-    "Score": "automl.scoring",
+    "Score": "automl.result",
     "Settings": "automl.settings",
     "Space": "space",
     "Task": "tasks",
@@ -83,7 +81,7 @@ _HOMES: Final = {
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name == "__version__":
-        value = _version()
+        value = import_module("importlib.metadata").version("fewshot-automl")
     elif name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     else:
@@ -95,12 +93,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Return the public names, the lazy ones too."""
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("fewshot-automl")
-    except PackageNotFoundError:  # a checkout that nobody installed
-        return "0+unknown"

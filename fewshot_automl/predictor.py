@@ -16,7 +16,7 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
 from fewshot_automl.backbones.sources import file_sha256
-from fewshot_automl.data import Columns, read_inputs
+from fewshot_automl.data import Columns, Examples, read_inputs
 from fewshot_automl.data.sources import Source
 from fewshot_automl.errors import ExportError
 from fewshot_automl.modalities import Input
@@ -72,6 +72,15 @@ class Predictor:
         encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
         outputs = self.fitted.outputs(encodings).astype(np.float64)
         return self.task.rules.calibrate(outputs, self.calibration)
+
+    def scores_on(self, labelled: Examples) -> dict[str, float]:
+        """Return the task's metric, those its kind reports, and n."""
+        rules, outputs = self.task.rules, self.outputs_of(labelled.inputs)
+        scores = {
+            name: rules.metrics[name].value(labelled.targets, outputs)
+            for name in dict.fromkeys((*rules.reported, self.task.metric))
+        }
+        return {**scores, "n": float(len(labelled))}
 
     def save(self, folder: Path | str) -> Path:
         """Write a self-contained folder: safetensors and JSON, with their hashes.

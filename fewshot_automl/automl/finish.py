@@ -3,21 +3,28 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.saved import Ensemble, Member
-from fewshot_automl.automl.delivery import deliver, delivered_measures, scored
-from fewshot_automl.automl.fitting import fitted_winner, with_partners
-from fewshot_automl.automl.limits import broken_in_words, say_limits
-from fewshot_automl.automl.prepare import Prepared
+from fewshot_automl.automl.available import broken_in_words
+from fewshot_automl.automl.fitting import (
+    as_one,
+    deliver,
+    fitted_winner,
+    with_partners,
+)
 from fewshot_automl.automl.result import RESULT_FILE, Result
-from fewshot_automl.automl.scoring import equal_trials, honest_score, partners_of
-from fewshot_automl.automl.tried import Tried, cross_calibrated
+from fewshot_automl.automl.scoring import (
+    Tried,
+    cross_calibrated,
+    equal_trials,
+    honest_score,
+    partners_of,
+)
+from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.ledger import write_outputs
@@ -28,7 +35,7 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.report import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric
-from fewshot_automl.trial import TrialContext
+from fewshot_automl.trial import size_of
 
 LATE_SHARE: Final = 0.05
 """Of the budget, that the final fit may go past its end before a cheap one is
@@ -53,14 +60,14 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         RunError: If no trial was done, or none on a backbone that is at hand.
     """
     context, budget, limits = ready.context, ready.budget, ready.leader.aims.limits
-    problem, history, test = context.problem, end.history, ready.audited.test
-    tried = Tried(problem=problem, history=history, ledger=ready.ledger)
+    problem, history, say = context.problem, end.history, ready.listener.say
+    done = {i: config for i, (config, outcome) in enumerate(history) if outcome.is_done}
+    outputs_of = {i: ready.ledger.outputs(config) for i, config in done.items()}
+    tried = Tried(problem=problem, history=history, outputs=outputs_of)
     ranking = ready.leader(history)
     _check(ready, history, ranking)
     best = ranking.order[0]
-    ready.listener.say(
-        f"Fitting the winner to all {len(problem.targets)} labelled examples."
-    )
+    say(f"Fitting the winner to all {len(problem.targets)} labelled examples.")
     costs = ready.costs.after(history)
     saving = saving_seconds(costs, budget.seconds or math.inf)
     limit = budget.end
@@ -69,13 +76,8 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         fits = ready.members * costs.refit_seconds(tried.config(best))
         limit = max(limit, time.monotonic() + saving + 2 * fits)
     late = LATE_SHARE * (budget.seconds or 0.0)
-    winner, fitted = fitted_winner(
-        ready,
-        tried,
-        ranking.order,
-        None if limit is None else limit + late,
-        limits if ranking.holds else (),
-    )
+    end_of_fit = None if limit is None else limit + late
+    winner, fitted = fitted_winner(ready, tried, ranking.order, end_of_fit)
     equal = equal_trials(tried, winner, context.seed)
     if limits:
         equal = [i for i in equal if i in ranking.order or i == winner]
@@ -88,20 +90,23 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         holds=lambda numbers: not broken(limits, tried.measures(numbers)),
     )
     parts = with_partners(ready, tried, (winner, fitted), wanted, saving, limit)
-    numbers, outputs = list(parts), tried.together(list(parts))
+    numbers, configs = list(parts), list(map(tried.config, parts))
+    outputs = tried.together(numbers)
     write_outputs(ready.folder / MODEL_PREDICTIONS, outputs.astype(np.float32))
     assigned = problem.folds.assignment[: len(outputs)]
     allowed = {i: ranking.scores[i] for i in ranking.order}
     honest = cross_calibrated(problem, outputs, assigned)
     score = honest_score(tried, allowed, honest, context.seed)
     calibration = problem.task.rules.fit_calibration(problem.targets, outputs)
+    backbones = [config.text("backbone") for config in configs if "backbone" in config]
+    licenses = dict.fromkeys(context.card(name).license for name in backbones)
     known = {
         **ready.facts,
-        **_license(context, tried, numbers),
+        **({"license": ", ".join(licenses)} if licenses else {}),
         "score": score.to_json(),
         "members": [
-            {"number": number, "config": tried.config(number).to_json()}
-            for number in numbers
+            {"number": number, "config": config.to_json()}
+            for number, config in zip(numbers, configs, strict=True)
         ],
         "seed": context.seed,
         "calibration": calibration,
@@ -109,14 +114,13 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     fresh = Predictor(
         task=problem.task,
         config=tried.config(winner),
-        fitted=_model(context, tried, parts),
-        columns=ready.audited.dataset.columns,
+        fitted=as_one(parts, tried, context.placement.device),
+        columns=ready.columns,
         calibration=calibration,
         facts=known,
     )
-    predictor = deliver(fresh, ready.folder / "model", context)
-    measures = delivered_measures(predictor, numbers, tried, outputs, limits)
-    say_limits(limits, measures, ready.listener)
+    predictor = deliver(fresh, ready.folder / "model", problem.inputs)
+    measures = {**tried.measures(numbers), **size_of(fresh.fitted)}
     statuses = [outcome.status for _, outcome in history]
     summary = {
         **known,
@@ -128,11 +132,11 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         **_account(ready, history, ranking, measures),
         "baselines": _baselines(tried),
         "labels": problem.targets.tolist(),
-        "origins": list(ready.audited.labelled.origins),
+        "origins": list(ready.origins),
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
         "ending": end.ending,
-        "test": None if test is None else scored(fresh, test, context),
+        "test": None if ready.test is None else predictor.scores_on(ready.test),
         "seconds": round(budget.used(time.monotonic()), 1),
         "budget_seconds": budget.seconds,
     }
@@ -186,32 +190,6 @@ def _check(ready: Prepared, history: History, ranking: Ranking) -> None:
         )
 
 
-def _model(context: TrialContext, tried: Tried, parts: Mapping[int, Fitted]) -> Fitted:
-    """Return the model of one fitted trial, or the ensemble of several."""
-    if len(parts) == 1:
-        return next(iter(parts.values()))
-    return Ensemble(
-        members=tuple(
-            Member(
-                fitted=fitted,
-                calibration=tried.calibration(number),
-                encoder=context.encodings(tried.config(number)).encoder,
-            )
-            for number, fitted in parts.items()
-        )
-    )
-
-
-def _license(
-    context: TrialContext, tried: Tried, numbers: Sequence[int]
-) -> dict[str, str]:
-    """Return the licences of the weights a model rests on; nothing without any."""
-    configs = [tried.config(number) for number in numbers]
-    names = [config.text("backbone") for config in configs if "backbone" in config]
-    found = dict.fromkeys(context.card(name).license for name in names)
-    return {"license": ", ".join(found)} if found else {}
-
-
 def _account(
     ready: Prepared, history: History, ranking: Ranking, measures: Mapping[str, float]
 ) -> dict[str, Any]:
@@ -249,28 +227,22 @@ def _front(
     limit would cost is what one wants to see.
     """
     aims = ready.leader.aims
-    names = {one.name for one in aims.objectives}
-    limited = tuple(
-        Objective(limit.name, maximise=MEASURES[limit.name].is_maximised)
-        for limit in aims.limits
-        if limit.name not in names
-    )
-    every = aims.objectives + limited
-    if len(every) == 1:
+    objectives = {one.name: one for one in aims.objectives}
+    for limit in aims.limits:
+        is_maximised = MEASURES[limit.name].is_maximised
+        objectives.setdefault(limit.name, Objective(limit.name, is_maximised))
+    if len(objectives) == 1:
         return []
-    front = pareto_front(
-        ready.space,
-        history,
-        Aims(objectives=every, limits=aims.limits, exact=NO_LUCK),
-        ready.context.seed,
-        scores=shown,
+    every = Aims(
+        objectives=tuple(objectives.values()), limits=aims.limits, exact=NO_LUCK
     )
+    front = pareto_front(ready.space, history, every, ready.context.seed, scores=shown)
     return [
         {
             "number": i,
             "config": history[i][0].to_json(),
             SCORE: shown[i],
-            **{one.name: history[i][1].measures[one.name] for one in every[1:]},
+            **{n: history[i][1].measures[n] for n in objectives if n != SCORE},
         }
         for i in sorted(front, key=lambda i: -shown[i])
     ]
@@ -291,19 +263,15 @@ def _shown(history: History, number: int, score: float, metric: Metric) -> float
 
 def _baselines(tried: Tried) -> list[dict[str, Any]]:
     """Return the best trial of each cheap method, in the metric's own direction."""
-    metric = tried.problem.task.measured
     best: dict[str, int] = {}
-    for i in tried.done:
-        name = tried.config(i).text("method")
-        if not tried.trains(i) and (
-            name not in best or tried.outcome(i).mean > tried.outcome(best[name]).mean
-        ):
-            best[name] = i
+    for i in sorted(tried.outputs, key=lambda i: tried.outcome(i).mean, reverse=True):
+        if not tried.trains(i):
+            best.setdefault(tried.config(i).text("method"), i)
     return [
         {
             "method": name,
             "config": tried.config(i).to_json(),
-            "score": metric.orient(tried.outcome(i).mean),
+            "score": tried.problem.task.measured.orient(tried.outcome(i).mean),
             "standard_error": tried.outcome(i).standard_error,
         }
         for name, i in best.items()

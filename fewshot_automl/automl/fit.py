@@ -8,22 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.automl import ahead
-from fewshot_automl.automl.listener import Listener, Silence
-from fewshot_automl.automl.record import fingerprint, read_record, write_record
-from fewshot_automl.automl.result import Result
-from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.result import Listener, Result
+from fewshot_automl.automl.settings import NONE, Settings, tuples
 from fewshot_automl.data import Source, read
-from fewshot_automl.errors import DataError, UserError, unknown_name
+from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder
 from fewshot_automl.study import parse_budget
 
-NO_LIMIT: Final = "none"
-"""The budget of a study that only a number of trials ends."""
 KEPT_STUDIES: Final = 20
 """Studies kept in the cache, where fits without `out` put theirs."""
 KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
+
+
+class _Silence(Listener):
+    """Is the listener where nobody listens."""
 
 
 def fit(
@@ -60,22 +59,18 @@ def fit(
         metric: What to maximise; the target kind's default if None.
         backbones: Backbones to search; all at hand if None.
         methods: Methods to search; all that fit if None.
-        objectives: What to improve beside ``"score"``: ``"parameters"``, ``"flops"``,
-            ``"latency_ms"``, ``"memory_mb"``, ``"worst_recall"``. The report then
-            shows the front of trade-offs; the model is the best by score.
-        limits: What the model must keep, by name: ``max_parameters``, ``max_flops``,
-            ``max_latency_ms`` and ``max_memory_mb`` for one example on this machine,
-            ``min_worst_recall`` of the class found least, cross-validated.
+        objectives: Measures to improve beside ``"score"``, such as ``"latency_ms"``.
+            The report shows the front of trade-offs; the model is the best by score.
+        limits: What the model must keep, as in ``{"max_latency_ms": 20}``: measured
+            for one example on this machine, or cross-validated.
         prior: File of past studies that advise the search, ``"none"`` for no advice;
             those that come with the package if None.
         seed: Of folds, suggestions and trainings.
-        out: Folder for study, model and report. A study already there is resumed
-            if it is of the same data, metric and seed. If None, a new folder in the
-            cache.
-        settings: What the arguments above do not name (column names, storage,
-            executor, ...). A field that is also an argument is taken from here only
-            where the argument was left at its default.
-        listener: Told what happens; nobody if None.
+        out: Folder for study, model and report, a new one in the cache if None. A
+            study there is resumed if it is of the same data, metric and seed.
+        settings: What the arguments above do not name (column names, storage, ...),
+            and their defaults.
+        listener: Hears what happens; nobody if None.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
@@ -84,21 +79,18 @@ def fit(
         RunError: If no trial could be finished, or weights could not be had.
     """
     began = time.monotonic() if started is None else started
-    models = ahead.start(ahead.importing(ahead.MODELS))
     asked = _settings(
         settings or Settings(),
-        {
-            "target": target,
-            "trials": trials,
-            "metric": metric,
-            "backbones": None if backbones is None else tuple(backbones),
-            "methods": None if methods is None else tuple(methods),
-            "objectives": None if objectives is None else tuple(objectives),
-            "limits": limits,
-            "prior": None if prior is None else str(prior),
-            "seed": seed or None,
-        },
         budget,
+        target=target,
+        trials=trials,
+        metric=metric,
+        backbones=backbones,
+        methods=methods,
+        objectives=objectives,
+        limits=limits,
+        prior=prior,
+        seed=seed or None,
     )
     dataset = read(
         data,
@@ -109,22 +101,11 @@ def fit(
         metric=asked.metric,
         labels=labels,  # type: ignore[arg-type]
     )
-    models.join()
-    from fewshot_automl.automl.audited import audited
     from fewshot_automl.automl.finish import finish
-    from fewshot_automl.automl.past import chosen_prior
-    from fewshot_automl.automl.prepare import prepare
-    from fewshot_automl.automl.search import search
+    from fewshot_automl.automl.search import prepare, search
 
-    _check_names(asked)
-    chosen_prior(asked.prior, None if out is None else Path(out))
-    teller = listener or Silence()
-    examples = audited(dataset, data, test, asked, teller)
     folder = _new_folder() if out is None else Path(out)
-    targets, task = examples.labelled.targets, dataset.task
-    mark = fingerprint(examples.keys, targets, task, asked.seed)
-    name = write_record(folder, asked, data, test, mark)
-    ready = prepare(examples, asked, folder, name, teller, began)
+    ready = prepare(dataset, data, test, asked, folder, listener or _Silence(), began)
     return finish(ready, search(ready))
 
 
@@ -149,32 +130,32 @@ def resume(
         budget: Seconds to add to what is left of the study's budget; None for what
             is left.
         trials: Trials to add to the study's limit of trials; None for none.
-        listener: Told what happens; nobody if None.
+        listener: Hears what happens; nobody if None.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
         UserError: If there is no study, its data changed or must be given again, or
             it has no limit that could be raised.
     """
+    from fewshot_automl.automl.record import read_record
+
     began = time.monotonic() if started is None else started
     folder = Path(folder)
     record = read_record(folder)
     settings = Settings.from_json(record["settings"])
-    if budget is not None:
-        if settings.budget_seconds is None:
+    seconds = parse_budget(budget) if isinstance(budget, str) else budget
+    for name, field, more in (
+        ("budget", "budget_seconds", seconds),
+        ("trials", "trials", trials),
+    ):
+        had = getattr(settings, field)
+        if more is not None and had is None:
             raise UserError(
-                f"budget must be left out for a study without a limit of time, got "
-                f"{budget!r}. Only its {settings.trials} trials end it."
+                f"{name} must be left out for a study that has no such limit, got "
+                f"{more}. Raise the one that ends it."
             )
-        more = budget if isinstance(budget, int | float) else parse_budget(budget)
-        settings = replace(settings, budget_seconds=settings.budget_seconds + more)
-    if trials is not None:
-        if settings.trials is None:
-            raise UserError(
-                f"trials must be left out for a study without a limit of trials, got "
-                f"{trials}. Only its time ends it."
-            )
-        settings = replace(settings, trials=settings.trials + trials)
+        if more is not None:
+            settings = replace(settings, **{field: had + more})
     sources = {"data": data, "test": test}
     for name, given in sources.items():
         if given is None and name in record["in_memory"]:
@@ -186,7 +167,6 @@ def resume(
     assert sources["data"] is not None
     return fit(
         sources["data"],
-        target=settings.target,
         labels=labels,
         test=sources["test"],
         out=folder,
@@ -196,47 +176,18 @@ def resume(
     )
 
 
-def _settings(
-    base: Settings, given: Mapping[str, Any], budget: str | float | None
-) -> Settings:
-    """Return the settings with the arguments of `fit` put in."""
-    changes = {name: value for name, value in given.items() if value is not None}
-    if budget == NO_LIMIT:
+def _settings(base: Settings, budget: str | float | None, **given: Any) -> Settings:
+    """Return the settings with those arguments of `fit` put in that are not None."""
+    changes = tuples({name: x for name, x in given.items() if x is not None})
+    if budget == NONE:
         changes["budget_seconds"] = None
-    elif isinstance(budget, str):
-        changes["budget_seconds"] = parse_budget(budget)
     elif budget is not None:
-        changes["budget_seconds"] = float(budget)
+        seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
+        changes["budget_seconds"] = seconds
     made = replace(base, **changes)
-    if made.prior in (None, NO_LIMIT):
+    if made.prior in (None, NONE):
         return made
     return replace(made, prior=str(Path(made.prior).absolute()))
-
-
-def _check_names(settings: Settings) -> None:
-    """Refuse names that no table has, before any work is done or folder made.
-
-    Raises:
-        UnknownNameError: Names the nearest known ones.
-        UserError: If the device is not there.
-    """
-    from fewshot_automl.adaptation.table import method
-    from fewshot_automl.backbones.zoo import Zoo
-    from fewshot_automl.executors import EXECUTORS
-    from fewshot_automl.oracle import oracle_named
-    from fewshot_automl.training.placement import choose_placement
-
-    zoo = Zoo.known()
-    for name in settings.backbones or ():
-        zoo[name]
-    for name in settings.methods or ():
-        method(name)
-    oracle_named(settings.oracle)
-    if settings.executor not in EXECUTORS:
-        raise unknown_name(
-            "executor", settings.executor, EXECUTORS, "fewshot fit --help"
-        )
-    choose_placement(settings.device)
 
 
 def _new_folder() -> Path:

@@ -2,78 +2,48 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.saved import latency_seconds, middling
-from fewshot_automl.automl.limits import Limits, broken_in_words
-from fewshot_automl.automl.prepare import Prepared
-from fewshot_automl.automl.tried import Tried
-from fewshot_automl.errors import RunError, TrialError
-from fewshot_automl.evaluation.measures import added_up
-from fewshot_automl.trial import TrialContext, refit, size_of
+from fewshot_automl.adaptation.saved import Ensemble, Member, own_encoder
+from fewshot_automl.automl.scoring import Tried
+from fewshot_automl.automl.search import Prepared
+from fewshot_automl.errors import ExportError, RunError, TrialError
+from fewshot_automl.modalities import Input
+from fewshot_automl.predictor import Predictor
+from fewshot_automl.trial import refit
 
 MOST_FITTED: Final = 5
-"""Models fitted to all examples, at most, to find one that still keeps the limits."""
+"""Models tried to fit to all examples, before a cheap one is taken."""
+CHECKED: Final = 8
+"""Labelled examples on which a saved model must agree with the one in memory."""
+TOLERANCE: Final = 0.1
+"""Of an output there. Convolutions on a GPU keep 10 bits of a product, and low
+temperatures magnify what was rounded; damage is far larger."""
 
 
 def fitted_winner(
-    ready: Prepared,
-    tried: Tried,
-    order: Sequence[int],
-    deadline: float | None,
-    limits: Limits,
+    ready: Prepared, tried: Tried, order: Sequence[int], deadline: float | None
 ) -> tuple[int, Fitted]:
-    """Fit the winner; if that fails or takes too long, the best cheap Config.
+    """Fit the first in order to all examples, or who takes its place.
 
-    A model that breaks a limit once it is fitted to all examples gives way to the
-    next best, `MOST_FITTED` times and then to cheap ones; if all do, the first stays.
-
-    Args:
-        ready: Where to fit, and who is told of what gives way.
-        tried: All trials.
-        order: Numbers of those that may win, the best first.
-        deadline: `time.monotonic()` at which the model must be there.
-        limits: What the model must keep.
-
-    Raises:
-        RunError: If none can be fitted.
+    What cannot be fitted by the deadline gives way to the next, `MOST_FITTED` times,
+    and then to cheap trials: first to those in order, then to any.
     """
-    context, say = ready.context, ready.listener.say
-    beyond: list[tuple[int, Fitted]] = []
-    seen = []
-    for number in order[:MOST_FITTED]:
-        seen.append(number)
-        try:
-            fitted = refit(context, tried.config(number), deadline)
-        except TrialError as error:
-            say(
-                f"{'The winner' if len(seen) == 1 else 'The next'} could not be fitted "
-                f"to all examples ({error}); the best cheap model takes its place."
-            )
-            break
-        if not (over := _over({number: fitted}, tried, context, limits)):
+    cheap = sorted(
+        (i for i in tried.outputs if not tried.trains(i)),
+        key=lambda i: (i not in order, -tried.outcome(i).mean),
+    )
+    left = [i for i in cheap if ready.context.is_at_hand(tried.config(i))]
+    for number in dict.fromkeys([*order[:MOST_FITTED], *left]):
+        end = deadline if tried.trains(number) else None
+        if (fitted := _fitted(number, ready, tried, end)) is not None:
             return number, fitted
-        say(f"{over}; the next best takes its place.")
-        beyond.append((number, fitted))
-    cheap = [
-        i
-        for i in tried.done
-        if i not in seen and not tried.trains(i) and context.is_at_hand(tried.config(i))
-    ]
-    for number in sorted(cheap, key=lambda i: (i not in order, -tried.outcome(i).mean)):
-        if beyond and number not in order:
-            break
-        try:
-            fitted = refit(context, tried.config(number))
-        except TrialError as error:
-            say(f"Neither could {tried.config(number)}: {error}")
-            continue
-        if number not in order or not _over({number: fitted}, tried, context, limits):
-            return number, fitted
-        beyond.append((number, fitted))
-    if beyond:
-        return beyond[0]
     raise RunError("No model could be fitted to all examples. Give a larger budget.")
 
 
@@ -85,17 +55,12 @@ def with_partners(
     saving_seconds: float,
     deadline: float | None,
 ) -> dict[int, Fitted]:
-    """Return a fitted model and those partners that fit the time and the limits.
+    """Return the winner and those partners that can be fitted in time.
 
-    Args:
-        ready: Where to fit, and who is told of a partner that is left out.
-        tried: All trials.
-        winner: Its number and model.
-        wanted: Numbers of the partners, the most trusted first.
-        saving_seconds: Needed after the fits, besides scoring.
-        deadline: `time.monotonic()` at which all must be over.
+    Partners come in their order, if there is time to fit and score them besides the
+    seconds of saving.
     """
-    costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
+    costs = ready.costs.after(tried.history)
 
     def scoring(number: int) -> float:
         return costs.scoring_seconds(tried.config(number), ready.tested)
@@ -103,48 +68,63 @@ def with_partners(
     kept = dict([winner])
     needed = saving_seconds + scoring(winner[0])
     for number in wanted:
-        config = tried.config(number)
-        more = costs.refit_seconds(config) + scoring(number)
+        more = costs.refit_seconds(tried.config(number)) + scoring(number)
         if deadline is not None and deadline - time.monotonic() <= needed + more:
             continue
-        try:
-            parts = {**kept, number: refit(ready.context, config, deadline)}
-        except TrialError as error:
-            ready.listener.say(f"Not averaged in: {config} ({error})")
-            continue
-        if over := _over(parts, tried, ready.context, limits):
-            ready.listener.say(f"Not averaged in. {over}.")
-        else:
-            kept = parts
+        if (fitted := _fitted(number, ready, tried, deadline)) is not None:
+            kept[number] = fitted
             needed += scoring(number)
     return kept
 
 
-def fitted_measures(
-    parts: Mapping[int, Fitted], tried: Tried, context: TrialContext
-) -> dict[str, float]:
-    """Return the measures of models that are fitted to all examples.
-
-    What can be counted is counted anew, for some heads keep examples. The latency is
-    the lesser of the trial's and a new one: other work on the machine only adds.
-    """
-    example, device = middling(context.problem.inputs), context.placement.device
-    found = []
-    for number, fitted in parts.items():
-        values = {**tried.outcome(number).measures, **size_of(fitted)}
-        if "latency_ms" in values:
-            seconds = latency_seconds(fitted, example, device)
-            values["latency_ms"] = min(values["latency_ms"], 1000 * seconds)
-        found.append(values)
-    return {**tried.measures(list(parts)), **added_up(found)}
+def _fitted(
+    number: int, ready: Prepared, tried: Tried, deadline: float | None
+) -> Fitted | None:
+    """Return a model fitted to all examples; None, and why, if it cannot be."""
+    config = tried.config(number)
+    try:
+        return refit(ready.context, config, deadline)
+    except TrialError as error:
+        ready.listener.say(
+            f"Left out: {config} could not be fitted to all examples ({error})."
+        )
+        return None
 
 
-def _over(
-    parts: Mapping[int, Fitted], tried: Tried, context: TrialContext, limits: Limits
-) -> str:
-    """Return what models break together, fitted to all examples; empty if nothing."""
-    if not limits:
-        return ""
-    words = broken_in_words(limits, fitted_measures(parts, tried, context))
-    last = tried.config(list(parts)[-1])
-    return f"Fitted to all examples, {last} is over a limit: {words}" if words else ""
+def as_one(parts: Mapping[int, Fitted], tried: Tried, device: str) -> Fitted:
+    """Return a fitted model, or an ensemble of several, as it predicts by itself."""
+    alone = {
+        number: replace(fitted, start=None, device=device)
+        if isinstance(fitted, Adapted)
+        else fitted
+        for number, fitted in parts.items()
+    }
+    if len(alone) == 1:
+        return next(iter(alone.values()))
+    members = tuple(
+        Member(
+            fitted=fitted,
+            calibration=tried.calibration(number),
+            encoder=own_encoder(fitted),
+        )
+        for number, fitted in alone.items()
+    )
+    return Ensemble(members=members, kind=tried.problem.task.kind)
+
+
+def deliver(model: Predictor, folder: Path, inputs: Sequence[Input]) -> Predictor:
+    """Save a model and return it as it is on disk; on a few inputs both must agree."""
+    loaded = Predictor.load(model.save(folder))
+    places = np.unique(np.linspace(0, len(inputs) - 1, CHECKED).round().astype(int))
+    few = tuple(inputs[place] for place in places)
+    wanted = model.outputs_of(few)
+    gap = np.abs(wanted - loaded.outputs_of(few)).max()
+    # Probabilities are at most 1; what is predicted in other units may be far larger.
+    scale = max(1.0, float(np.abs(wanted).max()))
+    if not gap <= TOLERANCE * scale:
+        raise ExportError(
+            f"The model in {folder} must predict what it did before it was saved, got "
+            f"an output that is {gap:.2g} off. Please report it, with what fewshot "
+            "doctor says."
+        )
+    return loaded

@@ -1,4 +1,4 @@
-"""What a study was asked for and of what, written down so that it can go on."""
+"""What a study's folder says: what it was asked for, of what, and what advised it."""
 
 import hashlib
 import json
@@ -8,20 +8,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.settings import NONE, Settings
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
+from fewshot_automl.finding import counted
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.oracle import Past, Prior
+from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
 
 STUDY_FILE: Final = "study.json"
+PRIOR_FILE: Final = "prior.json"
+"""A study's copy of the prior that it was given; it may be resumed elsewhere."""
+SPACE_NOTE: Final = "space"
+"""Where the ledger says what was searched."""
 
 
 def settings_of(folder: Path | str) -> Settings:
-    """Return what the study in a folder was asked for.
-
-    Raises:
-        UserError: If there is no study.
-    """
+    """Return what the study in a folder was asked for."""
     return Settings.from_json(read_record(Path(folder))["settings"])
 
 
@@ -38,25 +42,15 @@ def fingerprint(
 def write_record(
     folder: Path, settings: Settings, data: Source, test: Source | None, mark: str
 ) -> str:
-    """Write down what a resume needs, or check it against what is there.
-
-    Args:
-        folder: Output folder of the study.
-        settings: What was asked for.
-        data: Where the examples come from.
-        test: Where the test data come from.
-        mark: The study's `fingerprint`.
-
-    Returns:
-        The study's name, its own in any storage.
+    """Write down what a resume needs; return the study's name, its own in any storage.
 
     Raises:
-        UserError: If the folder holds another study, or something else.
+        UserError: If the folder holds a study of another `fingerprint`, or other files.
     """
     path = folder / STUDY_FILE
     name = f"{folder.name}-{uuid.uuid4().hex[:12]}"
     if path.exists():
-        old = json.loads(path.read_text("utf-8"))
+        old = read_record(folder)
         name = old["name"]
         if old["fingerprint"] != mark:
             raise UserError(
@@ -69,15 +63,16 @@ def write_record(
             f"Output folder must be new or empty, got {folder}. Choose another --out."
         )
     folder.mkdir(parents=True, exist_ok=True)
+    sources = {"data": data, "test": test}
+    places = {kind: _place(source) for kind, source in sources.items()}
     record = {
         "name": name,
         "settings": settings.to_json(),
-        "data": _place(data),
-        "test": _place(test),
+        **places,
         "in_memory": [
             kind
-            for kind, source in (("data", data), ("test", test))
-            if source is not None and _place(source) is None
+            for kind, source in sources.items()
+            if source is not None and places[kind] is None
         ],
         "fingerprint": mark,
     }
@@ -108,3 +103,49 @@ def _place(data: Source | None) -> str | None:
     if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
         return str(Path(data).absolute())
     return data if isinstance(data, str) else None
+
+
+def chosen_prior(asked: str | None, folder: Path) -> Prior:
+    """Return the prior that settings ask for: the shipped one, none, or a file.
+
+    The study's own copy is read where the file that it was given is gone.
+    """
+    if asked is None:
+        return Prior.default()
+    if asked == NONE:
+        return Prior()
+    file, copy = Path(asked), folder / PRIOR_FILE
+    is_gone = copy.exists() and not file.exists()
+    return Prior.read(copy if is_gone and settings_of(folder).prior == asked else file)
+
+
+def prior_in_words(asked: str | None, prior: Prior) -> str:
+    """Return in words which prior a study has.
+
+    >>> prior_in_words("none", Prior())
+    'none'
+    """
+    if asked == NONE:
+        return NONE
+    name = "the shipped one" if asked is None else Path(asked).name
+    studies = counted(len(prior.studies), "past study", "past studies")
+    return f"{name}, {studies}, key {prior.key}"
+
+
+def note_space(ledger: Ledger, kind: str, space: Space) -> None:
+    """Write down what a study searches, for those that come after it."""
+    ledger.note(SPACE_NOTE, {"kind": kind, "dimensions": space.to_json()})
+
+
+def past_study(folder: Path) -> Past:
+    """Return what the study in the output folder of a fit teaches later ones."""
+    name, storage = read_record(folder)["name"], settings_of(folder).storage
+    ledger = Ledger.open(storage or folder, study=name, space=Space(()))
+    noted, history = ledger.notes().get(SPACE_NOTE), ledger.history()
+    if not history or not isinstance(noted, dict):
+        raise UserError(
+            f"The study in {folder} must have tried something, got no trial. "
+            f"Leave it out, or begin it: fewshot resume {folder}"
+        )
+    space = Space.from_json(noted["dimensions"])
+    return Past.of(name, space, history, kind=str(noted["kind"]))

@@ -1,20 +1,62 @@
-"""What a fit gives back."""
+"""What a fit tells while it runs, and what it gives back."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
+from fewshot_automl.study import Event
 from fewshot_automl.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fewshot_automl.automl.scoring import Score
     from fewshot_automl.predictor import Predictor
 
 RESULT_FILE: Final = "result.json"
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Hears, in order, all that happens during a fit; the CLI draws it."""
+
+    def say(self, sentence: str) -> None:
+        """Take a sentence for the user: an inference, a finding, a stage."""
+        return
+
+    def trial(self, event: Event) -> None:
+        """Take the start or the end of a trial."""
+        return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """An estimate of the metric on new data, in the metric's own direction."""
+
+    metric: str
+    """Name of the metric."""
+    raw: float
+    """Cross-validated score of the model: too good, for it was picked by it."""
+    corrected: float
+    """The same, corrected for having picked the best of many."""
+    low: float
+    """Lower end of the 95 % interval for the score on new data."""
+    high: float
+    """Upper end of it."""
+    examples: int
+    """Labelled examples behind it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return the score with its interval."""
+        return (
+            f"{self.metric} {self.corrected:.3f} "
+            f"(95 % interval {self.low:.3f} to {self.high:.3f})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +67,7 @@ class Result:
     """Holds `model/`, `result.json`, `report.html`, the ledger and predictions."""
     task: Task
     """What was learnt."""
-    score: "Score"
+    score: Score
     """The metric to expect on new data, with its interval."""
     config: Config
     """The winner; of several models averaged, the best."""
@@ -40,12 +82,12 @@ class Result:
     @property
     def is_feasible(self) -> bool:
         """Return whether the model keeps every limit that was asked for."""
-        return bool(self.summary.get("is_feasible", True))
+        return bool(self.summary["is_feasible"])
 
     @property
     def measures(self) -> dict[str, float]:
         """Return the model's parameters, flops, latency_ms, memory_mb, worst_recall."""
-        return dict(self.summary.get("measures", {}))
+        return dict(self.summary["measures"])
 
     @property
     def front(self) -> list[dict[str, Any]]:
@@ -54,7 +96,7 @@ class Result:
         Each has its number, Config, score (greater is better) and measures. Without
         a second objective and without limits there is no front.
         """
-        return list(self.summary.get("front", []))
+        return list(self.summary["front"])
 
     @property
     def test_scores(self) -> dict[str, float] | None:

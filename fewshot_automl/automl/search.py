@@ -1,23 +1,322 @@
-"""A study that is ready, run: policy, oracle and trials go into one loop."""
+"""A study: made ready, with all its parts checked before the first trial, and run."""
 
 import time
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
 
-from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl import ahead
-from fewshot_automl.automl.prepare import Prepared
-from fewshot_automl.executors import executor_named
+from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.table import METHODS, method
+from fewshot_automl.automl.available import available_backbones
+from fewshot_automl.automl.record import (
+    PRIOR_FILE,
+    chosen_prior,
+    fingerprint,
+    note_space,
+    prior_in_words,
+    write_record,
+)
+from fewshot_automl.automl.result import Listener
+from fewshot_automl.automl.settings import NONE, Settings
+from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
+from fewshot_automl.data.audit import audit
+from fewshot_automl.errors import UserError, unknown_name
+from fewshot_automl.evaluation.folds import Folds, choose_folds
+from fewshot_automl.executors import EXECUTORS, executor_named
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.ledger import Ledger
+from fewshot_automl.modalities import content_hashes
 from fewshot_automl.oracle import oracle_named
-from fewshot_automl.policy import Allowed, Opening
-from fewshot_automl.study import Study, StudyEnd, run
-from fewshot_automl.training.placement import shared_gpus
-from fewshot_automl.trial import evaluate
+from fewshot_automl.places import cache_folder
+from fewshot_automl.policy import (
+    Allowed,
+    CostModel,
+    Leader,
+    Opening,
+    Plan,
+    Situation,
+    Splits,
+    draw_plan,
+    options,
+)
+from fewshot_automl.policy.plan import SCORING_SHARE
+from fewshot_automl.space import Space
+from fewshot_automl.study import SECONDS_USED, Budget, Study, StudyEnd, run
+from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
+from fewshot_automl.trial import (
+    Problem,
+    TrialContext,
+    Workload,
+    build_bare,
+    evaluate,
+    exact_measures,
+    space_for,
+)
 
+PLAN_NOTE: Final = "plan"
+"""The ledger's note that holds the plan."""
 HOPEFUL_SHARE: Final = 0.8
 """Of what is expected; a trial with less time than that is not started. A trial that
 runs out of time costs only time that nothing else could have used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything that a study needs."""
+
+    columns: Columns
+    origins: tuple[str, ...]
+    """Where each labelled example stands."""
+    test: Examples | None
+    """Labelled examples that the model is scored on at the end."""
+    settings: Settings
+    folder: Path
+    space: Space
+    plan: Plan
+    context: TrialContext
+    costs: CostModel
+    leader: Leader
+    """Who leads; knows aims and prior too."""
+    ledger: Ledger
+    budget: Budget
+    listener: Listener
+    background: ThreadPoolExecutor
+    """Imports what the first trials need."""
+    facts: dict[str, Any]
+    """What the summary says before anything was tried."""
+
+    @property
+    def members(self) -> int:
+        """Return most models averaged, as asked now: the plan may be an older one."""
+        return self.settings.members or self.plan.members
+
+    @property
+    def tested(self) -> int:
+        """Return how many test examples there are."""
+        return 0 if self.test is None else len(self.test)
+
+
+def prepare(
+    dataset: Dataset,
+    data: Source,
+    test: Source | None,
+    settings: Settings,
+    folder: Path,
+    listener: Listener,
+    began: float,
+) -> Prepared:
+    """Return a study that is ready to go, its folder begun or found to be the same.
+
+    The budget counts from `began`, on the clock of `time.monotonic`.
+    """
+    placement = _checked_place(settings)
+    prior = chosen_prior(settings.prior, folder)
+    seconds, task, aims = settings.budget_seconds, dataset.task, settings.aims
+    labelled, tested, facts = _audited(dataset, data, test, settings, listener)
+    inputs, targets = labelled.inputs, labelled.targets
+    keys = content_hashes(inputs)
+    mark = fingerprint(keys, targets, task, settings.seed)
+    study = write_record(folder, settings, data, test, mark)
+    at_hand, missing = available_backbones(
+        task.modality,
+        settings.backbones,
+        listener.say,
+        None if seconds is None else began + seconds,
+        aims.limits,
+        is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
+    )
+    background = ThreadPoolExecutor(1)
+    background.map(build_bare, at_hand[:1])
+    background.submit(import_module, "sklearn.feature_extraction.text")
+    listener.say(str(placement))
+    space = space_for(Profile.of(task, targets), at_hand, settings.methods)
+    for dimension, values in settings.narrow.items():
+        space = space.narrow(dimension, values)
+    ledger = Ledger.open(
+        settings.storage or folder, study=study, space=space, folder=folder
+    )
+    note_space(ledger, task.modality, space)
+    interrupted = ledger.interrupt_running()
+    if known := len(ledger.history()):
+        listener.say(
+            f"Resuming: {known} trials in the ledger, {interrupted} of them broken off."
+        )
+    used = ledger.notes().get(SECONDS_USED, 0.0)
+    budget = Budget(
+        started=began,
+        seconds=seconds,
+        trials=settings.trials,
+        used_before=float(used) if isinstance(used, int | float) else 0.0,
+    )
+
+    def folds_of(splits: Splits) -> Folds:
+        return choose_folds(
+            task.rules.strata(targets),
+            groups=keys,
+            seed=settings.seed,
+            max_folds=splits.folds,
+            max_repeats=splits.repeats,
+        )
+
+    searched = options(space, "backbone")
+    workload = Workload.measured(
+        tuple(card for card in at_hand if card.id in searched), inputs, placement.device
+    )
+    situation = Situation(
+        costs=CostModel(arithmetic=workload),
+        space=space,
+        methods=tuple(METHODS.values()),
+        budget_seconds=seconds,
+        trials=settings.trials,
+        spent_seconds=budget.used(time.monotonic()),
+        tested=0 if tested is None else len(tested),
+        members=settings.members,
+        most_folds=len(folds_of(Splits(folds=5, repeats=1)).first),
+    )
+    plan = settled_plan(ledger, situation)
+    listener.say(f"Plan: {plan}.")
+    if seconds is not None and situation.scoring_seconds > SCORING_SHARE * seconds:
+        listener.say(
+            f"Scoring the {situation.tested} test examples is expected to take "
+            f"{situation.scoring_seconds:.0f} s, more than {SCORING_SHARE:.0%} of the "
+            "budget. The search keeps the rest, so the result may be late."
+        )
+    if settings.prior not in (None, NONE):
+        prior.write(folder / PRIOR_FILE)
+    prior = prior.about(task.modality)
+    prior_words = prior_in_words(settings.prior, prior)
+    listener.say(f"Prior: {prior_words}.")
+    folds = folds_of(plan.splits)
+    problem = Problem(
+        task=task,
+        inputs=inputs,
+        targets=targets,
+        folds=folds,
+        keys=keys,
+        training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
+    )
+    context = TrialContext(
+        problem=problem,
+        cards=at_hand,
+        store=FeatureStore(cache_folder() / "features"),
+        placement=placement,
+        seed=settings.seed,
+    )
+    exact = exact_measures(
+        at_hand, problem, frozenset(aims.names), has_lora="rank" in space
+    )
+    return Prepared(
+        columns=dataset.columns,
+        origins=labelled.origins,
+        test=tested,
+        settings=settings,
+        folder=folder,
+        space=space,
+        plan=plan,
+        context=context,
+        costs=CostModel(
+            # The cards are also those of trials before the space was narrowed.
+            arithmetic=replace(workload, cards=at_hand),
+            cheap_folds=len(folds),
+            training_folds=problem.training_repeats * len(folds.first),
+        ),
+        leader=Leader(
+            space=space,
+            seed=settings.seed,
+            aims=replace(aims, exact=exact),
+            prior=prior,
+            is_at_hand=context.is_at_hand,
+        ),
+        ledger=ledger,
+        budget=budget,
+        listener=listener,
+        background=background,
+        facts={
+            **facts,
+            "placement": str(placement),
+            "plan": str(plan),
+            "prior": prior_words,
+            "skipped": [card.id for card in missing],
+        },
+    )
+
+
+def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
+    """Return the plan a study has, or draw one and note it in the ledger.
+
+    A study keeps its plan. It is drawn anew, with the same splits, when the budget is
+    another or a planned backbone is no longer at hand; new backbones do not change it.
+    """
+    noted = ledger.notes().get(PLAN_NOTE)
+    if isinstance(noted, dict):
+        plan = Plan.from_json(noted)
+        at_hand = set(situation.costs.arithmetic.backbones)
+        seconds = situation.budget_seconds
+        budget = (seconds, situation.trials if seconds is None else None)
+        is_same = budget == (plan.budget_seconds, plan.trials)
+        if is_same and at_hand.issuperset(plan.backbones):
+            return plan
+        situation = replace(situation, splits=plan.splits)
+    plan = draw_plan(situation)
+    ledger.note(PLAN_NOTE, plan.to_json())
+    return plan
+
+
+def _checked_place(settings: Settings) -> Placement:
+    """Return where to run; refuse names that no table has before any work is done."""
+    zoo = Zoo.known()
+    for name in settings.backbones or ():
+        zoo[name]
+    for name in settings.methods or ():
+        method(name)
+    oracle_named(settings.oracle)
+    if settings.executor not in EXECUTORS:
+        raise unknown_name(
+            "executor", settings.executor, EXECUTORS, "fewshot fit --help"
+        )
+    placement = choose_placement(settings.device)
+    if placement.processes > 1:
+        raise UserError(
+            f"A study must run in one process, got {placement.processes} by "
+            "accelerate launch. Start it without; give it --executor loky "
+            "--workers N for trials side by side."
+        )
+    return placement
+
+
+def _audited(
+    dataset: Dataset,
+    data: Source,
+    test: Source | None,
+    settings: Settings,
+    listener: Listener,
+) -> tuple[Examples, Examples | None, dict[str, Any]]:
+    """Return labelled examples, test examples, and what the report says of them."""
+    for sentence in dataset.inferred:
+        listener.say(sentence)
+    task, columns, tested = dataset.task, dataset.columns, None
+    if test is not None:
+        tested = read_like(test, task, columns, columns.target)
+    findings = audit(dataset, test=tested, strict=settings.is_strict)
+    for line in findings.lines():
+        listener.say(line)
+    findings.raise_if_fatal()
+    labelled = findings.examples.labelled(task)
+    facts = {
+        "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
+        "labelled": len(labelled),
+        "unlabelled": len(findings.examples) - len(labelled),
+        **task.rules.facts(labelled.targets),
+        "inferred": list(dataset.inferred),
+        "findings": findings.lines(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return labelled, tested.labelled(task) if tested else None, facts
 
 
 def search(ready: Prepared) -> StudyEnd:
@@ -34,8 +333,9 @@ def search(ready: Prepared) -> StudyEnd:
     executor = executor_named(
         settings.executor, settings.workers, gpus=shared_gpus(settings.device)
     )
-    ready.libraries.join()  # lest the first trials be timed with it
-    ahead.start(ahead.importing(ahead.ORACLE))
+    ready.background.shutdown()  # lest the first trials be timed with it
+    # What the oracle needs is imported while rung 0 is tried.
+    ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
     study = Study(
         space=ready.space,
         evaluate=partial(evaluate, ready.context),

@@ -13,10 +13,12 @@ from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.executors import EXECUTORS
 from fewshot_automl.modalities import MODALITIES
-from fewshot_automl.oracle import ORACLES, Limit, Objective
+from fewshot_automl.oracle import ORACLES, Aims, Limit, Objective
 from fewshot_automl.space import Value
 from fewshot_automl.tasks import TASK_KINDS, metric_names
 
+NONE: Final = "none"
+"""What to say for no limit of time, and for no prior."""
 Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
 Group = Literal["data", "space", "goal", "run"]
 LIMITS: Final = {row.limit: row for row in MEASURES.values()}
@@ -186,23 +188,20 @@ class Settings:
                     f"{name} must be {option.least} or more, got {value}. "
                     f"Use {option.least}."
                 )
-            if option.kind == "columns" and (unknown := value.keys() - MODALITIES):
-                raise unknown_name(
-                    "modality", min(unknown), MODALITIES, "fewshot fit --help"
-                )
             if option.kind == "names" and value == ():
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
                 )
-        known = (SCORE, *MEASURES)
-        for name in self.objectives:
-            if name not in known:
-                raise unknown_name("objective", name, known, "fewshot fit --help")
-        first = tuple(dict.fromkeys((SCORE, *self.objectives)))
-        object.__setattr__(self, "objectives", first)
+        objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
+        object.__setattr__(self, "objectives", objectives)
+        for what, names, known in (
+            ("modality", self.inputs, MODALITIES),
+            ("objective", objectives, (SCORE, *MEASURES)),
+            ("limit", self.limits, LIMITS),
+        ):
+            if unknown := [name for name in names if name not in known]:
+                raise unknown_name(what, unknown[0], known, "fewshot fit --help")
         for name, end in self.limits.items():
-            if name not in LIMITS:
-                raise unknown_name("limit", name, LIMITS, "fewshot fit --help")
             if LIMITS[name].is_maximised and not 0 <= end <= 1:
                 raise UserError(f"{name} must be from 0 to 1, got {end}. Use 0.5.")
             if not LIMITS[name].is_maximised and not 0 < end < math.inf:
@@ -211,28 +210,23 @@ class Settings:
                 )
 
     @property
-    def search_objectives(self) -> tuple[Objective, ...]:
-        """Return the objectives as an oracle takes them, the score first.
+    def aims(self) -> Aims:
+        """Return what is improved, the score first, and what the model must keep.
 
-        >>> names = Settings(objectives=("latency_ms",)).search_objectives
-        >>> [str(objective) for objective in names]
-        ['most score', 'least latency_ms']
+        >>> aims = Settings(objectives=("flops",), limits={"max_flops": 1e9}).aims
+        >>> [str(row) for row in (*aims.objectives, *aims.limits)]
+        ['most score', 'least flops', 'flops at most 1e+09']
         """
-        return tuple(
-            Objective(name, maximise=name == SCORE or MEASURES[name].is_maximised)
-            for name in self.objectives
-        )
-
-    @property
-    def search_limits(self) -> tuple[Limit, ...]:
-        """Return what the model must keep, as an oracle takes it.
-
-        >>> [str(limit) for limit in Settings(limits={"max_flops": 1e9}).search_limits]
-        ['flops at most 1e+09']
-        """
-        return tuple(
-            Limit(row.name, **{"least" if row.is_maximised else "most": float(end)})
-            for row, end in ((LIMITS[name], end) for name, end in self.limits.items())
+        rows = ((LIMITS[name], float(end)) for name, end in self.limits.items())
+        return Aims(
+            objectives=tuple(
+                Objective(name, name == SCORE or MEASURES[name].is_maximised)
+                for name in self.objectives
+            ),
+            limits=tuple(
+                Limit(row.name, **{"least" if row.is_maximised else "most": end})
+                for row, end in rows
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -251,12 +245,13 @@ class Settings:
                 f"Settings of the study must be among {', '.join(options())}, got "
                 f"{', '.join(unknown)}. Resume it with the version that began it."
             )
-        read: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        narrow = read.get("narrow", {}).items()
-        return cls(**read | {"narrow": {name: tuple(ends) for name, ends in narrow}})
+        narrow = {n: tuple(ends) for n, ends in values.get("narrow", {}).items()}
+        return cls(**tuples({**values, "narrow": narrow}))
+
+
+def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with lists made tuples."""
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
 
 
 def options(*groups: Group) -> dict[str, Option]:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from fewshot_automl.automl.delivery import score_outputs
 from fewshot_automl.automl.record import STUDY_FILE
 from fewshot_automl.cli.console import print_json, say
 from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
@@ -79,8 +78,7 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
     labelled = examples.labelled(predictor.task)
     if left_out := len(examples) - len(labelled):
         say(f"{left_out} rows without a label are left out.")
-    outputs = predictor.outputs_of(labelled.inputs)
-    scores = score_outputs(predictor.task, labelled.targets, outputs)
+    scores = predictor.scores_on(labelled)
     if is_json:
         print_json({**scores, "n": len(labelled)})
         return

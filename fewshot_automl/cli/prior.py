@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fewshot_automl.automl.past import past_study
+from fewshot_automl.automl.record import past_study
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
 from fewshot_automl.errors import UserError
@@ -55,9 +55,7 @@ def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
     for folder in studies:
         try:
             study = past_study(folder)
-            kept[study.name] = Past.of(
-                study.name, study.space, study.history, kind=study.kind
-            )
+            kept[study.name] = study
         except UserError as error:
             skipped[str(folder)] = str(error)
             say(f"Skipped {folder}: {error}")

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fewshot_automl.automl import search
+from fewshot_automl.evaluation.folds import choose_folds
+
 TINY = Path(__file__).parents[1] / "zoo"
 WORDS = {"film": "good film bad", "place": "river city where", "name": "who name how"}
 BACKBONES = {"text": "tiny-bert", "image": "tiny-vit"}
@@ -24,6 +27,14 @@ class Notes:
     def trial(self, event):
         self.events.append(event)
 
+    def heard(self, words):
+        return [said for said in self.sentences if words in said]
+
+
+@pytest.fixture(scope="session")
+def new_notes():
+    return Notes
+
 
 @pytest.fixture
 def notes():
@@ -39,13 +50,27 @@ def tiny_home(tmp_path_factory, tiny_cards, random_weights):
     return home
 
 
-@pytest.fixture(autouse=True)
-def at_home(tiny_home, tmp_path, monkeypatch):
-    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tiny_home))
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def at_home(tiny_home, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWSHOT_ZOO_PATH", str(tiny_home))
+        patch.setenv("FEWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-@pytest.fixture
+def choose_few(strata, *, max_repeats, **options):
+    return choose_folds(strata, max_repeats=min(max_repeats, 2), **options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_repeats():
+    """Repeat folds twice: heads take most of the time under the tests' type checks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "choose_folds", choose_few)
+        yield
+
+
+@pytest.fixture(scope="session")
 def texts():
     """Return 18 texts of three classes and their labels."""
     pairs = [

@@ -1,55 +1,137 @@
+"""Which models are fitted at the end, and whether they survive being saved."""
+
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.automl import fitting
-from fewshot_automl.automl.prepare import Prepared
-from fewshot_automl.automl.tried import Tried
-from fewshot_automl.errors import TrialError
-from fewshot_automl.oracle import Limit
+from fewshot_automl.automl.scoring import Tried
+from fewshot_automl.automl.search import Prepared
+from fewshot_automl.errors import ExportError, RunError, TrialError
 from fewshot_automl.outcome import Outcome
+from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task
 from fewshot_automl.trial import TrialContext
 
-TRAINED, CHEAP, OVER = (Config.of({"method": m}) for m in ("full", "tfidf", "majority"))
+TRAINED, CHEAP, MAJORITY = (
+    Config.of({"method": m}) for m in ("full", "tfidf", "majority")
+)
 HISTORY = [
     (config, Outcome(status="done", mean=mean))
-    for config, mean in ((TRAINED, 0.9), (CHEAP, 0.7), (OVER, 0.8))
+    for config, mean in ((TRAINED, 0.9), (CHEAP, 0.7), (MAJORITY, 0.8))
 ]
-LIMITS = (Limit("parameters", most=10.0),)
+SCORING_SECONDS = 150.0
+
+
+def bare(kind, **values):
+    """Return an object that has some attributes and no others."""
+    made = kind.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 @pytest.fixture
-def fitted_from(monkeypatch, notes):
-    """Return `fitted_winner` where trained models fail, and all outgrow the limit."""
+def tried():
+    return bare(Tried, history=HISTORY, outputs=range(3))
+
+
+@pytest.fixture
+def ready(notes):
+    """What a study knows: refits take no time, scoring takes `SCORING_SECONDS`."""
+    costs = SimpleNamespace(
+        scoring_seconds=lambda config, tested: SCORING_SECONDS,
+        refit_seconds=lambda config: 0.0,
+    )
+    return bare(
+        Prepared,
+        context=bare(TrialContext, cards=()),
+        listener=notes,
+        test=None,
+        costs=SimpleNamespace(after=lambda history: costs),
+    )
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Return the Configs that cannot be fitted; all others can."""
+    names = set()
 
     def refit(context, config, deadline=None):
-        if config == TRAINED:
-            raise TrialError("It is broken.")
+        if config in names:
+            raise TrialError("The moon is full.")
         return Constant(output=np.array([0.5, 0.5]))
 
-    def winner(order):
-        context = TrialContext.__new__(TrialContext)
-        context.cards = ()
-        tried, ready = Tried.__new__(Tried), Prepared.__new__(Prepared)
-        object.__setattr__(tried, "history", HISTORY)
-        object.__setattr__(ready, "context", context)
-        object.__setattr__(ready, "listener", notes)
-        return fitting.fitted_winner(ready, tried, order, None, LIMITS)[0]
-
     monkeypatch.setattr(fitting, "refit", refit)
-    monkeypatch.setattr(
-        fitting, "fitted_measures", lambda parts, *_: {"parameters": 11.0}
-    )
-    return winner
+    return names
 
 
-def test_a_cheap_model_that_outgrows_a_limit_is_better_than_one_that_broke_it(
-    fitted_from,
+def winner(ready, tried, order):
+    return fitting.fitted_winner(ready, tried, order, None)[0]
+
+
+def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
+    ready, tried, broken, notes
 ):
-    """The third trial broke the limit when it was tried, so it is not in the order."""
-    assert fitted_from([0, 1]) == 1
+    assert winner(ready, tried, [0, 1]) == 0
+    broken.add(TRAINED)
+    assert winner(ready, tried, [0, 1]) == 1
+    assert notes.heard("could not be fitted to all examples (The moon is full.)")
 
 
-def test_without_a_model_in_the_order_any_cheap_one_will_do(fitted_from):
-    assert fitted_from([0]) == 2
+def test_without_a_model_in_the_order_any_cheap_one_will_do(ready, tried, broken):
+    broken.add(TRAINED)
+    assert winner(ready, tried, [0]) == 2
+    broken.update((CHEAP, MAJORITY))
+    with pytest.raises(RunError, match="Give a larger budget"):
+        winner(ready, tried, [0])
+
+
+def partners(ready, tried, seconds=None):
+    deadline = None if seconds is None else time.monotonic() + seconds
+    first = (0, Constant(output=np.array([0.5, 0.5])))
+    return list(fitting.with_partners(ready, tried, first, [1, 2], 0.0, deadline))
+
+
+def test_partners_are_fitted_if_they_can_be(ready, tried, broken, notes):
+    assert partners(ready, tried) == [0, 1, 2]
+    broken.add(CHEAP)
+    assert partners(ready, tried) == [0, 2]
+    assert notes.heard("Left out: ")
+
+
+def test_the_scoring_of_partners_is_not_forgotten(ready, tried, broken):
+    """Of 400 s, each asks 150 for scoring: two are in time, three are not."""
+    assert partners(ready, tried, 400.0) == [0, 1]
+
+
+def test_rounding_is_no_damage(tmp_path, monkeypatch):
+    fitting.deliver(shifting(0.01, monkeypatch), tmp_path / "model", ("a",))
+
+
+def test_a_model_that_changes_when_saved_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ExportError, match="before it was saved"):
+        fitting.deliver(shifting(0.2, monkeypatch), tmp_path / "model", ("a",))
+
+
+def shifting(off, monkeypatch):
+    """Return a model that predicts something else once it was read back."""
+    model = Predictor(
+        task=Task(modality="text", names=("a", "b")),
+        config=MAJORITY,
+        fitted=Constant(output=np.array([0.5, 0.5])),
+    )
+    real = Predictor.load
+
+    def shifted(folder):
+        loaded = real(folder)
+        moved = Constant(output=loaded.fitted.output + np.array([off, -off]))
+        object.__setattr__(loaded, "fitted", moved)
+        return loaded
+
+    monkeypatch.setattr(Predictor, "load", shifted)
+    return model

@@ -1,10 +1,14 @@
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fewshot_automl.automl.scoring import honest_score, partners_of
-from fewshot_automl.automl.tried import Tried, cross_calibrated
+from fewshot_automl.automl.scoring import (
+    Tried,
+    cross_calibrated,
+    honest_score,
+    partners_of,
+)
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.outcome import REFINEMENT, Outcome
@@ -13,16 +17,7 @@ from fewshot_automl.tasks import Task
 from fewshot_automl.trial import Problem
 
 LABELS = np.arange(48) % 3
-
-
-@dataclass
-class Kept:
-    """A ledger that was given outputs."""
-
-    by_config: dict
-
-    def outputs(self, config):
-        return self.by_config[config]
+TASK = Task(modality="text", names=("a", "b", "c"))
 
 
 def problem_of(task, targets):
@@ -41,20 +36,14 @@ def sure(rng, right):
 
 
 def tried_with(outputs, metric="accuracy"):
-    task = Task(modality="text", names=("a", "b", "c"), metric=metric)
+    task = replace(TASK, metric=metric)
     configs = [Config.of({"number": number}) for number in range(len(outputs))]
-    tried = Tried.__new__(Tried)
-    for name, value in {
-        "problem": problem_of(task, LABELS),
-        "history": [
-            (c, Outcome(status="done", mean=pooled_score(task.measured, LABELS, x)))
-            for c, x in zip(configs, outputs, strict=True)
-        ],
-        "ledger": Kept(dict(zip(configs, outputs, strict=True))),
-        "_outputs": {},
-    }.items():
-        object.__setattr__(tried, name, value)
-    return tried
+    history = [
+        (c, Outcome(status="done", mean=pooled_score(task.measured, LABELS, x)))
+        for c, x in zip(configs, outputs, strict=True)
+    ]
+    problem = problem_of(task, LABELS)
+    return Tried(problem=problem, history=history, outputs=dict(enumerate(outputs)))
 
 
 def scores_of(tried):
@@ -79,7 +68,7 @@ def test_correction_takes_something_off_the_best_of_equals():
     tried = tried_with([sure(rng, 0.6)[None] for _ in range(12)])
     scores = scores_of(tried)
     best = max(scores, key=scores.get)
-    score = honest_score(tried, scores, tried.outputs(best), seed=0)
+    score = honest_score(tried, scores, tried.outputs[best], seed=0)
     assert score.corrected < score.raw
     assert score.low < 0.6 < score.high
 
@@ -100,7 +89,6 @@ def test_calibration_of_a_fold_never_sees_its_own_labels():
 
 
 def test_partners_are_of_other_kinds_and_keep_the_limits():
-    tried = Tried.__new__(Tried)
     names = ("a", "a", "b", "c", "c")
     losses = (0.5, 0.1, 0.4, 0.2, 0.3)
     history = [
@@ -110,7 +98,7 @@ def test_partners_are_of_other_kinds_and_keep_the_limits():
         )
         for number, (name, loss) in enumerate(zip(names, losses, strict=True))
     ]
-    object.__setattr__(tried, "history", history)
+    tried = Tried(problem=problem_of(TASK, LABELS), history=history, outputs={})
     every = list(range(5))
     assert partners_of(tried, 0, every, most=2) == [3, 2]
     assert partners_of(tried, 0, every, most=1) == [3]

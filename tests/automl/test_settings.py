@@ -71,12 +71,12 @@ def test_the_score_is_always_an_objective_and_stands_first():
     assert Settings().objectives == ("score",)
     asked = Settings(objectives=("flops", "score", "flops"))
     assert asked.objectives == ("score", "flops")
-    assert [one.maximise for one in asked.search_objectives] == [True, False]
+    assert [one.maximise for one in asked.aims.objectives] == [True, False]
 
 
 def test_limits_name_what_they_bound():
     settings = Settings(limits={"max_memory_mb": 100.0, "min_worst_recall": 0.6})
-    assert [(m.name, m.most, m.least) for m in settings.search_limits] == [
+    assert [(m.name, m.most, m.least) for m in settings.aims.limits] == [
         ("memory_mb", 100.0, None),
         ("worst_recall", None, 0.6),
     ]
@@ -85,9 +85,9 @@ def test_limits_name_what_they_bound():
 def test_arguments_win_over_settings_only_where_they_are_given():
     base = Settings(target="y", budget_seconds=60.0, trials=5, methods=("lora",))
     nothing = dict.fromkeys(("target", "trials", "methods", "limits"))
-    assert _settings(base, nothing, None) == base
+    assert _settings(base, None, **nothing) == base
     given = {**nothing, "target": "z", "limits": {"max_flops": 1e9}}
-    found = _settings(base, given, "2min")
+    found = _settings(base, "2min", **given)
     assert (found.target, found.budget_seconds, found.trials) == ("z", 120.0, 5)
     assert found.limits == {"max_flops": 1e9}
 
@@ -97,9 +97,9 @@ def test_arguments_win_over_settings_only_where_they_are_given():
     [(None, 300.0), (45.0, 45.0), ("1.5h", 5400.0), ("none", None)],
 )
 def test_a_budget_is_five_minutes_seconds_words_or_none(budget, seconds):
-    assert _settings(Settings(trials=3), {}, budget).budget_seconds == seconds
+    assert _settings(Settings(trials=3), budget).budget_seconds == seconds
 
 
 def test_some_budget_there_must_be():
     with pytest.raises(UserError, match="got neither"):
-        _settings(Settings(), {}, "none")
+        _settings(Settings(), "none")

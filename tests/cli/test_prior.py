@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from fewshot_automl.automl.past import note_space, past_study
-from fewshot_automl.automl.record import settings_of, write_record
+from fewshot_automl.automl.record import note_space, settings_of, write_record
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.cli.entry import run
 from fewshot_automl.ledger import Ledger
@@ -61,7 +60,6 @@ def test_a_prior_is_built_shown_and_used(studies, capsys, last_json, home):
     assert result["prior"] == f"ours.json, 1 past study, key {built['key']}"
     assert Prior.read(home / "next" / "prior.json").key == built["key"]
     assert settings_of(home / "next").prior == str(home / "ours.json")
-    assert past_study(home / "next").kind == "text"
 
 
 def test_the_shipped_prior_is_shown_without_a_file(last_json):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from fewshot_automl.automl.listener import Listener
+from fewshot_automl.automl.result import Listener
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.cli.screen import Progress
 from fewshot_automl.outcome import Outcome

@@ -1,4 +1,4 @@
-"""A real `fewshot fit` is killed with SIGKILL again and again, and loses nothing."""
+"""A real `fewshot fit` is killed with SIGKILL and loses nothing."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config, Space
 
 ROOT = Path(__file__).parents[2]
-KILLS = 2
-TRIALS = 10
+KILLS = 1
+TRIALS = 6
 WORDS = ("river", "city", "where", "who", "name", "how", "what", "film")
 METHODS = ("majority", "tfidf", "prototype", "probe", "contrastive")
 
@@ -36,9 +36,7 @@ def home(tmp_path, tiny_cards, random_weights):
     with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(["text", "label"])
-        for n, word in enumerate(
-            ["river", "city", "where", "who", "name", "how", "what", "film"]
-        ):
+        for n, word in enumerate(WORDS):
             rows.writerow([f"a good {word} {'is ' * n}", "good"])
             rows.writerow([f"the bad {word} {'is ' * n}", "bad"])
     return tmp_path
@@ -52,13 +50,13 @@ def start(home: Path, *words: str) -> subprocess.Popen:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
-    with (home / "told.txt").open("ab") as told:
+    with (home / "said.txt").open("ab") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "fewshot_automl", *words],
             env=environment,
             cwd=home,
-            stdout=told,
-            stderr=told,
+            stdout=said,
+            stderr=said,
         )
 
 
@@ -88,7 +86,7 @@ def kill_after_progress(process: subprocess.Popen, home: Path, luck: random.Rand
         time.sleep(0.002)
     time.sleep(luck.uniform(0.0, 0.1))
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, (home / "told.txt").read_text()
+    assert process.wait() == -signal.SIGKILL, (home / "said.txt").read_text()
 
 
 def history(home: Path) -> list[tuple[Config, Outcome]]:
@@ -99,7 +97,7 @@ def history(home: Path) -> list[tuple[Config, Outcome]]:
     return Ledger.open(home / "run", study=name, space=Space(())).history()
 
 
-def test_a_fit_killed_at_random_moments_loses_nothing(home):
+def test_a_fit_killed_at_a_random_moment_loses_nothing(home):
     luck = random.Random(7)
     known: dict[int, tuple[Config, dict]] = {}
     for kill in range(KILLS):
@@ -109,7 +107,7 @@ def test_a_fit_killed_at_random_moments_loses_nothing(home):
                 row = (config, outcome.to_json())
                 assert known.setdefault(number, row) == row
         assert sum(row["status"] == "done" for _, row in known.values()) < TRIALS
-    assert resume(home).wait() == 0, (home / "told.txt").read_text()
+    assert resume(home).wait() == 0, (home / "said.txt").read_text()
 
     final = history(home)
     for number, (config, row) in known.items():
@@ -124,5 +122,5 @@ def test_a_fit_killed_at_random_moments_loses_nothing(home):
         if outcome.is_done:
             assert (kept / f"{config.key}.safetensors").exists()
     assert Predictor.load(home / "run").predict(["a good film"]) in (["good"], ["bad"])
-    answer = json.loads((home / "told.txt").read_text().splitlines()[-1])
+    answer = json.loads((home / "said.txt").read_text().splitlines()[-1])
     assert answer["trials"]["done"] + answer["trials"]["failed"] == TRIALS

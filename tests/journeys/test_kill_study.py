@@ -112,7 +112,7 @@ def acknowledged(folder: Path) -> list[int]:
 @pytest.mark.parametrize(
     ("way", "at_once", "most_kills"),
     [
-        ("in_process", 1, 3),
+        ("in_process", 1, 2),
         pytest.param("in_process", 1, 10, marks=pytest.mark.slow),
         pytest.param("loky", 2, 10, marks=pytest.mark.slow),
     ],

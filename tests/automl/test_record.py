@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from fewshot_automl.automl.past import (
+from fewshot_automl.automl.record import (
+    PRIOR_FILE,
     chosen_prior,
     note_space,
     past_study,
     prior_in_words,
-    settled_prior,
+    write_record,
 )
-from fewshot_automl.automl.record import write_record
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import UserError
 from fewshot_automl.ledger import Ledger
@@ -40,9 +40,7 @@ def test_a_study_is_read_from_its_folder(tmp_path):
     note_space(ledger, "text", SPACE)
     for config, outcome in history(6):
         ledger.finish(ledger.start(config), outcome)
-    study = past_study(folder)
-    assert (study.name, study.kind, study.space) == (name, "text", SPACE)
-    assert [config for config, _ in study.history] == [c for c, _ in history(6)]
+    assert past_study(folder) == Past.of(name, SPACE, history(6), kind="text")
 
 
 def test_a_study_that_never_began_is_not_taken_for_an_old_one(tmp_path):
@@ -52,18 +50,9 @@ def test_a_study_that_never_began_is_not_taken_for_an_old_one(tmp_path):
         past_study(folder)
 
 
-def test_a_study_that_noted_no_space_is_refused(tmp_path):
-    folder = tmp_path / "study"
-    name = write_record(folder, Settings(), ["a text"], None, "mark")
-    Ledger.open(folder, study=name, space=SPACE).start(history(1)[0][0])
-    with pytest.raises(UserError, match=r"fewshot resume .* --budget 1min"):
-        past_study(folder)
-
-
 def test_nothing_asked_is_the_shipped_prior_and_none_is_none(tmp_path):
-    assert chosen_prior(None, None) is Prior.default()
-    assert settled_prior("none", tmp_path).studies == ()
-    assert list(tmp_path.iterdir()) == []
+    assert chosen_prior(None, tmp_path) is Prior.default()
+    assert chosen_prior("none", tmp_path).studies == ()
     assert prior_in_words("none", Prior()) == "none"
     assert prior_in_words(None, Prior.default()).startswith("the shipped one, ")
 
@@ -72,16 +61,16 @@ def test_a_prior_of_the_users_own_stays_with_the_study(own, tmp_path):
     file, folder = tmp_path / "own.json", tmp_path / "study"
     own.write(file)
     write_record(folder, Settings(prior=str(file)), ["a text"], None, "mark")
-    assert settled_prior(str(file), folder) == own
+    assert chosen_prior(str(file), folder) == own
+    own.write(folder / PRIOR_FILE)
     assert prior_in_words(str(file), own) == f"own.json, 1 past study, key {own.key}"
     file.unlink()
-    assert settled_prior(str(file), folder) == own
-    with pytest.raises(UserError, match="must be a JSON file"):
-        chosen_prior(str(file), None)
-    with pytest.raises(UserError, match="must be a JSON file"):
-        chosen_prior(str(tmp_path / "misspelt.json"), folder)
+    assert chosen_prior(str(file), folder) == own
+    for missing, study in ((file, tmp_path), (tmp_path / "misspelt.json", folder)):
+        with pytest.raises(UserError, match="must be a JSON file"):
+            chosen_prior(str(missing), study)
     own.about("image").write(file)
-    assert settled_prior(str(file), folder).studies == ()
+    assert chosen_prior(str(file), folder).studies == ()
 
 
 def test_settings_remember_which_prior():

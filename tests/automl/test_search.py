@@ -4,7 +4,7 @@ import pytest
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl.prepare import settled_plan
+from fewshot_automl.automl.search import settled_plan
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.policy import CostModel, Situation, draw_plan
