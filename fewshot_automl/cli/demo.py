@@ -37,6 +37,7 @@ from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import people, print_json
 from fewshot_automl.cli.fit import free_folder, result_json, shown
 from fewshot_automl.cli.options import json_option, seconds
+from fewshot_automl.errors import CardError
 from fewshot_automl.places import cache_folder
 
 SHOTS: Final = 8
@@ -82,7 +83,11 @@ def demo_folder(
     wanted = requirements(data.source)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=home) as name:
         work = Path(name)
-        if wheels is None and missing(wanted, None):
+        lacking = missing(wanted, wheels)
+        if lacking and wheels is not None:
+            names = ", ".join(map("==".join, lacking))
+            raise CardError(f"{wheels} must hold {names}, got none. Put wheels there.")
+        if lacking:
             say(f"downloading {'=='.join(wanted[0])} with pip, for its data only")
             wheels = work / "download"
             wheels.mkdir()
