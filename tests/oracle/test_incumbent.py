@@ -95,8 +95,8 @@ def test_the_front_is_what_nothing_beats():
     assert front(history, (Limit("flops", most=1.0),)) == []
     assert front([], limits) == []
     aims = Aims(objectives=TWO, exact=EXACT)
-    told = {0: 0.9, 1: 0.7, 2: 0.65, 3: 0.8}
-    assert pareto_front(LINE, history, aims, 0, scores=told) == [0]
+    scores = {0: 0.9, 1: 0.7, 2: 0.65, 3: 0.8}
+    assert pareto_front(LINE, history, aims, 0, scores=scores) == [0]
 
 
 def test_what_cannot_be_fitted_is_said(monkeypatch, caplog):
