@@ -85,8 +85,6 @@ class Prepared:
     ledger: Ledger
     budget: Budget
     listener: Listener
-    background: ThreadPoolExecutor
-    """Imports what the first trials need."""
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
 
@@ -164,6 +162,7 @@ def prepare(
         )
 
     searched = options(space, "backbone")
+    background.shutdown()  # lest it slow down what is timed from here on
     workload = Workload.measured(
         tuple(card for card in at_hand if card.id in searched), inputs, placement.device
     )
@@ -235,7 +234,6 @@ def prepare(
         ledger=ledger,
         budget=budget,
         listener=listener,
-        background=background,
         facts={
             **facts,
             "placement": str(placement),
@@ -333,7 +331,6 @@ def search(ready: Prepared) -> StudyEnd:
     executor = executor_named(
         settings.executor, settings.workers, gpus=shared_gpus(settings.device)
     )
-    ready.background.shutdown()  # lest the first trials be timed with it
     # What the oracle needs is imported while rung 0 is tried.
     ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
     study = Study(
