@@ -1,6 +1,6 @@
 """Compare kernels of the surrogate on recorded trials.
 
-For each recorded task the cheap trials and some random training ones are told to a
+For each recorded task the cheap trials and some random training ones are shown to a
 Gaussian process, which then predicts the scores of all other training ones of the task.
 All are fitted by BoTorch, noise included, and without advice:
 
@@ -119,17 +119,17 @@ def judged(name: str, landscape: Landscape, trials: int, seed: int) -> Judged:
     from botorch.models import SingleTaskGP
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    order = np.random.default_rng([seed, trials]).permutation(len(landscape.dear))
-    dear = [landscape.dear[i] for i in order]
-    told = [t for t in (*landscape.quick, *dear[:trials]) if t.outcome.is_done]
-    left = [t for t in dear[trials:] if t.outcome.is_done]
+    order = np.random.default_rng([seed, trials]).permutation(len(landscape.training))
+    training = [landscape.training[i] for i in order]
+    shown = [t for t in (*landscape.cheap, *training[:trials]) if t.outcome.is_done]
+    left = [t for t in training[trials:] if t.outcome.is_done]
     space = landscape.space
     encoding = Encoding(without_descriptors(space) if name == "names" else space)
     rows, kernel = KERNELS[name](
-        encoding.layout, encoding.encode([t.config for t in (*told, *left)])
+        encoding.layout, encoding.encode([t.config for t in (*shown, *left)])
     )
-    scores = np.array([t.outcome.mean for t in (*told, *left)])
-    count = len(told)
+    scores = np.array([t.outcome.mean for t in (*shown, *left)])
+    count = len(shown)
     scale = Scale.of(scores[:count], is_cost=False)
     table = torch.from_numpy(rows)
     model = SingleTaskGP(
@@ -209,7 +209,7 @@ def main() -> None:
     found: list[Judged] = []
     for landscape in map(Landscape.load, files):
         for trials in given.trials:
-            if trials + 10 <= len(landscape.dear):
+            if trials + 10 <= len(landscape.training):
                 for seed in range(seeds):
                     with calm(seed):
                         found += [judged(n, landscape, trials, seed) for n in KERNELS]

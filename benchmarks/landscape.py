@@ -5,8 +5,8 @@ sample of the real search space is cross-validated, and each fold's model also
 predicts rows that no study would see. The search replays (`benchmarks/oracle.py`)
 then see the cross-validated scores and are judged by the unseen rows.
 
-A task's Configs are the quick trials of every backbone, the default Configs of the
-dear methods, and then points of Sobol sequences of the dear methods, one backbone
+A task's Configs are the cheap trials of every backbone, the default Configs of the
+training methods, and then points of Sobol sequences of those methods, one backbone
 after the other, whose arithmetic says at most so many seconds. Each is a line of
 `benchmarks/landscapes/<task>.jsonl`; a recording that is broken off goes on where it
 was, task by task in turn.
@@ -375,23 +375,23 @@ def rows_of(file: Path, most: int | None = None) -> list[dict[str, Any]]:
 def show(folder: Path) -> dict[str, dict[str, float]]:
     """Print and return what each recorded task looks like.
 
-    The last columns are rank correlations, over its dear Configs, of accuracy on the
+    The last columns are rank correlations, over its training Configs, of accuracy on
     unseen rows with the score, with the refinement loss (its sign turned), and with the
     score that is moved towards what the loss lets expect.
     """
     print(
-        f"{'task':14} configs dear failed  best unseen  by score  hours"
+        f"{'task':14} configs training failed  best unseen  by score  hours"
         "   rank corr.: score  refinement  regularised"
     )
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
         lines = rows_of(file)
         done = [line for line in lines if line["status"] == "done"]
-        dear = [x for x in done if trains(Config.from_json(x["config"]))]
-        if not dear:
+        training = [x for x in done if trains(Config.from_json(x["config"]))]
+        if not training:
             continue
         scores, losses, unseen = (
-            np.array([line[name] for line in dear])
+            np.array([line[name] for line in training])
             for name in ("mean", REFINEMENT, "unseen")
         )
         hours = sum(sum(x["seconds"]) + x["prepared"] for x in done) / 3600
@@ -407,8 +407,8 @@ def show(folder: Path) -> dict[str, dict[str, float]]:
         about = {"configs": len(lines), "best": best, "picked": picked}
         found[file.stem] = about | {k: x for k, x in ranked.items() if x == x}
         print(
-            f"{file.stem:14} {len(lines):7} {len(dear):4} {len(lines) - len(done):6} "
-            f"{best:12.3f} {picked:9.3f} {hours:6.2f}"
+            f"{file.stem:14} {len(lines):7} {len(training):4} "
+            f"{len(lines) - len(done):6} {best:12.3f} {picked:9.3f} {hours:6.2f}"
             f"{ranked['score']:20.2f}{ranked['refinement']:12.2f}"
             f"{ranked['regularised']:10.2f}"
         )

@@ -1,8 +1,8 @@
 """Replay studies on recorded landscapes: our oracle beside other samplers.
 
-A replay begins with rung 0 (the cheap trials, told to every sampler and not counted)
+A replay begins with rung 0 (the cheap trials, shown to every sampler and not counted)
 and goes on with training trials: a sampler picks an untried Config of those that
-`benchmarks/landscape.py` recorded, and is told the recorded scores and seconds. The
+`benchmarks/landscape.py` recorded, and gets the recorded scores and seconds. The
 model that a study would return is judged by its accuracy on rows that no study sees.
 Regret is normalised by what can be gained over guessing: 0 is the best recorded
 Config, 1 the majority class.
@@ -49,7 +49,7 @@ from parts.replay_figures import (
     trials_to_reach,
     wide_interval,
 )
-from parts.replay_jobs import LEAST_DEAR, curves_of, files_in, jobs_for, load
+from parts.replay_jobs import LEAST_TRAINING, curves_of, files_in, jobs_for, load
 from parts.replay_plot import draw
 from parts.replay_rows import (
     CHEAP,
@@ -79,7 +79,7 @@ SECONDS = np.arange(0.0, 1200.0, 2.0)
 Rows = Mapping[str, Regrets]
 
 
-def told(curves: Sequence[Curve], trials: int, truth: Truth = "unseen") -> Rows:
+def regrets_of(curves: Sequence[Curve], trials: int, truth: Truth = "unseen") -> Rows:
     """Return the regrets of each row under its own rule."""
     return {
         row: Regrets.of(
@@ -96,7 +96,7 @@ def figures_of(
     curves: Sequence[Curve], trials: int, unit: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return all numbers of the table, by row."""
-    rows, places = told(curves, trials), [t for t in READ_AT if t <= trials]
+    rows, places = regrets_of(curves, trials), [t for t in READ_AT if t <= trials]
     found: dict[str, Any] = {}
     for row, own in rows.items():
         here = [curve for curve in curves if curve.sampler == row]
@@ -110,7 +110,7 @@ def figures_of(
             about[f"regret by {rule}"] = {t: round(float(means[t]), 4) for t in places}
         truths: tuple[Truth, ...] = ("recorded", "best_seen")
         for truth in truths:
-            means = told(here, trials, truth)[row].values.mean(axis=0)
+            means = regrets_of(here, trials, truth)[row].values.mean(axis=0)
             about[f"regret {truth}"] = {t: round(float(means[t]), 4) for t in places}
         about["trials to 0.05"] = trials_to_reach(own, 0.05)
         about["cost to 0.05"] = cost_to_reach(own, 0.05, unit)
@@ -254,7 +254,9 @@ def main() -> None:
     given = parse_arguments()
     files = files_in(given.folder)
     landscapes = load(files)
-    able = [name for name, one in landscapes.items() if len(one.dear) >= LEAST_DEAR]
+    able = [
+        name for name, one in landscapes.items() if len(one.training) >= LEAST_TRAINING
+    ]
     tasks = [name for name in given.tasks or able if name in able]
     if not tasks:
         raise SystemExit(f"{given.folder} must hold landscapes, got none that will do.")
@@ -272,12 +274,15 @@ def main() -> None:
     for name in tasks:
         one = landscapes[name]
         print(
-            f"{name:14}{len(one.quick):4} cheap {len(one.dear):4} training", flush=True
+            f"{name:14}{len(one.cheap):4} cheap {len(one.training):4} training",
+            flush=True,
         )
     print("Of each task's own trials, none advises it: the prior leaves them out.")
     curves = list(curves_of(jobs, given.curves, given.workers))
     unit = {
-        name: float(np.mean([t.outcome.cost_seconds for t in landscapes[name].dear]))
+        name: float(
+            np.mean([t.outcome.cost_seconds for t in landscapes[name].training])
+        )
         for name in tasks
     }
     order = {row: place for place, row in enumerate(given.samplers)}
@@ -285,7 +290,7 @@ def main() -> None:
     curves += [replace(one, sampler=LUCKIEST) for one in curves if one.sampler == FULL]
     figures = figures_of(curves, trials, unit)
     show(figures, trials)
-    rows = told(curves, trials)
+    rows = regrets_of(curves, trials)
     floor = rows[EVERYTHING].values[:, 0].mean() if EVERYTHING in rows else None
     draw(
         {row: one for row, one in rows.items() if row != EVERYTHING},
@@ -299,7 +304,7 @@ def main() -> None:
     print(f"\npicture: {plot}")
     report = {
         "benchmark": "oracle",
-        "tasks": {name: len(landscapes[name].dear) for name in tasks},
+        "tasks": {name: len(landscapes[name].training) for name in tasks},
         "seeds": seeds,
         "share": given.share,
         "figures": figures,

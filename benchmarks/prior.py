@@ -31,7 +31,7 @@ from scipy.stats import spearmanr
 from fewshot_automl.oracle import Prior
 from fewshot_automl.outcome import History
 
-LEAST_DEAR = 8
+LEAST_TRAINING = 8
 """Recorded training trials below which a task is not judged."""
 SHARE = 0.5
 """Of the training trials, that a replay may choose from."""
@@ -49,7 +49,7 @@ class Judged:
     """What the prior of the other tasks says of one task."""
 
     task: str
-    dear: int
+    training: int
     """How many training Configs it has to rank."""
     regret: tuple[float, float, float]
     """Of the first pick knowing nothing, of the first after rung 0, and on average."""
@@ -61,16 +61,19 @@ class Judged:
     """In the prior, and in the one turned round, after rung 0."""
 
 
-def history_of(landscape: Landscape, *, quick: bool) -> History:
-    """Return the trials of a landscape, or only the quick ones."""
-    trials = landscape.quick if quick else landscape.trials.values()
+def history_of(landscape: Landscape, *, cheap_only: bool) -> History:
+    """Return the trials of a landscape, or only the cheap ones."""
+    trials = landscape.cheap if cheap_only else landscape.trials.values()
     return [(trial.config, trial.outcome) for trial in trials]
 
 
 def built(landscapes: Sequence[Landscape]) -> Prior:
     """Return the prior of some tasks, which are named as they are."""
     return Prior.build(
-        {one.name: (one.space, history_of(one, quick=False)) for one in landscapes},
+        {
+            one.name: (one.space, history_of(one, cheap_only=False))
+            for one in landscapes
+        },
         kinds={one.name: one.facts.modality for one in landscapes},
     )
 
@@ -87,10 +90,10 @@ def wrong(prior: Prior) -> Prior:
 
 def judge(landscape: Landscape, prior: Prior) -> Judged:
     """Compare what a prior says of a task with what was recorded."""
-    done = [trial for trial in landscape.dear if trial.outcome.is_done]
+    done = [trial for trial in landscape.training if trial.outcome.is_done]
     configs, unseen = [t.config for t in done], np.array([t.unseen for t in done])
     regrets = [landscape.regret(config) for config in configs]
-    rung_zero = history_of(landscape, quick=True)
+    rung_zero = history_of(landscape, cheap_only=True)
     said = [prior.advice(landscape.space, h)(configs) for h in ([], rung_zero)]
     picks = [regrets[int(column.argmax())] for column in said]
     names = [config.text("backbone") for config in configs]
@@ -101,7 +104,7 @@ def judge(landscape: Landscape, prior: Prior) -> Judged:
     order = sorted(hoped, key=lambda name: -hoped[name])
     return Judged(
         task=landscape.name,
-        dear=len(done),
+        training=len(done),
         regret=(picks[0], picks[1], float(np.mean(regrets))),
         correlation=tuple(float(spearmanr(column, unseen)[0]) for column in said),  # type: ignore[arg-type]
         backbone=1 + order.index(max(best, key=lambda name: best[name])),
@@ -128,7 +131,7 @@ def replayed(
         for seed in range(seeds):
             part = landscape.part(SHARE, seed)
             row = ours(Scene(part, ()), prior=one)
-            count = min(trials, len(part.dear))
+            count = min(trials, len(part.training))
             regrets = replay(part, row, count, seed=seed, name=name).best_seen
             curves.append(np.pad(regrets, (0, trials - count), mode="edge"))
         found[name] = np.stack(curves)
@@ -160,7 +163,7 @@ def show(rows: Sequence[Judged]) -> None:
         first, after, usual = row.regret
         before, later = row.correlation
         print(
-            f"{row.task:14} {row.dear:4} {first:21.3f} {after:13.3f} {usual:7.3f}"
+            f"{row.task:14} {row.training:4} {first:21.3f} {after:13.3f} {usual:7.3f}"
             f"{before:13.2f} {later:6.2f} {row.backbone:15} {row.trust[0]:7.2f} "
             f"{row.trust[1]:9.2f}"
         )
@@ -219,25 +222,25 @@ def run(
     size = out.stat().st_size / 1000
     print(f"{len(prior.studies)} studies, {size:.0f} kB, key {prior.key}, in {out}\n")
     print("Each task is judged with a prior that leaves its own study out.\n")
-    judged = [one for one in landscapes if len(one.dear) >= LEAST_DEAR][:tasks]
+    judged = [one for one in landscapes if len(one.training) >= LEAST_TRAINING][:tasks]
     others = {
         one.name: prior.without(one.name).about(one.facts.modality) for one in judged
     }
     rows = [judge(one, others[one.name]) for one in judged]
     figures: dict[str, Any] = {"figures": {}, "falls_short": []}
     if not rows:
-        figures["falls_short"].append(f"no task has {LEAST_DEAR} training trials")
+        figures["falls_short"].append(f"no task has {LEAST_TRAINING} training trials")
         return figures
     show(rows)
-    figures["figures"] = told = figures_of(rows)
-    if told["best backbone in first three"] < WANTED:
-        share = told["best backbone in first three"]
+    figures["figures"] = said = figures_of(rows)
+    if said["best backbone in first three"] < WANTED:
+        share = said["best backbone in first three"]
         figures["falls_short"].append(f"best backbone in first three: {share}")
     if seeds:
         once = partial(replayed, seeds=seeds, trials=trials)
         curves = [once(one, others[one.name]) for one in judged]
-        told |= compare(curves, trials)
-        lost = told["trials lost"]["wrong"]
+        said |= compare(curves, trials)
+        lost = said["trials lost"]["wrong"]
         if lost is None or lost > MOST_LOST:
             figures["falls_short"].append(f"trials a wrong prior costs: {lost}")
     return figures

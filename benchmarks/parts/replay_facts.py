@@ -29,7 +29,7 @@ class Facts:
     characters: float
     """Mean length of a text, 0 for images."""
     folds: tuple[int, int]
-    """Fits in a quick and in a dear trial."""
+    """Fits in a cheap and in a training trial."""
 
 
 def known() -> dict[str, Facts]:

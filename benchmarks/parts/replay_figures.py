@@ -13,7 +13,7 @@ Truth = Literal["unseen", "recorded", "best_seen"]
 
 RESAMPLES = 2000
 COSTS = np.linspace(0.0, 40.0, 161)
-"""Where regret over cost is read: in mean dear trials of the task."""
+"""Where regret over cost is read: in mean training trials of the task."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Regrets:
     values: np.ndarray
     """`[cells, trials + 1]`; a study that ran out of Configs keeps its last one."""
     seconds: np.ndarray
-    """Of the dear trials so far, in the same shape."""
+    """Of the training trials so far, in the same shape."""
 
     @classmethod
     def of(
@@ -126,9 +126,9 @@ def difference(other: Regrets, ours: Regrets, trial: int) -> tuple[Interval, Int
 
 
 def trials_to_reach(ours: Regrets, goal: float) -> int | None:
-    """Return after how many dear trials the mean regret is at most a goal, for good.
+    """Return after how many training trials the mean regret stays within a goal.
 
-    None if it is not.
+    None if it does not.
     """
     above = np.flatnonzero(ours.values.mean(axis=0) > goal)
     first = int(above[-1]) + 1 if len(above) else 0

@@ -17,8 +17,8 @@ from parts.replay_rows import EVERYTHING, ROWS, Scene, version_of
 from parts.replay_study import Curve, everything, replay
 from threadpoolctl import threadpool_limits
 
-LEAST_DEAR = 5
-"""Recorded dear trials below which a landscape is not replayed."""
+LEAST_TRAINING = 5
+"""Recorded training trials below which a landscape is not replayed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def jobs_for(
         tasks: Those to replay.
         seeds: How many for each row.
         trials: Dear trials of a study.
-        share: Of the recorded dear trials, that a seed's studies can choose from.
+        share: Of the recorded training trials, that a seed's studies can choose from.
     """
     landscapes = load(files)
     scenes = {task: scene_of(landscapes, task) for task in tasks}

@@ -45,7 +45,7 @@ class Landscape:
 
     The truth of a Config is `unseen`. Regret is normalised by what can be gained over
     guessing: (best - truth) / (best - truth of `majority`), where best is the highest
-    truth of any recorded Config, quick ones included. Neither end depends on which
+    truth of any recorded Config, cheap ones included. Neither end depends on which
     Configs a Sobol sequence happened to hold, but for the best.
     """
 
@@ -53,9 +53,9 @@ class Landscape:
     facts: Facts
     space: Space
     cards: tuple[Card, ...]
-    quick: tuple[Trial, ...]
+    cheap: tuple[Trial, ...]
     """Rung 0, which every study begins with."""
-    dear: tuple[Trial, ...]
+    training: tuple[Trial, ...]
     """The pool that samplers choose from."""
     stems: Mapping[Stem, float]
     """Seconds for activations that were not at hand."""
@@ -88,22 +88,24 @@ class Landscape:
             facts=facts,
             space=space,
             cards=cards,
-            quick=tuple(t for t in trials if not trains(t.config)),
-            dear=tuple(t for t in trials if trains(t.config)),
+            cheap=tuple(t for t in trials if not trains(t.config)),
+            training=tuple(t for t in trials if trains(t.config)),
             stems=stem_seconds(rows, space, workload),
             digest=hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12],
         )
 
     def part(self, share: float, seed: int) -> "Landscape":
-        """Return the landscape with a random share of its dear trials."""
-        count = round(share * len(self.dear))
-        order = np.random.default_rng([seed, 7]).permutation(len(self.dear))
-        return replace(self, dear=tuple(self.dear[i] for i in sorted(order[:count])))
+        """Return the landscape with a random share of its training trials."""
+        count = round(share * len(self.training))
+        order = np.random.default_rng([seed, 7]).permutation(len(self.training))
+        return replace(
+            self, training=tuple(self.training[i] for i in sorted(order[:count]))
+        )
 
     @cached_property
     def trials(self) -> dict[Config, Trial]:
         """Return all trials by Config."""
-        return {trial.config: trial for trial in (*self.quick, *self.dear)}
+        return {trial.config: trial for trial in (*self.cheap, *self.training)}
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -111,7 +113,7 @@ class Landscape:
         return Encoding(self.space)
 
     def outcome(self, trial: Trial, paid: set[Stem]) -> Outcome:
-        """Return what a study is told; activations cost once, and are then paid.
+        """Return what a study gets; activations cost once, and are then paid.
 
         Args:
             trial: What is tried.

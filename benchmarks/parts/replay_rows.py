@@ -173,11 +173,11 @@ def at_random(history: History, left: Sequence[Config], seed: int) -> Config:
 
 def sobol(scene: Scene) -> Row:
     """Return Sobol points, snapped to the pool, and our choice in the end."""
-    dear = training_space(scene.landscape.space)
+    training = training_space(scene.landscape.space)
     blind = ours(scene, prior=Prior())
 
     def pick(history: History, left: Sequence[Config], seed: int) -> Config:
-        (config,) = SobolOracle().suggest(dear, history, 1, seed)
+        (config,) = SobolOracle().suggest(training, history, 1, seed)
         return nearest(scene.landscape, config, left)
 
     return Row(pick, blind.mean)
@@ -211,7 +211,7 @@ def nearest(landscape: Landscape, wanted: Config, left: Sequence[Config]) -> Con
 def tpe(scene: Scene) -> Row:
     """Return Optuna's TPE, multivariate and with groups for the conditional parts.
 
-    What it asks for is snapped to the nearest Config of the pool, and it is told that
+    What it asks for is snapped to the nearest Config of the pool, and it gets that
     one. Where it asks for a cheap Config, which all were tried, it is asked again.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -350,8 +350,8 @@ def botorch(scene: Scene) -> Row:
 
             done = [(config, outcome) for config, outcome in history if outcome.is_done]
             rows = torch.from_numpy(filled(space, [config for config, _ in done]))
-            told = [[o.mean, o.standard_error] for _, o in done]
-            means, errors = torch.tensor(told, dtype=torch.float64).split(1, dim=1)
+            found = [[o.mean, o.standard_error] for _, o in done]
+            means, errors = torch.tensor(found, dtype=torch.float64).split(1, dim=1)
             deviation = means.std()
             model = MixedSingleTaskGP(
                 rows,

@@ -68,9 +68,9 @@ def replay(
         name: Of the row.
         version: Of all that the curve depends on.
     """
-    paid = {trial.stem for trial in landscape.quick}
-    history = [(t.config, landscape.outcome(t, set())) for t in landscape.quick]
-    left, asked = [trial.config for trial in landscape.dear], 0.0
+    paid = {trial.stem for trial in landscape.cheap}
+    history = [(t.config, landscape.outcome(t, set())) for t in landscape.cheap]
+    left, asked = [trial.config for trial in landscape.training], 0.0
     best, seconds = [min(landscape.regret(c) for c, _ in history)], [0.0]
     winners: dict[str, list[Config]] = {"smooth": [], "raw": []}
     choose(row, history, seed, winners)

@@ -81,8 +81,8 @@ def landscape(folder):
 def test_a_landscape_is_its_files(landscape, folder):
     from parts.replay_landscape import Landscape
 
-    assert len(landscape.dear) == 14
-    assert landscape.trials[landscape.dear[-1].config].outcome.status == "failed"
+    assert len(landscape.training) == 14
+    assert landscape.trials[landscape.training[-1].config].outcome.status == "failed"
     shorter = Landscape.load(folder / "trec6.jsonl", 12)
     assert len(shorter.trials) == 12
     assert shorter.digest != landscape.digest
@@ -95,7 +95,7 @@ def test_regret_is_0_at_the_best_and_1_at_the_majority_class(landscape):
     )
     assert landscape.regret(best.config) == 0.0
     assert landscape.regret(landscape.space.default(method="majority")) == 1.0
-    top = max(landscape.quick, key=lambda trial: trial.outcome.mean)
+    top = max(landscape.cheap, key=lambda trial: trial.outcome.mean)
     assert 0 <= landscape.regret(top.config, recorded=True) < 1
 
 
@@ -141,7 +141,7 @@ def test_a_task_never_advises_itself(folder):
 def test_a_dimension_that_is_new_since_has_its_default(folder, landscape):
     from parts.replay_landscape import config_of
 
-    config = landscape.dear[0].config
+    config = landscape.training[0].config
     values = config.to_json()
     del values["steps"]
     found = config_of({"config": {**values, "gone": 1}}, landscape.space)
