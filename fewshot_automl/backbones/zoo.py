@@ -9,7 +9,6 @@ from packaging.licenses import (
     canonicalize_license_expression,
 )
 
-import fewshot_automl
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.card import CARD_FILE, INPUTS, Card, read_card
 from fewshot_automl.errors import CardError, unknown_name
@@ -17,7 +16,7 @@ from fewshot_automl.errors import CardError, unknown_name
 
 def shipped_folder() -> Path:
     """Return the folder of the cards that come with fewshot_automl."""
-    package = Path(fewshot_automl.__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "_zoo"  # in a wheel
     return inside if inside.is_dir() else package.parent / "zoo"
 
