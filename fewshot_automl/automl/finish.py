@@ -121,6 +121,8 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     )
     predictor = deliver(fresh, ready.folder / "model", problem.inputs)
     measures = {**tried.measures(numbers), **size_of(fresh.fitted)}
+    if ranking.holds and (words := broken_in_words(limits, measures)):
+        say(f"warning: The model breaks a limit: {words}.")
     statuses = [outcome.status for _, outcome in history]
     summary = {
         **known,
@@ -136,7 +138,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
         "ending": end.ending,
-        "test": None if ready.test is None else predictor.scores_on(ready.test),
+        "test": None if ready.test is None else fresh.scores_on(ready.test),
         "seconds": round(budget.used(time.monotonic()), 1),
         "budget_seconds": budget.seconds,
     }

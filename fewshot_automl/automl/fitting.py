@@ -14,9 +14,11 @@ from fewshot_automl.adaptation.saved import Ensemble, Member, own_encoder
 from fewshot_automl.automl.scoring import Tried
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import ExportError, RunError, TrialError
+from fewshot_automl.evaluation.measures import added_up
 from fewshot_automl.modalities import Input
+from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.trial import refit
+from fewshot_automl.trial import refit, size_of
 
 MOST_FITTED: Final = 5
 """Models tried to fit to all examples, before a cheap one is taken."""
@@ -58,9 +60,9 @@ def with_partners(
     """Return the winner and those partners that can be fitted in time.
 
     Partners come in their order, if there is time to fit and score them besides the
-    seconds of saving.
+    seconds of saving, and all together keep the limits.
     """
-    costs = ready.costs.after(tried.history)
+    costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
 
     def scoring(number: int) -> float:
         return costs.scoring_seconds(tried.config(number), ready.tested)
@@ -71,9 +73,15 @@ def with_partners(
         more = costs.refit_seconds(tried.config(number)) + scoring(number)
         if deadline is not None and deadline - time.monotonic() <= needed + more:
             continue
-        if (fitted := _fitted(number, ready, tried, deadline)) is not None:
-            kept[number] = fitted
-            needed += scoring(number)
+        fitted = _fitted(number, ready, tried, deadline)
+        if fitted is None:
+            continue
+        # Heads that keep examples are larger than they were in a fold.
+        sizes = added_up([size_of(one) for one in (*kept.values(), fitted)])
+        if broken(limits, {**tried.measures([*kept, number]), **sizes}):
+            continue
+        kept[number] = fitted
+        needed += scoring(number)
     return kept
 
 

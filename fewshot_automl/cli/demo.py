@@ -36,9 +36,10 @@ from fewshot_automl.backbones.sources import (
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import people, print_json
 from fewshot_automl.cli.fit import free_folder, result_json, shown
-from fewshot_automl.cli.options import json_option, seconds
+from fewshot_automl.cli.options import json_option
 from fewshot_automl.errors import CardError
 from fewshot_automl.places import cache_folder
+from fewshot_automl.study import parse_budget
 
 SHOTS: Final = 8
 """Labelled examples of each class that the demo learns from."""
@@ -189,7 +190,7 @@ IMAGES: Final = DemoData(
     "--budget",
     default="90s",
     metavar="TIME",
-    callback=seconds,
+    callback=lambda ctx, param, value: parse_budget(value),
     help="For each of the two. Default: 90s.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Default: 0.")

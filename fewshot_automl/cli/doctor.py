@@ -3,7 +3,7 @@
 import os
 import platform
 import shutil
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -36,10 +36,9 @@ def doctor(is_json: bool) -> int:
       fewshot doctor
     """
     zoo, memory = Zoo.known(), psutil.virtual_memory()
-    installed = {each.name.lower(): each.version for each in distributions()}
     found = {
         "python": platform.python_version(),
-        "versions": {name: installed.get(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
         "machine": {
             "system": platform.platform(),
@@ -101,3 +100,10 @@ def _problems(found: dict[str, Any]) -> list[str]:
         "python -m ensurepip": not (weights["at_hand"] or found["has_pip"]),
     }
     return [problem for problem, is_so in checks.items() if is_so]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -66,7 +66,7 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
 )
 @json_option
 def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
-    """Print accuracy, macro-F1, log loss and n on labelled DATA.
+    """Print accuracy, balanced accuracy, macro-F1 and log loss on labelled DATA.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
         return
     for name, value in scores.items():
         shown = f"{value:.0f}" if name == "n" else f"{value:.4f}"
-        click.echo(f"{name.replace('_', ' '):<10}{shown}")
+        click.echo(f"{name.replace('_', ' '):<20}{shown}")
 
 
 def load_model(folder: Path) -> Predictor:

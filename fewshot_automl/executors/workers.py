@@ -183,9 +183,11 @@ def _run(function: bytes, *arguments: Any) -> Any:
             _held.clear()
             _held[function] = pickle.loads(function)  # noqa: S301  our parent wrote it
         return _held[function](*arguments)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  raised below, without its frames
+        failed: BaseException
         try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301  just written
+            failed = pickle.loads(pickle.dumps(error))  # noqa: S301  just written
         except Exception:  # noqa: BLE001  any constructor may refuse in any way
-            raise TrialError(f"{type(error).__name__}: {error}") from None
-        raise
+            failed = TrialError(f"{type(error).__name__}: {error}")
+    # A copy: loky keeps the last error, and with its frames all memory of the call.
+    raise failed

@@ -5,6 +5,7 @@ returns. A writer that is killed can leave a last line without its end, and a lo
 that nobody will remove. Neither may cost a finished trial, nor hold up a resume.
 """
 
+import json
 import mmap
 import os
 from pathlib import Path
@@ -29,7 +30,11 @@ class JournalLock:
     def acquire(self) -> bool:
         """Wait for the lock, mend the journal, and return True."""
         self._lock.acquire()
-        mend(self._journal)
+        try:
+            mend(self._journal)
+        except BaseException:
+            self._lock.release()
+            raise
         return True
 
     def release(self) -> None:
@@ -50,6 +55,11 @@ def mend(journal: Path) -> None:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
         whole = content.rfind(b"\n") + 1
+        last = content.rfind(b"\n", 0, max(whole - 1, 0)) + 1
+        try:  # another program may have written behind what was left unfinished
+            json.loads(content[last:whole] or b"{}")
+        except ValueError:
+            whole = last
     if whole < size:
         os.truncate(journal, whole)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fewshot_automl.oracle import PLAIN, Aims, Limit, Prior, posterior_means
-from fewshot_automl.outcome import History
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.policy.costs import Arithmetic
 from fewshot_automl.space import Config, Space
 
@@ -79,7 +79,7 @@ class Leader:
     def _ranked(self, history: History) -> Ranking:
         scores = posterior_means(self.space, history, self.seed, self.prior)
         beyond = {
-            i: excess(self.aims.limits, history[i][1].measures)
+            i: excess(self.aims.limits, self._measures(*history[i]))
             for i in scores
             if self.is_at_hand(history[i][0])
         }
@@ -89,6 +89,12 @@ class Leader:
             key=lambda i: (-scores[i], -history[i][1].mean, i),
         )
         return Ranking(order=tuple(order), scores=scores, holds=least == 0)
+
+    def _measures(self, config: Config, outcome: Outcome) -> dict[str, float]:
+        """Return what was measured, sizes being those of a fit to all examples."""
+        exact = self.aims.exact
+        names = [one.name for one in self.aims.limits if one.name in exact]
+        return {**outcome.measures, **{name: exact[name](config) for name in names}}
 
 
 def ranked_backbones(

@@ -127,3 +127,15 @@ def settings(config: Config) -> str:
         for name, value in config.items
         if name not in ("method", "backbone")
     )
+
+
+def clipped(text: str, length: int) -> str:
+    """Return a text that fits; the middle of a longer one is left out.
+
+    >>> clipped("a" * 30, 9)
+    'aaaa…aaaa'
+    """
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[: length - 1 - half]}…{text[-half:]}"

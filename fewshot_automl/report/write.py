@@ -114,6 +114,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": words.number,
+        "clipped": words.clipped,
         "duration": words.duration,
         "summary_of": words.summary_of,
         "settings_of": words.settings,

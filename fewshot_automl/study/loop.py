@@ -94,10 +94,13 @@ class _Run:
         """Mark the trials under way as stopped."""
         self._let_think()
         stopped = Outcome(status="stopped", reason=reason)
+        history = self.study.ledger.history()
         for ticket, flight in list(self.flights.items()):
-            self._record(flight, stopped)
+            # Another process may have resumed the study, and ended it there.
+            if history[flight.number][1].status == "running":
+                self._record(flight, stopped)
+                self._tell("finished", flight, stopped)
             del self.flights[ticket]
-            self._tell("finished", flight, stopped)
 
     def _fill(self) -> Ending | None:
         """Start trials until every slot is busy (None) or there is nothing to start."""

@@ -106,7 +106,7 @@ def train(
             batches = sampler(own_size, accelerator.process_index)
             while len(losses) < steps:
                 clock.check(len(losses))
-                optimizer.zero_grad()
+                raw.zero_grad()  # the prepared one does nothing amid accumulation
                 total = 0.0
                 for _ in range(parts):
                     with accelerator.accumulate(model):

@@ -45,6 +45,15 @@ def test_what_breaks_a_limit_does_not_lead_while_another_keeps_all():
     assert set(closest.scores) == {0, 1}
 
 
+def test_sizes_are_those_of_a_fit_to_all_examples():
+    sizes = {CONFIGS[0]: 4.0, CONFIGS[1]: 6.0}
+    aims = Aims(limits=(Limit("memory_mb", most=5.0),), exact={"memory_mb": sizes.get})
+    history = [
+        trial(c, m, memory_mb=1.0) for c, m in zip(CONFIGS, (0.3, 0.9), strict=True)
+    ]
+    assert Leader(space=space_of(), aims=aims)(history).order == (0,)
+
+
 def test_a_backbone_that_is_gone_does_not_lead():
     lead = Leader(space=space_of(), is_at_hand=lambda c: c["backbone"] != "large")
     ranking = lead([trial(CONFIGS[1], 0.9), trial(CONFIGS[0], 0.3)])
