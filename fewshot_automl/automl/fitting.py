@@ -76,10 +76,10 @@ def with_partners(
         fitted = _fitted(number, ready, tried, deadline)
         if fitted is None:
             continue
-        # Heads that keep examples are larger than they were in a fold.
-        sizes = added_up([size_of(one) for one in (*kept.values(), fitted)])
-        if broken(limits, {**tried.measures([*kept, number]), **sizes}):
-            continue
+        if limits:  # heads that keep examples are larger than they were in a fold
+            sizes = added_up([size_of(one) for one in (*kept.values(), fitted)])
+            if broken(limits, {**tried.measures([*kept, number]), **sizes}):
+                continue
         kept[number] = fitted
         needed += scoring(number)
     return kept

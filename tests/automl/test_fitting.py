@@ -52,6 +52,7 @@ def ready(notes):
         context=bare(TrialContext, cards=()),
         listener=notes,
         test=None,
+        leader=SimpleNamespace(aims=SimpleNamespace(limits=())),
         costs=SimpleNamespace(after=lambda history: costs),
     )
 
