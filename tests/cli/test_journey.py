@@ -81,7 +81,7 @@ def test_score_agrees_with_the_fit(fitted, capsys):
     assert scores == pytest.approx({**fitted[0]["test"], "n": 8})
     assert run(["score", "runs/reviews", "new.csv", "--target", "stars"]) == 0
     out = capsys.readouterr().out
-    assert f"accuracy  {scores['accuracy']:.4f}" in out
+    assert f"balanced accuracy   {scores['balanced_accuracy']:.4f}" in out
     assert "macro f1" in out
     assert "log loss" in out
 
