@@ -366,7 +366,7 @@ def rows_of(file: Path, most: int | None = None) -> list[dict[str, Any]]:
     if any(row["status"] == "done" and not set(MEASURED) <= set(row) for row in rows):
         raise SystemExit(
             f"Done trials of {file} must tell {', '.join(MEASURED)}; some do not. "
-            "Delete the file, then record it anew: "
+            "Delete the file, then record it again: "
             f"python benchmarks/landscape.py record --tasks {file.stem}"
         )
     return rows

@@ -122,7 +122,7 @@ TABLES = (settings, commands, metrics, measures, methods, dimensions)
 
 
 def renewed(page: str) -> str:
-    """Return a page with its tables written anew."""
+    """Return a page with its tables written again."""
     for table in TABLES:
         head, *rows = table()
         lines = [head, ("---",) * len(head), *rows]

@@ -443,7 +443,7 @@ def _dimension_of(row: Any) -> Dimension:
     except (KeyError, TypeError, AttributeError) as error:
         raise SpaceError(
             f"A dimension must be as Space.to_json writes it, got {row!r} "
-            f"({type(error).__name__}: {error}). Write it anew."
+            f"({type(error).__name__}: {error}). Write it again."
         ) from error
 
 

@@ -80,7 +80,7 @@ class Landscape:
         except SpaceError as error:
             raise SystemExit(
                 f"Configs of {file} must lie in the space of this version: {error} "
-                "Record it anew: benchmarks/landscape.py"
+                "Record it again: benchmarks/landscape.py"
             ) from error
         trials = list({trial.config: trial for trial in trials}.values())
         return cls(

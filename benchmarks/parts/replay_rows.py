@@ -335,7 +335,7 @@ def optuna_gp(scene: Scene) -> Row:
 def botorch(scene: Scene) -> Row:
     """Return BoTorch's mixed Gaussian process with its noisy expected improvement.
 
-    Fitted anew for each pick to the scores and their squared standard errors; inactive
+    Fitted again for each pick to the scores and their squared standard errors; inactive
     dimensions are filled in as in `optuna_gp`.
     """
     space = scene.landscape.space

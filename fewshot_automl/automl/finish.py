@@ -184,7 +184,8 @@ def _check(ready: Prepared, history: History, ranking: Ranking) -> None:
         )
     if not ranking.holds:
         config, outcome = history[ranking.order[0]]
-        words = broken_in_words(ready.leader.aims.limits, outcome.measures)
+        measures = ready.leader.measures(config, outcome)
+        words = broken_in_words(ready.leader.aims.limits, measures)
         say(
             "warning: No trial keeps all limits. The model is the one that comes "
             f"closest, {config}: {words}. Loosen the limit, or search on with a larger "
@@ -200,7 +201,8 @@ def _account(
     shown = {
         i: _shown(history, i, score, metric) for i, score in ranking.scores.items()
     }
-    over = [i for i in shown if broken(aims.limits, history[i][1].measures)]
+    measured = ready.leader.measures
+    over = [i for i in shown if broken(aims.limits, measured(*history[i]))]
     return {
         "objectives": [one.name for one in aims.objectives],
         "measures": dict(measures),

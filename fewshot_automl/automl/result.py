@@ -125,7 +125,7 @@ class Result:
         )
 
     def report(self) -> Path:
-        """Write the HTML report anew and return where it is."""
+        """Write the HTML report again and return where it is."""
         from fewshot_automl.report import write_report
 
         return write_report(self.folder, self.summary, list(self.history))

@@ -162,7 +162,7 @@ def prepare(
         )
 
     searched = options(space, "backbone")
-    background.shutdown()  # lest it slow down what is timed from here on
+    background.shutdown()  # it would slow down what is timed from here on
     workload = Workload.measured(
         tuple(card for card in at_hand if card.id in searched), inputs, placement.device
     )
@@ -247,7 +247,7 @@ def prepare(
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     """Return the plan a study has, or draw one and note it in the ledger.
 
-    A study keeps its plan. It is drawn anew, with the same splits, when the budget is
+    A study keeps its plan. It is drawn again, with the same splits, when the budget is
     another or a planned backbone is no longer at hand; new backbones do not change it.
     """
     noted = ledger.notes().get(PLAN_NOTE)

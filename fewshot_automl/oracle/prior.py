@@ -20,7 +20,7 @@ from fewshot_automl.space import Choice, Config, Space, Value
 DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
 """Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
 HEAD: Final = {"format": "fewshot_automl prior", "version": 1}
-ANEW: Final = "Build it anew with: fewshot prior build STUDY... --out FILE"
+AGAIN: Final = "Build it again with: fewshot prior build STUDY... --out FILE"
 MOST_POINTS, LEADERS = 60, 5
 """Configs that are kept of a study, and how many best ones are among them."""
 NOISE: Final = 0.1
@@ -153,7 +153,7 @@ class Past:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 "A study in a prior must be as `fewshot prior build` writes it, got "
-                f"{json.dumps(values, default=str)[:80]} ({error!r}). {ANEW}"
+                f"{json.dumps(values, default=str)[:80]} ({error!r}). {AGAIN}"
             ) from error
         return made
 
@@ -239,7 +239,9 @@ class Prior:
         values = values if isinstance(values, dict) else {}
         found = {name: values.get(name) for name in HEAD}
         if found != HEAD or not isinstance(values.get("studies"), list):
-            raise UserError(f"A prior must be {HEAD} with studies, got {found}. {ANEW}")
+            raise UserError(
+                f"A prior must be {HEAD} with studies, got {found}. {AGAIN}"
+            )
         return cls(studies=tuple(map(Past.from_json, values["studies"])))
 
     def write(self, path: Path) -> None:
@@ -261,7 +263,7 @@ class Prior:
             words = (
                 f"A prior must be a JSON file that can be read, got {path}: {error}."
             )
-            raise UserError(f"{words} {ANEW}") from error
+            raise UserError(f"{words} {AGAIN}") from error
 
     @classmethod
     @cache

@@ -12,7 +12,7 @@ from fewshot_automl.policy.plan import SCORING_SHARE, SLACK, Plan, saving_second
 from fewshot_automl.space import Config
 
 CHEAP_SECONDS: Final = 2.0
-"""Always granted to a trial, lest a plan without training forbid cheap trials."""
+"""Always granted to a trial, so that a plan without training allows cheap trials."""
 USED_SHARE: Final = 0.9
 """Of the time left that a trial may be expected to take."""
 MOST_FINAL_SHARE: Final = 0.2

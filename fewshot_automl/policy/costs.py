@@ -151,7 +151,7 @@ def _learn(lessons: Sequence[Lesson]) -> dict[Effect, float]:
 
     Source:
         Bishop, Pattern Recognition and Machine Learning 2006, sec. 3.3 (the linear
-        case); linearised anew in each round.
+        case); linearised again in each round.
     """
     if not lessons:
         return {}

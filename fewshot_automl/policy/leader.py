@@ -79,7 +79,7 @@ class Leader:
     def _ranked(self, history: History) -> Ranking:
         scores = posterior_means(self.space, history, self.seed, self.prior)
         beyond = {
-            i: excess(self.aims.limits, self._measures(*history[i]))
+            i: excess(self.aims.limits, self.measures(*history[i]))
             for i in scores
             if self.is_at_hand(history[i][0])
         }
@@ -90,9 +90,9 @@ class Leader:
         )
         return Ranking(order=tuple(order), scores=scores, holds=least == 0)
 
-    def _measures(self, config: Config, outcome: Outcome) -> dict[str, float]:
+    def measures(self, config: Config, outcome: Outcome) -> dict[str, float]:
         """Return what was measured, sizes being those of a fit to all examples."""
-        exact = self.aims.exact
+        exact = self.aims.exact if self.is_at_hand(config) else {}
         names = [one.name for one in self.aims.limits if one.name in exact]
         return {**outcome.measures, **{name: exact[name](config) for name in names}}
 

@@ -41,7 +41,7 @@ class Agenda:
 
         Args:
             history: Every trial that counts, in order of start.
-            seconds_left: Asked anew for each candidate: an oracle takes its time.
+            seconds_left: Asked again for each candidate: an oracle takes time.
             ahead: What `suggest` has answered while the last trial ran, if it did.
         """
         tried = {config for config, _ in history}
@@ -70,7 +70,7 @@ class Agenda:
         """Ask the oracle; only cheap Configs come several at a time.
 
         Where it thinks ahead it sees the last trial, unless it is cheap, as running. So
-        it sees what was rejected, lest that come again.
+        it sees what was rejected, so that it does not come again.
         """
         study, shown, n = self.study, list(history), 1
         running = Outcome(status="running")

@@ -34,7 +34,7 @@ def balanced(labels: Int[np.ndarray, " examples"], seed: int) -> Sampler:
     Every class in a batch has at least two places, so that each example has a
     positive in a contrastive loss; where there are more classes than pairs of
     places, classes take turns. A class with fewer examples than places repeats
-    them. Places that do not divide evenly go to classes drawn anew each batch.
+    them. Places that do not divide evenly go to classes drawn again each batch.
     """
     present = np.unique(labels)
 

@@ -219,7 +219,7 @@ def test_a_suggestion_takes_about_a_second():
     rows = RandomOracle().suggest(MIXED, [], 40, 0)
     history = [(c, done(MIXED.encode(c).sum(), 0.1)) for c in rows]
     seconds = []
-    for count in (38, 39, 40):  # other trials each time, so that each is fitted anew
+    for count in (38, 39, 40):  # other trials each time, so that each is fitted again
         began = time.process_time()
         GpOracle().suggest(MIXED, history[:count], 1, 0)
         seconds.append(time.process_time() - began)
