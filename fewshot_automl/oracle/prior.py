@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from fewshot_automl.oracle.scores import Scale, Values, differ, done_scores, win
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Choice, Config, Space, Value
 
+if TYPE_CHECKING:
+    from sklearn.kernel_ridge import KernelRidge
+
 DEFAULT_FILE: Final = Path(__file__).parent / "priors" / "default.json"
 """Built by `benchmarks/prior.py` from `benchmarks/landscapes`."""
 HEAD: Final = {"format": "fewshot_automl prior", "version": 1}
@@ -24,7 +27,7 @@ AGAIN: Final = "Build it again with: fewshot prior build STUDY... --out FILE"
 MOST_POINTS, LEADERS = 60, 5
 """Configs that are kept of a study, and how many best ones are among them."""
 NOISE: Final = 0.1
-"""Variance of a kept score that is not explained."""
+"""Penalty of the ridge: variance of a kept score that is not explained."""
 SPAN, OPTION = 1.5, 0.6
 """How unlike the ends of a number's range are, and options over the root of 2."""
 FARTHEST: Final = 2.0
@@ -41,8 +44,8 @@ evidence: trials near each other are no independent witnesses."""
 class Past:
     """Holds some Configs of a finished study and how good they were there.
 
-    Its predictions are the mean of a Gaussian process with a fixed kernel: 0 is the
-    study's mean, 1 a standard deviation above, and what is like nothing in it gets 0.
+    Its predictions are those of kernel ridge regression: 0 is the study's mean, 1 a
+    standard deviation above, and what is like nothing in it gets 0.
     """
 
     name: str
@@ -88,19 +91,26 @@ class Past:
         """Return what the study says of Configs of any space, 0 for nothing."""
         own = [self._translated(config, space) for config in configs]
         known = np.array([config is not None for config in own], dtype=bool)
-        encoding, points, weights = self._fitted
         said = np.zeros(len(configs))
-        places = _places(encoding, [config for config in own if config])
-        said[known] = _kernel(places, points) @ weights
+        if known.any():
+            places = self._places([config for config in own if config])
+            said[known] = self._fitted.predict(places)
         return said
 
     @cached_property
-    def _fitted(self) -> tuple[Encoding, Rows, Values]:
-        """Return where the points stand, and what each adds to a prediction."""
+    def _fitted(self) -> "KernelRidge":
+        from sklearn.kernel_ridge import (
+            KernelRidge,
+        )  # here, for a quick start elsewhere
+
+        ridge = KernelRidge(kernel="rbf", gamma=0.5, alpha=NOISE)
+        return ridge.fit(self._places(self.configs), np.array(self.scores))
+
+    def _places(self, configs: Sequence[Config]) -> Rows:
+        """Return where Configs of the space stand, so that distance is unlikeness."""
         encoding = Encoding(self.space)
-        points = _places(encoding, self.configs)
-        covariance = _kernel(points, points) + NOISE * np.eye(len(points))
-        return encoding, points, np.linalg.solve(covariance, np.array(self.scores))
+        numbers, options = encoding.layout.separated(encoding.encode(configs))
+        return np.hstack([SPAN * numbers, OPTION * options])
 
     def _translated(self, config: Config, space: Space) -> Config | None:
         """Return the Config of the study that is most like one of another space.
@@ -314,16 +324,3 @@ def _nearest(choice: Choice, theirs: object, option: str) -> str | None:
     distances = np.square(gaps).mean(axis=1)
     best = int(distances.argmin())
     return choice.options[best] if distances[best] < FARTHEST**2 else None
-
-
-def _places(encoding: Encoding, configs: Sequence[Config]) -> Rows:
-    """Return where Configs stand, so that distance is unlikeness."""
-    numbers, options = encoding.layout.separated(encoding.encode(configs))
-    return np.hstack([SPAN * numbers, OPTION * options])
-
-
-def _kernel(left: Rows, right: Rows) -> Rows:
-    """Return how alike places are: 1 for the same, 0 far away."""
-    from scipy.spatial.distance import cdist  # here, for a quick start elsewhere
-
-    return np.asarray(np.exp(-0.5 * cdist(left, right, "sqeuclidean")))

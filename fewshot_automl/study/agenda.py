@@ -69,8 +69,8 @@ class Agenda:
     ) -> list[Config]:
         """Ask the oracle; only cheap Configs come several at a time.
 
-        Where it thinks ahead it sees the last trial, unless it is cheap, as running. So
-        it sees what was rejected, so that it does not come again.
+        Where it thinks ahead it sees the last trial, unless it is cheap, as running. It
+        sees what was rejected, too, so that it does not come again.
         """
         study, shown, n = self.study, list(history), 1
         running = Outcome(status="running")

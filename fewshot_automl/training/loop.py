@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes the outputs and targets of a batch and returns a scalar."""
 
-PARTS: Final = (1, 2, 4)
-"""Pieces in which a batch is run, one after another where memory runs out."""
+PARTS: Final = (2, 4)
+"""Pieces in which a batch is run, one after another, where memory runs out."""
 ESTIMATED_AFTER: Final = 5
 """Steps from which the time of the rest is estimated."""
 
@@ -173,20 +173,31 @@ def _check_loss(value: float, step: int, steps: int) -> None:
 
 def _within_memory(run: Callable[[int], None], size: int, device: str) -> None:
     """Call `run` with a batch size, and with smaller ones where memory runs out."""
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
-    for parts in PARTS:
-        try:
-            return run(-(-size // parts))
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-        # Here and not above, where the error still holds the tensors of its frames.
-        clear_device_cache(garbage_collection=True)
-    raise TrialError(
-        f"Out of memory: a batch of {size} does not fit on {device}, not even in parts "
-        f"of {-(-size // PARTS[-1])}. Use a smaller batch_size."
+    from accelerate.utils.memory import (
+        find_executable_batch_size,
+        should_reduce_batch_size,
     )
+
+    try:
+        # `find_executable_batch_size` collects garbage on every call, which takes half
+        # a second with torch and transformers loaded.
+        return run(size)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+    half, *less = (-(-size // parts) for parts in PARTS)
+    smaller = iter((*less, 0))
+    try:
+        find_executable_batch_size(
+            run, starting_batch_size=half, reduce_batch_size_fn=lambda: next(smaller)
+        )()
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise TrialError(
+            f"Out of memory: a batch of {size} does not fit on {device}, not even in "
+            f"parts of {less[-1]}. Use a smaller batch_size."
+        ) from error
 
 
 @contextlib.contextmanager
