@@ -73,6 +73,7 @@ class Majority(Method):
         "be worse"
     )
     needs_backbone: bool = False
+    learns: bool = False
 
     def numbers(
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]

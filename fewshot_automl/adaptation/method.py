@@ -105,6 +105,8 @@ class Method(ABC):
     """Whether it trains by gradient steps; the others are cheap, and in rung 0."""
     needs_backbone: bool = True
     """Whether it reads a backbone's features."""
+    learns: bool = True
+    """Whether what it predicts depends on the input; else it is a constant answer."""
     modalities: tuple[str, ...] = ()
     """What it can be used on; empty for everything."""
     kinds: tuple[str, ...] = ()

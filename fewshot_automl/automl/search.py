@@ -230,6 +230,7 @@ def prepare(
             aims=replace(aims, exact=exact),
             prior=prior,
             is_at_hand=context.is_at_hand,
+            learns=lambda config: METHODS[config.text("method")].learns,
         ),
         ledger=ledger,
         budget=budget,

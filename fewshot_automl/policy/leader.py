@@ -62,13 +62,17 @@ class Leader:
     """Past studies of the search."""
     is_at_hand: Callable[[Config], bool] = lambda config: True
     """Whether a Config could be fitted again: its backbone may be gone."""
+    learns: Callable[[Config], bool] = lambda config: True
+    """Whether a Config's model is more than a constant answer."""
     _last: dict[tuple[Config, ...], Ranking] = field(default_factory=dict, repr=False)
 
     def __call__(self, history: History) -> Ranking:
         """Return the ranking of the done trials.
 
         Those that keep every limit, as measured; if there are none, those that are
-        beyond the limits by least. Ties go to the higher score, then to the earlier.
+        beyond the limits by least. A constant answer must lead by its standard error:
+        with few labels many models that have learnt something score below it by chance.
+        Ties go to the higher score, then to the earlier.
         """
         key = tuple(config for config, outcome in history if outcome.is_done)
         if key not in self._last:
@@ -86,9 +90,18 @@ class Leader:
         least = min(beyond.values(), default=math.inf)
         order = sorted(
             (i for i in beyond if beyond[i] <= least),
-            key=lambda i: (-scores[i], -history[i][1].mean, i),
+            key=lambda i: (
+                self._doubt(*history[i]) - scores[i],
+                -history[i][1].mean,
+                i,
+            ),
         )
         return Ranking(order=tuple(order), scores=scores, holds=least == 0)
+
+    def _doubt(self, config: Config, outcome: Outcome) -> float:
+        if self.learns(config) or math.isnan(outcome.standard_error):
+            return 0.0
+        return outcome.standard_error
 
     def measures(self, config: Config, outcome: Outcome) -> dict[str, float]:
         """Return what was measured, sizes being those of a fit to all examples."""

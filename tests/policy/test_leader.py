@@ -54,6 +54,13 @@ def test_sizes_are_those_of_a_fit_to_all_examples():
     assert Leader(space=space_of(), aims=aims)(history).order == (0,)
 
 
+def test_a_constant_answer_leads_only_by_more_than_its_error():
+    constant = config_of("majority"), replace(done(mean=0.5), standard_error=0.1)
+    for mean, order in ((0.45, (1, 0)), (0.35, (0, 1))):
+        lead = Leader(space=space_of(), learns=lambda c: c["method"] != "majority")
+        assert lead([constant, trial(CONFIGS[0], mean)]).order == order
+
+
 def test_a_backbone_that_is_gone_does_not_lead():
     lead = Leader(space=space_of(), is_at_hand=lambda c: c["backbone"] != "large")
     ranking = lead([trial(CONFIGS[1], 0.9), trial(CONFIGS[0], 0.3)])
