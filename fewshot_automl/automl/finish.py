@@ -111,15 +111,16 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "seed": context.seed,
         "calibration": calibration,
     }
+    device = context.placement.device
     fresh = Predictor(
         task=problem.task,
         config=tried.config(winner),
-        fitted=as_one(parts, tried, context.placement.device),
+        fitted=as_one(parts, tried, device),
         columns=ready.columns,
         calibration=calibration,
         facts=known,
     )
-    predictor = deliver(fresh, ready.folder / "model", problem.inputs)
+    predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
     measures = {**tried.measures(numbers), **size_of(fresh.fitted)}
     if ranking.holds and (words := broken_in_words(limits, measures)):
         say(f"warning: The model breaks a limit: {words}.")

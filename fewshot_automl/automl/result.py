@@ -100,7 +100,7 @@ class Result:
 
     @property
     def test_scores(self) -> dict[str, float] | None:
-        """Return accuracy, macro-F1, log loss and n on the test data, if given."""
+        """Return the metric, others of its kind and n on the test data, if given."""
         scores: dict[str, float] | None = self.summary["test"]
         return scores
 

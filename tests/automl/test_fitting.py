@@ -11,6 +11,7 @@ from fewshot_automl.automl import fitting
 from fewshot_automl.automl.scoring import Tried
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import ExportError, RunError, TrialError
+from fewshot_automl.oracle import Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
@@ -110,13 +111,29 @@ def test_the_scoring_of_partners_is_not_forgotten(ready, tried, broken):
     assert partners(ready, tried, 400.0) == [0, 1]
 
 
-def test_rounding_is_no_damage(tmp_path, monkeypatch):
-    fitting.deliver(shifting(0.01, monkeypatch), tmp_path / "model", ("a",))
+def test_partners_over_a_limit_together_are_passed_over(
+    ready, tried, broken, monkeypatch
+):
+    """Each model here holds two numbers, and one in its folds."""
+    in_folds = {"parameters": 1.0}
+    monkeypatch.setattr(Tried, "measures", lambda tried, numbers: in_folds)
+    for most, kept in ((3.0, [0]), (5.0, [0, 1])):
+        aims = SimpleNamespace(limits=(Limit("parameters", most=most),))
+        object.__setattr__(ready, "leader", SimpleNamespace(aims=aims))
+        assert partners(ready, tried) == kept
 
 
-def test_a_model_that_changes_when_saved_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("off", "device"), [(1e-4, "cpu"), (0.01, "cuda")])
+def test_rounding_is_no_damage(off, device, tmp_path, monkeypatch):
+    model = shifting(off, monkeypatch)
+    fitting.deliver(model, tmp_path / "model", ("a",), device)
+
+
+@pytest.mark.parametrize(("off", "device"), [(0.01, "cpu"), (0.2, "cuda")])
+def test_a_model_that_changes_when_saved_is_refused(off, device, tmp_path, monkeypatch):
+    model = shifting(off, monkeypatch)
     with pytest.raises(ExportError, match="before it was saved"):
-        fitting.deliver(shifting(0.2, monkeypatch), tmp_path / "model", ("a",))
+        fitting.deliver(model, tmp_path / "model", ("a",), device)
 
 
 def shifting(off, monkeypatch):
