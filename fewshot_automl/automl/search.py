@@ -1,6 +1,7 @@
 """A study: made ready, with all its parts checked before the first trial, and run."""
 
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -332,7 +333,10 @@ def search(ready: Prepared) -> StudyEnd:
     executor = executor_named(
         settings.executor, settings.workers, gpus=shared_gpus(settings.device)
     )
-    # What the oracle needs is imported while rung 0 is tried.
+    # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
+    # deprecation of torch there.
+    warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
+    warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
     ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
     study = Study(
         space=ready.space,

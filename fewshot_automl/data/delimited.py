@@ -72,42 +72,51 @@ def _delimiter(text: str) -> str:
 def _records(
     text: str, delimiter: str, name: str
 ) -> tuple[list[list[str]], tuple[str, ...]]:
-    fault: csv.Error | None = None
+    fault: DataError | None = None
     records: list[list[str]] = []
     try:
-        records = _parse(text, delimiter, csv.QUOTE_MINIMAL)
-    except csv.Error as error:
+        records = _parse(text, delimiter, csv.QUOTE_MINIMAL, name)
+    except DataError as error:
         fault = error
     # A TSV seldom quotes: a cell that merely begins with a quote would swallow rows.
     is_tsv = delimiter == "\t"
     if fault or (is_tsv and any("\n" in cell for row in records for cell in row)):
-        plain = _parse(text, delimiter, csv.QUOTE_NONE)
+        plain = _parse(text, delimiter, csv.QUOTE_NONE, name)
         widths = {len(record) for record in plain if record}
         if len(widths) == 1 and widths != {1}:
             note = "Quotes: read as ordinary characters, since they do not pair up."
             return plain, (note,)
     if fault:
-        raise DataError(
-            f"Quotes must come in pairs around a cell, got {fault} in {name}. Write a "
-            'quote inside a quoted cell twice ("").'
-        ) from fault
+        raise fault
     return records, ()
 
 
-def _parse(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[list[str]]:
+def _parse(
+    text: str, delimiter: str, quoting: Literal[0, 3], name: str
+) -> list[list[str]]:
     first = text.partition("\n")[0].rstrip("\r").split(delimiter)
     is_spaced = len(first) > 1 and all(cell.startswith(" ") for cell in first[1:])
     limit = csv.field_size_limit(sys.maxsize)  # else a cell of 128 KiB is an error
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=quoting,
+        skipinitialspace=is_spaced,
+        strict=True,
+    )
+    records, line = [], 1
     try:
-        return list(
-            csv.reader(
-                io.StringIO(text, newline=""),
-                delimiter=delimiter,
-                quoting=quoting,
-                skipinitialspace=is_spaced,
-                strict=True,
-            )
-        )
+        for record in reader:
+            records.append(record)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            "Quotes must come in pairs around a cell, got "
+            f"{error} in the row that begins at {name}:{line}. Write a quote inside a "
+            'quoted cell twice ("").'
+        ) from error
+    else:
+        return records
     finally:
         csv.field_size_limit(limit)
 

@@ -65,7 +65,7 @@ def test_unpaired_quotes_in_even_rows_are_read_plainly():
 
 
 def test_unpaired_quotes_elsewhere_are_an_error():
-    with pytest.raises(DataError, match=r"Quotes must come in pairs.*x\.csv"):
+    with pytest.raises(DataError, match=r"Quotes must come in pairs.*x\.csv:2"):
         read_delimited('text,y\n"open,p\nb,c,n\n', "x.csv")
 
 
