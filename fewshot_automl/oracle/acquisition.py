@@ -40,7 +40,9 @@ class Search:
         self.space, self.history, self.seed = space, history, seed
         self.aims = oracle.aims
         self.samples = torch.Size([oracle.samples])
-        self.rows = Rows(space, history, oracle.prior, self.aims)
+        # Every other time without advice, so that where it is wrong it costs half.
+        prior = oracle.prior if len(history) % 2 == 0 else None
+        self.rows = Rows(space, history, prior, self.aims)
         moves, steps = oracle.regularise_scores, oracle.fit_steps
         self.fitted = {
             name: fit(name, self.rows, history, self.aims, moves, steps, NOISE_SHARE)

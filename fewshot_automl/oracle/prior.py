@@ -99,9 +99,7 @@ class Past:
 
     @cached_property
     def _fitted(self) -> "KernelRidge":
-        from sklearn.kernel_ridge import (
-            KernelRidge,
-        )  # here, for a quick start elsewhere
+        from sklearn.kernel_ridge import KernelRidge  # here, for a quick start
 
         ridge = KernelRidge(kernel="rbf", gamma=0.5, alpha=NOISE)
         return ridge.fit(self._places(self.configs), np.array(self.scores))
