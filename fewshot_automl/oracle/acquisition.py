@@ -34,14 +34,14 @@ class Search:
     """Maximises the acquisition over candidates, for one call of `suggest`."""
 
     def __init__(
-        self, space: Space, history: History, oracle: "GpOracle", seed: int
+        self, space: Space, history: History, oracle: "GpOracle", seed: int, n: int = 1
     ) -> None:
         """Fit what there is to learn, by the settings of an oracle."""
         self.space, self.history, self.seed = space, history, seed
         self.aims = oracle.aims
         self.samples = torch.Size([oracle.samples])
-        # Every other time without advice, so that where it is wrong it costs half.
-        prior = oracle.prior if len(history) % 2 == 0 else None
+        # Every other batch of `n` without advice: where it is wrong it costs half.
+        prior = oracle.prior if len(history) // max(n, 1) % 2 == 0 else None
         self.rows = Rows(space, history, prior, self.aims)
         moves, steps = oracle.regularise_scores, oracle.fit_steps
         self.fitted = {

@@ -52,7 +52,7 @@ class GpOracle:
     """
 
     prior: Prior | None = None
-    """What past studies advise; None for nothing."""
+    """What past studies advise every other time; None for nothing."""
     aims: Aims = PLAIN
     """What to improve and within which limits."""
     regularise_scores: bool = True
@@ -82,7 +82,7 @@ class GpOracle:
                 from fewshot_automl.oracle.model import FIT_FAILURES
 
                 try:
-                    search = Search(space, history, self, seed)
+                    search = Search(space, history, self, seed, n)
                     chosen = self._best(search, tried(history), n, inside)
                 except FIT_FAILURES as error:
                     kind = type(error).__name__

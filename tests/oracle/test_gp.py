@@ -200,12 +200,16 @@ def test_past_studies_lead_where_there_are_few_trials():
     assert math.dist((config["x"], config["y"]), (0.2, 0.8)) < 0.3
 
 
-def test_every_other_suggestion_is_made_without_past_studies():
+@pytest.mark.parametrize("n", [1, 2])
+def test_every_other_batch_is_suggested_without_past_studies(n):
     points = RandomOracle().suggest(SQUARE, [], 40, 2)
-    wrong = [(c, done(-c["x"])) for c in points]
-    oracle = GpOracle(prior=Prior.build({"wrong": (SQUARE, wrong)}))
-    history = [(c, done(c["x"])) for c in points[:7]]
-    assert check(oracle, SQUARE, history, 1) == check(GpOracle(), SQUARE, history, 1)
+    past = [(c, done(-((c["x"] - 0.2) ** 2) - (c["y"] - 0.8) ** 2)) for c in points]
+    advised, alone = GpOracle(prior=Prior.build({"past": (SQUARE, past)})), GpOracle()
+    same = [
+        check(advised, SQUARE, past[:count], n) == check(alone, SQUARE, past[:count], n)
+        for count in range(4 * n, 6 * n, n)
+    ]
+    assert same == [False, True]
 
 
 def test_what_cannot_be_fitted_falls_back_and_says_why(monkeypatch, caplog):
