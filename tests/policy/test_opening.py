@@ -47,9 +47,10 @@ def test_one_training_trial_at_most_is_longer_than_planned():
         opening = opening_for(seconds)
         most, seen, longer = opening.allowed.plan.trial_seconds, [], []
         for config, outcome in lived(opening, slower, most=30):
-            if trains(config) and any(trains(c) for c, _ in seen):
-                if opening.allowed.costs.after(seen).seconds(config) > most:
-                    longer.append(config)
+            known, seconds = [c for c, _ in seen], opening.allowed.costs.after(seen)
+            is_longer = trains(config) and seconds.seconds(config) > most
+            if is_longer and any(map(trains, known)):
+                longer.append(config)
             seen.append((config, outcome))
         assert [config.text("method") for config in longer] in ([], ["contrastive"])
 
