@@ -109,11 +109,14 @@ def honest_score(
     calibrated.
     """
     targets, metric = tried.problem.targets, tried.problem.task.measured
+    share = len(tried.problem.folds.first[0].train) / len(targets)
     every = [model, *(tried.outputs[i] for i in scores)]
     # Scored as the correction scores them; a mean over repeats may differ from it.
     raw = np.array([pooled_score(metric, targets, outputs) for outputs in every])
     bonus = _bonus(raw, np.array([max(scores.values()), *scores.values()]))
-    corrected = correct_for_selection(targets, every, metric, bonus=bonus, seed=seed)
+    corrected = correct_for_selection(
+        targets, every, metric, bonus=bonus, trained_share=share, seed=seed
+    )
     low, high = sorted(map(metric.orient, (corrected.low, corrected.high)))
     return Score(
         metric=metric.name,

@@ -10,11 +10,12 @@ the model that is deployed, that is, the pick trained on *all* examples. Two err
 with opposite signs lie between it and the raw score: picking made the raw score too
 good, and each fold trained on fewer examples than the deployed model, which makes it
 too bad. So the interval reaches from the lower end around the corrected score to the
-upper end around the raw score. Both ends are Wilson's, with the number of examples
-divided by `VARIANCE_INFLATION`, since out-of-fold predictions of models that share
-training data are worth less than independent ones. Percentiles of the out-of-bag
-scores are not used: they come from 37 % of the examples, so they are wide on middling
-scores, and yet have no width at all on perfect ones.
+upper end around the raw score, where the error falls with the square root of the
+examples trained on, the fastest rate that is usual. Both ends are Wilson's, with the
+number of examples divided by `VARIANCE_INFLATION`, since out-of-fold predictions of
+models that share training data are worth less than independent ones. Percentiles of
+the out-of-bag scores are not used: they come from 37 % of the examples, so they are
+wide on middling scores, and yet have no width at all on perfect ones.
 """
 
 import math
@@ -130,6 +131,7 @@ def correct_for_selection(
     metric: Metric,
     *,
     bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
+    trained_share: float = 1.0,
     draws: int | None = None,
     seed: int = 0,
 ) -> Corrected:
@@ -138,7 +140,9 @@ def correct_for_selection(
     Outputs are out of fold, of each model; a row of NaN is an example that was not
     predicted. A model scored on few examples is picked as readily as any other: leave
     it out, or let `bonus` hold it back, which is added to the oriented scores before
-    the picking only. `draws` of the bootstrap are as many as the metric's cost allows.
+    the picking only. `trained_share` of the examples is what each was trained on; the
+    deployed model gets all. `draws` of the bootstrap are as many as the metric's cost
+    allows.
 
     Raises:
         ShapeError: If targets and outputs do not fit, or the pick has no score.
@@ -170,6 +174,8 @@ def correct_for_selection(
     bias = float(gap.mean()) if gap.size else 0.0
     corrected = min(max(raw - bias, metric.limits[0]), raw)
     low, high = _interval(metric, targets, outputs[winner], corrected, raw, seed)
+    if math.isfinite(metric.limits[1]):
+        high = metric.limits[1] - (metric.limits[1] - high) * math.sqrt(trained_share)
     return Corrected(score=corrected, low=low, high=high, raw_score=raw, winner=winner)
 
 

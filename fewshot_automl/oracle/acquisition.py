@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Else BoTorch compiles an extension at first use, for a minute if there is a compiler.
 logei._load_attempted = True
+ALONE_FROM = 20
+"""Trials from which every other batch is without advice: wrong advice costs half."""
 
 
 class Search:
@@ -40,9 +42,8 @@ class Search:
         self.space, self.history, self.seed = space, history, seed
         self.aims = oracle.aims
         self.samples = torch.Size([oracle.samples])
-        # Every other batch of `n` without advice: where it is wrong it costs half.
-        prior = oracle.prior if len(history) // max(n, 1) % 2 == 0 else None
-        self.rows = Rows(space, history, prior, self.aims)
+        alone = len(history) >= ALONE_FROM and len(history) // max(n, 1) % 2 == 1
+        self.rows = Rows(space, history, None if alone else oracle.prior, self.aims)
         moves, steps = oracle.regularise_scores, oracle.fit_steps
         self.fitted = {
             name: fit(name, self.rows, history, self.aims, moves, steps, NOISE_SHARE)

@@ -52,7 +52,7 @@ class GpOracle:
     """
 
     prior: Prior | None = None
-    """What past studies advise every other time; None for nothing."""
+    """What past studies advise; None for nothing."""
     aims: Aims = PLAIN
     """What to improve and within which limits."""
     regularise_scores: bool = True

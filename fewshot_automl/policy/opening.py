@@ -133,26 +133,22 @@ class _Moment:
         return chosen
 
     def _on_best_backbone(self) -> list[Config]:
-        """Return one training default on the best backbone, if too slow so far.
+        """Return the forms of one training default on the best backbone, if untried.
 
-        More methods on a lesser backbone would differ less than the folds' noise. (On
-        a draw of trec6 at 8 a class, 10 steps of 16 on half of MPNet scored 0.93 and
-        cost as much as 40 of 32 on MiniLM-L6, which scored 0.83; once, by hand.)
+        It may take all the time that is left: more methods on a lesser backbone would
+        differ less than the folds' noise. (On a draw of trec6 at 8 a class, 10 steps of
+        16 on half of MPNet scored 0.93 and cost as much as 40 of 32 on MiniLM-L6, which
+        scored 0.83; once, by hand.)
         """
-        limit, examples = self.plan.best_seconds, self.costs.arithmetic.examples
-        if limit is None or not self.training_names:
+        if self.plan.trial_seconds is None or not self.training_names:
             return []
         method, backbone = self.training_names[0], self.ranked[0]
         if not self.tried.isdisjoint(self._ladder(method, backbone)):
             return []
         rungs = self._kept(method, backbone, is_whole=True)
-        payable = [c for c in rungs if self.costs.seconds(c) <= limit]
-        brief = [
-            config
-            for config in payable
-            if int(config["steps"]) * int(config["batch_size"]) >= VISITS * examples
-        ]
-        return brief[::-1] or payable
+        least = VISITS * self.costs.arithmetic.examples
+        brief = [c for c in rungs if int(c["steps"]) * int(c["batch_size"]) >= least]
+        return brief[::-1] + [c for c in rungs if c not in brief]
 
     def _ladders(self) -> list[list[Config]]:
         """Return the training defaults on the best backbones that can be paid for.

@@ -27,8 +27,7 @@ SLACK: Final = 1.3
 SEVERAL_SHARE: Final = 1 / 4
 """Of the time for training trials, for one of which several are to be compared."""
 ONE_SHARE: Final = 0.6
-"""The same where several do not fit in any form, and for one trial of the best
-backbone."""
+"""The same where several do not fit in any form."""
 TRIALS_A_BACKBONE: Final = 9
 """Where only their number is limited: trials for each backbone of rung 0, a third of
 them in it."""
@@ -67,8 +66,6 @@ class Plan:
     limit."""
     trial_seconds: float | None = None
     """Most that one trial that trains may be expected to take; None without limit."""
-    best_seconds: float | None = None
-    """Most for the first of them on the best backbone; None without limit."""
     training_trials: int | None = None
     """How many of those are expected; None where nobody can tell, 0 with no limit of
     seconds where the space has none."""
@@ -206,7 +203,6 @@ def draw_plan(situation: Situation) -> Plan:
         backbones=tuple(chosen),
         rung_zero_seconds=max(most, rung_zero_seconds),
         trial_seconds=limit if rungs else None,
-        best_seconds=ONE_SHARE * time,
         training_trials=expected,
         training_backbones=1 + (expected >= 4) + (expected >= 60),
         space_filling=min(expected // 6, 8),

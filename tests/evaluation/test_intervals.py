@@ -150,6 +150,16 @@ def test_perfect_predictions_do_not_give_certainty():
     assert found.high == 1.0
 
 
+def test_more_examples_than_the_folds_had_may_only_raise_the_upper_end():
+    labels, probas, _ = study(np.random.default_rng(1), 40, 3)
+    plain, more = (
+        correct_for_selection(labels, probas, ACCURACY, trained_share=share)
+        for share in (1.0, 0.25)
+    )
+    assert (more.low, more.score) == (plain.low, plain.score)
+    assert 1 - more.high == pytest.approx((1 - plain.high) / 2)
+
+
 def test_a_bonus_decides_the_pick():
     labels = np.arange(20) % 2
     good = as_proba(np.arange(20) < 18, labels)

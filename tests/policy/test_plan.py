@@ -28,7 +28,7 @@ def test_a_plan_spends_what_it_has_and_no_more(examples, rate, seconds):
     spent = plan.rung_zero_seconds + plan.final_seconds
     assert spent < left or is_single  # one backbone is tried whatever it costs
     assert is_single or plan.rung_zero_seconds <= 0.3 * left
-    assert 0 <= plan.trial_seconds <= plan.best_seconds <= 0.6 * left
+    assert 0 <= plan.trial_seconds <= 0.6 * left
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert "\n" not in str(plan)
 
@@ -102,7 +102,7 @@ def test_time_that_is_gone_is_not_planned():
 def test_a_plan_of_another_version_is_read():
     plan = draw_plan(situation(60.0))
     noted = {**plan.to_json(), "stray": 3}
-    del noted["best_seconds"]
+    del noted["space_filling"]
     assert Plan.from_json(noted).trial_seconds == plan.trial_seconds
 
 
