@@ -147,9 +147,9 @@ def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
     doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
     said: list[tuple[str, Severity, str, str]] = [
         ("ignored file", doubt, "file", f"without an image suffix ignored: {listed}."),
-        ("closed entry", "warning", "link or folder", "that leads nowhere ignored."),
+        ("closed entry", "warning", "path", "that cannot be followed ignored."),
         ("empty folder", "note", "folder", "without images ignored."),
-        ("hidden file", "note", "hidden entry or one of a program", "ignored."),
+        ("hidden file", "note", "hidden name", "ignored, as programs make them."),
     ]
     found = []
     for kind, severity, thing, words in said:
