@@ -27,7 +27,9 @@ def read_delimited(text: str, name: str) -> Table:
     if start is None:
         raise DataError(f"Table must have a header and rows, got nothing in {name}.")
     header = _header(records[start], name)
-    rows = [(i + 1, r) for i, r in enumerate(records) if i > start and r]
+    # In a table of one column a blank line is a row with an empty cell.
+    is_row = [bool(record) or len(header) == 1 for record in records]
+    rows = [(i + 1, r) for i, r in enumerate(records) if i > start and is_row[i]]
     if not rows:
         raise DataError(
             f"Table must have rows below its header, got only the header in {name}."

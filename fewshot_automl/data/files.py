@@ -86,11 +86,14 @@ def _record(item: object, origin: str) -> dict[str, object]:
 
 
 def _read_lines(text: str, name: str) -> Table:
-    rows = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line]
+    # Only these end a line: str.splitlines cuts at form feeds and U+2028 too. Blank
+    # lines are rows, so that answers stand where the questions did.
+    lines = re.split("\r\n|\n|\r", text)
+    lines = lines[:-1] if not lines[-1] else lines
     return Table(
         name=name,
-        columns={"text": [line for _, line in rows]},
-        origins=tuple(f"{name}:{i}" for i, _ in rows),
+        columns={"text": lines},
+        origins=tuple(f"{name}:{i}" for i in range(1, len(lines) + 1)),
         is_named=False,
         notes=("Input: each line of the file is one text.",),
     )
@@ -138,6 +141,15 @@ def _decoded(data: bytes, name: str) -> str:
         ) from error
 
 
+def mended(text: str) -> str:
+    r"""Return text with escaped bytes, which were not UTF-8, read as Windows-1252.
+
+    >>> mended("caf\udce9")
+    'café'
+    """
+    return _ESCAPED.sub(_windows_letter, text)
+
+
 def _mended(table: Table) -> Table:
     """Read the bytes that were not UTF-8 as Windows-1252, and say so.
 
@@ -151,7 +163,7 @@ def _mended(table: Table) -> Table:
             if isinstance(cell, str) and not cell.isascii():
                 if _ESCAPED.search(cell):
                     bad.add(row)
-                    values[row] = _ESCAPED.sub(_windows_letter, cell)
+                    values[row] = mended(cell)
                 else:
                     has_good = True
     if not bad:

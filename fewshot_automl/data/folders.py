@@ -1,15 +1,16 @@
 """Folders: one folder of images for each class, or table files by split."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from fewshot_automl.cells import natural_order
 from fewshot_automl.data.examples import Table
-from fewshot_automl.data.files import PARQUET, READERS, read_file
+from fewshot_automl.data.files import PARQUET, READERS, mended, read_file
 from fewshot_automl.errors import DataError
-from fewshot_automl.finding import Finding, counted
+from fewshot_automl.finding import Finding, Severity, counted
 from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 _NAMES: Final = {
@@ -19,6 +20,16 @@ _NAMES: Final = {
 }
 """The split that a folder or file of some name holds."""
 _NO_LABEL: Final = frozenset({"unlabelled", "unlabeled"})
+_HIDDEN: Final = (
+    *(".", "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin"),
+    *("#snapshot", "lost+found", "system volume information", "_vti_"),
+    *("thumbs.db", "ehthumbs", "desktop.ini"),
+)
+"""How names begin, in small letters, that programs make and people do not see."""
+_COMPANIONS: Final = frozenset(
+    [".csv", ".html", ".json", ".log", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"]
+)
+"""Suffixes of files that lie beside images and are known to be none."""
 
 _LAYOUT: Final = (
     "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or "
@@ -47,91 +58,140 @@ def choose_split(
 def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table:
     """Return the images under a folder, labelled by the name of their subfolder.
 
-    Images that lie beside the class folders, or in one named ``unlabelled``, have no
-    label. Hidden files are ignored; so are other files, with a note. `root` may hold
-    one folder (or table file) for each split instead; of those `split` or the first
-    preferred is read, and all if there is no preference.
+    Images lie at any depth. Those beside the class folders, or in one named
+    ``unlabelled``, have no label. What is left out is counted and named. `root` may
+    hold one folder (or table file) for each split instead; of those `split` or the
+    first preferred is read, and all if there is no preference.
     """
     parts = _splits(root)
     if split is None and not prefer and not any(p.is_file() for p in parts.values()):
-        return _read_images(root, depth=4)
+        return _read_images(root)
     if not parts and split is not None:
         raise DataError(
             f"Split must be a subfolder or table of '{root}', got {split!r}, and it "
             "has no splits. Leave split out."
         )
     if not parts:
-        return _read_images(root, depth=2)
+        return _read_images(root)
     part = parts[choose_split(list(parts), f"'{root}'", split, prefer)]
     others = ", ".join(repr(p.name) for p in parts.values() if p != part)
     note = f"Split: read '{part.name}' of '{root.name}'"
     note += f", not {others}." if others else "."
-    table = read_file(part) if part.is_file() else _read_images(part, depth=2)
-    return replace(table, notes=(note, *table.notes))
+    if part.is_file():
+        table = read_file(part)
+        return replace(table, notes=(note, *table.notes))
+    table = _read_images(part)
+    beside = [p for p in _entries(root) if p not in parts.values()]
+    places = [f"{shown(p)}: {counted(len(_images(p)), 'image')}" for p in beside]
+    message = f"{counted(len(beside), 'entry', 'entries')} beside the splits left out."
+    findings = Finding.any_at("beside splits", "warning", message, places)
+    return replace(table, notes=(note,), findings=(*table.findings, *findings))
 
 
 def _splits(root: Path) -> dict[str, Path]:
-    """Return the path of each split, if `root` is laid out by splits."""
-    folders = [p for p in _visible(root) if p.is_dir()]
-    if folders and all(p.name.lower() in _NAMES for p in folders):
-        found = {_NAMES[p.name.lower()]: p for p in folders if any(_folders(p))}
-        if found:
-            return found
-    suffixes = (*READERS, *PARQUET)
-    files = [p for p in _visible(root) if p.suffix.lower() in suffixes and p.is_file()]
-    found = {_NAMES[p.stem.lower()]: p for p in files if p.stem.lower() in _NAMES}
-    has_classes = any(_images(folder, 2) for folder in folders)
-    return {} if has_classes else found
+    """Return the folder or table of each split by name, if `root` is laid out so.
+
+    Folders are splits if they are named so and hold class folders, and cannot be
+    classes themselves: there are several, or what lies beside them holds no images,
+    or folders of the same names.
+    """
+    folders = [p for p in _entries(root) if p.is_dir()]
+    if any(p.name.lower() in _NAMES for p in folders):
+        held = {p: {q.name for q in _entries(p) if q.is_dir()} for p in folders}
+        named = [p for p in folders if p.name.lower() in _NAMES and held[p]]
+        others = [p for p in folders if p.name.lower() not in _NAMES and _images(p)]
+        is_alike = any(held[p] & held[q] for p in others for q in named)
+        if named and (len(named) > 1 or not others or is_alike):
+            return {p.name: p for p in named}
+    suffixes, found = (*READERS, *PARQUET), dict[str, Path]()
+    for p in _entries(root):
+        if p.suffix.lower() in suffixes and p.stem.lower() in _NAMES and p.is_file():
+            found[p.name if p.stem in found else p.stem] = p
+    return {} if found and any(map(_images, folders)) else found
 
 
-def _read_images(root: Path, depth: int) -> Table:
-    cells: list[tuple[Path, str | None]] = [(p, None) for p in _images(root, 0)]
-    empty = []
-    for folder in _folders(root):
-        images = _images(folder, depth)
-        label = None if folder.name.lower() in _NO_LABEL else folder.name
-        cells += [(path, label) for path in images]
-        if not images:
-            empty.append(str(folder))
+def _read_images(root: Path) -> Table:
+    left_out: dict[str, list[str]] = defaultdict(list)
+    cells: list[tuple[Path, str | None]] = []
+    for entry in sorted(_entries(root, left_out), key=Path.is_dir):  # files first
+        images = _images(entry, left_out)
+        is_class = entry.is_dir() and entry.name.lower() not in _NO_LABEL
+        cells += [(path, mended(entry.name) if is_class else None) for path in images]
+        if entry.is_dir() and not images:
+            left_out["empty folder"].append(shown(entry))
+    findings = _findings(left_out)
     if not cells:
-        raise DataError(f"Folder must hold images, got none in '{root}'. {_LAYOUT}")
-    paths = {path for path, _ in cells}
-    reach = (path for path in _files(root, depth + 1) if path not in paths)
-    ignored = [str(path) for path in reach]
-    message = f"{counted(len(ignored), 'file')} without an image suffix ignored."
-    findings = Finding.any_at("ignored file", "note", message, ignored)
-    message = f"{counted(len(empty), 'folder')} without images ignored."
-    findings += Finding.any_at("empty folder", "note", message, empty)
+        said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
+        raise DataError(
+            f"Folder must hold images, got none in '{shown(root)}'.{said} {_LAYOUT}"
+        )
     return Table(
-        name=str(root),
+        name=shown(root),
         columns={
             "image": [p for p, _ in cells],
             "label": [label for _, label in cells],
         },
-        origins=tuple(str(path) for path, _ in cells),
+        origins=tuple(shown(path) for path, _ in cells),
         is_named=False,
         target="label" if any(label for _, label in cells) else None,
         findings=tuple(findings),
     )
 
 
-def _images(folder: Path, depth: int) -> list[Path]:
-    return [p for p in _files(folder, depth) if p.suffix.lower() in IMAGE_SUFFIXES]
+def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
+    """Return what was left out, by kind."""
+    kinds = Counter(PurePath(p).suffix.lower() for p in left_out["ignored file"])
+    listed = ", ".join(
+        f"{n} {kind or 'without any'}" for kind, n in kinds.most_common(5)
+    )
+    doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
+    said: list[tuple[str, Severity, str, str]] = [
+        ("ignored file", doubt, "file", f"without an image suffix ignored: {listed}."),
+        ("closed entry", "warning", "path", "that cannot be followed ignored."),
+        ("empty folder", "note", "folder", "without images ignored."),
+        ("hidden file", "note", "hidden name", "ignored, as programs make them."),
+    ]
+    found = []
+    for kind, severity, thing, words in said:
+        message = f"{counted(len(left_out[kind]), thing)} {words}"
+        found += Finding.any_at(kind, severity, message, left_out[kind])
+    return found
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
-    for path in _visible(folder):
-        if path.is_file():
-            yield path
-        elif depth > 0 and path.is_dir():
-            yield from _files(path, depth - 1)
+def _images(
+    path: Path,
+    left_out: dict[str, list[str]] | None = None,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    above: tuple[Path, ...] = (),
+) -> list[Path]:
+    """Return the images at or under a path at any depth; name what is left out."""
+    left_out = defaultdict(list) if left_out is None else left_out
+    if path.is_dir() and (real := path.resolve()) not in above:
+        entries = _entries(path, left_out)
+        above = (*above, real)
+        return [i for p in entries for i in _images(p, left_out, suffixes, above)]
+    if path.is_file() and path.suffix.lower() in suffixes:
+        return [path]
+    # Links may lead nowhere, or back to a folder that they lie in.
+    kind = "ignored file" if path.is_file() else "closed entry"
+    left_out[kind].append(shown(path))
+    return []
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
+def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> list[Path]:
+    """Return what lies in a folder in natural order, without what programs hide."""
+    left_out = defaultdict(list) if left_out is None else left_out
+    try:
+        by_name = {p.name: p for p in folder.iterdir()}
+    except PermissionError:
+        left_out["closed entry"].append(shown(folder))
+        return []
+    ordered = [by_name[name] for name in natural_order(by_name)]
+    hidden = {p for p in ordered if p.name.lower().startswith(_HIDDEN)}
+    left_out["hidden file"] += [shown(p) for p in ordered if p in hidden]
+    return [p for p in ordered if p not in hidden]
 
 
-def _visible(folder: Path) -> list[Path]:
-    hidden = (".", "__MACOSX", "Thumbs.db", "desktop.ini")
-    by_name = {p.name: p for p in folder.iterdir() if not p.name.startswith(hidden)}
-    return [by_name[name] for name in natural_order(by_name)]
+def shown(path: Path) -> str:
+    """Return a path for people, and for files in UTF-8; its bytes may be any."""
+    return mended(str(path))

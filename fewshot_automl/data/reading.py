@@ -64,7 +64,11 @@ def read(
         kind = kind_named(target_kind)
     else:
         kind = next(row for row in reversed(TASK_KINDS.values()) if row.claims(held))
-    targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
+    try:
+        targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
+    except DataError as error:  # what was left out may be why
+        said = [f"{finding.message}{finding.places()}" for finding in table.findings]
+        raise DataError("\n".join([str(error), *said])) from error
     task = Task(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     )
