@@ -33,6 +33,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
+        tidy_labels=asked.tidy_labels,
     )
     labelled = dataset.examples.labelled(dataset.task)
     profile = Profile.of(dataset.task, labelled.targets)

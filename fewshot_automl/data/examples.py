@@ -1,13 +1,15 @@
 """What reading hands on: a table of raw cells, then examples and their task."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.cells import Column
+from fewshot_automl.cells import Column, label_text, said, tidied
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding
 from fewshot_automl.modalities import Input
@@ -66,6 +68,34 @@ class Table:
             name = f"{name}_"
         columns = {**self.columns, name: cells}
         return replace(self, columns=columns, target=name, class_order=())
+
+    def tidied(self, target: str, known: Sequence[str] = ()) -> "Table":
+        """Return the table with spellings of one label joined; its notes say which.
+
+        `known` are names of classes, if there are any yet.
+        """
+        names = [label_text(cell) for cell in self.columns[target]]
+        counts = Counter(name for name in names if name is not None)
+        called = tidied(counts, known)
+        changed = [
+            f"{said(name)} ({counts[name]:,}) as {repr(new) if new else 'no label'}"
+            for name, new in called.items()
+            if name != new
+        ]
+        cells = [
+            cell if name is None or called[name] == name else called[name]
+            for cell, name in zip(self.columns[target], names, strict=True)
+        ]
+        order = (called.get(name, name) for name in self.class_order)
+        return replace(
+            self,
+            columns={**self.columns, target: cells},
+            class_order=tuple(dict.fromkeys(name for name in order if name)),
+            notes=(
+                *self.notes,
+                *[f"Labels read: {', '.join(changed)}."][: len(changed)],
+            ),
+        )
 
 
 def from_records(
@@ -128,16 +158,22 @@ class Columns:
     """The column the texts, or the images or paths to them, stand in."""
     target: str | None = None
     """The column the labels stand in."""
+    is_tidied: bool = False
+    """Whether spellings of one class are read as one."""
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, str | bool | None]:
         """Return the fields as plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, str | None]) -> "Columns":
+    def from_json(cls, values: dict[str, Any]) -> "Columns":
         """Return the columns that `to_json` wrote, also that of version 0.1."""
         old = values.get("text") or values.get("image")
-        return cls(input=values.get("input", old), target=values["target"])
+        return cls(
+            input=values.get("input", old),
+            target=values["target"],
+            is_tidied=values.get("is_tidied", False),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

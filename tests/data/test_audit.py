@@ -80,7 +80,7 @@ def test_uneven_classes_and_similar_names_are_noted():
     labels = ["Big"] * 40 + ["small"] * 2 + ["big "] * 2
     found = audit(read(texts, labels=labels))
     assert only(found, "uneven classes").severity == "note"
-    assert "'Big', 'big '" in only(found, "similar class names").message
+    assert "'Big' (40), 'big ' (2)" in only(found, "similar class names").message
 
 
 def test_a_class_name_in_its_texts_is_a_leak():
