@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float32, Int
 
 from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.backbones.readers import TextReader
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore, Row
 from fewshot_automl.modalities import Input, content_hashes
@@ -117,8 +119,21 @@ class Encodings:
         """Return the backbone."""
         return self._need_encoder().backbone
 
-    def pooled(self, view: int = 0) -> Float32[np.ndarray, "examples width"]:
-        """Return the frozen backbone's feature vectors."""
+    def pooled(
+        self, view: int = 0, *, in_windows: bool = False
+    ) -> Float32[np.ndarray, "examples width"]:
+        """Return the frozen backbone's feature vectors.
+
+        Those of a text in windows are the mean over pieces that hold all of it.
+        """
+        if in_windows:
+            reader = self.backbone.reader
+            assert isinstance(reader, TextReader)
+            pieces = reader.windows(self.inputs)
+            flat = Encodings(inputs=tuple(chain(*pieces)), encoder=self.encoder)
+            ends = np.cumsum([len(one) for one in pieces])[:-1]
+            parts = np.split(flat.pooled(view), ends)
+            return np.stack([part.mean(axis=0) for part in parts])
         rows = self._need_encoder().fetch(self.inputs, self.keys, view, None)
         return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
 

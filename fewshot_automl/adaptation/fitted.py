@@ -38,6 +38,8 @@ class Adapted:
     """The backbone without the LoRA layers, if it has such."""
     device: str = "cpu"
     """Where the backbone is."""
+    in_windows: bool = False
+    """Whether an unchanged backbone reads all of a long text."""
 
     @property
     def is_finite(self) -> bool:
@@ -50,7 +52,8 @@ class Adapted:
     def outputs(self, encodings: Encodings) -> Outputs:
         """Return what the head predicts."""
         if self.start is None:
-            return self.head.outputs(encodings.pooled())
+            features = encodings.pooled(in_windows=self.in_windows)
+            return self.head.outputs(features)
         return self.head.outputs(
             changed_features(self.backbone, self.start, encodings, self.device)
         )
@@ -62,7 +65,7 @@ class Adapted:
             save_adapter(self.backbone.module, folder / "adapter")
         arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
         save_file(arrays, folder / "head.safetensors")
-        return {"head": self.head.kind}
+        return {"head": self.head.kind, "in_windows": self.in_windows}
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Adapted":
@@ -73,7 +76,13 @@ class Adapted:
         if adapter.is_dir():
             base, backbone = backbone, load_adapter(backbone, adapter)
         head = head_from_state(state["head"], load_file(folder / "head.safetensors"))
-        return cls(backbone=backbone, head=head, base=base, device=device)
+        return cls(
+            backbone=backbone,
+            head=head,
+            base=base,
+            device=device,
+            in_windows=state.get("in_windows", False),
+        )
 
 
 def trained_parameters(backbone: Backbone, start: int) -> Iterable[nn.Parameter]:

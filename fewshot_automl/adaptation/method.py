@@ -25,12 +25,16 @@ class Profile:
     """What is to be learnt."""
     strata: tuple[int, ...]
     """Labelled examples of each stratum: of each class, where there are classes."""
+    cut_by: tuple[str, ...] = ()
+    """Backbones that read only the beginning of many texts."""
 
     @classmethod
-    def of(cls, task: Task, targets: np.ndarray) -> "Profile":
+    def of(
+        cls, task: Task, targets: np.ndarray, cut_by: tuple[str, ...] = ()
+    ) -> "Profile":
         """Return the profile of a task with these targets, all of them labelled."""
         strata = task.rules.strata(targets).sum(axis=0)
-        return cls(task=task, strata=tuple(strata.tolist()))
+        return cls(task=task, strata=tuple(strata.tolist()), cut_by=cut_by)
 
     @property
     def is_imbalanced(self) -> bool:

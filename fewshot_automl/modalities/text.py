@@ -13,9 +13,6 @@ from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities.modality import Input, Look
 
-LONG: Final = 2_000
-"""Characters, about 450 English tokens: small backbones read no more than 512."""
-
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]{2,}")
 _WORD: Final = re.compile(
@@ -88,12 +85,6 @@ class TextModality:
             "again as UTF-8."
         )
         found = Finding.any_at("broken letters", "warning", message, garbled)
-        long = [at for at, text in placed if len(text) > LONG]
-        message = (
-            f"{counted(len(long), 'text')} longer than {LONG:,} characters: most "
-            "backbones read only the beginning. Put what matters first."
-        )
-        found += Finding.any_at("long text", "note", message, long)
         distinct = len({look.key for look in looks})
         if len(placed) >= 10 and distinct < 0.2 * len(placed):
             message = (
