@@ -14,12 +14,7 @@ from typing import Final
 
 import numpy as np
 
-_NOTHING: Final = frozenset(
-    [
-        *("", "#n/a", "#na", "#null!", "<na>", "\\n", "n.a.", "n/a", "na", "nan"),
-        *("nil", "none", "null", "undefined"),
-    ]
-)
+_NOTHING: Final = re.compile(r"|#?n[/.]?a\.?|<na>|#?null!?|nan|nil|none|undefined|\\n")
 """What people and programs write where there is no value, as `_spelling` returns it."""
 
 
@@ -111,15 +106,14 @@ def tidied(
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted({*known, *counts}, key=oddity):
         groups[_spelling(name)].append(name)
-    signs = {key for key in groups if not any(map(str.isalnum, key))}
-    if any(key.strip("-\u2013\u2014?._") for key in signs):
-        signs = set()
-    first = {
-        name: group[0] if key not in _NOTHING | signs or group[0] in known else None
-        for key, group in groups.items()
-        for name in group
-    }
-    return {name: first[name] for name in counts}
+    signs = [key for key in groups if not any(map(str.isalnum, key))]
+    has_real_sign = any(key.strip("-\u2013\u2014?._") for key in signs)
+    called: dict[str, str | None] = {}
+    for key, (first, *rest) in groups.items():
+        is_sign = key in signs and not has_real_sign
+        is_nothing = first not in known and (is_sign or bool(_NOTHING.fullmatch(key)))
+        called |= dict.fromkeys([first, *rest], None if is_nothing else first)
+    return {name: called[name] for name in counts}
 
 
 def _spelling(name: str) -> str:

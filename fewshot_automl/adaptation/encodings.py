@@ -120,13 +120,13 @@ class Encodings:
         return self._need_encoder().backbone
 
     def pooled(
-        self, view: int = 0, *, in_windows: bool = False
+        self, view: int = 0, *, whole: bool = False
     ) -> Float32[np.ndarray, "examples width"]:
-        """Return the frozen backbone's feature vectors.
+        """Return the frozen backbone's feature vectors, of whole texts if asked.
 
-        Those of a text in windows are the mean over pieces that hold all of it.
+        Those of a text that is too long are the mean over windows that hold all of it.
         """
-        if in_windows:
+        if whole:
             reader = self.backbone.reader
             assert isinstance(reader, TextReader)
             pieces = reader.windows(self.inputs)

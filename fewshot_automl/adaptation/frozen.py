@@ -21,7 +21,7 @@ CLASS_WEIGHTS: Final = Choice(
     name="class_weights", options=("none", "balanced"), default="none"
 )
 RULE: Final = Choice(name="rule", options=("mean", "knn"), default="mean")
-WINDOWS: Final = {"long_texts": "windows"}
+WINDOWS: Final[Mapping[str, str]] = {"long_texts": "windows"}
 """What a Config says where all of a long text is read, in windows."""
 SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse temperatures of the cosine that cross-validation chooses from."""
@@ -35,11 +35,7 @@ class Probe(Method):
     title: str = "Probe"
     meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
     rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
-    rung_zero_best: tuple[Mapping[str, Value], ...] = (
-        {"head": "rbf"},
-        {"head": "logistic", **WINDOWS},
-        {"head": "lda", **WINDOWS},
-    )
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"}, WINDOWS)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""
@@ -50,8 +46,8 @@ class Probe(Method):
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
         whole = reads_windows(job.config)
-        head = job.fit_head(train.pooled(in_windows=whole), targets)
-        return Adapted(backbone=train.backbone, head=head, in_windows=whole)
+        head = job.fit_head(train.pooled(whole=whole), targets)
+        return Adapted(backbone=train.backbone, head=head, is_whole=whole)
 
 
 def head_dimension(task: Task) -> Choice:
@@ -76,7 +72,7 @@ def long_text_dimensions(profile: Profile) -> tuple[Dimension, ...]:
 
 def reads_windows(config: Config) -> bool:
     """Return whether all of a long text is read."""
-    return dict(config.items).items() >= WINDOWS.items()
+    return config.get("long_texts", "beginning") == WINDOWS["long_texts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +116,7 @@ class Prototype(Method):
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Place the points; the sharpness is the one that cross-validates best."""
         whole = reads_windows(job.config)
-        features = train.pooled(in_windows=whole)
+        features = train.pooled(whole=whole)
         losses = np.zeros(len(SHARPNESSES))
         for held_out in inner_folds(targets, job.seed):
             kept = ~held_out
@@ -133,7 +129,7 @@ class Prototype(Method):
                     losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()
         best = SHARPNESSES[int(np.argmin(losses))]
         head = replace(_placed(features, targets, job), sharpness=best)
-        return Adapted(backbone=train.backbone, head=head, in_windows=whole)
+        return Adapted(backbone=train.backbone, head=head, is_whole=whole)
 
 
 def _placed(features: Rows, labels: Labels, job: Job) -> NeighbourHead:

@@ -29,12 +29,10 @@ class Profile:
     """Backbones that read only the beginning of many texts."""
 
     @classmethod
-    def of(
-        cls, task: Task, targets: np.ndarray, cut_by: tuple[str, ...] = ()
-    ) -> "Profile":
+    def of(cls, task: Task, targets: np.ndarray) -> "Profile":
         """Return the profile of a task with these targets, all of them labelled."""
         strata = task.rules.strata(targets).sum(axis=0)
-        return cls(task=task, strata=tuple(strata.tolist()), cut_by=cut_by)
+        return cls(task=task, strata=tuple(strata.tolist()))
 
     @property
     def is_imbalanced(self) -> bool:

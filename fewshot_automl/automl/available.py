@@ -102,31 +102,25 @@ def texts_cut(
 
     Only texts of more bytes than a backbone takes tokens are tokenised.
     """
-    said, many, places = [], [], set()
-    for card in cards:
-        if not isinstance(card.input, TextInput):
-            continue
-        most, inputs = card.input.max_tokens, map(str, examples.inputs)
-        rows = [row for row, text in enumerate(inputs) if len(text.encode()) > most]
-        if not rows:
-            continue
-        reader = TextReader(card.input, weights.locate(card), 0)
-        shares = reader.shares_cut([examples.inputs[row] for row in rows])
-        cut = {row: share for row, share in zip(rows, shares, strict=True) if share}
-        if cut:
-            mean = sum(cut.values()) / len(cut)
-            said.append(f"{card.id} {mean:.0%} of {len(cut):,} (reads {most:,} tokens)")
-            places |= cut.keys()
-        if len(cut) >= MANY_CUT * len(examples):
-            many.append(card.id)
+    said, many = [], []
+    texts = list(map(str, examples.inputs))
+    for card, recipe in ((c, c.input) for c in cards if isinstance(c.input, TextInput)):
+        most = recipe.max_tokens
+        if long := [text for text in texts if len(text.encode()) > most]:
+            reader = TextReader(recipe, weights.locate(card), 0)
+            if shares := list(filter(None, reader.shares_cut(long))):
+                mean = f"{sum(shares) / len(shares):.0%} of {len(shares):,}"
+                said.append(f"{card.id} {mean} (it reads {most:,} tokens)")
+            if len(shares) >= MANY_CUT * len(texts):
+                many.append(card.id)
     message = (
         f"Of {len(examples):,} texts, some are longer than a backbone reads, and their "
         f"end is cut off: {', '.join(said)}. Put first what matters; where many are "
         "cut, probe and prototype also try all of each text, in windows."
     )
-    where = [examples.origins[row] for row in sorted(places)]
-    severity: Severity = "warning" if many else "note"
-    return Finding.any_at("long text", severity, message, where), tuple(many)
+    level: Severity = "warning" if many else "note"
+    found = [Finding(kind="long text", severity=level, message=message)] * bool(said)
+    return found, tuple(many)
 
 
 def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ...]:

@@ -134,7 +134,8 @@ def prepare(
     background.submit(import_module, "sklearn.feature_extraction.text")
     listener.say(str(placement))
     cut, cut_by = texts_cut(at_hand, labelled)
-    space = space_for(Profile.of(task, targets, cut_by), at_hand, settings.methods)
+    profile = replace(Profile.of(task, targets), cut_by=cut_by)
+    space = space_for(profile, at_hand, settings.methods)
     for line in [finding.line() for finding in cut if "backbone" in space]:
         listener.say(line)
         facts["findings"].append(line)

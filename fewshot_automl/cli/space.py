@@ -1,5 +1,6 @@
 """The command ``space``: what a fit would search."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -48,7 +49,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         at_hand = f"{sum(map(zoo.is_at_hand, every))} of {len(every)} at hand"
         console.print(f"Backbones: {at_hand}. Others: fewshot zoo get ID", markup=False)
     _, cut_by = texts_cut(tuple(filter(zoo.is_at_hand, cards)), labelled)
-    profile = Profile.of(dataset.task, labelled.targets, cut_by)
+    profile = replace(Profile.of(dataset.task, labelled.targets), cut_by=cut_by)
     found = space_for(profile, cards, asked.methods)
     for name, values in asked.narrow.items():
         found = found.narrow(name, list(values))

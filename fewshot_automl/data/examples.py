@@ -70,32 +70,24 @@ class Table:
         return replace(self, columns=columns, target=name, class_order=())
 
     def tidied(self, target: str, known: Sequence[str] = ()) -> "Table":
-        """Return the table with spellings of one label joined; its notes say which.
+        """Return the table with spellings of one label joined; a note says which.
 
         `known` are names of classes, if there are any yet.
         """
         names = [label_text(cell) for cell in self.columns[target]]
         counts = Counter(name for name in names if name is not None)
-        called = tidied(counts, known)
-        changed = [
-            f"{said(name)} ({counts[name]:,}) as {repr(new) if new else 'no label'}"
-            for name, new in called.items()
-            if name != new
+        new = {a: b for a, b in tidied(counts, known).items() if a != b}
+        if not new:
+            return self
+        told = [
+            f"{said(a)} ({counts[a]:,}) as {repr(b) if b else 'no label'}"
+            for a, b in new.items()
         ]
-        cells = [
-            cell if name is None or called[name] == name else called[name]
-            for cell, name in zip(self.columns[target], names, strict=True)
-        ]
-        order = (called.get(name, name) for name in self.class_order)
-        return replace(
-            self,
-            columns={**self.columns, target: cells},
-            class_order=tuple(dict.fromkeys(name for name in order if name)),
-            notes=(
-                *self.notes,
-                *[f"Labels read: {', '.join(changed)}."][: len(changed)],
-            ),
-        )
+        pairs = zip(self.columns[target], names, strict=True)
+        cells = [new.get(name or "", cell) for cell, name in pairs]
+        columns = {**self.columns, target: cells}
+        notes = (*self.notes, f"Labels read: {', '.join(told)}.")
+        return replace(self, columns=columns, notes=notes)
 
 
 def from_records(
@@ -169,11 +161,9 @@ class Columns:
     def from_json(cls, values: dict[str, Any]) -> "Columns":
         """Return the columns that `to_json` wrote, also that of version 0.1."""
         old = values.get("text") or values.get("image")
-        return cls(
-            input=values.get("input", old),
-            target=values["target"],
-            is_tidied=values.get("is_tidied", False),
-        )
+        tidy = values.get("is_tidied", False)
+        read = values.get("input", old)
+        return cls(input=read, target=values["target"], is_tidied=tidy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -83,15 +83,14 @@ def _chosen(
         fitting, key=lambda name: row.worth(name, table.columns[name]), reverse=True
     )
     note = f"Input: {row.plural} in column {column!r}"
-    if rest:
-        note += f" ({row.preference}); next best: {rest[0]!r}"
-    others = [
-        n for n, k in kinds.items() if k in MODALITIES and n not in (column, *rest[:1])
+    note += f" ({row.preference})" if rest else ""
+    rest += [
+        name for name, k in kinds.items() if k in MODALITIES and name not in fitting
     ]
-    if others:
-        note += f"; left out: {', '.join(map(repr, others))}"
-    if rest or others:
-        note += f" (choose with {' or '.join(f'--{name}' for name in MODALITIES)})"
+    if rest:
+        options = " or ".join(f"--{name}" for name in MODALITIES)
+        note += f"; left out, the next best first: {', '.join(map(repr, rest))}"
+        note += f" (choose with {options})"
     return InputChoice(modality, column, (f"{note}.",))
 
 

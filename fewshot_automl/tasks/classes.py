@@ -12,14 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from fewshot_automl.cells import (
-    Column,
-    label_text,
-    natural_order,
-    number,
-    said,
-    tidied,
-)
+from fewshot_automl.cells import Column, label_text, natural_order, number, said, tidied
 from fewshot_automl.errors import DataError, TaskError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.outcome import REFINEMENT
