@@ -70,10 +70,7 @@ class Table:
         return replace(self, columns=columns, target=name, class_order=())
 
     def tidied(self, target: str, known: Sequence[str] = ()) -> "Table":
-        """Return the table with spellings of one label joined; a note says which.
-
-        `known` are names of classes, if there are any yet.
-        """
+        """Return the table with spellings of one label joined; a note says which."""
         names = [label_text(cell) for cell in self.columns[target]]
         counts = Counter(name for name in names if name is not None)
         new = {a: b for a, b in tidied(counts, known).items() if a != b}

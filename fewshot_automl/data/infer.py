@@ -88,9 +88,8 @@ def _chosen(
         name for name, k in kinds.items() if k in MODALITIES and name not in fitting
     ]
     if rest:
-        options = " or ".join(f"--{name}" for name in MODALITIES)
         note += f"; left out, the next best first: {', '.join(map(repr, rest))}"
-        note += f" (choose with {options})"
+        note += f" (choose with {' or '.join(f'--{name}' for name in MODALITIES)})"
     return InputChoice(modality, column, (f"{note}.",))
 
 

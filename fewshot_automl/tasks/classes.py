@@ -26,8 +26,8 @@ from fewshot_automl.tasks.kind import Metric, TaskKind
 
 UNLABELLED: Final = -1
 """The class index of an example that nobody has labelled."""
-TIDY: Final = "--tidy-labels (in Python, tidy_labels=True)"
-AS_CLASSES: Final = "--task classes (in Python, target_kind='classes')"
+TIDY: Final = "--tidy-labels (in Python, Settings(tidy_labels=True))"
+AS_CLASSES: Final = "--task classes (in Python, Settings(target_kind='classes'))"
 LOPSIDED: Final = 10.0
 """The largest class over the smallest, from which on accuracy misleads."""
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from fewshot_automl.adaptation.encodings import POOLED
+from fewshot_automl.adaptation.encodings import POOLED, WHOLE
 from fewshot_automl.adaptation.frozen import reads_windows
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.adaptation.trained import views_of
@@ -92,9 +92,8 @@ class Workload:
             return ()
         card = self._by_name[config.text("backbone")]
         first = first_trained(config, card.depth)
-        place = POOLED if first == card.depth else first
-        if reads_windows(config):
-            place = f"{POOLED} windows"
+        pooled = WHOLE if reads_windows(config) else POOLED
+        place = pooled if first == card.depth else first
         return card.id, (card.id, place, config.get("augmentation", "none"))
 
     def parts(

@@ -17,7 +17,7 @@ def test_the_input_and_the_next_best_are_named():
     assert dataset.columns == Columns(input="body", target="stars")
     assert dataset.inferred[0] == (
         "Input: texts in column 'body' (by name, wording and length); "
-        "next best: 'title' (choose with --text or --image)."
+        "left out, the next best first: 'title' (choose with --text or --image)."
     )
     assert (
         read(TITLED, target="stars", inputs={"text": "title"}).examples.inputs[0]
