@@ -265,7 +265,7 @@ def _choose(
                 raise DataError(
                     f"Label must be one of {', '.join(map(repr, wanted))}, got "
                     f"{label!r} in {column.origins[labels.index(label)]}. Add it to "
-                    "the class names."
+                    f"the class names, or if it is one of them, fit with {TIDY}."
                 )
         return tuple(wanted)
     if len(found) < 2:
