@@ -6,10 +6,16 @@ need of cells stands here.
 
 import math
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+
+_NOTHING: Final = re.compile(r"|#?n[/.]?a\.?|<na>|#?null!?|nan|nil|none|undefined|\\n")
+"""What people and programs write where there is no value, as `_spelling` returns it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,6 +82,52 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def tidied(
+    counts: Mapping[str, int], known: Collection[str] = ()
+) -> dict[str, str | None]:
+    """Return each name as its class is called, and None for a spelling of nothing.
+
+    `counts` says how many rows have it. A class is called as it is `known`, else as
+    most rows spell it, those without oddities first. Signs such as ``-`` are nothing
+    unless another sign, such as ``+``, is a class.
+
+    >>> tidied({"Spam": 1, "spam": 3, "1.0": 2, "1": 2, "007": 1, "N/A": 1, "-": 1})
+    {'Spam': 'spam', 'spam': 'spam', '1.0': '1', '1': '1', '007': '007', 'N/A': None, \
+'-': None}
+    """
+
+    def oddity(name: str) -> tuple[bool, bool, int, int, str]:
+        clean = " ".join(unicodedata.normalize("NFC", name).split())
+        is_odd = name != clean or not name.isprintable()
+        return name not in known, is_odd, -counts.get(name, 0), len(name), name
+
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted({*known, *counts}, key=oddity):
+        groups[_spelling(name)].append(name)
+    signs = [key for key in groups if not any(map(str.isalnum, key))]
+    has_real_sign = any(key.strip("-\u2013\u2014?._") for key in signs)
+    called: dict[str, str | None] = {}
+    for key, (first, *rest) in groups.items():
+        is_sign = key in signs and not has_real_sign
+        is_nothing = first not in known and (is_sign or bool(_NOTHING.fullmatch(key)))
+        called |= dict.fromkeys([first, *rest], None if is_nothing else first)
+    return {name: called[name] for name in counts}
+
+
+def _spelling(name: str) -> str:
+    """Return what all spellings of one class have in common."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    seen = "".join(c for c in plain if c.isprintable() or c.isspace())
+    key = " ".join(seen.split())
+    is_decimal = re.fullmatch(r"[+-]?(0|[1-9]\d*)\.\d+", key)
+    return key.rstrip("0").rstrip(".") if is_decimal else key
+
+
+def said(name: str) -> str:
+    """Return a name in quotes, with what cannot be seen in it written out."""
+    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
 
 
 def natural_order(names: Collection[str]) -> tuple[str, ...]:

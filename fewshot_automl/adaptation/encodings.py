@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Final
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from jaxtyping import Float32, Int
 
 from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.backbones.readers import TextReader
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore, Row
 from fewshot_automl.modalities import Input, content_hashes
 
 POOLED: Final = "pooled"
+WHOLE: Final = "whole"
+"""Pooled features of whole texts: the mean over windows that hold all of a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +37,9 @@ class Encoder:
     """`time.monotonic()` at which to give up; batches that are done stay stored."""
 
     def fetch(
-        self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int | None
+        self, inputs: Sequence[Input], keys: Sequence[str], view: int, cut: int | str
     ) -> list[Row]:
-        """Return the activations before block `cut`; for None, the pooled features.
+        """Return the activations before block `cut`, or `POOLED` or `WHOLE` features.
 
         Rows that are computed share a batch with their like in length: a text costs
         as much as the longest of its batch.
@@ -43,20 +47,30 @@ class Encoder:
         Raises:
             OutOfTime: If the deadline passes before all are there.
         """
-        backbone, place = self.backbone, POOLED if cut is None else cut
+        backbone = self.backbone
         order = sorted(range(len(inputs)), key=lambda at: length_of(inputs[at]))
+        compute = self._means if cut == WHOLE else self._compute
         found = self.store.fetch(
-            f"{backbone.weights_sha256}|{backbone.recipe}|cut={place}|view={view}",
+            f"{backbone.weights_sha256}|{backbone.recipe}|cut={cut}|view={view}",
             [keys[at] for at in order],
-            lambda missing: self._compute(
-                [inputs[order[at]] for at in missing], view, cut
-            ),
+            lambda missing: compute([inputs[order[at]] for at in missing], view, cut),
         )
         rows = dict(zip(order, found, strict=True))
         return [rows[at] for at in range(len(order))]
 
+    def _means(
+        self, inputs: Sequence[Input], view: int, cut: int | str
+    ) -> Iterator[list[Row]]:
+        reader = self.backbone.reader
+        assert isinstance(reader, TextReader)
+        for start in range(0, len(inputs), self.batch_size):
+            pieces = reader.windows(inputs[start : start + self.batch_size])
+            rows = chain(*self._compute([*chain(*pieces)], view, POOLED))
+            vectors = [[r[POOLED] for r in islice(rows, len(one))] for one in pieces]
+            yield [{POOLED: np.mean(each, axis=0)} for each in vectors]
+
     def _compute(
-        self, inputs: list[Input], view: int, cut: int | None
+        self, inputs: Sequence[Input], view: int, cut: int | str
     ) -> Iterator[list[Row]]:
         for start in range(0, len(inputs), self.batch_size):
             if self.deadline is not None and time.monotonic() > self.deadline:
@@ -67,10 +81,10 @@ class Encoder:
             wanted = inputs[start : start + self.batch_size]
             yield self._forward(self.backbone.preprocess(wanted, view), cut)
 
-    def _forward(self, rows: list[Tensors], cut: int | None) -> list[Row]:
+    def _forward(self, rows: list[Tensors], cut: int | str) -> list[Row]:
         batch = on_device(self.backbone.collate(rows), self.device)
         with torch.no_grad():
-            if cut is None:
+            if isinstance(cut, str):
                 pooled = self.backbone.features(batch).float().cpu().numpy()
                 return [{POOLED: vector} for vector in pooled]
             activations = self.backbone.stem(batch, cut)
@@ -117,9 +131,12 @@ class Encodings:
         """Return the backbone."""
         return self._need_encoder().backbone
 
-    def pooled(self, view: int = 0) -> Float32[np.ndarray, "examples width"]:
-        """Return the frozen backbone's feature vectors."""
-        rows = self._need_encoder().fetch(self.inputs, self.keys, view, None)
+    def pooled(
+        self, view: int = 0, *, whole: bool = False
+    ) -> Float32[np.ndarray, "examples width"]:
+        """Return the frozen backbone's feature vectors, of whole texts if asked."""
+        place = WHOLE if whole else POOLED
+        rows = self._need_encoder().fetch(self.inputs, self.keys, view, place)
         return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
 
     def activations(self, cut: int, view: int = 0) -> list[Tensors]:

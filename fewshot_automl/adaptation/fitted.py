@@ -38,6 +38,8 @@ class Adapted:
     """The backbone without the LoRA layers, if it has such."""
     device: str = "cpu"
     """Where the backbone is."""
+    is_whole: bool = False
+    """Whether an unchanged backbone reads all of a long text, in windows."""
 
     @property
     def is_finite(self) -> bool:
@@ -50,7 +52,7 @@ class Adapted:
     def outputs(self, encodings: Encodings) -> Outputs:
         """Return what the head predicts."""
         if self.start is None:
-            return self.head.outputs(encodings.pooled())
+            return self.head.outputs(encodings.pooled(whole=self.is_whole))
         return self.head.outputs(
             changed_features(self.backbone, self.start, encodings, self.device)
         )
@@ -62,7 +64,7 @@ class Adapted:
             save_adapter(self.backbone.module, folder / "adapter")
         arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
         save_file(arrays, folder / "head.safetensors")
-        return {"head": self.head.kind}
+        return {"head": self.head.kind, "is_whole": self.is_whole}
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Adapted":
@@ -73,7 +75,10 @@ class Adapted:
         if adapter.is_dir():
             base, backbone = backbone, load_adapter(backbone, adapter)
         head = head_from_state(state["head"], load_file(folder / "head.safetensors"))
-        return cls(backbone=backbone, head=head, base=base, device=device)
+        whole = state.get("is_whole", False)
+        return cls(
+            backbone=backbone, head=head, base=base, device=device, is_whole=whole
+        )
 
 
 def trained_parameters(backbone: Backbone, start: int) -> Iterable[nn.Parameter]:

@@ -21,6 +21,8 @@ CLASS_WEIGHTS: Final = Choice(
     name="class_weights", options=("none", "balanced"), default="none"
 )
 RULE: Final = Choice(name="rule", options=("mean", "knn"), default="mean")
+WINDOWS: Final[Mapping[str, str]] = {"long_texts": "windows"}
+"""What a Config says where all of a long text is read, in windows."""
 SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Inverse temperatures of the cosine that cross-validation chooses from."""
 
@@ -33,17 +35,19 @@ class Probe(Method):
     title: str = "Probe"
     meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
     rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
-    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"},)
+    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"}, WINDOWS)
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""
         head = head_dimension(profile.task)
-        return (head, SCALING, *imbalance_dimensions(profile))
+        more = imbalance_dimensions(profile)
+        return (head, SCALING, *more, *long_text_dimensions(profile))
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        head = job.fit_head(train.pooled(), targets)
-        return Adapted(backbone=train.backbone, head=head)
+        whole = reads_windows(job.config)
+        head = job.fit_head(train.pooled(whole=whole), targets)
+        return Adapted(backbone=train.backbone, head=head, is_whole=whole)
 
 
 def head_dimension(task: Task) -> Choice:
@@ -55,6 +59,20 @@ def head_dimension(task: Task) -> Choice:
 def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
     """Return the class-weight dimension where classes are uneven, else nothing."""
     return (CLASS_WEIGHTS,) if profile.is_imbalanced else ()
+
+
+def long_text_dimensions(profile: Profile) -> tuple[Dimension, ...]:
+    """Return how long texts are read by backbones that cut many, else nothing."""
+    if not profile.cut_by:
+        return ()
+    when = When("backbone", profile.cut_by)
+    options = ("beginning", WINDOWS["long_texts"])
+    return (Choice(name="long_texts", options=options, when=(when,)),)
+
+
+def reads_windows(config: Config) -> bool:
+    """Return whether all of a long text is read."""
+    return config.get("long_texts", "beginning") == WINDOWS["long_texts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +103,7 @@ class Prototype(Method):
             default=min(5, most),
             when=(When("rule", ("knn",)),),
         )
-        return (RULE, SCALING, neighbours)
+        return (RULE, SCALING, neighbours, *long_text_dimensions(profile))
 
     def numbers(
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
@@ -97,7 +115,8 @@ class Prototype(Method):
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Place the points; the sharpness is the one that cross-validates best."""
-        features = train.pooled()
+        whole = reads_windows(job.config)
+        features = train.pooled(whole=whole)
         losses = np.zeros(len(SHARPNESSES))
         for held_out in inner_folds(targets, job.seed):
             kept = ~held_out
@@ -110,7 +129,7 @@ class Prototype(Method):
                     losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()
         best = SHARPNESSES[int(np.argmin(losses))]
         head = replace(_placed(features, targets, job), sharpness=best)
-        return Adapted(backbone=train.backbone, head=head)
+        return Adapted(backbone=train.backbone, head=head, is_whole=whole)
 
 
 def _placed(features: Rows, labels: Labels, job: Job) -> NeighbourHead:

@@ -25,6 +25,8 @@ class Profile:
     """What is to be learnt."""
     strata: tuple[int, ...]
     """Labelled examples of each stratum: of each class, where there are classes."""
+    cut_by: tuple[str, ...] = ()
+    """Backbones that read only the beginning of many texts."""
 
     @classmethod
     def of(cls, task: Task, targets: np.ndarray) -> "Profile":

@@ -3,17 +3,23 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Final
 
 from fewshot_automl.backbones import weights
-from fewshot_automl.backbones.card import Card
+from fewshot_automl.backbones.card import Card, TextInput
+from fewshot_automl.backbones.readers import TextReader
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.data import Examples
 from fewshot_automl.errors import CardError, OutOfTime, UserError
 from fewshot_automl.evaluation.measures import MEASURES
-from fewshot_automl.finding import Finding
+from fewshot_automl.finding import Finding, Severity
 from fewshot_automl.oracle import Limit
 from fewshot_automl.policy import broken, excess
 from fewshot_automl.report.words import bound_of
 from fewshot_automl.trial import card_measures
+
+MANY_CUT: Final = 0.1
+"""Share of texts that are cut, from which on a search may read all of each text."""
 
 
 def broken_in_words(limits: Sequence[Limit], values: Mapping[str, float]) -> str:
@@ -87,6 +93,34 @@ def available_backbones(
             "backbone."
         )
     return tuple(at_hand), missing
+
+
+def texts_cut(
+    cards: Sequence[Card], examples: Examples
+) -> tuple[list[Finding], tuple[str, ...]]:
+    """Return what backbones cut off texts, and which of them cut many.
+
+    Only texts of more bytes than a backbone takes tokens are tokenised.
+    """
+    said, many = [], []
+    texts = list(map(str, examples.inputs))
+    for card, recipe in ((c, c.input) for c in cards if isinstance(c.input, TextInput)):
+        most = recipe.max_tokens
+        if long := [text for text in texts if len(text.encode()) > most]:
+            reader = TextReader(recipe, weights.locate(card), 0)
+            if shares := list(filter(None, reader.shares_cut(long))):
+                mean = f"{sum(shares) / len(shares):.0%} of {len(shares):,}"
+                said.append(f"{card.id} {mean} (it reads {most:,} tokens)")
+            if len(shares) >= MANY_CUT * len(texts):
+                many.append(card.id)
+    message = (
+        f"Of {len(examples):,} texts, some are longer than a backbone reads, and their "
+        f"end is cut off: {', '.join(said)}. Put first what matters; where many are "
+        "cut, probe and prototype also try all of each text, in windows."
+    )
+    level: Severity = "warning" if many else "note"
+    found = [Finding(kind="long text", severity=level, message=message)] * bool(said)
+    return found, tuple(many)
 
 
 def named_cards(zoo: Zoo, names: Sequence[str], modality: str) -> tuple[Card, ...]:

@@ -98,6 +98,7 @@ def fit(
         inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
+        tidy_labels=asked.tidy_labels,
         metric=asked.metric,
         labels=labels,  # type: ignore[arg-type]
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS, method
-from fewshot_automl.automl.available import available_backbones
+from fewshot_automl.automl.available import available_backbones, texts_cut
 from fewshot_automl.automl.record import (
     PRIOR_FILE,
     chosen_prior,
@@ -133,7 +133,12 @@ def prepare(
     background.map(build_bare, at_hand[:1])
     background.submit(import_module, "sklearn.feature_extraction.text")
     listener.say(str(placement))
-    space = space_for(Profile.of(task, targets), at_hand, settings.methods)
+    cut, cut_by = texts_cut(at_hand, labelled)
+    profile = replace(Profile.of(task, targets), cut_by=cut_by)
+    space = space_for(profile, at_hand, settings.methods)
+    for line in [finding.line() for finding in cut if "backbone" in space]:
+        listener.say(line)
+        facts["findings"].append(line)
     for dimension, values in settings.narrow.items():
         space = space.narrow(dimension, values)
     ledger = Ledger.open(

@@ -75,7 +75,19 @@ class Settings:
         None, "What an example is. Default: inferred.", "data", allowed=MODALITIES
     )
     target_kind: str | None = _setting(
-        None, "What the target is. Default: inferred.", "data", allowed=TASK_KINDS
+        None,
+        "What the target is, where that cannot be inferred, as of number codes that "
+        "are classes. Default: inferred.",
+        "data",
+        name="task",
+        allowed=TASK_KINDS,
+    )
+    tidy_labels: bool = _setting(
+        False,
+        "Join spellings of one class (Spam, spam), and read N/A, null, - and the like "
+        "as no label. Default: labels are taken as written.",
+        "data",
+        "flag",
     )
     backbones: tuple[str, ...] | None = _setting(
         None,

@@ -3,6 +3,7 @@
 import hashlib
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,7 @@ class TextReader:
         # The file may carry the padding and truncation of somebody's last call.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(recipe.max_tokens)
+        self._max_tokens = recipe.max_tokens
         self._prefix = recipe.prefix
         self._pad_id = pad_id
         digest = hashlib.sha256(self._json.encode()).hexdigest()[:16]
@@ -64,6 +66,35 @@ class TextReader:
         """Tokenise texts, which have view 0 only."""
         if view != 0:
             raise UserError(f"View of a text must be 0, got {view}. Texts have one.")
+        # An empty text gives no token at all where a tokenizer adds none itself.
+        return [
+            {"input_ids": torch.tensor(encoding.ids or [self._pad_id])}
+            for encoding in self._tokenizer.encode_batch_fast(self._texts(inputs))
+        ]
+
+    def windows(self, inputs: Sequence[Input]) -> list[list[str]]:
+        """Return each text in as few pieces of like length as `read` does not cut."""
+        texts, start = self._texts(inputs), len(self._prefix)
+        found = []
+        for text, first in zip(texts, self._tokenizer.encode_batch(texts), strict=True):
+            spans = [s for part in (first, *first.overflowing) for s in part.offsets]
+            ends = [end for _, end in spans if end > start]
+            added = len(first.ids) - sum(end > start for _, end in first.offsets)
+            count = -(-len(ends) // max(self._max_tokens - added, 1)) or 1
+            inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
+            cuts = pairwise([start, *inner, len(text)])
+            found.append([text[begin:end] for begin, end in cuts])
+        return found
+
+    def shares_cut(self, inputs: Sequence[Input]) -> list[float]:
+        """Return which share of the tokens of each text `read` cuts off."""
+        shares = []
+        for encoding in self._tokenizer.encode_batch_fast(self._texts(inputs)):
+            cut = sum(len(part.ids) for part in encoding.overflowing)
+            shares.append(cut / max(len(encoding.ids) + cut, 1))
+        return shares
+
+    def _texts(self, inputs: Sequence[Input]) -> list[str]:
         texts = []
         for text in inputs:
             if not isinstance(text, str):
@@ -74,11 +105,7 @@ class TextReader:
                 )
             whole = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates
             texts.append(self._prefix + whole)
-        # An empty text gives no token at all where a tokenizer adds none itself.
-        return [
-            {"input_ids": torch.tensor(encoding.ids or [self._pad_id])}
-            for encoding in self._tokenizer.encode_batch_fast(texts)
-        ]
+        return texts
 
     def collate(self, rows: Sequence[Tensors]) -> Tensors:
         """Pad rows on the right to the longest, and add the mask of real positions."""

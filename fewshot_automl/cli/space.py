@@ -1,11 +1,12 @@
 """The command ``space``: what a fit would search."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.automl.available import named_cards
+from fewshot_automl.automl.available import named_cards, texts_cut
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
@@ -33,9 +34,9 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         inputs=asked.inputs,
         modality=asked.modality,
         target_kind=asked.target_kind,
+        tidy_labels=asked.tidy_labels,
     )
     labelled = dataset.examples.labelled(dataset.task)
-    profile = Profile.of(dataset.task, labelled.targets)
     console = people(is_json)
     for sentence in dataset.inferred:
         console.print(sentence, markup=False)
@@ -47,6 +48,8 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         cards = tuple(filter(zoo.is_at_hand, every)) or every
         at_hand = f"{sum(map(zoo.is_at_hand, every))} of {len(every)} at hand"
         console.print(f"Backbones: {at_hand}. Others: fewshot zoo get ID", markup=False)
+    _, cut_by = texts_cut(tuple(filter(zoo.is_at_hand, cards)), labelled)
+    profile = replace(Profile.of(dataset.task, labelled.targets), cut_by=cut_by)
     found = space_for(profile, cards, asked.methods)
     for name, values in asked.narrow.items():
         found = found.narrow(name, list(values))

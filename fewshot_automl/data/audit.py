@@ -39,6 +39,7 @@ class Audit:
         if any(finding.severity == "fatal" for finding in self.findings):
             # What was left out may be why too little is left.
             left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
+            left_out |= {"similar class names", "label for nothing"}
             shown = [
                 finding
                 for finding in self.findings

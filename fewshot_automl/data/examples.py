@@ -1,13 +1,15 @@
 """What reading hands on: a table of raw cells, then examples and their task."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from fewshot_automl.cells import Column
+from fewshot_automl.cells import Column, label_text, said, tidied
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities import Input
@@ -66,6 +68,23 @@ class Table:
             name = f"{name}_"
         columns = {**self.columns, name: cells}
         return replace(self, columns=columns, target=name, class_order=())
+
+    def tidied(self, target: str, known: Sequence[str] = ()) -> "Table":
+        """Return the table with spellings of one label joined; a note says which."""
+        names = [label_text(cell) for cell in self.columns[target]]
+        counts = Counter(name for name in names if name is not None)
+        new = {a: b for a, b in tidied(counts, known).items() if a != b}
+        if not new:
+            return self
+        told = [
+            f"{said(a)} ({counts[a]:,}) as {repr(b) if b else 'no label'}"
+            for a, b in new.items()
+        ]
+        pairs = zip(self.columns[target], names, strict=True)
+        cells = [new.get(name or "", cell) for cell, name in pairs]
+        columns = {**self.columns, target: cells}
+        notes = (*self.notes, f"Labels read: {', '.join(told)}.")
+        return replace(self, columns=columns, notes=notes)
 
 
 def from_records(
@@ -134,16 +153,20 @@ class Columns:
     """The column the texts, or the images or paths to them, stand in."""
     target: str | None = None
     """The column the labels stand in."""
+    is_tidied: bool = False
+    """Whether spellings of one class are read as one."""
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, str | bool | None]:
         """Return the fields as plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, str | None]) -> "Columns":
+    def from_json(cls, values: dict[str, Any]) -> "Columns":
         """Return the columns that `to_json` wrote, also that of version 0.1."""
         old = values.get("text") or values.get("image")
-        return cls(input=values.get("input", old), target=values["target"])
+        tidy = values.get("is_tidied", False)
+        read = values.get("input", old)
+        return cls(input=read, target=values["target"], is_tidied=tidy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -79,18 +79,17 @@ def _chosen(
     row = modality_named(modality)
     if not table.is_named:
         return InputChoice(modality, fitting[0], (f"Input: {row.plural}.",))
-
-    def length(name: str) -> float:
-        return sum(row.length(str(c)) for c in table.columns[name] if not is_missing(c))
-
-    column = max(fitting, key=length)
+    column, *rest = sorted(
+        fitting, key=lambda name: row.worth(name, table.columns[name]), reverse=True
+    )
     note = f"Input: {row.plural} in column {column!r}"
-    if len(fitting) > 1:
-        note += f" ({row.preference})"
-    others = [n for n, kind in kinds.items() if kind in MODALITIES and n != column]
-    if others:
-        listed = ", ".join(map(repr, others))
-        note += f"; left out: {listed} (choose with {' or '.join(MODALITIES)})"
+    note += f" ({row.preference})" if rest else ""
+    rest += [
+        name for name, k in kinds.items() if k in MODALITIES and name not in fitting
+    ]
+    if rest:
+        note += f"; left out, the next best first: {', '.join(map(repr, rest))}"
+        note += f" (choose with {' or '.join(f'--{name}' for name in MODALITIES)})"
     return InputChoice(modality, column, (f"{note}.",))
 
 

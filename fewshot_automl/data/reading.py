@@ -32,6 +32,7 @@ def read(
     labels: Iterable[object] | None = None,
     split: str | None = None,
     class_names: Sequence[str] | None = None,
+    tidy_labels: bool = False,
 ) -> Dataset:
     """Read examples and infer the task they pose; `inferred` says what was inferred.
 
@@ -47,6 +48,8 @@ def read(
         labels: Labels beside the source; None, NaN or blank where there is none.
         split: Which split to read of a source that has several.
         class_names: The classes in order; None sorts the ones found.
+        tidy_labels: Whether spellings of one class are joined, and those of nothing
+            are no labels.
 
     Raises:
         DataError: If the source cannot be read or holds nothing to learn from.
@@ -59,6 +62,8 @@ def read(
     table = read_table(source, split=split).with_labels(labels)
     column, target_notes = choose_target(table, target)
     chosen = choose_input(table, inputs or {}, modality, column)
+    if tidy_labels:
+        table = table.tidied(column, class_names or ())
     held = table.column(column)
     if target_kind is not None:
         kind = kind_named(target_kind)
@@ -80,6 +85,7 @@ def read(
         columns=Columns(
             input=chosen.column if table.is_named else None,
             target=column if table.is_named and labels is None else None,
+            is_tidied=tidy_labels,
         ),
         inferred=notes,
         findings=(*table.findings, *telling),
@@ -112,6 +118,8 @@ def read_like(
     if target is None and table.is_named:
         target = columns.target
     column, _ = choose_target(table, target)
+    if columns.is_tidied:
+        table = table.tidied(column, task.names)
     chosen = _stored_input(table, task, columns)
     targets, _ = task.rules.read(table.column(column), task.names, is_sure=True)
     if not task.rules.is_labelled(targets).any():

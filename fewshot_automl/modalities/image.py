@@ -115,9 +115,9 @@ class ImageModality:
             f"{type(cell).__name__} in {origin}. Replace or remove the row."
         )
 
-    def length(self, item: Input) -> float:
-        """Return 0: a backbone makes all images one size."""
-        return 0.0
+    def worth(self, name: str, cells: Sequence[object]) -> tuple[float, ...]:
+        """Return the same for all: the first column is taken."""
+        return ()
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:
         """Decode every image once and return what was seen."""

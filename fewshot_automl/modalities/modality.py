@@ -62,7 +62,7 @@ class Modality(Protocol):
     """Whether an unusable example is something broken that should be repaired, so that
     it must not stand in test data, and ends a strict run."""
     preference: str
-    """Which of several columns is taken, in words."""
+    """By what one of several columns is taken, in words."""
     augmentations: tuple[str, ...]
     """What a search may do to training examples; the first changes nothing."""
     efficiency: float
@@ -80,8 +80,8 @@ class Modality(Protocol):
         """
         ...
 
-    def length(self, item: Input) -> float:
-        """Return how long an example is, in the unit that its cost grows with."""
+    def worth(self, name: str, cells: Sequence[object]) -> tuple[float, ...]:
+        """Return how much a column looks like the input; the first greatest is."""
         ...
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:

@@ -13,11 +13,19 @@ from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities.modality import Input, Look
 
-LONG: Final = 2_000
-"""Characters, about 450 English tokens: small backbones read no more than 512."""
-
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]{2,}")
+_WORD: Final = re.compile(
+    r"[^\w\s]*[^\W\d_]+(['\u2019-][^\W\d_]+)*[^\w\s]*|.*[^\x00-\x7f]{2}.*"
+)
+"""A word in its punctuation; or some of a script with marks or without blanks."""
+_NAME: Final = re.compile(
+    r"(?P<text>texts?)|(?P<likely>body|comment|content|document|message|post|review|"
+    r"sentence|tweet|utterance)s?|(?P<other>ids?|uuid|guid|hash|key|code|ur[li]|link|"
+    r"path|file|date|time|timestamp|author|user|source|lang)"
+)
+"""The words of a column's name that say what stands there; the last one counts."""
+_POINTS: Final = {"text": 2, "likely": 1, "other": -1}
 
 
 class TextModality:
@@ -27,7 +35,7 @@ class TextModality:
     plural = "texts"
     unusable = "empty text"
     is_fault_an_error = False
-    preference = "the column with the longest texts"
+    preference = "by name, wording and length"
     augmentations: tuple[str, ...] = ("none",)
     efficiency = 0.75
 
@@ -50,9 +58,16 @@ class TextModality:
             "Choose another column with text (--text)."
         )
 
-    def length(self, item: Input) -> float:
-        """Return the number of characters."""
-        return float(len(str(item)))
+    def worth(self, name: str, cells: Sequence[object]) -> tuple[float, ...]:
+        """Return points for a name and wording of texts, then the mean length."""
+        filled = [str(cell) for cell in cells if not is_missing(cell)][:1000]
+        parts = re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+", name)
+        known = [m.lastgroup for p in parts if (m := _NAME.fullmatch(p.casefold()))]
+        named = _POINTS[str(known[-1])] if known else 0
+        is_worded = sum(map(_wording, filled)) >= 0.5 * len(filled)
+        is_varied = len(set(filled)) > max(0.2 * len(filled), 1)
+        mean_length = sum(map(len, filled)) / max(len(cells), 1)
+        return 2.0 * (is_worded and is_varied) + named, mean_length
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:
         """Return the normalised form of each text."""
@@ -70,12 +85,6 @@ class TextModality:
             "again as UTF-8."
         )
         found = Finding.any_at("broken letters", "warning", message, garbled)
-        long = [at for at, text in placed if len(text) > LONG]
-        message = (
-            f"{counted(len(long), 'text')} longer than {LONG:,} characters: most "
-            "backbones read only the beginning. Put what matters first."
-        )
-        found += Finding.any_at("long text", "note", message, long)
         distinct = len({look.key for look in looks})
         if len(placed) >= 10 and distinct < 0.2 * len(placed):
             message = (
@@ -89,6 +98,15 @@ class TextModality:
 def _normalised(text: str) -> str:
     """Return a text without the differences that copying makes: case, blanks, width."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _wording(text: str) -> float:
+    """Return the share of a text that is words, 0 for JSON; markup does not count."""
+    if text.strip()[:1] in ("{", "["):
+        return 0.0
+    tokens = re.sub(r"<[^>]*>", " ", text).split()
+    words = [token for token in tokens if _WORD.fullmatch(token)]
+    return sum(map(len, words)) / max(sum(map(len, tokens)), 1)
 
 
 def _is_garbled(text: str) -> bool:

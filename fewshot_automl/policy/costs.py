@@ -61,6 +61,9 @@ class Arithmetic(Protocol):
     def pass_seconds(self, backbone: str) -> float:
         """Return the seconds of one example's way through a backbone."""
 
+    def windows(self, config: Config) -> float:
+        """Return how often that way is gone for one example."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
@@ -134,6 +137,7 @@ class CostModel:
         if "backbone" not in config:
             return 0.0
         each = self.arithmetic.pass_seconds(config.text("backbone"))
+        each *= self.arithmetic.windows(config)
         return examples * each * self._factor("encode", config)
 
     def _parts(self, config: Config, fits: int) -> list[float]:

@@ -4,7 +4,7 @@ Targets are class indices in the order of the names; -1 marks an example that no
 has labelled. Outputs are class probabilities.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from fewshot_automl.cells import Column, label_text, natural_order, number
+from fewshot_automl.cells import Column, label_text, natural_order, number, said, tidied
 from fewshot_automl.errors import DataError, TaskError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.outcome import REFINEMENT
@@ -26,6 +26,8 @@ from fewshot_automl.tasks.kind import Metric, TaskKind
 
 UNLABELLED: Final = -1
 """The class index of an example that nobody has labelled."""
+TIDY: Final = "--tidy-labels (in Python, Settings(tidy_labels=True))"
+AS_CLASSES: Final = "--task classes (in Python, Settings(target_kind='classes'))"
 LOPSIDED: Final = 10.0
 """The largest class over the smallest, from which on accuracy misleads."""
 
@@ -134,16 +136,27 @@ class Classes(TaskKind):
             )
             kind = "uneven classes"
             found.append(Finding(kind=kind, severity="note", message=message))
-        groups = defaultdict(list)
-        for name in self.names:
-            groups[" ".join(name.casefold().split())].append(repr(name))
+        called = tidied(dict(zip(self.names, counts, strict=True)))
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name, count in zip(self.names, counts, strict=True):
+            if new := called[name]:
+                groups[new].append(f"{said(name)} ({count:,})")
         if alike := [", ".join(group) for group in groups.values() if len(group) > 1]:
             message = (
-                f"Class names differ only in case or blanks: {'; '.join(alike)}. If "
-                "they are one class, write them alike."
+                f"Class names that look like one: {'; '.join(alike)}. If they are one "
+                f"class, {TIDY} joins them."
             )
             kind = "similar class names"
             found.append(Finding(kind=kind, severity="warning", message=message))
+        nothing = [i for i, name in enumerate(self.names) if called[name] is None]
+        rows = np.flatnonzero(np.isin(targets, nothing)).tolist()
+        listed = ", ".join(f"{said(self.names[i])} ({counts[i]:,})" for i in nothing)
+        message = (
+            f"{counted(len(rows), 'label')} may mean that there is none: {listed}. "
+            f"Such rows are a class of their own; {TIDY} reads them as unlabelled."
+        )
+        places = [origins[row] for row in rows]
+        found += Finding.any_at("label for nothing", "warning", message, places)
         return found
 
     def facts(self, targets: Labels) -> dict[str, Any]:
@@ -216,14 +229,16 @@ def _refuse_several(labels: Sequence[str | None], origins: Sequence[str]) -> Non
 def _one_class_a_row(cell: object, origin: str) -> str:
     return (
         f"Target must name one class a row, got {cell!r} in {origin}. Several labels "
-        "at once are not supported yet: keep one a row, or set the target kind to "
-        "classes to take each combination of words as a class."
+        "at once are not supported yet: keep one a row, or take each combination of "
+        f"words as a class with {AS_CLASSES}."
     )
 
 
 def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
     """Refuse a target that measures something instead of naming classes."""
-    given = [number(label) for label in labels if label is not None]
+    names = [label for label in labels if label is not None]
+    called = tidied(Counter(names))
+    given = [number(name) for name in names if called[name] is not None]
     values = [value for value in given if value is not None]
     distinct = len(set(values))
     if len(values) < len(given):
@@ -235,8 +250,8 @@ def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
         raise TaskError(
             f"Target {column!r} must name classes, got {distinct} distinct numbers "
             f"from {min(values):g} to {max(values):g}. Predicting numbers is not "
-            "supported yet: group them into a few named classes, or set the target "
-            "kind to classes if they are codes of classes."
+            "supported yet: group them into a few named classes, or, if they are codes "
+            f"or grades, take each as a class with {AS_CLASSES}."
         )
 
 
@@ -250,7 +265,7 @@ def _choose(
                 raise DataError(
                     f"Label must be one of {', '.join(map(repr, wanted))}, got "
                     f"{label!r} in {column.origins[labels.index(label)]}. Add it to "
-                    "the class names."
+                    f"the class names, or if it is one of them, fit with {TIDY}."
                 )
         return tuple(wanted)
     if len(found) < 2:

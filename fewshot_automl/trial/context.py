@@ -76,9 +76,9 @@ class TrialContext:
     """Where trainings run."""
     seed: int = 0
     """Of everything random."""
-    latencies: dict[tuple[object, bool], float] = field(default_factory=dict)
-    """Seconds of predicting one example, by backbone and whether it has LoRA layers;
-    another process measures its own."""
+    latencies: dict[tuple[object, bool, bool], float] = field(default_factory=dict)
+    """Seconds of predicting one example, by backbone, whether it has LoRA layers and
+    whether it reads windows; another process measures its own."""
     _loaded: "OrderedDict[str, Backbone]" = field(default_factory=OrderedDict)
 
     def __reduce__(self) -> tuple[Any, ...]:

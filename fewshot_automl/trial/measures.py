@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 
+from fewshot_automl.adaptation.frozen import reads_windows
 from fewshot_automl.adaptation.kinds import FLOAT, Numbers
 from fewshot_automl.adaptation.lora import update_numbers
 from fewshot_automl.adaptation.method import Fitted
@@ -47,7 +48,8 @@ def measures_of(
     is measured once for each backbone, with LoRA layers and without, so that trials
     which differ in nothing that takes time do not differ by noise.
     """
-    form = config.get("backbone", config["method"]), "rank" in config
+    place = config.get("backbone", config["method"])
+    form = place, "rank" in config, reads_windows(config)
     if form not in context.latencies:
         example = middling(context.problem.inputs)
         device = context.placement.device

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from fewshot_automl.adaptation.encodings import POOLED
+from fewshot_automl.adaptation.encodings import POOLED, WHOLE
+from fewshot_automl.adaptation.frozen import reads_windows
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.adaptation.trained import views_of
 from fewshot_automl.backbones.card import Card, TextInput
@@ -91,7 +92,8 @@ class Workload:
             return ()
         card = self._by_name[config.text("backbone")]
         first = first_trained(config, card.depth)
-        place = POOLED if first == card.depth else first
+        pooled = WHOLE if reads_windows(config) else POOLED
+        place = pooled if first == card.depth else first
         return card.id, (card.id, place, config.get("augmentation", "none"))
 
     def parts(
@@ -110,6 +112,7 @@ class Workload:
             load = LOAD_SECONDS + card.parameters / WEIGHTS_A_SECOND
         if encoded not in have:
             encode = views_of(config) * (1.0 - trained) * self.examples * each
+            encode *= self.windows(config)
         if self.trains(config):
             passes = METHODS[config.text("method")].passes
             steps, batch = int(config["steps"]), int(config["batch_size"])
@@ -125,6 +128,14 @@ class Workload:
             tokens = min(_tokens(self.characters), card.input.max_tokens)
             flops *= tokens / card.flops_at
         return flops / (modality_named(card.modality).efficiency * self.rate)
+
+    def windows(self, config: Config) -> float:
+        """Return in how many windows a Config reads an example."""
+        if not reads_windows(config):
+            return 1.0
+        recipe = self._by_name[config.text("backbone")].input
+        most = recipe.max_tokens if isinstance(recipe, TextInput) else 1
+        return max(_tokens(self.characters) / most, 1.0)
 
 
 def matrix_product_rate(device: str, *, rows: int, width: int) -> float:

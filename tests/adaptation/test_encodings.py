@@ -53,6 +53,18 @@ def test_pooled_are_the_backbones_features_in_the_order_asked(encodings, tiny_ba
     assert backwards.pooled().dtype == np.float32
 
 
+def test_whole_texts_are_means_over_windows_and_short_ones_what_they_were(encodings):
+    long = "what is the name of a river ? " * 20
+    backbone, encoder = encodings.backbone, encodings.encoder
+    mixed = Encodings(inputs=("bad", long, "a"), encoder=encoder)
+    short, windows, last = mixed.pooled(whole=True)
+    np.testing.assert_array_equal([short, last], mixed.pooled()[[0, 2]])
+    (pieces,) = backbone.reader.windows([long])
+    assert len(pieces) > 3
+    np.testing.assert_allclose(windows, direct(backbone, pieces).mean(0), atol=1e-5)
+    assert abs(windows - mixed.pooled()[1]).max() > 1e-4
+
+
 def test_each_example_is_computed_once(encodings, spy):
     encodings.pooled()
     batches = len(spy.lengths)

@@ -25,7 +25,7 @@ from fewshot_automl.tasks.calibration import apply_temperature
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.space import space_for
 
-TEXTS = ("good film", "a bad film", "river city", "the city")
+TEXTS = ("good film", "a bad film " * 30, "river city", "the city " * 20 + "name")
 LABELS = np.array([0, 0, 1, 1])
 TASK = Task(modality="text", names=("film", "place"))
 QUICK = {"steps": 10, "batch_size": 8}
@@ -36,7 +36,8 @@ BARE = Encodings(inputs=("a", "b"), encoder=None)
 def fit(tiny_backbone):
     def made(name, **values):
         backbone = tiny_backbone("tiny-bert")
-        space = space_for(Profile(task=TASK, strata=(2, 2)), [backbone.card])
+        profile = Profile(task=TASK, strata=(2, 2), cut_by=("tiny-bert",))
+        space = space_for(profile, [backbone.card])
         quick = QUICK if METHODS[name].trains else {}
         config = space.default(method=name, **quick, **values)
         encoder = Encoder(backbone=backbone, store=FeatureStore(None))
@@ -48,10 +49,15 @@ def fit(tiny_backbone):
 
 
 @pytest.mark.parametrize(
-    "name", ["majority", "tfidf", "prototype", "probe", "lora", "partial_freeze"]
+    ("name", "values"),
+    [
+        *((n, {}) for n in ("majority", "tfidf", "prototype", "probe", "lora")),
+        *((n, {"long_texts": "windows"}) for n in ("prototype", "probe")),
+        ("partial_freeze", {}),
+    ],
 )
-def test_counts_what_is_saved_and_predicts_what_was_fitted(fit, name, tmp_path):
-    fitted, encodings = fit(name)
+def test_counts_what_is_saved_and_predicts_what_was_fitted(fit, name, values, tmp_path):
+    fitted, encodings = fit(name, **values)
     state = save_fitted(fitted, tmp_path)
     if name != "majority":
         saved = [load_file(path) for path in tmp_path.rglob("*.safetensors")]

@@ -42,6 +42,26 @@ def files(texts, tmp_path_factory):
     return train, test
 
 
+def test_long_texts_are_counted_and_read_in_windows(texts, notes, tmp_path):
+    filler = "what is the name " * 20
+    long = [filler * (i > 1) + text for i, text in enumerate(texts[0])]
+    result = fit(
+        long,
+        labels=texts[1],
+        settings=replace(SETTINGS, methods=("probe",), trials=4),
+        out=tmp_path / "run",
+        listener=notes,
+    )
+    (said,) = notes.heard("longer than a backbone reads")
+    assert f"of {len(long) - 2} (it reads 32 tokens)" in said
+    assert said in result.summary["findings"]
+    assert "windows" in [config.get("long_texts", "") for config in tried(result)]
+    assert not notes.heard("could not")
+    proba = result.predictor.predict_proba(long[:4])
+    loaded = Predictor.load(result.folder).predict_proba(long[:4])
+    np.testing.assert_allclose(loaded, proba, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def whole(files, new_notes, tmp_path_factory):
     """Return what a fit with the oracle gives, and what it said; only to be read."""

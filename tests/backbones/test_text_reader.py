@@ -31,6 +31,22 @@ def test_long_texts_are_cut(reader):
     assert len(ids(reader, "good " * 10_000)) == 8
 
 
+@pytest.mark.parametrize("prefix", ["", "good bad "])
+@pytest.mark.parametrize("words", [1, 6, 7, 40])
+def test_windows_hold_all_of_a_text_and_none_is_cut(folder, prefix, words):
+    recipe = TextInput(max_tokens=8, pooling="mean", prefix=prefix)
+    reader = TextReader(recipe, folder, 0)
+    text = " ".join(
+        ("film", "\u65e5", "city", "name", "river")[i % 5] for i in range(words)
+    )
+    (pieces,) = reader.windows([text])
+    assert "".join(pieces) == text
+    assert reader.shares_cut(pieces) == [0.0] * len(pieces)
+    room = 6 - len(prefix.split())
+    assert len(pieces) == -(-words // room)
+    assert (reader.shares_cut([text])[0] > 0) == (words > room)
+
+
 def test_prefix_stands_before_every_text(reader, folder):
     recipe = TextInput(max_tokens=8, pooling="mean", prefix="good ")
     assert ids(TextReader(recipe, folder, 0), "film") == ids(reader, "good film")

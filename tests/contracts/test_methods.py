@@ -75,7 +75,9 @@ def encoded(tiny_backbone):
 
 
 def space_of(name, modality, tiny_cards, class_counts=(4, 4, 4)):
-    profile = Profile(task=TASKS[modality], strata=class_counts)
+    # A text backbone that cuts many texts: then all dimensions are there.
+    cut_by = (BACKBONES["text"],) if modality == "text" else ()
+    profile = Profile(task=TASKS[modality], strata=class_counts, cut_by=cut_by)
     return space_for(profile, [tiny_cards[BACKBONES[modality]]], [name])
 
 

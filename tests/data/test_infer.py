@@ -12,17 +12,51 @@ TITLED = {
 }
 
 
-def test_the_longest_texts_are_the_input_and_the_others_are_named():
+def test_the_input_and_the_next_best_are_named():
     dataset = read(TITLED, target="stars")
     assert dataset.columns == Columns(input="body", target="stars")
     assert dataset.inferred[0] == (
-        "Input: texts in column 'body' (the column with the longest texts); "
-        "left out: 'title' (choose with text or image)."
+        "Input: texts in column 'body' (by name, wording and length); "
+        "left out, the next best first: 'title' (choose with --text or --image)."
     )
     assert (
         read(TITLED, target="stars", inputs={"text": "title"}).examples.inputs[0]
         == "Good"
     )
+
+
+RIVALS = {
+    "tweet_id": ["b1f7c3d2-0000-4c59-8e1f-33ac", "c9d8e7f6-0000-4a41-9c2e-77bd"],
+    "href": ["see https://example.org/p/83", "https://example.org/about/this-page"],
+    "created": ["Mon Jan 05 10:03:22 +0000 2026", "2026-01-05T10:03:22+00:00"],
+    "meta": ['{"lang": "en", "kind": "a longer story"}', '{"lang": "de"}'],
+    "mail": ["somebody.with.a.long.name@example.org", "another.one@example.org"],
+    "notice": ["This message may be confidential, please delete it."] * 2,
+    "author": ["Johann Wolfgang von Goethe", "Friederike Caroline Neuber"],
+    "tweetSource": ["Some App for the Phone", "Another One on the Web, the Beta"],
+}
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("text", ["so good", "so bad"]),
+        ("user_review", ["\u5f88\u597d", "\u4e0d\u597d"]),
+    ],
+)
+def test_short_texts_win_over_longer_cells_that_are_none(rival, name, cells):
+    rows = {rival: RIVALS[rival], name: cells, "y": ["p", "n"]}
+    rows = {key: values * 3 for key, values in rows.items()}
+    assert read(rows, target="y").columns.input == name
+
+
+@pytest.mark.parametrize(
+    "names", [("title", "article"), ("subject", "message"), ("text", "text_clean")]
+)
+def test_the_longer_of_two_texts_is_the_input(names):
+    rows = dict(zip(names, (TITLED["title"], TITLED["body"]), strict=True))
+    assert read(rows, labels=["p", "n", "p"]).columns.input == names[1]
 
 
 def test_image_paths_win_over_texts_unless_the_user_chooses(tmp_path, monkeypatch):

@@ -83,6 +83,9 @@ class Counted:
             0.01 * fits,
         )
 
+    def windows(self, config):
+        return 1.0
+
     def pass_seconds(self, backbone):
         return FLOPS[backbone] / self.rate
 

@@ -1,6 +1,6 @@
 import pytest
 
-from fewshot_automl.data import read
+from fewshot_automl.data import audit, read, read_like
 from fewshot_automl.errors import DataError, TaskError, UnknownNameError
 
 
@@ -76,3 +76,58 @@ def test_one_class_is_none(labels, says):
 def test_an_unknown_kind_is_named():
     with pytest.raises(UnknownNameError, match="No target kind named 'class'"):
         read(texts(3), labels=["a", "b", "c"], target_kind="class")
+
+
+@pytest.mark.parametrize(
+    ("spellings", "name"),
+    [
+        (["Spam", "spam", "spam", " SPAM\u00a0"], "spam"),
+        (["n\u00e9e", "ne\u0301e", "ne\u0301e"], "n\u00e9e"),
+        (["ok\u200b", "ok\u200b", "\ufeffok"], "ok\u200b"),
+        (["1", "1.00", 1.0], "1"),
+    ],
+)
+def test_spellings_of_one_class_are_named_and_joined_if_asked(spellings, name):
+    labels = [*spellings, *["x"] * len(spellings)]
+    dataset = read(texts(len(labels)), labels=labels)
+    (found,) = (f for f in audit(dataset).findings if f.kind == "similar class names")
+    assert "--tidy-labels" in found.message
+    tidy = read(texts(len(labels)), labels=labels, tidy_labels=True)
+    assert tidy.task.names == (name, "x")
+    assert any(f"as {name!r}" in note for note in tidy.inferred)
+    assert not [f for f in audit(tidy).findings if f.severity == "warning"]
+
+
+@pytest.mark.parametrize(
+    "word", ["NaN", "N/A", "#N/A", "null", "None", "\\N", "-", "?"]
+)
+def test_spellings_of_nothing_are_named_and_dropped_if_asked(word):
+    labels = ["a", "b", word, "a", "b", word]
+    (found,) = audit(read(texts(6), labels=labels)).findings
+    assert (found.kind, found.where) == ("label for nothing", ("row 2", "row 5"))
+    tidy = read(texts(6), labels=labels, tidy_labels=True)
+    assert tidy.examples.targets.tolist() == [0, 1, -1, 0, 1, -1]
+    assert f"Labels read: {word!r} (2) as no label." in tidy.inferred
+
+
+@pytest.mark.parametrize(
+    "labels", [["+", "-"], ["007", "7"], ["C", "C++"], ["\U0001f44d", "\U0001f44e"]]
+)
+def test_names_that_differ_stay_apart(labels):
+    dataset = read(texts(4), labels=labels * 2, tidy_labels=True)
+    assert set(dataset.task.names) == set(labels)
+    assert audit(dataset).findings == ()
+
+
+def test_test_labels_are_tidied_as_the_training_labels_were():
+    rows = {"t": texts(4), "y": ["Spam", "ham", "Spam", "N/A"]}
+    dataset = read(rows, target="y", tidy_labels=True)
+    test = {"t": texts(3), "y": ["SPAM ", "null", "ham"]}
+    read_again = read_like(test, dataset.task, dataset.columns)
+    assert read_again.targets.tolist() == [1, -1, 0]
+
+
+def test_grades_with_gaps_are_still_numbers():
+    labels = [*[f"{i / 10:.1f}" for i in range(30)], "N/A"]
+    with pytest.raises(TaskError, match="--task classes"):
+        read(texts(31), labels=labels)

@@ -39,6 +39,18 @@ def test_text_space_holds_every_method_and_backbone(space, cards):
     )
 
 
+def test_long_texts_are_a_choice_of_cheap_methods_on_backbones_that_cut(space, cards):
+    assert "long_texts" not in space
+    cut_by = dataclasses.replace(profile(), cut_by=("tiny-mpnet",))
+    found = space_for(cut_by, cards)
+    names = [name for name in found.names if name != "long_texts"]
+    assert names == list(space.names)
+    for method in ("probe", "prototype"):
+        assert "long_texts" in found.default(method=method, backbone="tiny-mpnet")
+        assert "long_texts" not in found.default(method=method, backbone="tiny-bert")
+    assert "long_texts" not in found.default(method="lora", backbone="tiny-mpnet")
+
+
 def test_image_space_has_no_tfidf_and_takes_image_cards_alone(tiny_cards):
     space = space_for(profile("image"), list(tiny_cards.values()))
     assert "tfidf" not in space["method"].options

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from fewshot_automl.modalities import MODALITIES
@@ -90,6 +92,19 @@ def test_light_augmentation_encodes_every_view(workload):
     plain = parts(workload, tuned(), ())["encode"]
     light = parts(workload, tuned(augmentation="light"), ())["encode"]
     assert light == pytest.approx(4 * plain)
+
+
+def test_windows_are_paid_for_each(workload):
+    long = dataclasses.replace(workload, characters=1000.0)
+    probe = {"method": "probe", "backbone": "tiny-bert"}
+    plain = Config.of({**probe, "long_texts": "beginning"})
+    windows = Config.of({**probe, "long_texts": "windows"})
+    assert long.shared(plain) == long.shared(Config.of(probe)) != long.shared(windows)
+    times = long.windows(windows)
+    assert 7 < times < 9
+    encode = parts(long, plain, ())["encode"]
+    assert parts(long, windows, ())["encode"] == pytest.approx(times * encode)
+    assert long.windows(plain) == workload.windows(windows.of(probe)) == 1
 
 
 def test_fractions_that_round_to_one_block_share_activations(workload):
