@@ -1,13 +1,18 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
+import contextlib
+import os
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, SupportsFloat, SupportsIndex
 
+from fewshot_automl.automl.record import STUDY_FILE, read_record
 from fewshot_automl.automl.result import Listener, Result
 from fewshot_automl.automl.settings import NONE, Settings, tuples
 from fewshot_automl.data import Source, read
@@ -21,27 +26,33 @@ KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
 
 
-class _Silence(Listener):
-    """Is the listener where nobody listens."""
+class _Warnings(Listener):
+    """Is the listener where nobody listens: what is amiss is a warning of Python's."""
+
+    def say(self, sentence: str) -> None:
+        """Warn of a warning."""
+        if sentence.startswith("warning: "):
+            warnings.warn(sentence.removeprefix("warning: "), stacklevel=2)
 
 
 def fit(
     data: Source,
     *,
-    target: str | None = None,
+    target: object = None,
     labels: object = None,
     test: Source | None = None,
-    budget: str | float | None = None,
-    trials: int | None = None,
+    budget: str | SupportsFloat | None = None,
+    trials: SupportsIndex | None = None,
     metric: str | None = None,
-    backbones: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
-    objectives: Sequence[str] | None = None,
-    limits: Mapping[str, float] | None = None,
-    prior: Path | str | None = None,
-    seed: int = 0,
-    out: Path | str | None = None,
+    backbones: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    objectives: Iterable[str] | None = None,
+    limits: Mapping[str, SupportsFloat] | None = None,
+    prior: os.PathLike[str] | str | None = None,
+    seed: SupportsIndex = 0,
+    out: os.PathLike[str] | str | None = None,
     settings: Settings | None = None,
+    progress: bool | None = None,
     listener: Listener | None = None,
     started: float | None = None,
 ) -> Result:
@@ -50,7 +61,7 @@ def fit(
     Args:
         data: A file (CSV, TSV, JSONL, Parquet), a folder of class folders, a
             DataFrame, a list of texts or images, a `datasets` object or hub name.
-        target: Column of the labels, for tables.
+        target: Column of the labels, for tables; a name may be a number or a tuple.
         labels: Labels beside `data`, for lists; None or NaN where there is none.
         test: Labelled data to score the finished model on; never looked at before.
         budget: Wall time of everything, as ``"5min"`` or seconds; ``"none"`` for no
@@ -70,7 +81,10 @@ def fit(
             study there is resumed if it is of the same data, metric and seed.
         settings: What the arguments above do not name (column names, storage, ...),
             and their defaults.
-        listener: Hears what happens; nobody if None.
+        progress: Whether to show what happens: in a terminal a bar below the last
+            line, in a notebook or a log a line a trial. If None, it is shown in a
+            terminal and in a notebook.
+        listener: Hears what happens, in place of `progress`.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
@@ -105,8 +119,9 @@ def fit(
     from fewshot_automl.automl.search import prepare, search
 
     folder = _new_folder() if out is None else Path(out)
-    ready = prepare(dataset, data, test, asked, folder, listener or _Silence(), began)
-    return finish(ready, search(ready))
+    with _heard(listener, progress, began, asked, folder) as hearer:
+        ready = prepare(dataset, data, test, asked, folder, hearer, began)
+        return finish(ready, search(ready))
 
 
 def resume(
@@ -115,8 +130,9 @@ def resume(
     data: Source | None = None,
     labels: object = None,
     test: Source | None = None,
-    budget: str | float | None = None,
-    trials: int | None = None,
+    budget: str | SupportsFloat | None = None,
+    trials: SupportsIndex | None = None,
+    progress: bool | None = None,
     listener: Listener | None = None,
     started: float | None = None,
 ) -> Result:
@@ -130,15 +146,14 @@ def resume(
         budget: Seconds to add to what is left of the study's budget; None for what
             is left.
         trials: Trials to add to the study's limit of trials; None for none.
-        listener: Hears what happens; nobody if None.
+        progress: Whether to show what happens; see `fit`.
+        listener: Hears what happens, in place of `progress`.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
         UserError: If there is no study, its data changed or must be given again, or
             it has no limit that could be raised.
     """
-    from fewshot_automl.automl.record import read_record
-
     began = time.monotonic() if started is None else started
     folder = Path(folder)
     record = read_record(folder)
@@ -171,18 +186,50 @@ def resume(
         test=sources["test"],
         out=folder,
         settings=settings,
+        progress=progress,
         listener=listener,
         started=began,
     )
 
 
-def _settings(base: Settings, budget: str | float | None, **given: Any) -> Settings:
+@contextlib.contextmanager
+def _heard(
+    listener: Listener | None,
+    progress: bool | None,
+    began: float,
+    asked: Settings,
+    folder: Path,
+) -> Iterator[Listener]:
+    """Give who hears of a fit: the listener, a screen that somebody watches, or none.
+
+    In a notebook lines go to its output: they need no widgets and stay in the file.
+    """
+    if listener is None and progress is not False:
+        from rich.console import Console
+
+        is_notebook = Console().is_jupyter
+        place = sys.stdout if is_notebook else sys.stderr
+        if progress or is_notebook or place.isatty():
+            from fewshot_automl.automl.screen import Progress
+
+            console = Console(file=place, force_jupyter=False, highlight=False)
+            is_new = not (folder / STUDY_FILE).exists()
+            shown = Progress(console, began, asked, folder, has_bar=is_new)
+            with shown.live():
+                yield shown
+            return
+    yield listener or _Warnings()
+
+
+def _settings(
+    base: Settings, budget: str | SupportsFloat | None, **given: Any
+) -> Settings:
     """Return the settings with those arguments of `fit` put in that are not None."""
     changes = tuples({name: x for name, x in given.items() if x is not None})
     if budget == NONE:
         changes["budget_seconds"] = None
     elif budget is not None:
-        seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
+        seconds = parse_budget(budget) if isinstance(budget, str) else budget
         changes["budget_seconds"] = seconds
     made = replace(base, **changes)
     if made.prior in (None, NONE):

@@ -1,6 +1,7 @@
 """What a fit tells while it runs, and what it gives back."""
 
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
@@ -54,12 +55,12 @@ class Score:
     def __str__(self) -> str:
         """Return the score with its interval."""
         return (
-            f"{self.metric} {self.corrected:.3f} "
+            f"{self.metric.replace('_', ' ')} {self.corrected:.3f} "
             f"(95 % interval {self.low:.3f} to {self.high:.3f})"
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Result:
     """A finished study: the model, an honest score, and all that was tried."""
 
@@ -130,12 +131,40 @@ class Result:
 
         return write_report(self.folder, self.summary, list(self.history))
 
-    def __str__(self) -> str:
-        """Return the answer in three lines."""
-        lines = [f"Best: {self.config}", f"Expect {self.score}"]
-        if self.test_scores:
-            scores = ", ".join(f"{k} {v:.3f}" for k, v in self.test_scores.items())
-            lines.append(f"On the test data: {scores}")
-        if not self.is_feasible:
-            lines.append("It breaks a limit that was asked for.")
-        return "\n".join(lines)
+    def _words(self) -> dict[str, str]:
+        """Return the answer, each part under its heading."""
+        from fewshot_automl.report.words import counted, summary_of
+
+        task, test, summary = self.task, self.test_scores, self.summary
+        learnt = counted(self.score.examples, f"labelled {task.modality}")
+        if task.names:
+            named = ", ".join(task.names[:10]) + ", ..." * (task.width > 10)
+            learnt += f" of {task.width} classes: {named}"
+        more = len(summary["members"]) - 1
+        averaged = f", averaged with {counted(more, 'other')}" if more else ""
+        rows = {
+            "Expect on new data": str(self.score),
+            "On your test data": f"{test[task.metric]:.3f}" if test else "",
+            "Limits": "" if self.is_feasible else "The model breaks a limit.",
+            "Learnt from": learnt,
+            "Noticed": "\n".join(summary["findings"]),
+            "Model": f"{summary_of(self.config)}{averaged}",
+            "Everything is in": str(self.folder),
+        }
+        return {name: words for name, words in rows.items() if words}
+
+    def __repr__(self) -> str:
+        """Return the answer in a few lines."""
+        rows = self._words().items()
+        return "\n".join(
+            f"{name:<20}{words}".replace("\n", f"\n{'':<20}") for name, words in rows
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the answer as a table, which notebooks show."""
+        left = 'style="text-align: left; white-space: pre-line"'
+        rows = "".join(
+            f"<tr><th {left}>{name}</th><td {left}>{escape(words)}</td></tr>"
+            for name, words in self._words().items()
+        )
+        return f"<table>{rows}</table>"

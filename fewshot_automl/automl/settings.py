@@ -5,9 +5,12 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 """
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast
+
+import numpy as np
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
@@ -175,7 +178,10 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        """Check what no other room checks."""
+        """Make plain what Python gives, and check what no other room checks."""
+        for name, option in options().items():
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _plain(name, option.kind, value))
         if self.budget_seconds is None and self.trials is None:
             raise UserError(
                 "Budget must be a time or a number of trials, got neither. "
@@ -247,6 +253,43 @@ class Settings:
             )
         narrow = {n: tuple(ends) for n, ends in values.get("narrow", {}).items()}
         return cls(**tuples({**values, "narrow": narrow}))
+
+
+def _plain(name: str, kind: Kind, value: Any) -> Any:
+    """Return a value as the field has it: numpy's numbers and arrays become Python's.
+
+    >>> _plain("target", "word", 3), _plain("methods", "names", "probe")
+    ('3', ('probe',))
+    """
+    try:
+        match kind:
+            case "word":
+                return str(value)
+            case "count":
+                return operator.index(value)
+            case "time":
+                return float(value)
+            case "names":
+                return _several(value)
+            case "ranges":
+                return {dimension: _several(ends) for dimension, ends in value.items()}
+            case "limits":
+                return {limit: float(end) for limit, end in value.items()}
+            case "columns":
+                return {held: str(column) for held, column in value.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        of = {"count": "a whole number", "time": "a number of seconds"}
+        raise UserError(
+            f"{name} must be {of.get(kind, kind)}, got {value!r} "
+            f"({type(value).__name__}). See: fewshot fit --help"
+        ) from error
+    return value
+
+
+def _several(values: Any) -> tuple[Value, ...]:
+    if isinstance(values, str):  # its letters are not meant
+        return (values,)
+    return tuple(v.item() if isinstance(v, np.generic) else v for v in values)
 
 
 def tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,9 +72,24 @@ def from_records(
     name: str, records: Sequence[Mapping[str, object]], origins: tuple[str, ...]
 ) -> Table:
     """Return a table of rows that each name their own cells; absent ones are None."""
-    names = dict.fromkeys(key for record in records for key in record)
-    columns = {str(key): [record.get(key) for record in records] for key in names}
-    return Table(name=name, columns=columns, origins=origins)
+    keys = dict.fromkeys(key for record in records for key in record)
+    columns = [[record.get(key) for record in records] for key in keys]
+    named = dict(zip(column_names(keys, name), columns, strict=True))
+    return Table(name=name, columns=named, origins=origins)
+
+
+def column_names(keys: Iterable[object], source: str) -> list[str]:
+    """Return keys as names of columns; two that read the same would hide one.
+
+    Raises:
+        DataError: If two do, as 1 and "1".
+    """
+    names = [str(key) for key in keys]
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"Column names must be distinct, got {names} in {source}. Rename one."
+        )
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
