@@ -1,8 +1,8 @@
 """A scikit-learn style classifier over the whole of `fit`."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -31,8 +31,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         seed: Of folds, suggestions and trainings.
         limits: What the model must keep, as in ``{"max_latency_ms": 20}``.
         prior: File of past studies that advise the search; see `fit`.
-        device: Where to train and predict, as ``"cpu"`` or ``"cuda"``; the best if
-            None.
+        device: Where to train and predict, as ``"cpu"``; the best if None.
         out: Folder for study, model and report, of one `fit` only. If None they lie in
             the cache, without the model: that is in memory, and `save` writes it.
         progress: Whether to show what happens.
@@ -54,9 +53,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         methods: Sequence[str] | np.ndarray | None = None,
         seed: SupportsIndex = 0,
         limits: Mapping[str, SupportsFloat] | None = None,
-        prior: os.PathLike[str] | str | None = None,
+        prior: Path | str | None = None,
         device: str | None = None,
-        out: os.PathLike[str] | str | None = None,
+        out: Path | str | None = None,
         progress: bool = False,
     ) -> None:
         self.budget = budget
@@ -75,32 +74,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Search and fit.
 
         Args:
-            X: Texts, image files or pixel arrays, in a list, an array or a Series; or
-                a table (DataFrame, mapping of columns) with a column of them.
+            X: Texts, image files or pixel arrays, or a table with a column of them.
             y: One label an example, or one-hot rows. Whatever stands there names a
                 class, numbers too; in the saved model they are words. None, NaN, NA
                 and blank text are no label.
 
         Raises:
-            UserError: If two labels read the same, or the examples cannot be learnt.
+            UserError: If labels or examples cannot be read or learnt.
         """
         labels, is_labelled = _labels_of(y)
-        try:
-            classes, places = np.unique(labels, return_inverse=True)
-        except TypeError as error:
-            kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
-            raise DataError(
-                f"Labels must be all of one type, got {kinds}. Make all of them words."
-            ) from error
-        names = _names(classes)
-        if len(set(names)) < len(names):
-            raise DataError(f"Labels must read differently, got {names}. Rename some.")
         given = np.full(len(is_labelled), None, dtype=object)
-        given[is_labelled] = np.array(names, dtype=object)[places]
+        given[is_labelled] = _names(labels)
         asked = self.get_params(deep=False)
         settings = Settings(target_kind="classes", device=asked.pop("device"))
         self.result_ = fit(_examples(X), labels=given, settings=settings, **asked)
-        self.classes_ = classes
+        self.classes_ = np.unique(labels)
         if self.out is None:
             shutil.rmtree(self.result_.folder / "model", ignore_errors=True)
         return self
@@ -129,7 +117,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             sample_weight = np.asarray(sample_weight)[is_labelled]
         return float(np.average(is_right, weights=sample_weight))
 
-    def save(self, folder: os.PathLike[str] | str) -> os.PathLike[str]:
+    def save(self, folder: Path | str) -> Path:
         """Write the fitted model; see `Predictor.save`."""
         check_is_fitted(self)
         return self.result_.predictor.save(folder)
@@ -143,26 +131,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 def _examples(X: Source) -> Source:
     """Return examples as `fit` takes them: one alone is no name of a file."""
-    return [X] if isinstance(X, (str, bytes, os.PathLike)) else X
+    return [X] if isinstance(X, (str, bytes, Path)) else X
 
 
 def _labels_of(y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels there are, and which examples have one."""
     try:
         table = pd.DataFrame(y.toarray() if hasattr(y, "toarray") else y)
-        if table.shape[1] > 1:
-            table = pd.from_dummies(table)
-        column = table.iloc[:, 0]
+        column = (pd.from_dummies(table) if table.shape[1] > 1 else table).iloc[:, 0]
+        is_labelled = np.array([not is_missing(cell) for cell in column], np.bool_)
+        labels = column[is_labelled].infer_objects().to_numpy()
+        np.sort(labels)  # those of several types have no order
     except (TypeError, ValueError, IndexError) as error:
-        shape = f" of shape {y.shape}" if hasattr(y, "shape") else ""
+        got = f"{type(y).__name__} {getattr(y, 'shape', '')}".strip()
         raise DataError(
-            "y must hold one label an example (a list, an array, a column) or one-hot "
-            f"rows, got {type(y).__name__}{shape} ({error}). Pass one column of labels."
+            "y must hold one label an example, all of one type, in a list, an array, a "
+            f"column or one-hot rows, got {got} ({error}). Pass one column of labels."
         ) from error
-    is_labelled = np.array([not is_missing(cell) for cell in column], dtype=np.bool_)
-    return column[is_labelled].infer_objects().to_numpy(), is_labelled
+    is_words = pd.api.types.infer_dtype(labels) == "string"
+    return labels.astype(np.str_) if is_words else labels, is_labelled
 
 
-def _names(classes: np.ndarray) -> list[str]:
+def _names(labels: np.ndarray) -> list[str]:
     """Return the words for labels in the model, as pandas writes them."""
-    return pd.Series(classes).astype(str).tolist()
+    return pd.Series(labels).astype(str).tolist()

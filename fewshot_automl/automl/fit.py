@@ -1,20 +1,18 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
 import contextlib
-import os
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
-from fewshot_automl.automl.record import STUDY_FILE, read_record
 from fewshot_automl.automl.result import Listener, Result
-from fewshot_automl.automl.settings import NONE, Settings, tuples
+from fewshot_automl.automl.settings import NONE, Settings, plain
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder
@@ -27,10 +25,10 @@ KEPT_SECONDS: Final = 86_400
 
 
 class _Warnings(Listener):
-    """Is the listener where nobody listens: what is amiss is a warning of Python's."""
+    """Is the listener where nobody listens."""
 
     def say(self, sentence: str) -> None:
-        """Warn of a warning."""
+        """Make a warning one of Python's."""
         if sentence.startswith("warning: "):
             warnings.warn(sentence.removeprefix("warning: "), stacklevel=2)
 
@@ -48,9 +46,9 @@ def fit(
     methods: Iterable[str] | None = None,
     objectives: Iterable[str] | None = None,
     limits: Mapping[str, SupportsFloat] | None = None,
-    prior: os.PathLike[str] | str | None = None,
+    prior: Path | str | None = None,
     seed: SupportsIndex = 0,
-    out: os.PathLike[str] | str | None = None,
+    out: Path | str | None = None,
     settings: Settings | None = None,
     progress: bool | None = None,
     listener: Listener | None = None,
@@ -81,9 +79,8 @@ def fit(
             study there is resumed if it is of the same data, metric and seed.
         settings: What the arguments above do not name (column names, storage, ...),
             and their defaults.
-        progress: Whether to show what happens: in a terminal a bar below the last
-            line, in a notebook or a log a line a trial. If None, it is shown in a
-            terminal and in a notebook.
+        progress: Whether to show what happens: live in a terminal, else a line a
+            trial. None shows it in a terminal and in a notebook.
         listener: Hears what happens, in place of `progress`.
         started: `time.monotonic()` from which the budget counts; now if None.
 
@@ -104,7 +101,7 @@ def fit(
         objectives=objectives,
         limits=limits,
         prior=prior,
-        seed=seed or None,
+        seed=None if seed == 0 else seed,
     )
     dataset = read(
         data,
@@ -119,8 +116,15 @@ def fit(
     from fewshot_automl.automl.search import prepare, search
 
     folder = _new_folder() if out is None else Path(out)
-    with _heard(listener, progress, began, asked, folder) as hearer:
-        ready = prepare(dataset, data, test, asked, folder, hearer, began)
+    with contextlib.ExitStack() as live:
+        if listener is None and (console := _screen(progress)):
+            from fewshot_automl.automl.screen import Progress
+
+            is_new = started is None  # the bar of a resumed study would be wrong
+            listener = Progress(console, began, asked, folder, has_bar=is_new)
+            live.enter_context(listener.live())
+        hears = listener or _Warnings()
+        ready = prepare(dataset, data, test, asked, folder, hears, began)
         return finish(ready, search(ready))
 
 
@@ -154,6 +158,8 @@ def resume(
         UserError: If there is no study, its data changed or must be given again, or
             it has no limit that could be raised.
     """
+    from fewshot_automl.automl.record import read_record
+
     began = time.monotonic() if started is None else started
     folder = Path(folder)
     record = read_record(folder)
@@ -192,46 +198,27 @@ def resume(
     )
 
 
-@contextlib.contextmanager
-def _heard(
-    listener: Listener | None,
-    progress: bool | None,
-    began: float,
-    asked: Settings,
-    folder: Path,
-) -> Iterator[Listener]:
-    """Give who hears of a fit: the listener, a screen that somebody watches, or none.
+def _screen(progress: bool | None) -> Any:
+    """Return the console to show a fit on, if that is wanted or somebody watches."""
+    from rich.console import Console
 
-    In a notebook lines go to its output: they need no widgets and stay in the file.
-    """
-    if listener is None and progress is not False:
-        from rich.console import Console
-
-        is_notebook = Console().is_jupyter
-        place = sys.stdout if is_notebook else sys.stderr
-        if progress or is_notebook or place.isatty():
-            from fewshot_automl.automl.screen import Progress
-
-            console = Console(file=place, force_jupyter=False, highlight=False)
-            is_new = not (folder / STUDY_FILE).exists()
-            shown = Progress(console, began, asked, folder, has_bar=is_new)
-            with shown.live():
-                yield shown
-            return
-    yield listener or _Warnings()
+    is_notebook = Console().is_jupyter
+    place = sys.stdout if is_notebook else sys.stderr
+    if not (is_notebook or place.isatty() if progress is None else progress):
+        return None
+    # Lines of text, also in a notebook: they need no widgets and stay in its file.
+    return Console(file=place, force_jupyter=False, highlight=False)
 
 
-def _settings(
-    base: Settings, budget: str | SupportsFloat | None, **given: Any
-) -> Settings:
+def _settings(base: Settings, budget: Any, **given: Any) -> Settings:
     """Return the settings with those arguments of `fit` put in that are not None."""
-    changes = tuples({name: x for name, x in given.items() if x is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
     if budget == NONE:
         changes["budget_seconds"] = None
     elif budget is not None:
         seconds = parse_budget(budget) if isinstance(budget, str) else budget
         changes["budget_seconds"] = seconds
-    made = replace(base, **changes)
+    made = replace(base, **plain(changes))
     if made.prior in (None, NONE):
         return made
     return replace(made, prior=str(Path(made.prior).absolute()))

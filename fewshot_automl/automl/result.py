@@ -131,40 +131,36 @@ class Result:
 
         return write_report(self.folder, self.summary, list(self.history))
 
-    def _words(self) -> dict[str, str]:
-        """Return the answer, each part under its heading."""
-        from fewshot_automl.report.words import counted, summary_of
+    def _words(self) -> list[tuple[str, str]]:
+        """Return the answer, each part behind its heading."""
+        from fewshot_automl.report.words import clipped, counted, summary_of
 
         task, test, summary = self.task, self.test_scores, self.summary
         learnt = counted(self.score.examples, f"labelled {task.modality}")
         if task.names:
-            named = ", ".join(task.names[:10]) + ", ..." * (task.width > 10)
+            named = clipped(", ".join(task.names), 80)
             learnt += f" of {task.width} classes: {named}"
-        more = len(summary["members"]) - 1
-        averaged = f", averaged with {counted(more, 'other')}" if more else ""
-        rows = {
-            "Expect on new data": str(self.score),
-            "On your test data": f"{test[task.metric]:.3f}" if test else "",
-            "Limits": "" if self.is_feasible else "The model breaks a limit.",
-            "Learnt from": learnt,
-            "Noticed": "\n".join(summary["findings"]),
-            "Model": f"{summary_of(self.config)}{averaged}",
-            "Everything is in": str(self.folder),
-        }
-        return {name: words for name, words in rows.items() if words}
+        others = len(summary["members"]) - 1
+        more = f", averaged with {counted(others, 'other')}" if others else ""
+        rows = [
+            ("Expect on new data", str(self.score)),
+            ("On your test data", f"{test[task.metric]:.3f}" if test else ""),
+            ("Limits", "" if self.is_feasible else "The model breaks a limit."),
+            ("Learnt from", learnt),
+            *(("Noticed", line) for line in summary["findings"]),
+            ("Model", f"{summary_of(self.config)}{more}"),
+            ("Everything is in", str(self.folder)),
+        ]
+        return [(name, words) for name, words in rows if words]
 
     def __repr__(self) -> str:
         """Return the answer in a few lines."""
-        rows = self._words().items()
-        return "\n".join(
-            f"{name:<20}{words}".replace("\n", f"\n{'':<20}") for name, words in rows
-        )
+        return "\n".join(f"{name:<20}{words}" for name, words in self._words())
 
     def _repr_html_(self) -> str:
         """Return the answer as a table, which notebooks show."""
-        left = 'style="text-align: left; white-space: pre-line"'
         rows = "".join(
-            f"<tr><th {left}>{name}</th><td {left}>{escape(words)}</td></tr>"
-            for name, words in self._words().items()
+            f'<tr style="text-align: left"><th>{name}</th><td>{escape(words)}</td></tr>'
+            for name, words in self._words()
         )
         return f"<table>{rows}</table>"

@@ -6,7 +6,7 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
@@ -179,9 +179,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Make plain what Python gives, and check what no other room checks."""
-        for name, option in options().items():
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _plain(name, option.kind, value))
+        for name, value in plain({n: getattr(self, n) for n in options()}).items():
+            object.__setattr__(self, name, value)
         if self.budget_seconds is None and self.trials is None:
             raise UserError(
                 "Budget must be a time or a number of trials, got neither. "
@@ -251,50 +250,41 @@ class Settings:
                 f"Settings of the study must be among {', '.join(options())}, got "
                 f"{', '.join(unknown)}. Resume it with the version that began it."
             )
-        narrow = {n: tuple(ends) for n, ends in values.get("narrow", {}).items()}
-        return cls(**tuples({**values, "narrow": narrow}))
+        return cls(**plain(values))
 
 
-def _plain(name: str, kind: Kind, value: Any) -> Any:
-    """Return a value as the field has it: numpy's numbers and arrays become Python's.
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as their fields have them, of JSON's or numpy's values too.
 
-    >>> _plain("target", "word", 3), _plain("methods", "names", "probe")
-    ('3', ('probe',))
+    >>> plain({"trials": np.int64(3), "methods": "probe", "target": 7})
+    {'trials': 3, 'methods': ('probe',), 'target': '7'}
     """
-    try:
-        match kind:
-            case "word":
-                return str(value)
-            case "count":
-                return operator.index(value)
-            case "time":
-                return float(value)
-            case "names":
-                return _several(value)
-            case "ranges":
-                return {dimension: _several(ends) for dimension, ends in value.items()}
-            case "limits":
-                return {limit: float(end) for limit, end in value.items()}
-            case "columns":
-                return {held: str(column) for held, column in value.items()}
-    except (TypeError, ValueError, AttributeError) as error:
-        of = {"count": "a whole number", "time": "a number of seconds"}
-        raise UserError(
-            f"{name} must be {of.get(kind, kind)}, got {value!r} "
-            f"({type(value).__name__}). See: fewshot fit --help"
-        ) from error
-    return value
+    made, rows = dict(values), options()
+    for name in made.keys() & rows.keys():
+        kind, value = rows[name].kind, values[name]
+        try:
+            made[name] = None if value is None else _PLAIN[kind](value)
+        except (TypeError, ValueError, AttributeError) as error:
+            got = f"{value!r} ({type(value).__name__})"
+            raise UserError(f"{name} must be of kind {kind}, got {got}.") from error
+    return made
 
 
 def _several(values: Any) -> tuple[Value, ...]:
-    if isinstance(values, str):  # its letters are not meant
-        return (values,)
-    return tuple(v.item() if isinstance(v, np.generic) else v for v in values)
+    return tuple(np.atleast_1d(values).tolist())  # of a word, not its letters
 
 
-def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with lists made tuples."""
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    "word": str,
+    "names": _several,
+    "count": operator.index,
+    "time": float,
+    "flag": bool,
+    "columns": lambda columns: {name: str(column) for name, column in columns.items()},
+    "limits": lambda limits: {name: float(end) for name, end in limits.items()},
+    "ranges": lambda ranges: {name: _several(ends) for name, ends in ranges.items()},
+}
+"""What makes the values of each kind of setting plain."""
 
 
 def options(*groups: Group) -> dict[str, Option]:

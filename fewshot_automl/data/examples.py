@@ -79,11 +79,7 @@ def from_records(
 
 
 def column_names(keys: Iterable[object], source: str) -> list[str]:
-    """Return keys as names of columns; two that read the same would hide one.
-
-    Raises:
-        DataError: If two do, as 1 and "1".
-    """
+    """Return keys as names of columns; of two that read alike one would vanish."""
     names = [str(key) for key in keys]
     if len(set(names)) < len(names):
         raise DataError(

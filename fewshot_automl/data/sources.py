@@ -73,11 +73,7 @@ def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
 
 
 def names_source(text: str) -> bool:
-    """Say whether a string names a file, a folder or a hub dataset, there or not.
-
-    >>> names_source("hf:owner/name"), names_source("new.csv"), names_source("refund")
-    (True, True, False)
-    """
+    """Say whether a string names a file, a folder or a hub dataset, there or not."""
     is_there = os.path.exists(os.path.expanduser(text))  # noqa: PTH110, PTH111  any length
     return text.startswith(_HUB) or is_there or _is_file_name(Path(text))
 
