@@ -141,15 +141,15 @@ def _labels_of(y: Any) -> tuple[np.ndarray, np.ndarray]:
         column = (pd.from_dummies(table) if table.shape[1] > 1 else table).iloc[:, 0]
         is_labelled = np.array([not is_missing(cell) for cell in column], np.bool_)
         labels = column[is_labelled].infer_objects().to_numpy()
-        np.sort(labels)  # those of several types have no order
+        if (kind := pd.api.types.infer_dtype(labels)).startswith("mixed"):
+            raise TypeError(f"they are {kind}")
     except (TypeError, ValueError, IndexError) as error:
         got = f"{type(y).__name__} {getattr(y, 'shape', '')}".strip()
         raise DataError(
-            "y must hold one label an example, all of one type, in a list, an array, a "
-            f"column or one-hot rows, got {got} ({error}). Pass one column of labels."
+            "y must hold one label an example, all numbers or all words, in a list, an "
+            f"array, a column or one-hot rows, got {got} ({error}). Pass one column."
         ) from error
-    is_words = pd.api.types.infer_dtype(labels) == "string"
-    return labels.astype(np.str_) if is_words else labels, is_labelled
+    return labels.astype(np.str_) if kind == "string" else labels, is_labelled
 
 
 def _names(labels: np.ndarray) -> list[str]:

@@ -204,8 +204,9 @@ def _scores(result: Result, others: list[Config]) -> Table:
     """
     expected = result.score
     validated = f"{expected.metric}, cross-validated"
-    heads = ("model", validated, "to expect", "95 % interval")
-    made = Table(*heads, box=None, padding=(0, 2, 0, 0), header_style="dim")
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for head in ("model", validated, "to expect", "95 % interval"):
+        made.add_column(head, overflow="fold")
     _, outcome = result.history[result.summary["winner"]["number"]]
     more = f" and {len(others)} more, averaged" if others else ""
     error = math.nan if others else outcome.standard_error  # that of one trial alone

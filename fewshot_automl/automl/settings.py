@@ -271,12 +271,13 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _several(values: Any) -> tuple[Value, ...]:
-    return tuple(np.atleast_1d(values).tolist())  # of a word, not its letters
+    one = isinstance(values, str)  # its letters are not meant
+    return (values,) if one else tuple(np.array(list(values)).tolist())
 
 
 _PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "word": str,
-    "names": _several,
+    "names": lambda names: tuple(map(str, _several(names))),
     "count": operator.index,
     "time": float,
     "flag": bool,

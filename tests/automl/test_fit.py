@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from fewshot_automl import Settings, fit, resume
 from fewshot_automl.automl import finish
@@ -396,7 +395,7 @@ def test_methods_that_train_alone_make_a_model(texts, tmp_path):
 def test_progress_is_seen_where_somebody_watches(
     place, texts, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(Console, "is_jupyter", place == "notebook")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: place == "notebook")
     monkeypatch.setattr("sys.stderr.isatty", lambda: place == "terminal", raising=False)
     asked = {"progress": True} if place == "log" else {}
     out = tmp_path / "r"
