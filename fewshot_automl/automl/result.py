@@ -138,8 +138,7 @@ class Result:
         task, test, summary = self.task, self.test_scores, self.summary
         learnt = counted(self.score.examples, f"labelled {task.modality}")
         if task.names:
-            named = clipped(", ".join(task.names), 80)
-            learnt += f" of {task.width} classes: {named}"
+            learnt += f" of {task.width} classes: {clipped(', '.join(task.names), 80)}"
         others = len(summary["members"]) - 1
         more = f", averaged with {counted(others, 'other')}" if others else ""
         rows = [

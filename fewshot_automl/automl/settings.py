@@ -265,8 +265,7 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
         try:
             made[name] = None if value is None else _PLAIN[kind](value)
         except (TypeError, ValueError, AttributeError) as error:
-            got = f"{value!r} ({type(value).__name__})"
-            raise UserError(f"{name} must be of kind {kind}, got {got}.") from error
+            raise UserError(f"{name} must be of kind {kind}, got {value!r}.") from error
     return made
 
 

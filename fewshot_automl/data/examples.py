@@ -78,13 +78,12 @@ def from_records(
     return Table(name=name, columns=named, origins=origins)
 
 
-def column_names(keys: Iterable[object], source: str) -> list[str]:
+def column_names(keys: Iterable[object], table: str) -> list[str]:
     """Return keys as names of columns; of two that read alike one would vanish."""
     names = [str(key) for key in keys]
     if len(set(names)) < len(names):
-        raise DataError(
-            f"Column names must be distinct, got {names} in {source}. Rename one."
-        )
+        got = f"got {names} in {table}"
+        raise DataError(f"Column names must be distinct, {got}. Rename one.")
     return names
 
 
