@@ -24,7 +24,7 @@ KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
 
 
-class _Warnings(Listener):
+class _Alone(Listener):
     """Is the listener where nobody listens."""
 
     def say(self, sentence: str) -> None:
@@ -123,8 +123,7 @@ def fit(
             is_new = started is None  # the bar of a resumed study would be wrong
             listener = Progress(console, began, asked, folder, has_bar=is_new)
             live.enter_context(listener.live())
-        hears = listener or _Warnings()
-        ready = prepare(dataset, data, test, asked, folder, hears, began)
+        ready = prepare(dataset, data, test, asked, folder, listener or _Alone(), began)
         return finish(ready, search(ready))
 
 

@@ -261,11 +261,12 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     made, rows = dict(values), options()
     for name in made.keys() & rows.keys():
-        kind, value = rows[name].kind, values[name]
+        value, (what, kept) = values[name], _PLAIN[rows[name].kind]
         try:
-            made[name] = None if value is None else _PLAIN[kind](value)
+            made[name] = None if value is None else kept(value)
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{name} must be of kind {kind}, got {value!r}.") from error
+            spelt = rows[name].name or name
+            raise UserError(f"{spelt} must be {what}, got {value!r}.") from error
     return made
 
 
@@ -274,17 +275,17 @@ def _several(values: Any) -> tuple[Value, ...]:
     return (values,) if one else tuple(np.array(list(values)).tolist())
 
 
-_PLAIN: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    "word": str,
-    "names": lambda names: tuple(map(str, _several(names))),
-    "count": operator.index,
-    "time": float,
-    "flag": bool,
-    "columns": lambda columns: {name: str(column) for name, column in columns.items()},
-    "limits": lambda limits: {name: float(end) for name, end in limits.items()},
-    "ranges": lambda ranges: {name: _several(ends) for name, ends in ranges.items()},
+_PLAIN: Final[Mapping[Kind, tuple[str, Callable[[Any], Any]]]] = {
+    "word": ("a word", str),
+    "names": ("names", lambda names: tuple(map(str, _several(names)))),
+    "count": ("a whole number", operator.index),
+    "time": ('a number of seconds or words such as "5min"', float),
+    "flag": ("True or False", bool),
+    "columns": ("columns by modality", lambda x: {n: str(c) for n, c in x.items()}),
+    "limits": ("numbers by limit", lambda x: {n: float(end) for n, end in x.items()}),
+    "ranges": ("values by name", lambda x: {n: _several(v) for n, v in x.items()}),
 }
-"""What makes the values of each kind of setting plain."""
+"""What each kind of setting is in words, and what makes its values plain."""
 
 
 def options(*groups: Group) -> dict[str, Option]:
