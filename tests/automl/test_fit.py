@@ -224,12 +224,13 @@ def test_a_folder_with_other_things_is_left_alone(texts, tmp_path):
 
 def test_resume_of_what_was_in_memory_needs_it_again(texts, tmp_path):
     table = pd.DataFrame({"text": texts[0], "label": texts[1]})
-    first = fit(table, target="label", test=table, out=tmp_path / "run", settings=CHEAP)
+    test = table.assign(text=table["text"] + " again")
+    first = fit(table, target="label", test=test, out=tmp_path / "run", settings=CHEAP)
     with pytest.raises(DataError, match="data of the study"):
         resume(tmp_path / "run")
     with pytest.raises(DataError, match="test of the study"):
         resume(tmp_path / "run", data=table)
-    again = resume(tmp_path / "run", data=table, test=table)
+    again = resume(tmp_path / "run", data=table, test=test)
     assert tried(again) == tried(first)
     assert again.test_scores == first.test_scores
 
