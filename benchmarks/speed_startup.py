@@ -70,7 +70,8 @@ def watched(arguments: list[str]) -> NoReturn:
     without one leaves no marks.
     """
     sys.path.insert(0, str(ROOT))
-    from fewshot_automl.cli import entry, screen
+    from fewshot_automl.automl import screen
+    from fewshot_automl.cli import entry
 
     started, shown = float(os.environ[STARTED]), screen.Progress.trial
     marks: dict[str, list[float]] = {}

@@ -5,9 +5,10 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.data import Columns, Examples, read_inputs
-from fewshot_automl.data.sources import Source
+from fewshot_automl.data.sources import Source, names_source
 from fewshot_automl.errors import DataError, ExportError
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
@@ -64,7 +65,8 @@ class Predictor:
 
         Args:
             data: What `fit` takes: a list of texts or images, a table, a file, a
-                folder. A target column is not needed and not read.
+                folder. A target column is not needed and not read. A string that
+                names no file, folder or ``hf:`` dataset is one text.
 
         Returns:
             One row an example; NaN, with a warning, for an image that cannot be read.
@@ -72,6 +74,8 @@ class Predictor:
         Raises:
             DataError: If the data cannot be read; says where.
         """
+        if isinstance(data, str) and self.task.modality == "text":
+            data = data if names_source(data) else [data]
         examples = read_inputs(data, self.task, self.columns)
         outputs, faults = self.answers(examples.inputs)
         for finding in examples.unreadable(faults):
@@ -162,6 +166,24 @@ class Predictor:
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
         return folder
+
+    def __getstate__(self) -> dict[str, bytes]:
+        """Return the files that `save` writes: pickles hold them and no code."""
+        with TemporaryDirectory() as home:
+            folder = self.save(Path(home) / "model")
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+    def __setstate__(self, files: Mapping[str, bytes]) -> None:
+        """Become what `load` makes of the files, after checking each of them."""
+        with TemporaryDirectory(ignore_cleanup_errors=True) as home:
+            for name, content in files.items():
+                path = Path(home) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            loaded = Predictor.load(home)
+        for row in fields(self):
+            object.__setattr__(self, row.name, getattr(loaded, row.name))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Predictor":

@@ -1,6 +1,9 @@
+import copy
 import json
+import pickle
 import shutil
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.data import Examples
 from fewshot_automl.errors import DataError, ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.predictor import MANIFEST, Predictor
 from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial.space import space_for
@@ -218,3 +221,37 @@ def test_one_broken_image_costs_the_others_nothing(
     )
     with pytest.raises(DataError, match=r"Test data must be readable.*b: .*d: "):
         predictor.scores_on(examples)
+
+
+@pytest.mark.parametrize("name", ["majority", "tfidf", "lora"])
+def test_pickles_are_the_files_of_the_saved_model(name, trained, nowhere):
+    predictor = trained(name)
+    wanted = predictor.predict_proba(UNSEEN)
+    for twin in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
+        np.testing.assert_allclose(twin.predict_proba(UNSEEN), wanted, atol=1e-5)
+        assert (twin.task, twin.config) == (predictor.task, predictor.config)
+    files = predictor.__getstate__()
+    assert {Path(file).suffix for file in files} <= {".json", ".safetensors", ".md"}
+    with pytest.raises(ExportError, match="damaged or changed"):
+        predictor.__setstate__(
+            {**files, MANIFEST: files[MANIFEST].replace(b"good", b"bad ")}
+        )
+    assert not (nowhere / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["good", "a good film / city", "good " * 4000, "good:x"]
+)
+def test_one_text_is_one_example_and_asks_no_hub(text, trained, nowhere):
+    predictor = trained("tfidf")
+    assert predictor.predict(text) == predictor.predict([text])
+
+
+def test_a_string_that_names_a_file_is_read(trained, tmp_path):
+    file = tmp_path / "new.csv"
+    file.write_text("text\na good film\na bad city\n")
+    assert len(trained("tfidf").predict(str(file))) == 2
+    with pytest.raises(
+        DataError, match=r"existing file or folder.*Closest: 'new\.csv'"
+    ):
+        trained("tfidf").predict(str(tmp_path / "now.csv"))

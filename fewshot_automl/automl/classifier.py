@@ -1,17 +1,21 @@
 """A scikit-learn style classifier over the whole of `fit`."""
 
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from fewshot_automl.automl.fit import fit
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.errors import UserError
+from fewshot_automl.cells import is_missing
+from fewshot_automl.data import Source
+from fewshot_automl.errors import DataError
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -25,6 +29,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         backbones: Backbones to search; all at hand if None.
         methods: Methods to search; all that fit if None.
         seed: Of folds, suggestions and trainings.
+        limits: What the model must keep, as in ``{"max_latency_ms": 20}``.
+        prior: File of past studies that advise the search; see `fit`.
+        device: Where to train and predict, as ``"cpu"``; the best if None.
+        out: Folder for study, model and report, of one `fit` only. If None they lie in
+            the cache, without the model: that is in memory, and `save` writes it.
+        progress: Whether to show what happens.
 
     Attributes:
         classes_: Labels as they were given, sorted.
@@ -36,12 +46,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        budget: str | float = "5min",
-        trials: int | None = None,
+        budget: str | SupportsFloat = "5min",
+        trials: SupportsIndex | None = None,
         metric: str | None = None,
-        backbones: Sequence[str] | None = None,
-        methods: Sequence[str] | None = None,
-        seed: int = 0,
+        backbones: Sequence[str] | np.ndarray | None = None,
+        methods: Sequence[str] | np.ndarray | None = None,
+        seed: SupportsIndex = 0,
+        limits: Mapping[str, SupportsFloat] | None = None,
+        prior: Path | str | None = None,
+        device: str | None = None,
+        out: Path | str | None = None,
+        progress: bool = False,
     ) -> None:
         self.budget = budget
         self.trials = trials
@@ -49,45 +64,99 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.backbones = backbones
         self.methods = methods
         self.seed = seed
+        self.limits = limits
+        self.prior = prior
+        self.device = device
+        self.out = out
+        self.progress = progress
 
-    def fit(self, X: Collection[Any], y: Collection[Any]) -> "FewShotClassifier":
+    def fit(self, X: Source, y: object) -> "FewShotClassifier":
         """Search and fit.
 
         Args:
-            X: Texts, image files or pixel arrays.
-            y: One label an example. Whatever stands there names a class, numbers too;
-                in the saved model they are words.
+            X: Texts, image files or pixel arrays, or a table with a column of them.
+            y: One label an example, or one-hot rows. Whatever stands there names a
+                class, numbers too; in the saved model they are words. None, NaN, NA
+                and blank text are no label.
 
         Raises:
-            UserError: If two labels read the same, or the examples cannot be learnt.
+            UserError: If labels or examples cannot be read or learnt.
         """
-        self.classes_, places = np.unique(np.asarray(y), return_inverse=True)
-        names = [str(label) for label in self.classes_.tolist()]
-        if len(set(names)) < len(names):
-            raise UserError(f"Labels must read differently, got {names}. Rename some.")
-        self.result_ = fit(
-            list(X),
-            labels=[names[place] for place in places],
-            settings=Settings(target_kind="classes"),
-            **self.get_params(),
-        )
+        labels, is_labelled = _labels_of(y)
+        given = np.full(len(is_labelled), None, dtype=object)
+        given[is_labelled] = _names(labels)
+        asked = self.get_params(deep=False)
+        settings = Settings(target_kind="classes", device=asked.pop("device"))
+        self.result_ = fit(_examples(X), labels=given, settings=settings, **asked)
+        self.classes_ = np.unique(labels)
+        if self.out is None:
+            shutil.rmtree(self.result_.folder / "model", ignore_errors=True)
         return self
 
-    def predict_proba(self, X: Collection[Any]) -> np.ndarray:
+    def predict_proba(self, X: Source) -> np.ndarray:
         """Return class probabilities in the order of `classes_`."""
         check_is_fitted(self)
         predictor = self.result_.predictor
-        columns = list(map(predictor.task.names.index, map(str, self.classes_)))
-        proba: np.ndarray = predictor.predict_proba(list(X))[:, columns]
+        columns = [predictor.task.names.index(name) for name in _names(self.classes_)]
+        proba: np.ndarray = predictor.predict_proba(_examples(X))[:, columns]
         return proba
 
-    def predict(self, X: Collection[Any]) -> np.ndarray:
-        """Return the most probable label of each example."""
-        best: np.ndarray = self.predict_proba(X).argmax(axis=1)
-        labels: np.ndarray = self.classes_[best]
+    def predict(self, X: Source) -> np.ndarray:
+        """Return the most probable label of each example; one text is one example.
+
+        It is None, with a warning, for an image that cannot be read.
+        """
+        proba = self.predict_proba(X)
+        labels: np.ndarray = self.classes_[proba.argmax(axis=1)]
+        if (is_unread := np.isnan(proba).any(axis=1)).any():
+            labels = np.where(is_unread, None, labels.astype(object))
         return labels
+
+    def score(
+        self, X: Source, y: object, sample_weight: Sequence[float] | None = None
+    ) -> float:
+        """Return the accuracy on the examples that have a label."""
+        labels, is_labelled = _labels_of(y)
+        is_right = self.predict(X)[is_labelled] == labels
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)[is_labelled]
+        return float(np.average(is_right, weights=sample_weight))
 
     def save(self, folder: Path | str) -> Path:
         """Write the fitted model; see `Predictor.save`."""
         check_is_fitted(self)
         return self.result_.predictor.save(folder)
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that examples are texts or images, and no rows of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True
+        return tags
+
+
+def _examples(X: Source) -> Source:
+    """Return examples as `fit` takes them: one alone is no name of a file."""
+    return [X] if isinstance(X, (str, bytes, Path)) else X
+
+
+def _labels_of(y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels there are, and which examples have one."""
+    try:
+        table = pd.DataFrame(y.toarray() if hasattr(y, "toarray") else y)
+        column = (pd.from_dummies(table) if table.shape[1] > 1 else table).iloc[:, 0]
+        is_labelled = np.array([not is_missing(cell) for cell in column], np.bool_)
+        labels = column[is_labelled].infer_objects().to_numpy()
+        if (kind := pd.api.types.infer_dtype(labels)).startswith("mixed"):
+            raise TypeError(f"they are {kind}")
+    except (TypeError, ValueError, IndexError) as error:
+        got = f"{type(y).__name__} {getattr(y, 'shape', '')}".strip()
+        raise DataError(
+            "y must hold one label an example, all numbers or all words, in a list, an "
+            f"array, a column or one-hot rows, got {got} ({error}). Pass one column."
+        ) from error
+    return labels.astype(np.str_) if kind == "string" else labels, is_labelled
+
+
+def _names(labels: np.ndarray) -> list[str]:
+    """Return the words for labels in the model, as pandas writes them."""
+    return pd.Series(labels).astype(str).tolist()

@@ -1,15 +1,18 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
+import contextlib
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, SupportsFloat, SupportsIndex
 
 from fewshot_automl.automl.result import Listener, Result
-from fewshot_automl.automl.settings import NONE, Settings, tuples
+from fewshot_automl.automl.settings import NONE, Settings, plain
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder
@@ -21,27 +24,33 @@ KEPT_SECONDS: Final = 86_400
 """None is deleted before this age."""
 
 
-class _Silence(Listener):
+class _Alone(Listener):
     """Is the listener where nobody listens."""
+
+    def say(self, sentence: str) -> None:
+        """Make a warning one of Python's."""
+        if sentence.startswith("warning: "):
+            warnings.warn(sentence.removeprefix("warning: "), stacklevel=2)
 
 
 def fit(
     data: Source,
     *,
-    target: str | None = None,
+    target: object = None,
     labels: object = None,
     test: Source | None = None,
-    budget: str | float | None = None,
-    trials: int | None = None,
+    budget: str | SupportsFloat | None = None,
+    trials: SupportsIndex | None = None,
     metric: str | None = None,
-    backbones: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
-    objectives: Sequence[str] | None = None,
-    limits: Mapping[str, float] | None = None,
+    backbones: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    objectives: Iterable[str] | None = None,
+    limits: Mapping[str, SupportsFloat] | None = None,
     prior: Path | str | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     out: Path | str | None = None,
     settings: Settings | None = None,
+    progress: bool | None = None,
     listener: Listener | None = None,
     started: float | None = None,
 ) -> Result:
@@ -50,7 +59,7 @@ def fit(
     Args:
         data: A file (CSV, TSV, JSONL, Parquet), a folder of class folders, a
             DataFrame, a list of texts or images, a `datasets` object or hub name.
-        target: Column of the labels, for tables.
+        target: Column of the labels, for tables; a name may be a number or a tuple.
         labels: Labels beside `data`, for lists; None or NaN where there is none.
         test: Labelled data to score the finished model on; never looked at before.
         budget: Wall time of everything, as ``"5min"`` or seconds; ``"none"`` for no
@@ -70,7 +79,9 @@ def fit(
             study there is resumed if it is of the same data, metric and seed.
         settings: What the arguments above do not name (column names, storage, ...),
             and their defaults.
-        listener: Hears what happens; nobody if None.
+        progress: Whether to show what happens: live in a terminal, else a line a
+            trial. None shows it in a terminal and in a notebook.
+        listener: Hears what happens, in place of `progress`.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
@@ -90,7 +101,7 @@ def fit(
         objectives=objectives,
         limits=limits,
         prior=prior,
-        seed=seed or None,
+        seed=None if seed == 0 else seed,
     )
     dataset = read(
         data,
@@ -106,8 +117,15 @@ def fit(
     from fewshot_automl.automl.search import prepare, search
 
     folder = _new_folder() if out is None else Path(out)
-    ready = prepare(dataset, data, test, asked, folder, listener or _Silence(), began)
-    return finish(ready, search(ready))
+    with contextlib.ExitStack() as live:
+        if listener is None and (console := _screen(progress)):
+            from fewshot_automl.automl.screen import Progress
+
+            is_new = started is None  # the bar of a resumed study would be wrong
+            listener = Progress(console, began, asked, folder, has_bar=is_new)
+            live.enter_context(listener.live())
+        ready = prepare(dataset, data, test, asked, folder, listener or _Alone(), began)
+        return finish(ready, search(ready))
 
 
 def resume(
@@ -116,8 +134,9 @@ def resume(
     data: Source | None = None,
     labels: object = None,
     test: Source | None = None,
-    budget: str | float | None = None,
-    trials: int | None = None,
+    budget: str | SupportsFloat | None = None,
+    trials: SupportsIndex | None = None,
+    progress: bool | None = None,
     listener: Listener | None = None,
     started: float | None = None,
 ) -> Result:
@@ -131,7 +150,8 @@ def resume(
         budget: Seconds to add to what is left of the study's budget; None for what
             is left.
         trials: Trials to add to the study's limit of trials; None for none.
-        listener: Hears what happens; nobody if None.
+        progress: Whether to show what happens; see `fit`.
+        listener: Hears what happens, in place of `progress`.
         started: `time.monotonic()` from which the budget counts; now if None.
 
     Raises:
@@ -172,20 +192,33 @@ def resume(
         test=sources["test"],
         out=folder,
         settings=settings,
+        progress=progress,
         listener=listener,
         started=began,
     )
 
 
-def _settings(base: Settings, budget: str | float | None, **given: Any) -> Settings:
+def _screen(progress: bool | None) -> Any:
+    """Return the console to show a fit on, if that is wanted or somebody watches."""
+    from rich.console import Console
+
+    is_notebook = Console().is_jupyter
+    place = sys.stdout if is_notebook else sys.stderr
+    if not (is_notebook or place.isatty() if progress is None else progress):
+        return None
+    # Lines of text, also in a notebook: they need no widgets and stay in its file.
+    return Console(file=place, force_jupyter=False, highlight=False)
+
+
+def _settings(base: Settings, budget: Any, **given: Any) -> Settings:
     """Return the settings with those arguments of `fit` put in that are not None."""
-    changes = tuples({name: x for name, x in given.items() if x is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
     if budget == NONE:
         changes["budget_seconds"] = None
     elif budget is not None:
-        seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
+        seconds = parse_budget(budget) if isinstance(budget, str) else budget
         changes["budget_seconds"] = seconds
-    made = replace(base, **changes)
+    made = replace(base, **plain(changes))
     if made.prior in (None, NONE):
         return made
     return replace(made, prior=str(Path(made.prior).absolute()))

@@ -1,6 +1,7 @@
 """What a fit tells while it runs, and what it gives back."""
 
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
@@ -54,12 +55,12 @@ class Score:
     def __str__(self) -> str:
         """Return the score with its interval."""
         return (
-            f"{self.metric} {self.corrected:.3f} "
+            f"{self.metric.replace('_', ' ')} {self.corrected:.3f} "
             f"(95 % interval {self.low:.3f} to {self.high:.3f})"
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Result:
     """A finished study: the model, an honest score, and all that was tried."""
 
@@ -130,12 +131,35 @@ class Result:
 
         return write_report(self.folder, self.summary, list(self.history))
 
-    def __str__(self) -> str:
-        """Return the answer in three lines."""
-        lines = [f"Best: {self.config}", f"Expect {self.score}"]
-        if self.test_scores:
-            scores = ", ".join(f"{k} {v:.3f}" for k, v in self.test_scores.items())
-            lines.append(f"On the test data: {scores}")
-        if not self.is_feasible:
-            lines.append("It breaks a limit that was asked for.")
-        return "\n".join(lines)
+    def _words(self) -> list[tuple[str, str]]:
+        """Return the answer, each part behind its heading."""
+        from fewshot_automl.report.words import clipped, counted, summary_of
+
+        task, test, summary = self.task, self.test_scores, self.summary
+        learnt = counted(self.score.examples, f"labelled {task.modality}")
+        if task.names:
+            learnt += f" of {task.width} classes: {clipped(', '.join(task.names), 80)}"
+        others = len(summary["members"]) - 1
+        more = f", averaged with {counted(others, 'other')}" if others else ""
+        rows = [
+            ("Expect on new data", str(self.score)),
+            ("On your test data", f"{test[task.metric]:.3f}" if test else ""),
+            ("Limits", "" if self.is_feasible else "The model breaks a limit."),
+            ("Learnt from", learnt),
+            *(("Noticed", line) for line in summary["findings"]),
+            ("Model", f"{summary_of(self.config)}{more}"),
+            ("Everything is in", str(self.folder)),
+        ]
+        return [(name, words) for name, words in rows if words]
+
+    def __repr__(self) -> str:
+        """Return the answer in a few lines."""
+        return "\n".join(f"{name:<20}{words}" for name, words in self._words())
+
+    def _repr_html_(self) -> str:
+        """Return the answer as a table, which notebooks show."""
+        rows = "".join(
+            f'<tr style="text-align: left"><th>{name}</th><td>{escape(words)}</td></tr>'
+            for name, words in self._words()
+        )
+        return f"<table>{rows}</table>"

@@ -5,9 +5,12 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast
+
+import numpy as np
 
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
@@ -187,7 +190,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        """Check what no other room checks."""
+        """Make plain what Python gives, and check what no other room checks."""
+        for name, value in plain({n: getattr(self, n) for n in options()}).items():
+            object.__setattr__(self, name, value)
         if self.budget_seconds is None and self.trials is None:
             raise UserError(
                 "Budget must be a time or a number of trials, got neither. "
@@ -257,13 +262,42 @@ class Settings:
                 f"Settings of the study must be among {', '.join(options())}, got "
                 f"{', '.join(unknown)}. Resume it with the version that began it."
             )
-        narrow = {n: tuple(ends) for n, ends in values.get("narrow", {}).items()}
-        return cls(**tuples({**values, "narrow": narrow}))
+        return cls(**plain(values))
 
 
-def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with lists made tuples."""
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as their fields have them, of JSON's or numpy's values too.
+
+    >>> plain({"trials": np.int64(3), "methods": "probe", "target": 7})
+    {'trials': 3, 'methods': ('probe',), 'target': '7'}
+    """
+    made, rows = dict(values), options()
+    for name in made.keys() & rows.keys():
+        value, (what, kept) = values[name], _PLAIN[rows[name].kind]
+        try:
+            made[name] = None if value is None else kept(value)
+        except (TypeError, ValueError, AttributeError) as error:
+            spelt = rows[name].name or name
+            raise UserError(f"{spelt} must be {what}, got {value!r}.") from error
+    return made
+
+
+def _several(values: Any) -> tuple[Value, ...]:
+    one = isinstance(values, str)  # its letters are not meant
+    return (values,) if one else tuple(np.array(list(values)).tolist())
+
+
+_PLAIN: Final[Mapping[Kind, tuple[str, Callable[[Any], Any]]]] = {
+    "word": ("a word", str),
+    "names": ("names", lambda names: tuple(map(str, _several(names)))),
+    "count": ("a whole number", operator.index),
+    "time": ('a number of seconds or words such as "5min"', float),
+    "flag": ("True or False", bool),
+    "columns": ("columns by modality", lambda x: {n: str(c) for n, c in x.items()}),
+    "limits": ("numbers by limit", lambda x: {n: float(end) for n, end in x.items()}),
+    "ranges": ("values by name", lambda x: {n: _several(v) for n, v in x.items()}),
+}
+"""What each kind of setting is in words, and what makes its values plain."""
 
 
 def options(*groups: Group) -> dict[str, Option]:

@@ -117,7 +117,7 @@ def shown(
     has_bar: bool = True,
 ) -> Result:
     """Run a fit before the user's eyes and print its result."""
-    from fewshot_automl.cli.screen import Progress, show_result
+    from fewshot_automl.automl.screen import Progress, show_result
 
     progress = Progress(console, began, settings, folder, has_bar=has_bar)
     try:

@@ -91,9 +91,19 @@ def from_records(
     name: str, records: Sequence[Mapping[str, object]], origins: tuple[str, ...]
 ) -> Table:
     """Return a table of rows that each name their own cells; absent ones are None."""
-    names = dict.fromkeys(key for record in records for key in record)
-    columns = {str(key): [record.get(key) for record in records] for key in names}
-    return Table(name=name, columns=columns, origins=origins)
+    keys = dict.fromkeys(key for record in records for key in record)
+    columns = [[record.get(key) for record in records] for key in keys]
+    named = dict(zip(column_names(keys, name), columns, strict=True))
+    return Table(name=name, columns=named, origins=origins)
+
+
+def column_names(keys: Iterable[object], table: str) -> list[str]:
+    """Return keys as names of columns; of two that read alike one would vanish."""
+    names = [str(key) for key in keys]
+    if len(set(names)) < len(names):
+        got = f"got {names} in {table}"
+        raise DataError(f"Column names must be distinct, {got}. Rename one.")
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_automl.data.examples import Table, from_records
+from fewshot_automl.data.examples import Table, column_names, from_records
 from fewshot_automl.errors import DataError
 
 ROW = "row "
@@ -24,9 +24,7 @@ def read_frame(frame: Any) -> Table:
     origins = tuple(f"{ROW}{label}" for label in frame.index)
     if frame.ndim == 1:
         return _read_items(frame.tolist(), origins, "Series")
-    names = [str(name) for name in frame.columns]
-    if len(set(names)) != len(names):
-        raise DataError(f"Column names must be distinct, got {names}. Rename one.")
+    names = column_names(frame.columns, "DataFrame")
     columns = {name: frame.iloc[:, i].tolist() for i, name in enumerate(names)}
     return Table(name="DataFrame", columns=columns, origins=origins)
 
@@ -38,7 +36,8 @@ def read_memory(source: object) -> Table:
             if not isinstance(cells, Iterable) or isinstance(cells, str):
                 kind = type(cells).__name__
                 raise DataError(f"Column must be a list of cells, got {kind} {name!r}.")
-        columns = {str(name): list(cells) for name, cells in source.items()}
+        names = column_names(source, "mapping")
+        columns = dict(zip(names, map(list, source.values()), strict=True))
         lengths = {name: len(cells) for name, cells in columns.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"Columns must agree in length, got {lengths}.")
@@ -74,8 +73,8 @@ def _read_items(
 
 
 def _array_items(array: np.ndarray) -> list[object]:
-    if array.ndim == 1:
-        items: list[object] = array.tolist()
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
+        items: list[object] = array.ravel().tolist()
         return items
     if array.ndim == 3 and array.shape[-1] in (1, 3, 4):
         return [array]  # one image; no batch of grey ones is so narrow
@@ -88,8 +87,8 @@ def _array_items(array: np.ndarray) -> list[object]:
     if array.ndim in (3, 4):
         return list(array)
     raise DataError(
-        "Array must be texts of shape [examples] or images of shape [examples, "
-        f"height, width] or [examples, height, width, 3], got {array.shape}. Reshape "
-        "flat images first, and pass one grey image as [array]; tables of numbers are "
-        "not supported yet."
+        "Array must be texts of shape [examples] or [examples, 1], or images of shape "
+        "[examples, height, width] or [examples, height, width, 3], got shape "
+        f"{list(array.shape)}. Choose one column of texts, reshape flat images, or pass "
+        "one grey image as [array]; tables of numbers are not supported yet."
     )

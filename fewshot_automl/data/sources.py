@@ -40,6 +40,8 @@ def read_table(
         table = _read_hub(source, type(source).__name__, split, prefer)
     else:
         _refuse_split(split, type(source).__name__)
+        if hasattr(source, "to_pandas"):  # a table of Arrow, Polars, Modin
+            source = source.to_pandas()
         is_frame = comes_from(source, "pandas") and hasattr(source, "iloc")
         table = read_frame(source) if is_frame else read_memory(source)
     if not len(table):
@@ -70,11 +72,21 @@ def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
     return read_file(path)
 
 
+def names_source(text: str) -> bool:
+    """Say whether a string names a file, a folder or a hub dataset, there or not."""
+    is_there = os.path.exists(os.path.expanduser(text))  # noqa: PTH110, PTH111  any length
+    return text.startswith(_HUB) or is_there or _is_file_name(Path(text))
+
+
+def _is_file_name(path: Path) -> bool:
+    return path.suffix.lower() in (*READERS, *PARQUET, ".xlsx", ".xls", ".zip")
+
+
 def _may_be_on_hub(name: str) -> bool:
     path = Path(name)
-    is_file_name = path.suffix.lower() in (*READERS, *PARQUET, ".xlsx", ".xls", ".zip")
     is_in_folder = path.parent != Path() and path.parent.is_dir()
-    return bool(_HUB_NAME.fullmatch(name)) and not is_file_name and not is_in_folder
+    fits = bool(_HUB_NAME.fullmatch(name))
+    return fits and not _is_file_name(path) and not is_in_folder
 
 
 def _load_hub(name: str, split: str | None, prefer: tuple[str, ...]) -> Table:

@@ -116,7 +116,10 @@ def test_text_end_to_end(whole):
     assert isinstance(table, pd.DataFrame)
     assert len(table) == 7
     assert {"number", "status", "mean", "cost_seconds", "method"} <= set(table.columns)
-    assert str(result).startswith("Best: ")
+    assert repr(result).splitlines()[0].startswith("Expect on new data  accuracy ")
+    assert f"{result.test_scores['accuracy']:.3f}" in repr(result).splitlines()[1]
+    assert "18 labelled texts of 3 classes: film, name, place" in repr(result)
+    assert str(result.folder) in result._repr_html_()
     assert [event.kind for event in notes.events] == ["started", "finished"] * 7
     assert notes.heard("Fitting the winner")
 
@@ -241,12 +244,13 @@ def test_a_folder_with_other_things_is_left_alone(texts, tmp_path):
 
 def test_resume_of_what_was_in_memory_needs_it_again(texts, tmp_path):
     table = pd.DataFrame({"text": texts[0], "label": texts[1]})
-    first = fit(table, target="label", test=table, out=tmp_path / "run", settings=CHEAP)
+    test = table.assign(text=table["text"] + " again")
+    first = fit(table, target="label", test=test, out=tmp_path / "run", settings=CHEAP)
     with pytest.raises(DataError, match="data of the study"):
         resume(tmp_path / "run")
     with pytest.raises(DataError, match="test of the study"):
         resume(tmp_path / "run", data=table)
-    again = resume(tmp_path / "run", data=table, test=table)
+    again = resume(tmp_path / "run", data=table, test=test)
     assert tried(again) == tried(first)
     assert again.test_scores == first.test_scores
 
@@ -406,3 +410,47 @@ def test_methods_that_train_alone_make_a_model(texts, tmp_path):
     )
     assert {config.text("method") for config in tried(result)} == {*methods}
     assert all(outcome.is_done for _, outcome in result.history)
+
+
+@pytest.mark.parametrize("place", ["terminal", "notebook", "log", "nowhere"])
+def test_progress_is_seen_where_somebody_watches(
+    place, texts, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: place == "notebook")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: place == "terminal", raising=False)
+    asked = {"progress": True} if place == "log" else {}
+    out = tmp_path / "r"
+    result = fit(texts[0], labels=texts[1], out=out, settings=CHEAP, **asked)
+    shown = capsys.readouterr()
+    seen = shown.out if place == "notebook" else shown.err
+    assert ("Target: 3 classes" in seen) == (place != "nowhere")
+    assert ("trial   0  majority: accuracy" in seen) == (place in ("notebook", "log"))
+    again = resume(out, data=texts[0], labels=texts[1], trials=1, progress=False)
+    assert not any(capsys.readouterr())
+    assert again.score == result.score
+
+
+def test_what_is_amiss_is_a_warning_where_nobody_listens(texts, tmp_path):
+    labels = ["film", *texts[1][:-1], "place"]
+    with pytest.warns(UserWarning, match=r"1 empty text left out\. \(row 0\)"):
+        result = fit(["", *texts[0]], labels=labels, out=tmp_path / "r", settings=CHEAP)
+    assert "1 empty text left out" in repr(result)
+    assert "Noticed</th>" in result._repr_html_()
+
+
+@pytest.mark.parametrize("name", [0, ("label", 1)])
+def test_numpys_numbers_and_names_that_are_no_words(name, texts, tmp_path):
+    frame = pd.DataFrame({"t": texts[0], name: texts[1]})
+    result = fit(
+        frame,
+        target=name,
+        trials=np.int64(1),
+        seed=np.uint8(3),
+        budget=np.float32(600),
+        limits={"max_memory_mb": np.float32(50)},
+        methods=np.array(["majority", "tfidf"]),
+        out=tmp_path / "r",
+    )
+    asked = settings_of(result.folder)
+    assert (asked.target, asked.trials, asked.seed) == (str(name), 1, 3)
+    assert result.predictor.columns.target == str(name)

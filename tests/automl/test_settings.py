@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fewshot_automl.automl.fit import _settings
-from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.settings import Settings, plain
 from fewshot_automl.errors import UserError
 
 
@@ -103,3 +105,34 @@ def test_a_budget_is_five_minutes_seconds_words_or_none(budget, seconds):
 def test_some_budget_there_must_be():
     with pytest.raises(UserError, match="got neither"):
         _settings(Settings(), "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("methods", "probe", ("probe",)),
+        ("backbones", np.array(["a", "b"]), ("a", "b")),
+        ("workers", np.int8(2), 2),
+        ("budget_seconds", np.float32(2.5), 2.5),
+        (
+            "narrow",
+            {"rank": np.array([4, 8]), "head": "lda"},
+            {"rank": (4, 8), "head": ("lda",)},
+        ),
+        ("inputs", {"text": 3}, {"text": "3"}),
+        ("prior", Path("p.json"), "p.json"),
+    ],
+)
+def test_what_python_gives_is_made_plain(name, given, kept):
+    made = plain({name: given})
+    assert made == {name: kept}
+    assert Settings.from_json(json.loads(json.dumps(made))) == Settings(**made)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("trials", 2.5), ("seed", "three"), ("limits", 5), ("narrow", 1)],
+)
+def test_what_cannot_be_made_plain_is_named(name, given):
+    with pytest.raises(UserError, match=f"{name} must be .*, got .*{given}"):
+        plain({name: given})

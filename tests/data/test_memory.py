@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -148,6 +149,11 @@ def test_bytes_and_paths_are_images(tmp_path):
         (3, "got int"),
         ({"t": ["a"], "y": 1}, "list of cells, got int 'y'"),
         ({"t": ["a"], "y": ["p", "n"]}, "agree in length"),
+        ([{1: "a", "1": "b", "y": "p"}], r"distinct, got \['1', '1', 'y'\] in list"),
+        ([{1: "a", "y": "p"}, {"1": "b", "y": "n"}], "distinct"),
+        ({1: ["a"], "1": ["b"], "y": ["p"]}, "distinct, got .* in mapping"),
+        (pd.DataFrame([["a", "b"]], columns=[1, "1"]), "distinct, got .* in DataFrame"),
+        (np.array([["a", "b"], ["c", "d"]]), "one column of texts"),
     ],
 )
 def test_what_is_no_data_is_refused(source, says):
@@ -159,3 +165,15 @@ def test_lists_as_labels_are_multilabel():
     rows = [{"t": "good", "y": ["a", "b"]}, {"t": "bad", "y": ["a"]}]
     with pytest.raises(TaskError, match="one class a row"):
         read(rows, target="y")
+
+
+def test_columns_of_texts_in_an_array_and_tables_of_other_libraries():
+    texts = ["so good", "so bad"]
+    for source in (np.array(texts).reshape(2, 1), pa.table({"t": texts})):
+        assert read(source, labels=LABELS).examples.inputs == tuple(texts)
+
+
+def test_names_of_columns_may_be_numbers_or_tuples():
+    frame = pd.DataFrame({0: ["so good", "so bad"], ("y", 1): ["p", "n"]})
+    dataset = read(frame, target="('y', 1)")
+    assert dataset.columns == Columns(input="0", target="('y', 1)")

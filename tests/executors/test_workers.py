@@ -239,3 +239,19 @@ def is_running(process):
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_a_script_needs_no_main_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fewshot_automl.executors import WorkerProcesses\n"
+        "print('once')\n"
+        "def double(number):\n"
+        "    return 2 * number\n"
+        "workers = WorkerProcesses(1)\n"
+        "workers.submit(double, 21)\n"
+        "print(workers.wait()[0].value)\n"
+        "workers.shutdown()\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.stdout.split() == ["once", "42"], done.stderr

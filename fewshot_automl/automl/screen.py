@@ -17,7 +17,6 @@ from rich.text import Text
 
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.cli.console import table
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.policy import broken
 from fewshot_automl.report.words import ENDINGS, duration, score, settings, summary_of
@@ -205,7 +204,9 @@ def _scores(result: Result, others: list[Config]) -> Table:
     """
     expected = result.score
     validated = f"{expected.metric}, cross-validated"
-    made = table("model", validated, "to expect", "95 % interval")
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for head in ("model", validated, "to expect", "95 % interval"):
+        made.add_column(head, overflow="fold")
     _, outcome = result.history[result.summary["winner"]["number"]]
     more = f" and {len(others)} more, averaged" if others else ""
     error = math.nan if others else outcome.standard_error  # that of one trial alone

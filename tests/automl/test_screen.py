@@ -5,8 +5,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from fewshot_automl.automl.result import Listener
+from fewshot_automl.automl.screen import Progress
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.cli.screen import Progress
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
