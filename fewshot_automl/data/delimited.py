@@ -1,11 +1,14 @@
-"""CSV and TSV: delimiters, quotes, quoted newlines, ragged rows.
+"""CSV and TSV: delimiters, quotes, quoted newlines, ragged rows, titles.
 
 Rows are counted as a spreadsheet shows them: the header is row 1, and a cell with
 line breaks inside quotes is one row. Cells stay text, exactly as written.
 """
 
+import contextlib
 import csv
 import io
+import itertools
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -17,15 +20,31 @@ from fewshot_automl.finding import Finding, counted
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE: Final = 200
 """Rows that are looked at to find the delimiter."""
+_EXCEL_LINE: Final = re.compile(r'"?sep=(.)"?\r?(\n|$)', re.IGNORECASE)
+"""The line by which Excel is told the delimiter; a spreadsheet does not show it."""
+_BACKSLASHED: Final = re.compile(r'(?<!\\)\\"')
 
 
 def read_delimited(text: str, name: str) -> Table:
     """Return the table in a CSV or TSV text; origins name the file."""
-    delimiter = _delimiter(text)
+    told = _EXCEL_LINE.match(text)
+    text = text[told.end() :] if told else text
+    delimiter = told[1] if told else _delimiter(text)
     records, notes = _records(text, delimiter, name)
-    start = next((i for i, record in enumerate(records) if record), None)
-    if start is None:
+    if delimiter != ",":
+        notes = (f"Delimiter: {_DELIMITERS.get(delimiter, repr(delimiter))}.", *notes)
+    return read_records(records, name, notes)
+
+
+def read_records(
+    records: Sequence[list[str]], name: str, notes: tuple[str, ...]
+) -> Table:
+    """Return the table in rows of cells, whose header may stand below a title."""
+    if not any(map(any, records)):
         raise DataError(f"Table must have a header and rows, got nothing in {name}.")
+    start = header_row(records)
+    if above := " ".join(filter(None, itertools.chain(*records[:start]))):
+        notes = (*notes, f"Header: row {start + 1}, below {above!r}.")
     header = _header(records[start], name)
     rows = [(i + 1, r) for i, r in enumerate(records) if i > start and r]
     if not rows:
@@ -37,15 +56,14 @@ def read_delimited(text: str, name: str) -> Table:
         if any(row[len(header) :]):
             raise DataError(
                 f"Row must have {counted(len(header), 'cell')} as the header has, got "
-                f"{len(row)} in {name}:{number}. Put quotes around the cell that "
-                f"contains a {_DELIMITERS[delimiter]}."
+                f"{len(row)} in {name}:{number}. Put quotes around a cell that "
+                "contains the delimiter. If the header is not the first row, remove "
+                "what stands above it."
             )
         if len(row) < len(header):
             short.append(f"{name}:{number}")
             row.extend([""] * (len(header) - len(row)))
     message = f"{counted(len(short), 'row')} shorter than the header; filled empty."
-    if delimiter != ",":
-        notes = (f"Delimiter: {_DELIMITERS[delimiter]}.", *notes)
     return Table(
         name=name,
         columns={key: [row[i] for _, row in rows] for i, key in enumerate(header)},
@@ -55,17 +73,43 @@ def read_delimited(text: str, name: str) -> Table:
     )
 
 
+def header_row(records: Sequence[Sequence[str]]) -> int:
+    """Return where the header stands: on top, or below a title and comments.
+
+    Those have one cell each, and no row of the table below them is wider than its
+    header.
+
+    >>> header_row([["text"], ["well", " well"], ["oh", " no"], ["so", " so"]])
+    0
+    >>> header_row([["Export"], [], ["text", "y"], ["a", "p"], ["b", "n"]])
+    2
+    """
+    on_top = next((i for i, record in enumerate(records) if record), 0)
+    wide = [i for i, r in enumerate(records) if any(cell.strip() for cell in r[1:])]
+    start = wide[0] if wide else on_top
+    header, *rows = [record for record in records[start:] if record] or [[]]
+    is_table = (
+        all(cell and not cell[0].isspace() for cell in header)  # prose has ", "
+        and len(set(header)) == len(header)
+        and not any(any(row[len(header) :]) for row in rows)
+        and len(wide) > max(len(rows) / 2, sum(map(any, records[:start])))
+    )
+    return start if is_table else on_top
+
+
 def _delimiter(text: str) -> str:
     """Return the delimiter by which most rows have as many cells as the header."""
     sample = text[: 1 << 16]
-    best, best_agreement = ",", 0.0
+    best, best_fit = ",", (False, 0.0)
     for delimiter in _DELIMITERS:
         lines = io.StringIO(sample, newline="")
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row][:_SAMPLE]
-        width = len(rows[0]) if rows else 0
+        start = header_row(rows)
+        width = len(rows[start]) if rows else 0
         agreement = sum(len(row) == width for row in rows) / max(len(rows), 1)
-        if width > 1 and agreement > best_agreement:
-            best, best_agreement = delimiter, agreement
+        fit = (start == 0, agreement)  # a header on top is the likelier
+        if width > 1 and fit > best_fit:
+            best, best_fit = delimiter, fit
     return best
 
 
@@ -78,6 +122,10 @@ def _records(
         records = _parse(text, delimiter, csv.QUOTE_MINIMAL, name)
     except DataError as error:
         fault = error
+    if fault and '\\"' in text:  # as databases write quotes within a cell
+        with contextlib.suppress(DataError):
+            doubled = _parse(_BACKSLASHED.sub('""', text), delimiter, 0, name)
+            return doubled, ('Quotes: \\" is read as a quote within a cell.',)
     # A TSV seldom quotes: a cell that merely begins with a quote would swallow rows.
     is_tsv = delimiter == "\t"
     if fault or (is_tsv and any("\n" in cell for row in records for cell in row)):

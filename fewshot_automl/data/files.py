@@ -1,24 +1,33 @@
-"""Table files: CSV, TSV, JSON Lines, JSON, Parquet, plain lines of text.
+"""Table files: CSV, TSV, Excel, JSON, Parquet, plain lines of text; one image too.
 
 UTF-8 and UTF-16 are recognised. Bytes that are not UTF-8 stay in the text as surrogate
-escapes until the cells are known, so that `_mended` can name their rows.
+escapes until the cells are known, so that `mended` can name their rows.
 """
 
 import codecs
+import csv
 import difflib
+import io
 import json
+import os
 import re
-from collections.abc import Callable
+import textwrap
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from fewshot_automl.data.delimited import read_delimited
+from fewshot_automl.cells import label_text
+from fewshot_automl.data.delimited import read_delimited, read_records
 from fewshot_automl.data.examples import Table, from_records
+from fewshot_automl.data.memory import read_frame
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding
+from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
+_NOT_BLANK: Final = re.compile(r"\S")
 
 
 def read_file(path: Path) -> Table:
@@ -26,73 +35,115 @@ def read_file(path: Path) -> Table:
     kind = path.suffix.lower()
     if not path.is_file():
         raise DataError(missing(path))
-    if kind not in READERS and kind not in PARQUET:
-        raise DataError(
-            f"Data file must end in {', '.join([*READERS, *PARQUET])}, got "
-            f"'{path.name}'. Save it as CSV (UTF-8), or pass a pandas DataFrame."
+    if kind in IMAGE_SUFFIXES:  # one image to predict
+        images = {"image": [path]}
+        return Table(
+            name=str(path), columns=images, origins=(str(path),), is_named=False
         )
-    if kind in PARQUET:
-        return replace(_read_parquet(path), folder=path.parent)
-    table = READERS[kind](_decoded(path.read_bytes(), path.name), path.name)
-    return replace(_mended(table), folder=path.parent)
+    if kind not in SUFFIXES:
+        raise DataError(
+            f"Data file must end in {', '.join(SUFFIXES)}, got '{path.name}'. Save it "
+            "as CSV (UTF-8), or pass a pandas DataFrame."
+        )
+    if kind in READERS:
+        text = decoded(path.read_bytes(), path.name)
+        table = mended(READERS[kind](text, path.name))
+    else:
+        table = _read_parquet(path) if kind in PARQUET else _read_excel(path)
+    return replace(table, folder=path.parent)
 
 
 def missing(path: Path) -> str:
     """Return the sentence for a file that is not there, with names near it."""
     folder = path.parent
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    names = os.listdir(folder) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     closest = f" Closest: {', '.join(map(repr, near))}." if near else ""
-    return f"Data must be an existing file or folder, got '{path}'.{closest}"
-
-
-def _read_json_lines(text: str, name: str) -> Table:
-    records, origins = [], []
-    for row, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            origin = f"{name}:{row}"
-            records.append(_record(_loads(line, origin), origin))
-            origins.append(origin)
-    return from_records(name, records, tuple(origins))
+    if " " in path.name or (not path.suffix and path == Path(path.name)):
+        closest += " If it is a text, pass a list of texts."
+    text = textwrap.shorten(str(path), 200, placeholder=" ...")
+    return f"Data must be an existing file or folder, got '{text}'.{closest}"
 
 
 def _read_json(text: str, name: str) -> Table:
-    items = _loads(text, name)
-    if not isinstance(items, list):
-        raise DataError(
-            f"JSON must be a list of objects, got {type(items).__name__} in {name}. "
-            "Write one object a row."
-        )
-    origins = tuple(f"{name}:{row}" for row in range(1, len(items) + 1))
-    records = [_record(item, at) for item, at in zip(items, origins, strict=True)]
-    return from_records(name, records, origins)
+    """Return the table in JSON: a list of rows, rows one below the other, or a frame.
+
+    The suffix does not tell which: people call all of them ``.json``.
+    """
+    values: list[object] = []
+    origins, row, at, decoder = [], 1, 0, json.JSONDecoder()
+    while match := _NOT_BLANK.search(text, at):
+        row += text.count("\n", at, match.start())
+        try:
+            value, end = decoder.raw_decode(text, match.start())
+        except ValueError as error:
+            place = getattr(error, "lineno", row)
+            raise DataError(
+                f"JSON must be valid, got {error} in {name}:{place}. Write a list of "
+                "objects, or one object a line."
+            ) from error
+        values.append(value)
+        origins.append(f"{name}:{row}")
+        row, at = row + text.count("\n", match.start(), end), end
+    if len(values) == 1 and isinstance(values[0], dict):
+        if (table := _read_frame(values[0], name)) is not None:
+            return table
+        cells = [cell for cell in values[0].values() if isinstance(cell, list) and cell]
+        lists = [cell for cell in cells if isinstance(cell[0], dict)]
+        values = lists if len(lists) == 1 else values
+    if len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+        origins = [f"{name}:{row}" for row in range(1, len(values) + 1)]
+    return from_records(name, list(map(_record, values, origins)), tuple(origins))
 
 
-def _loads(text: str, origin: str) -> object:
+def _read_frame(value: Mapping[str, Any], name: str) -> Table | None:
+    """Return the table in what pandas' `to_json` wrote; None if it is no frame.
+
+    That is a mapping of columns, of rows, or both apart from their names.
+    """
+    import pandas as pd
+
+    is_split = value.keys() == {"columns", "index", "data"}
+    kinds = set(map(type, value.values()))
+    if not is_split and kinds not in ({dict}, {list}):
+        return None
     try:
-        value: object = json.loads(text)
+        frame = pd.DataFrame(**(value if is_split else {"data": value}), dtype=object)
     except ValueError as error:
-        raise DataError(f"JSON must be valid, got {error} in {origin}.") from error
-    return value
+        raise DataError(
+            f"JSON columns must agree in length, got {error} in {name}. "
+            'Write them with to_json(orient="records").'
+        ) from error
+    if kinds == {dict} and not all(map(str.isdigit, frame.index)):
+        is_by_row = all(map(str.isdigit, value)) or len(value) > len(frame)
+        frame = frame.T if is_by_row else frame
+    table = read_frame(frame)
+    origins = tuple(f"{name} {origin}" for origin in table.origins)
+    return replace(table, name=name, origins=origins)
 
 
 def _record(item: object, origin: str) -> dict[str, object]:
     if not isinstance(item, dict):
         raise DataError(
             f"JSON row must be an object, got {type(item).__name__} in {origin}. "
-            'Write {"text": ..., "label": ...}.'
+            'Write {"text": ..., "label": ...}; pandas: to_json(orient="records").'
         )
     return item
 
 
 def _read_lines(text: str, name: str) -> Table:
+    cells = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    widths = [len(row) for row in cells if row]
+    if len(widths) > 1 and len(set(widths)) == 1 < widths[0]:  # Excel's Unicode Text
+        return read_delimited(text, name)
     rows = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line]
     return Table(
         name=name,
         columns={"text": [line for _, line in rows]},
         origins=tuple(f"{name}:{i}" for i, _ in rows),
         is_named=False,
-        notes=("Input: each line of the file is one text.",),
+        notes=("Input: each line is one text; the name of a table ends in .csv.",),
     )
 
 
@@ -114,7 +165,38 @@ def _read_parquet(path: Path) -> Table:
     return Table(name=path.name, columns=columns, origins=origins)
 
 
-def _decoded(data: bytes, name: str) -> str:
+def _read_excel(path: Path) -> Table:
+    """Return the first sheet that holds something, with cells as CSV has them."""
+    import pandas as pd
+
+    try:
+        sheets = pd.read_excel(
+            path,
+            sheet_name=None,
+            header=None,
+            dtype=object,
+            na_filter=False,
+            engine="openpyxl",
+        )
+    except ImportError as error:
+        raise DataError(
+            f"Excel files need openpyxl, got {path.name} without it. Install it: "
+            "pip install 'fewshot-automl[excel]', or save the sheet as CSV (UTF-8)."
+        ) from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"Excel file must be readable, got {error} in {path.name}. Save the sheet "
+            "as CSV (UTF-8)."
+        ) from error
+    filled = [name for name, sheet in sheets.items() if not sheet.empty]
+    notes = (f"Sheet: {filled[0]!r} of {', '.join(map(repr, filled))}.",)
+    rows = sheets[filled[0]].values.tolist() if filled else []
+    records = [[label_text(cell) or "" for cell in row] for row in rows]
+    records = [record if any(record) else [] for record in records]
+    return read_records(records, path.name, notes if len(filled) > 1 else ())
+
+
+def decoded(data: bytes, name: str) -> str:
     """Return text, with a surrogate escape for every byte that is not UTF-8."""
     if data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"%PDF", b"\xd0\xcf\x11\xe0")):
         raise DataError(
@@ -122,7 +204,9 @@ def _decoded(data: bytes, name: str) -> str:
             "Save the sheet as CSV (UTF-8), or unpack the file first."
         )
     sample, encoding = data[:4096], ""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        encoding = "utf-32"
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif sample.count(0) > 0.2 * len(sample):  # Latin text in UTF-16 without its mark
         little = sample[1::2].count(0) >= sample[0::2].count(0)
@@ -138,7 +222,7 @@ def _decoded(data: bytes, name: str) -> str:
         ) from error
 
 
-def _mended(table: Table) -> Table:
+def mended(table: Table) -> Table:
     """Read the bytes that were not UTF-8 as Windows-1252, and say so.
 
     A finding names the rows if others of the file are UTF-8, so that it mixes
@@ -191,13 +275,15 @@ def _windows_letter(match: re.Match[str]) -> str:
 
 
 PARQUET: Final = (".parquet", ".pq")
+EXCEL: Final = (".xlsx", ".xlsm")
 READERS: Final[dict[str, Callable[[str, str], Table]]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".tab": read_delimited,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
     ".json": _read_json,
     ".txt": _read_lines,
 }
 """How each kind of text file is read, by suffix."""
+SUFFIXES: Final = (*READERS, *PARQUET, *EXCEL)

@@ -7,7 +7,7 @@ from typing import Final
 
 from fewshot_automl.cells import natural_order
 from fewshot_automl.data.examples import Table
-from fewshot_automl.data.files import PARQUET, READERS, read_file
+from fewshot_automl.data.files import SUFFIXES, read_file
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities import IMAGE_SUFFIXES
@@ -77,8 +77,7 @@ def _splits(root: Path) -> dict[str, Path]:
         found = {_NAMES[p.name.lower()]: p for p in folders if any(_folders(p))}
         if found:
             return found
-    suffixes = (*READERS, *PARQUET)
-    files = [p for p in _visible(root) if p.suffix.lower() in suffixes and p.is_file()]
+    files = [p for p in _visible(root) if p.suffix.lower() in SUFFIXES and p.is_file()]
     found = {_NAMES[p.stem.lower()]: p for p in files if p.stem.lower() in _NAMES}
     has_classes = any(_images(folder, 2) for folder in folders)
     return {} if has_classes else found

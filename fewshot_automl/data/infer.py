@@ -139,8 +139,9 @@ def choose_target(table: Table, target: str | None) -> tuple[str, tuple[str, ...
         return table.target, (note,) if is_declared else ()
     if not table.is_named:
         raise DataError(
-            f"Data must have labels, got none with {table.name}. Pass labels, one for "
-            "each example, or put images in one folder for each class."
+            f"Data must have labels, got none with {table.name}. "
+            f"{' '.join(table.notes)} Pass labels, one for each example, or put images "
+            "or texts (.txt) in one folder for each class."
         )
     raise DataError(
         "Target must be named for a table, got none. Choose one of "
