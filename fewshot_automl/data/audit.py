@@ -34,17 +34,22 @@ class Audit:
         """Return one line for each finding, for people."""
         return [finding.line() for finding in self.findings]
 
+    def fatal(self) -> list[Finding]:
+        """Return what ends a run, and what was left out; empty if nothing ends it."""
+        if all(finding.severity != "fatal" for finding in self.findings):
+            return []
+        # What was left out may be why too little is left.
+        left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
+        return [
+            finding
+            for finding in self.findings
+            if finding.severity == "fatal" or finding.kind in left_out
+        ]
+
     def raise_if_fatal(self) -> None:
         """Raise a `DataError` that says what and what to do, if a finding is fatal."""
-        if any(finding.severity == "fatal" for finding in self.findings):
-            # What was left out may be why too little is left.
-            left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
-            shown = [
-                finding
-                for finding in self.findings
-                if finding.severity == "fatal" or finding.kind in left_out
-            ]
-            raise DataError("\n".join(f"{f.message}{f.places()}" for f in shown))
+        if found := self.fatal():
+            raise DataError("\n".join(f"{f.message}{f.places()}" for f in found))
 
 
 def audit(

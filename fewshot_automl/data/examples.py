@@ -41,6 +41,10 @@ class Table:
         """Return the number of rows."""
         return len(self.origins)
 
+    def said(self) -> str:
+        """Return what was inferred while reading, as the end of an error."""
+        return "".join(f" {note}" for note in self.notes)
+
     def column(self, name: str) -> Column:
         """Return one column with what is needed to speak of its cells."""
         return Column(
@@ -55,6 +59,11 @@ class Table:
         """Return the table with labels that were given beside it, if any were."""
         if labels is None:
             return self
+        if isinstance(labels, (str, bytes, Mapping, set, frozenset)):
+            raise DataError(
+                "Labels must be a list, an array or a Series in the order of the "
+                f"examples, got {type(labels).__name__}. Pass list(...) of them."
+            )
         cells = list(labels)
         if len(cells) != len(self):
             raise DataError(

@@ -13,6 +13,7 @@ import os
 import re
 import textwrap
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
 _NOT_BLANK: Final = re.compile(r"\S")
+_ID: Final = re.compile(r"[^\s/\\]{1,100}$")
+"""What may be the name of an image without its suffix."""
 
 
 def read_file(path: Path) -> Table:
@@ -50,7 +53,40 @@ def read_file(path: Path) -> Table:
         table = mended(READERS[kind](text, path.name))
     else:
         table = _read_parquet(path) if kind in PARQUET else _read_excel(path)
-    return replace(table, folder=path.parent)
+    return _with_images(replace(table, folder=path.parent))
+
+
+def _with_images(table: Table) -> Table:
+    """Return the table with the images whose names without suffix a column holds."""
+    assert table.folder is not None
+    files: dict[str, list[str]] | None = None
+    for column, cells in table.columns.items():
+        every = [label_text(cell) for cell in cells]
+        names = [name for name in every if name is not None]
+        if not names or len(set(names)) < len(names) or not all(map(_ID.match, names)):
+            continue
+        if files is None:
+            files = defaultdict(list)
+            for path in (*table.folder.glob("*.*"), *table.folder.glob("*/*.*")):
+                place = path.relative_to(table.folder)
+                if path.suffix.lower() in IMAGE_SUFFIXES and place.name[0] != ".":
+                    files[path.stem].append(str(place))
+        found = [files[name] for name in names if name in files]
+        if len(found) < 0.9 * len(names):
+            continue
+        if several := next((paths for paths in found if len(paths) > 1), None):
+            note = f"is the name of {' and '.join(several)}: write paths to choose."
+            return replace(table, notes=(*table.notes, f"Column {column!r} {note}"))
+        made = "image"
+        while made in table.columns:
+            made += "_"
+        images = [files[name][0] if name in files else name for name in every]
+        note = (
+            f"Column {made!r} made of the files that {column!r} names ({found[0][0]})."
+        )
+        columns = {**table.columns, made: images}
+        return replace(table, columns=columns, notes=(*table.notes, note))
+    return table
 
 
 def missing(path: Path) -> str:

@@ -1,5 +1,6 @@
-"""Folders: one folder of images for each class, or table files by split."""
+"""Folders: one folder of images or texts for each class, or table files by split."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Final
 
 from fewshot_automl.cells import natural_order
 from fewshot_automl.data.examples import Table
-from fewshot_automl.data.files import SUFFIXES, read_file
+from fewshot_automl.data.files import SUFFIXES, decoded, mended, read_file
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities import IMAGE_SUFFIXES
@@ -18,11 +19,11 @@ _NAMES: Final = {
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 """The split that a folder or file of some name holds."""
-_NO_LABEL: Final = frozenset({"unlabelled", "unlabeled"})
+_NO_LABEL: Final = frozenset({"unlabelled", "unlabeled", "unsup"})
 
 _LAYOUT: Final = (
-    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or "
-    "write a table with a column of image paths and a column of labels."
+    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or of "
+    "texts (DATA/cat/1.txt), or give a table: its file, not its folder."
 )
 
 
@@ -61,12 +62,12 @@ def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table
             "has no splits. Leave split out."
         )
     if not parts:
-        return _read_images(root, depth=2)
+        return _read_classes(root)
     part = parts[choose_split(list(parts), f"'{root}'", split, prefer)]
     others = ", ".join(repr(p.name) for p in parts.values() if p != part)
     note = f"Split: read '{part.name}' of '{root.name}'"
     note += f", not {others}." if others else "."
-    table = read_file(part) if part.is_file() else _read_images(part, depth=2)
+    table = read_file(part) if part.is_file() else _read_classes(part)
     return replace(table, notes=(note, *table.notes))
 
 
@@ -83,6 +84,19 @@ def _splits(root: Path) -> dict[str, Path]:
     return {} if has_classes else found
 
 
+def _read_classes(root: Path) -> Table:
+    """Return the examples in class folders, which must not lie in a folder more."""
+    table = _read_images(root, depth=2)
+    homes = {str(Path(origin).parent) for origin in table.origins}
+    inner = Path(os.path.commonpath(homes))
+    if len(homes) > 1 and inner != root:
+        raise DataError(
+            f"Folder must hold a folder for each class, got '{root}', all of whose "
+            f"examples lie in '{inner}'. If its folders are the classes, give it."
+        )
+    return table
+
+
 def _read_images(root: Path, depth: int) -> Table:
     cells: list[tuple[Path, str | None]] = [(p, None) for p in _images(root, 0)]
     empty = []
@@ -93,7 +107,7 @@ def _read_images(root: Path, depth: int) -> Table:
         if not images:
             empty.append(str(folder))
     if not cells:
-        raise DataError(f"Folder must hold images, got none in '{root}'. {_LAYOUT}")
+        return _read_texts(root, depth + 1)
     paths = {path for path, _ in cells}
     reach = (path for path in _files(root, depth + 1) if path not in paths)
     ignored = [str(path) for path in reach]
@@ -112,6 +126,35 @@ def _read_images(root: Path, depth: int) -> Table:
         target="label" if any(label for _, label in cells) else None,
         findings=tuple(findings),
     )
+
+
+def _read_texts(root: Path, depth: int) -> Table:
+    """Return the text files under a folder without images, labelled in the same way."""
+    files = list(_files(root, depth))
+    paths = [path for path in files if path.suffix.lower() == ".txt"]
+    others = [str(path) for path in files if path not in paths]
+    if not paths:
+        got = f"only files such as '{others[0]}'" if others else f"none in '{root}'"
+        raise DataError(f"Folder must hold images or texts, got {got}. {_LAYOUT}")
+    tops = [path.relative_to(root).parts[0] for path in paths]
+    labels = [
+        None if path.parent == root or top.lower() in _NO_LABEL else top
+        for path, top in zip(paths, tops, strict=True)
+    ]
+    message = f"{counted(len(others), 'file')} other than .txt ignored."
+    table = Table(
+        name=str(root),
+        columns={
+            "text": [decoded(path.read_bytes(), str(path)) for path in paths],
+            "file": list(map(str, paths)),
+            "label": labels,
+        },
+        origins=tuple(map(str, paths)),
+        is_named=False,
+        target="label" if any(labels) else None,
+        findings=tuple(Finding.any_at("ignored file", "note", message, others)),
+    )
+    return mended(table)
 
 
 def _images(folder: Path, depth: int) -> list[Path]:

@@ -136,9 +136,23 @@ def _examples(table: Table, chosen: InputChoice, targets: np.ndarray) -> Example
             f"Paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
             f"got '{paths[0]}' in {table.origins[0]}, and none of them exists. Move "
             f"the {'table' if table.folder else 'working folder'}, or mend the paths; "
-            "addresses on the web are not fetched."
+            f"addresses on the web are not fetched.{table.said()}"
+        )
+    encoded = [item for item in inputs if isinstance(item, bytes) and item]
+    if encoded and all(map(_is_text, encoded)):
+        raise DataError(
+            f"Bytes must be encoded images, got text ({encoded[0][:40]!r}) in "
+            f"{table.name}. Decode it first: [text.decode() for text in texts]."
         )
     return Examples(inputs=inputs, targets=targets, origins=table.origins)
+
+
+def _is_text(item: bytes) -> bool:
+    try:
+        item.decode()
+    except UnicodeDecodeError:
+        return False
+    return not item.startswith((b"P1", b"P2", b"P3"))  # images written in digits
 
 
 def _telling_columns(table: Table, target: str, used: set[str]) -> list[Finding]:

@@ -75,10 +75,13 @@ def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
     return read_file(path)
 
 
+def _is_file_name(path: Path) -> bool:
+    return path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES, ".xls", ".zip")
+
+
 def _may_be_on_hub(path: Path) -> bool:
-    is_file_name = path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES, ".xls", ".zip")
-    is_name = _HUB_NAME.fullmatch(path.as_posix())
-    return bool(is_name) and not is_file_name and not path.parent.is_dir()
+    is_name = bool(_HUB_NAME.fullmatch(path.as_posix()))
+    return is_name and not _is_file_name(path) and not path.parent.is_dir()
 
 
 def _load_hub(name: str, split: str | None, prefer: tuple[str, ...]) -> Table:

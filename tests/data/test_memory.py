@@ -104,6 +104,7 @@ def test_bytes_and_paths_are_images(tmp_path):
         ({"t": ["a"], "y": 1}, "list of cells, got int 'y'"),
         ([np.full((8, 8), "a")], r"must be numbers, got <U1 in row 0"),
         ({"t": ["a"], "y": ["p", "n"]}, "agree in length"),
+        ({"t": [b"so good", b"so bad"], "y": ["p", "n"]}, r"text\.decode\(\)"),
     ],
 )
 def test_what_is_no_data_is_refused(source, says):
@@ -115,3 +116,9 @@ def test_lists_as_labels_are_multilabel():
     rows = [{"t": "good", "y": ["a", "b"]}, {"t": "bad", "y": ["a"]}]
     with pytest.raises(TaskError, match="one class a row"):
         read(rows, target="y")
+
+
+@pytest.mark.parametrize("labels", ["pn", b"pn", {"p": 1, "n": 2}, {"p", "n"}])
+def test_labels_that_would_be_taken_apart_are_refused(labels):
+    with pytest.raises(DataError, match="Labels must be a list"):
+        read(["good", "bad"], labels=labels)
