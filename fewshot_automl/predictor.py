@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -18,13 +19,15 @@ from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitte
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.data import Columns, Examples, read_inputs
 from fewshot_automl.data.sources import Source
-from fewshot_automl.errors import ExportError
-from fewshot_automl.modalities import Input
+from fewshot_automl.errors import DataError, ExportError
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
 FORMAT: Final = 1
 MANIFEST: Final = "model.json"
+AT_ONCE: Final = 256
+"""Images that are predicted in one go; one that cannot be read costs no more."""
 PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 
@@ -48,8 +51,13 @@ class Predictor:
     """Packages that wrote it; filled in by `save`."""
 
     def predict(self, data: Source) -> list[Any]:
-        """Return what is predicted for each example: of classes, the most probable."""
-        return self.task.rules.decode(self.predict_proba(data))
+        """Return what is predicted for each example: of classes, the most probable.
+
+        It is None, with a warning, for an image that cannot be read.
+        """
+        proba = self.predict_proba(data)
+        rows = zip(self.task.rules.decode(proba), np.isnan(proba).any(1), strict=True)
+        return [None if is_missing else decoded for decoded, is_missing in rows]
 
     def predict_proba(self, data: Source) -> Float[np.ndarray, "examples width"]:
         """Return outputs: of classes, probabilities in the order of `task.names`.
@@ -58,10 +66,41 @@ class Predictor:
             data: What `fit` takes: a list of texts or images, a table, a file, a
                 folder. A target column is not needed and not read.
 
+        Returns:
+            One row an example; NaN, with a warning, for an image that cannot be read.
+
         Raises:
             DataError: If the data cannot be read; says where.
         """
-        return self.outputs_of(read_inputs(data, self.task, self.columns).inputs)
+        examples = read_inputs(data, self.task, self.columns)
+        outputs, faults = self.answers(examples.inputs)
+        for finding in examples.unreadable(faults):
+            warnings.warn(finding.line(), stacklevel=2)
+        return outputs
+
+    def answers(
+        self, inputs: tuple[Input, ...]
+    ) -> tuple[Float[np.ndarray, "examples width"], dict[int, str]]:
+        """Return outputs, and by row why an example cannot be read; its row is NaN."""
+        modality = modality_named(self.task.modality)
+        outputs = np.full((len(inputs), self.task.width), np.nan)
+        faults: dict[int, str] = {}
+        step = AT_ONCE if modality.is_fault_an_error else max(len(inputs), 1)
+        for start in range(0, len(inputs), step):
+            rows = range(len(inputs))[start : start + step]
+            try:
+                outputs[rows] = self.outputs_of(inputs[start : start + step])
+            except (DataError, OSError):
+                looks = modality.look(inputs[start : start + step])
+                found = {
+                    r: x.fault for r, x in zip(rows, looks, strict=True) if x.fault
+                }
+                if not found:
+                    raise
+                faults |= found
+                good = [row for row in rows if row not in found]
+                outputs[good] = self.outputs_of(tuple(inputs[row] for row in good))
+        return outputs, faults
 
     def outputs_of(
         self, inputs: tuple[Input, ...]
@@ -75,7 +114,9 @@ class Predictor:
 
     def scores_on(self, labelled: Examples) -> dict[str, float]:
         """Return the task's metric, those its kind reports, and n."""
-        rules, outputs = self.task.rules, self.outputs_of(labelled.inputs)
+        rules, (outputs, faults) = self.task.rules, self.answers(labelled.inputs)
+        for finding in labelled.unreadable(faults):
+            raise DataError(f"Test data must be readable, got {finding.line()}")
         scores = {
             name: rules.metrics[name].value(labelled.targets, outputs)
             for name in dict.fromkeys((*rules.reported, self.task.metric))

@@ -127,7 +127,7 @@ class ImageReader:
         self._std = torch.tensor(recipe.std).view(-1, 1, 1)
         self._filter = Image.Resampling[recipe.interpolation.upper()]
         self.recipe = (
-            f"image-1 size={recipe.size} crop={recipe.crop_fraction} "
+            f"image-2 size={recipe.size} crop={recipe.crop_fraction} "
             f"filter={recipe.interpolation} mean={recipe.mean} std={recipe.std}"
         )
 
@@ -153,7 +153,8 @@ class ImageReader:
                 "Example of an image backbone must be an image, got a text. Give "
                 "pathlib.Path for files, or choose a text backbone."
             )
-        picture = open_image(image)
+        # Twice the side that is wanted: a JPEG that is larger need not be read whole.
+        picture = open_image(image, 2 * self._recipe.size)
         if view == 0:
             # Resizing only the box that the centre crop keeps gives what resizing all
             # and then cropping gives.

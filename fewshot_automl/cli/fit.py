@@ -80,14 +80,7 @@ def fit(
 @click.option("--data", metavar="DATA", help="The same data, if they have moved.")
 @click.option("--test", metavar="DATA", help="The same test data, if they have moved.")
 @json_option
-def resume(
-    folder: Path,
-    budget: float | None,
-    trials: int | None,
-    data: str | None,
-    test: str | None,
-    is_json: bool,
-) -> int:
+def resume(folder: Path, is_json: bool, **given: Any) -> int:
     """Go on with a study that was killed or broken off, or search on.
 
     Every finished trial counts. FOLDER is the --out folder of a fit.
@@ -97,15 +90,7 @@ def resume(
       fewshot resume runs/reviews
       fewshot resume runs/reviews --budget 10min
     """
-    work = partial(
-        run_resume,
-        folder,
-        data=data,
-        test=test,
-        budget=budget,
-        trials=trials,
-        started=started(),
-    )
+    work = partial(run_resume, folder, **given, started=started())
     return _answered(work, settings_of(folder), folder, is_json, has_bar=False)
 
 

@@ -1,5 +1,6 @@
 """The commands that use a finished model: ``predict`` and ``score``."""
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from fewshot_automl.automl.record import STUDY_FILE
 from fewshot_automl.cli.console import print_json, say
 from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
 from fewshot_automl.data import read_inputs, read_like
+from fewshot_automl.data.files import mended
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
 from fewshot_automl.predictor import MANIFEST, Predictor
@@ -35,6 +37,8 @@ FORMATS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
 def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     """Write DATA with a column `prediction` added.
 
+    A row that cannot be read has no prediction and says why in a column `problem`.
+
     MODEL is the --out folder of a fit. DATA is like the training data; labels are
     not needed and not read.
 
@@ -49,13 +53,18 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
             raise UserError(f"--out must end in {known}, got '{out.name}'. Rename it.")
         check_folder_of(out)
     predictor = load_model(model)
-    columns = read_table(data, prefer=()).columns
+    table = read_table(data, prefer=())
     examples = read_inputs(data, predictor.task, predictor.columns)
-    outputs = predictor.outputs_of(examples.inputs)
-    made = with_predictions(columns, predictor.task, outputs, proba)
+    outputs, faults = predictor.answers(examples.inputs)
+    made = with_predictions(table.columns, predictor.task, outputs, proba, faults)
     write_table(made, out)
+    for finding in (*table.findings, *examples.unreadable(faults)):
+        say(finding.line())
+    if "prediction" in table.columns:
+        ours = next(name for name in reversed(made) if name.startswith("prediction"))
+        say(f"DATA has a column 'prediction', which is kept; the new one is {ours!r}.")
     if out is not None:
-        say(f"Wrote {len(examples)} predictions to {out}")
+        say(f"Wrote {len(examples) - len(faults)} predictions to {out}")
 
 
 @click.command("score")
@@ -102,19 +111,28 @@ def with_predictions(
     task: Task,
     outputs: Float[np.ndarray, "examples width"],
     with_proba: bool,
+    faults: Mapping[int, str],
 ) -> dict[str, Sequence[object]]:
-    """Return the columns with predictions after them.
+    """Return the columns with predictions after them, empty in the rows of `faults`.
 
-    A column that is called as one of ours is replaced.
+    Columns of the data are kept: if one is called as ours, ours get a number.
 
     >>> task = Task(modality="text", names=("no", "yes"))
-    >>> with_predictions({"text": ["hm"]}, task, np.array([[0.25, 0.75]]), True)
+    >>> proba = np.array([[0.25, 0.75]])
+    >>> with_predictions({"text": ["hm"]}, task, proba, True, {})
     {'text': ['hm'], 'prediction': ['yes'], 'proba_no': [0.25], 'proba_yes': [0.75]}
     """
-    made: dict[str, Sequence[object]] = {"prediction": task.rules.decode(outputs)}
+    rows = enumerate(task.rules.decode(outputs))
+    made: dict[str, Sequence[object]] = {
+        "prediction": [None if row in faults else decoded for row, decoded in rows]
+    }
     if with_proba:
         made |= task.rules.columns(outputs)
-    return {**{name: c for name, c in columns.items() if name not in made}, **made}
+    if faults:
+        made["problem"] = [faults.get(row) for row in range(len(outputs))]
+    endings = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    end = next(end for end in endings if not columns.keys() & {n + end for n in made})
+    return {**columns, **{name + end: cells for name, cells in made.items()}}
 
 
 def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> None:
@@ -140,8 +158,9 @@ def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> N
 
 def _plain(cell: object) -> Any:
     """Return a cell as every format can hold it."""
-    if cell is None or isinstance(cell, str | int | float | bool):
+    if cell is None or isinstance(cell, int | float | bool):
         return cell
     if isinstance(cell, Mapping) and "bytes" in cell:  # an encoded image
         return str(cell.get("path") or "image")
-    return str(cell)
+    # Bytes that are not UTF-8, or half a character, could not be written.
+    return mended(str(cell)).encode("utf-8", "replace").decode()

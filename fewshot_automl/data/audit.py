@@ -165,7 +165,9 @@ def _conflicts(
         f"{counted(len(clashing), 'example')} labelled in more than one way: no model "
         "can get both right. Correct the labels, or remove the copies."
     )
-    return Finding.any_at("conflicting labels", "warning", message, places)
+    is_all = len(places) == sum(map(len, groups)) > 0
+    severity: Severity = "fatal" if is_all else "warning"  # nothing is left to learn
+    return Finding.any_at("conflicting labels", severity, message, places)
 
 
 def _overlap(

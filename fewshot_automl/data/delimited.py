@@ -22,7 +22,6 @@ _SAMPLE: Final = 200
 """Rows that are looked at to find the delimiter."""
 _EXCEL_LINE: Final = re.compile(r'"?sep=(.)"?\r?(\n|$)', re.IGNORECASE)
 """The line by which Excel is told the delimiter; a spreadsheet does not show it."""
-_BACKSLASHED: Final = re.compile(r'(?<!\\)\\"')
 
 
 def read_delimited(text: str, name: str) -> Table:
@@ -46,7 +45,9 @@ def read_records(
     if above := " ".join(filter(None, itertools.chain(*records[:start]))):
         notes = (*notes, f"Header: row {start + 1}, below {above!r}.")
     header = _header(records[start], name)
-    rows = [(i + 1, r) for i, r in enumerate(records) if i > start and r]
+    # In a table of one column a blank line is a row with an empty cell.
+    is_row = [bool(record) or len(header) == 1 for record in records]
+    rows = [(i + 1, r) for i, r in enumerate(records) if i > start and is_row[i]]
     if not rows:
         raise DataError(
             f"Table must have rows below its header, got only the header in {name}."
@@ -56,9 +57,8 @@ def read_records(
         if any(row[len(header) :]):
             raise DataError(
                 f"Row must have {counted(len(header), 'cell')} as the header has, got "
-                f"{len(row)} in {name}:{number}. Put quotes around a cell that "
-                "contains the delimiter. If the header is not the first row, remove "
-                "what stands above it."
+                f"{len(row)} in {name}:{number}. Put quotes around a cell with the "
+                "delimiter in it. Remove what stands above the header, if anything."
             )
         if len(row) < len(header):
             short.append(f"{name}:{number}")
@@ -76,11 +76,8 @@ def read_records(
 def header_row(records: Sequence[Sequence[str]]) -> int:
     """Return where the header stands: on top, or below a title and comments.
 
-    Those have one cell each, and no row of the table below them is wider than its
-    header.
+    Those have one cell each, and no row of the table below is wider than its header.
 
-    >>> header_row([["text"], ["well", " well"], ["oh", " no"], ["so", " so"]])
-    0
     >>> header_row([["Export"], [], ["text", "y"], ["a", "p"], ["b", "n"]])
     2
     """
@@ -124,7 +121,7 @@ def _records(
         fault = error
     if fault and '\\"' in text:  # as databases write quotes within a cell
         with contextlib.suppress(DataError):
-            doubled = _parse(_BACKSLASHED.sub('""', text), delimiter, 0, name)
+            doubled = _parse(re.sub(r'(?<!\\)\\"', '""', text), delimiter, 0, name)
             return doubled, ('Quotes: \\" is read as a quote within a cell.',)
     # A TSV seldom quotes: a cell that merely begins with a quote would swallow rows.
     is_tsv = delimiter == "\t"

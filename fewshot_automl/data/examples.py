@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from fewshot_automl.cells import Column
 from fewshot_automl.errors import DataError
-from fewshot_automl.finding import Finding
+from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks import Task
 
@@ -120,6 +120,12 @@ class Examples:
             targets=self.targets[chosen],
             origins=tuple(self.origins[i] for i in chosen),
         )
+
+    def unreadable(self, faults: Mapping[int, str]) -> list[Finding]:
+        """Return a warning that names the examples in these rows, and their faults."""
+        places = [f"{self.origins[row]}: {fault}" for row, fault in faults.items()]
+        message = f"{counted(len(places), 'example')} that cannot be read."
+        return Finding.any_at("unreadable example", "warning", message, places)
 
     def labelled(self, task: Task) -> "Examples":
         """Return the examples that somebody has labelled."""

@@ -1,23 +1,20 @@
 """Table files: CSV, TSV, Excel, JSON, Parquet, plain lines of text; one image too.
 
 UTF-8 and UTF-16 are recognised. Bytes that are not UTF-8 stay in the text as surrogate
-escapes until the cells are known, so that `mended` can name their rows.
+escapes until the cells are known, so that `mended_table` can name their rows.
 """
 
 import codecs
-import csv
 import difflib
-import io
 import json
 import os
 import re
 import textwrap
-import zipfile
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 from fewshot_automl.cells import label_text
 from fewshot_automl.data.delimited import read_delimited, read_records
@@ -39,10 +36,8 @@ def read_file(path: Path) -> Table:
     if not path.is_file():
         raise DataError(missing(path))
     if kind in IMAGE_SUFFIXES:  # one image to predict
-        images = {"image": [path]}
-        return Table(
-            name=str(path), columns=images, origins=(str(path),), is_named=False
-        )
+        table = from_records(str(path), [{"image": path}], (str(path),))
+        return replace(table, is_named=False)
     if kind not in SUFFIXES:
         raise DataError(
             f"Data file must end in {', '.join(SUFFIXES)}, got '{path.name}'. Save it "
@@ -50,41 +45,36 @@ def read_file(path: Path) -> Table:
         )
     if kind in READERS:
         text = decoded(path.read_bytes(), path.name)
-        table = mended(READERS[kind](text, path.name))
+        table = mended_table(READERS[kind](text, path.name))
     else:
         table = _read_parquet(path) if kind in PARQUET else _read_excel(path)
-    return _with_images(replace(table, folder=path.parent))
+    return _with_images(replace(table, folder=path.parent), path.parent)
 
 
-def _with_images(table: Table) -> Table:
+def _with_images(table: Table, folder: Path) -> Table:
     """Return the table with the images whose names without suffix a column holds."""
-    assert table.folder is not None
-    files: dict[str, list[str]] | None = None
+    files: dict[str, list[str]] = {}
     for column, cells in table.columns.items():
         every = [label_text(cell) for cell in cells]
         names = [name for name in every if name is not None]
         if not names or len(set(names)) < len(names) or not all(map(_ID.match, names)):
             continue
-        if files is None:
-            files = defaultdict(list)
-            for path in (*table.folder.glob("*.*"), *table.folder.glob("*/*.*")):
-                place = path.relative_to(table.folder)
-                if path.suffix.lower() in IMAGE_SUFFIXES and place.name[0] != ".":
-                    files[path.stem].append(str(place))
+        if not files:
+            for path in (*folder.glob("*.*"), *folder.glob("*/*.*")):
+                if path.suffix.lower() in IMAGE_SUFFIXES:
+                    place = str(path.relative_to(folder))
+                    files.setdefault(path.stem, []).append(place)
         found = [files[name] for name in names if name in files]
-        if len(found) < 0.9 * len(names):
+        if len(found) < max(1, 0.9 * len(names)):
             continue
-        if several := next((paths for paths in found if len(paths) > 1), None):
-            note = f"is the name of {' and '.join(several)}: write paths to choose."
-            return replace(table, notes=(*table.notes, f"Column {column!r} {note}"))
-        made = "image"
-        while made in table.columns:
-            made += "_"
-        images = [files[name][0] if name in files else name for name in every]
-        note = (
-            f"Column {made!r} made of the files that {column!r} names ({found[0][0]})."
-        )
-        columns = {**table.columns, made: images}
+        columns = dict(table.columns)
+        note = f"Column {column!r} names {' and '.join(max(found, key=len))}"
+        if max(map(len, found)) > 1:
+            note += ": write paths to choose."
+        else:
+            made = f"{column} file"
+            note += f" without its suffix: see the new column {made!r}."
+            columns[made] = [files[n][0] if n in files else n for n in every]
         return replace(table, columns=columns, notes=(*table.notes, note))
     return table
 
@@ -102,30 +92,29 @@ def missing(path: Path) -> str:
 
 
 def _read_json(text: str, name: str) -> Table:
-    """Return the table in JSON: a list of rows, rows one below the other, or a frame.
+    """Return the table in JSON: rows in a list or one after the other, or a frame.
 
     The suffix does not tell which: people call all of them ``.json``.
     """
-    values: list[object] = []
-    origins, row, at, decoder = [], 1, 0, json.JSONDecoder()
-    while match := _NOT_BLANK.search(text, at):
-        row += text.count("\n", at, match.start())
+    values: list[Any] = []
+    origins, row, end, decoder = [], 1, 0, json.JSONDecoder()
+    while match := _NOT_BLANK.search(text, end):
+        row += text.count("\n", end, match.start())
         try:
             value, end = decoder.raw_decode(text, match.start())
-        except ValueError as error:
-            place = getattr(error, "lineno", row)
+        except json.JSONDecodeError as error:
             raise DataError(
-                f"JSON must be valid, got {error} in {name}:{place}. Write a list of "
-                "objects, or one object a line."
+                f"JSON must be valid, got {error} in {name}:{error.lineno}. Write a "
+                "list of objects, or one object a line."
             ) from error
         values.append(value)
         origins.append(f"{name}:{row}")
-        row, at = row + text.count("\n", match.start(), end), end
+        row += text.count("\n", match.start(), end)
     if len(values) == 1 and isinstance(values[0], dict):
-        if (table := _read_frame(values[0], name)) is not None:
-            return table
-        cells = [cell for cell in values[0].values() if isinstance(cell, list) and cell]
-        lists = [cell for cell in cells if isinstance(cell[0], dict)]
+        if (frame := _frame(values[0], name)) is not None:
+            return replace(read_frame(frame), name=name)
+        lists = [rows for rows in values[0].values() if isinstance(rows, list)]
+        lists = [rows for rows in lists if rows and isinstance(rows[0], dict)]
         values = lists if len(lists) == 1 else values
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
@@ -133,11 +122,8 @@ def _read_json(text: str, name: str) -> Table:
     return from_records(name, list(map(_record, values, origins)), tuple(origins))
 
 
-def _read_frame(value: Mapping[str, Any], name: str) -> Table | None:
-    """Return the table in what pandas' `to_json` wrote; None if it is no frame.
-
-    That is a mapping of columns, of rows, or both apart from their names.
-    """
+def _frame(value: Mapping[str, Any], name: str) -> Any:
+    """Return the DataFrame that `to_json` wrote, by column or row or split, or None."""
     import pandas as pd
 
     is_split = value.keys() == {"columns", "index", "data"}
@@ -148,15 +134,12 @@ def _read_frame(value: Mapping[str, Any], name: str) -> Table | None:
         frame = pd.DataFrame(**(value if is_split else {"data": value}), dtype=object)
     except ValueError as error:
         raise DataError(
-            f"JSON columns must agree in length, got {error} in {name}. "
-            'Write them with to_json(orient="records").'
+            f"JSON columns must agree in length, got {error} in {name}. Mend the file."
         ) from error
     if kinds == {dict} and not all(map(str.isdigit, frame.index)):
         is_by_row = all(map(str.isdigit, value)) or len(value) > len(frame)
         frame = frame.T if is_by_row else frame
-    table = read_frame(frame)
-    origins = tuple(f"{name} {origin}" for origin in table.origins)
-    return replace(table, name=name, origins=origins)
+    return frame.rename(index=lambda row: f"of {name}: {row}")
 
 
 def _record(item: object, origin: str) -> dict[str, object]:
@@ -169,15 +152,17 @@ def _record(item: object, origin: str) -> dict[str, object]:
 
 
 def _read_lines(text: str, name: str) -> Table:
-    cells = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-    widths = [len(row) for row in cells if row]
-    if len(widths) > 1 and len(set(widths)) == 1 < widths[0]:  # Excel's Unicode Text
+    # Only these end a line: str.splitlines cuts at form feeds and U+2028 too. Blank
+    # lines are rows, so that answers stand where the questions did.
+    lines = re.split("\r\n|\n|\r", text)
+    lines = lines[:-1] if not lines[-1] else lines
+    tabs = {line.count("\t") for line in lines if line}
+    if len(lines) > 1 and len(tabs) == 1 and tabs != {0}:  # Excel's "Unicode Text"
         return read_delimited(text, name)
-    rows = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line]
     return Table(
         name=name,
-        columns={"text": [line for _, line in rows]},
-        origins=tuple(f"{name}:{i}" for i, _ in rows),
+        columns={"text": lines},
+        origins=tuple(f"{name}:{i}" for i in range(1, len(lines) + 1)),
         is_named=False,
         notes=("Input: each line is one text; the name of a table ends in .csv.",),
     )
@@ -207,29 +192,19 @@ def _read_excel(path: Path) -> Table:
 
     try:
         sheets = pd.read_excel(
-            path,
-            sheet_name=None,
-            header=None,
-            dtype=object,
-            na_filter=False,
-            engine="openpyxl",
+            path, None, header=None, dtype=object, na_filter=False, engine="openpyxl"
         )
-    except ImportError as error:
+    except (ImportError, OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(
-            f"Excel files need openpyxl, got {path.name} without it. Install it: "
-            "pip install 'fewshot-automl[excel]', or save the sheet as CSV (UTF-8)."
+            f"Excel file must be readable by openpyxl, got {error} in {path.name}. "
+            "Install it (fewshot-automl[excel]), or save the sheet as CSV (UTF-8)."
         ) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"Excel file must be readable, got {error} in {path.name}. Save the sheet "
-            "as CSV (UTF-8)."
-        ) from error
-    filled = [name for name, sheet in sheets.items() if not sheet.empty]
-    notes = (f"Sheet: {filled[0]!r} of {', '.join(map(repr, filled))}.",)
-    rows = sheets[filled[0]].values.tolist() if filled else []
+    filled = {name: sheet for name, sheet in sheets.items() if not sheet.empty}
+    rows = next(iter(filled.values())).values.tolist() if filled else []
     records = [[label_text(cell) or "" for cell in row] for row in rows]
     records = [record if any(record) else [] for record in records]
-    return read_records(records, path.name, notes if len(filled) > 1 else ())
+    note = f"Sheet: the first of {', '.join(map(repr, filled))}."
+    return read_records(records, path.name, (note,) if len(filled) > 1 else ())
 
 
 def decoded(data: bytes, name: str) -> str:
@@ -258,7 +233,16 @@ def decoded(data: bytes, name: str) -> str:
         ) from error
 
 
-def mended(table: Table) -> Table:
+def mended(text: str) -> str:
+    r"""Return text with escaped bytes, which were not UTF-8, read as Windows-1252.
+
+    >>> mended("caf\udce9")
+    'café'
+    """
+    return _ESCAPED.sub(_windows_letter, text)
+
+
+def mended_table(table: Table) -> Table:
     """Read the bytes that were not UTF-8 as Windows-1252, and say so.
 
     A finding names the rows if others of the file are UTF-8, so that it mixes
@@ -271,7 +255,7 @@ def mended(table: Table) -> Table:
             if isinstance(cell, str) and not cell.isascii():
                 if _ESCAPED.search(cell):
                     bad.add(row)
-                    values[row] = _ESCAPED.sub(_windows_letter, cell)
+                    values[row] = mended(cell)
                 else:
                     has_good = True
     if not bad:
@@ -311,7 +295,6 @@ def _windows_letter(match: re.Match[str]) -> str:
 
 
 PARQUET: Final = (".parquet", ".pq")
-EXCEL: Final = (".xlsx", ".xlsm")
 READERS: Final[dict[str, Callable[[str, str], Table]]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
@@ -322,4 +305,4 @@ READERS: Final[dict[str, Callable[[str, str], Table]]] = {
     ".txt": _read_lines,
 }
 """How each kind of text file is read, by suffix."""
-SUFFIXES: Final = (*READERS, *PARQUET, *EXCEL)
+SUFFIXES: Final = (*READERS, *PARQUET, ".xlsx", ".xlsm")

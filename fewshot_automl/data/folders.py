@@ -1,16 +1,18 @@
 """Folders: one folder of images or texts for each class, or table files by split."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 from typing import Final
 
 from fewshot_automl.cells import natural_order
 from fewshot_automl.data.examples import Table
-from fewshot_automl.data.files import SUFFIXES, decoded, mended, read_file
+from fewshot_automl.data.files import SUFFIXES, decoded, mended, mended_table, read_file
 from fewshot_automl.errors import DataError
-from fewshot_automl.finding import Finding, counted
+from fewshot_automl.finding import Finding, Severity, counted
 from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 _NAMES: Final = {
@@ -20,6 +22,17 @@ _NAMES: Final = {
 }
 """The split that a folder or file of some name holds."""
 _NO_LABEL: Final = frozenset({"unlabelled", "unlabeled", "unsup"})
+_TEXT_SUFFIXES: Final = frozenset({".txt"})
+_HIDDEN: Final = (
+    *(".", "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin"),
+    *("#snapshot", "lost+found", "system volume information", "_vti_"),
+    *("thumbs.db", "ehthumbs", "desktop.ini"),
+)
+"""How names begin, in small letters, that programs make and people do not see."""
+_COMPANIONS: Final = frozenset(
+    [".csv", ".html", ".json", ".log", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"]
+)
+"""Suffixes of files that lie beside images and are known to be none."""
 
 _LAYOUT: Final = (
     "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or of "
@@ -48,45 +61,68 @@ def choose_split(
 def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table:
     """Return the images under a folder, labelled by the name of their subfolder.
 
-    Images that lie beside the class folders, or in one named ``unlabelled``, have no
-    label. Hidden files are ignored; so are other files, with a note. `root` may hold
-    one folder (or table file) for each split instead; of those `split` or the first
-    preferred is read, and all if there is no preference.
+    If there are none, texts (``.txt``) are. They lie at any depth. Those beside the
+    class folders, or in one named ``unlabelled``, have no label. What is left out is
+    counted and named. `root` may hold one folder (or table file) for each split
+    instead; of those `split` or the first preferred is read, and all if there is no
+    preference.
     """
-    parts = _splits(root)
+    suffixes = IMAGE_SUFFIXES if _images(root) else _TEXT_SUFFIXES
+    parts = _splits(root, suffixes)
     if split is None and not prefer and not any(p.is_file() for p in parts.values()):
-        return _read_images(root, depth=4)
+        return _read_images(root, suffixes)
     if not parts and split is not None:
         raise DataError(
             f"Split must be a subfolder or table of '{root}', got {split!r}, and it "
             "has no splits. Leave split out."
         )
     if not parts:
-        return _read_classes(root)
+        return _read_classes(root, suffixes)
     part = parts[choose_split(list(parts), f"'{root}'", split, prefer)]
     others = ", ".join(repr(p.name) for p in parts.values() if p != part)
     note = f"Split: read '{part.name}' of '{root.name}'"
     note += f", not {others}." if others else "."
-    table = read_file(part) if part.is_file() else _read_classes(part)
-    return replace(table, notes=(note, *table.notes))
+    if part.is_file():
+        table = read_file(part)
+        return replace(table, notes=(note, *table.notes))
+    table = _read_classes(part, suffixes)
+    beside = [p for p in _entries(root) if p not in parts.values()]
+    places = [f"{shown(p)}: {counted(len(_images(p)), 'image')}" for p in beside]
+    message = f"{counted(len(beside), 'entry', 'entries')} beside the splits left out."
+    findings = Finding.any_at("beside splits", "warning", message, places)
+    return replace(
+        table, notes=(note, *table.notes), findings=(*table.findings, *findings)
+    )
 
 
-def _splits(root: Path) -> dict[str, Path]:
-    """Return the path of each split, if `root` is laid out by splits."""
-    folders = [p for p in _visible(root) if p.is_dir()]
-    if folders and all(p.name.lower() in _NAMES for p in folders):
-        found = {_NAMES[p.name.lower()]: p for p in folders if any(_folders(p))}
-        if found:
-            return found
-    files = [p for p in _visible(root) if p.suffix.lower() in SUFFIXES and p.is_file()]
-    found = {_NAMES[p.stem.lower()]: p for p in files if p.stem.lower() in _NAMES}
-    has_classes = any(_images(folder, 2) for folder in folders)
-    return {} if has_classes else found
+def _splits(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Return the folder or table of each split by name, if `root` is laid out so.
+
+    Folders are splits if they are named so and hold class folders, and cannot be
+    classes themselves: there are several, or what lies beside them holds no images,
+    or folders of the same names.
+    """
+    holds = partial(_images, suffixes=suffixes)
+    folders = [p for p in _entries(root) if p.is_dir()]
+    if any(p.name.lower() in _NAMES for p in folders):
+        classes = {
+            p: {q.name for q in _entries(p) if q.is_dir() and holds(q)} for p in folders
+        }
+        named = [p for p in folders if p.name.lower() in _NAMES and classes[p]]
+        others = [p for p in folders if p.name.lower() not in _NAMES and holds(p)]
+        is_alike = any(classes[p] & classes[q] for p in others for q in named)
+        if named and (len(named) > 1 or not others or is_alike):
+            return {p.name: p for p in named}
+    found = dict[str, Path]()
+    for p in _entries(root):
+        if p.suffix.lower() in SUFFIXES and p.stem.lower() in _NAMES and p.is_file():
+            found[p.name if p.stem in found else p.stem] = p
+    return {} if found and any(map(holds, folders)) else found
 
 
-def _read_classes(root: Path) -> Table:
+def _read_classes(root: Path, suffixes: Collection[str]) -> Table:
     """Return the examples in class folders, which must not lie in a folder more."""
-    table = _read_images(root, depth=2)
+    table = _read_images(root, suffixes)
     homes = {str(Path(origin).parent) for origin in table.origins}
     inner = Path(os.path.commonpath(homes))
     if len(homes) > 1 and inner != root:
@@ -97,83 +133,98 @@ def _read_classes(root: Path) -> Table:
     return table
 
 
-def _read_images(root: Path, depth: int) -> Table:
-    cells: list[tuple[Path, str | None]] = [(p, None) for p in _images(root, 0)]
-    empty = []
-    for folder in _folders(root):
-        images = _images(folder, depth)
-        label = None if folder.name.lower() in _NO_LABEL else folder.name
-        cells += [(path, label) for path in images]
-        if not images:
-            empty.append(str(folder))
+def _read_images(root: Path, suffixes: Collection[str]) -> Table:
+    left_out: dict[str, list[str]] = defaultdict(list)
+    cells: list[tuple[Path, str | None]] = []
+    for entry in sorted(_entries(root, left_out), key=Path.is_dir):  # files first
+        images = _images(entry, left_out, suffixes)
+        is_class = entry.is_dir() and entry.name.lower() not in _NO_LABEL
+        cells += [(path, mended(entry.name) if is_class else None) for path in images]
+        if entry.is_dir() and not images:
+            left_out["empty folder"].append(shown(entry))
+    findings = _findings(left_out)
     if not cells:
-        return _read_texts(root, depth + 1)
-    paths = {path for path, _ in cells}
-    reach = (path for path in _files(root, depth + 1) if path not in paths)
-    ignored = [str(path) for path in reach]
-    message = f"{counted(len(ignored), 'file')} without an image suffix ignored."
-    findings = Finding.any_at("ignored file", "note", message, ignored)
-    message = f"{counted(len(empty), 'folder')} without images ignored."
-    findings += Finding.any_at("empty folder", "note", message, empty)
-    return Table(
-        name=str(root),
-        columns={
-            "image": [p for p, _ in cells],
-            "label": [label for _, label in cells],
-        },
-        origins=tuple(str(path) for path, _ in cells),
+        said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
+        raise DataError(
+            f"Folder must hold images or texts, got none in '{shown(root)}'.{said} "
+            f"{_LAYOUT}"
+        )
+    paths = [path for path, _ in cells]
+    columns: dict[str, Sequence[object]] = {"image": paths}
+    if suffixes is _TEXT_SUFFIXES:
+        texts = [decoded(path.read_bytes(), shown(path)) for path in paths]
+        columns = {"text": texts, "file": list(map(shown, paths))}
+    table = Table(
+        name=shown(root),
+        columns={**columns, "label": [label for _, label in cells]},
+        origins=tuple(map(shown, paths)),
         is_named=False,
         target="label" if any(label for _, label in cells) else None,
         findings=tuple(findings),
     )
+    return mended_table(table)
 
 
-def _read_texts(root: Path, depth: int) -> Table:
-    """Return the text files under a folder without images, labelled in the same way."""
-    files = list(_files(root, depth))
-    paths = [path for path in files if path.suffix.lower() == ".txt"]
-    others = [str(path) for path in files if path not in paths]
-    if not paths:
-        got = f"only files such as '{others[0]}'" if others else f"none in '{root}'"
-        raise DataError(f"Folder must hold images or texts, got {got}. {_LAYOUT}")
-    tops = [path.relative_to(root).parts[0] for path in paths]
-    labels = [
-        None if path.parent == root or top.lower() in _NO_LABEL else top
-        for path, top in zip(paths, tops, strict=True)
-    ]
-    message = f"{counted(len(others), 'file')} other than .txt ignored."
-    table = Table(
-        name=str(root),
-        columns={
-            "text": [decoded(path.read_bytes(), str(path)) for path in paths],
-            "file": list(map(str, paths)),
-            "label": labels,
-        },
-        origins=tuple(map(str, paths)),
-        is_named=False,
-        target="label" if any(labels) else None,
-        findings=tuple(Finding.any_at("ignored file", "note", message, others)),
+def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
+    """Return what was left out, by kind."""
+    kinds = Counter(
+        PurePath(n).suffix.lower() for n in left_out.get("ignored file", ())
     )
-    return mended(table)
+    listed = ", ".join(
+        f"{n} {kind or 'without any'}" for kind, n in kinds.most_common(5)
+    )
+    doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
+    said: dict[str, tuple[Severity, str, str]] = {
+        "ignored file": (doubt, "file", f"of other kinds ignored: {listed}."),
+        "closed entry": (
+            "warning",
+            "link or folder",
+            "that cannot be opened left out.",
+        ),
+        "empty folder": ("note", "folder", "without examples ignored."),
+        "hidden file": ("note", "hidden file or folder of a program", "ignored."),
+    }
+    return [
+        Finding.at(kind, severity, f"{counted(len(places), thing)} {words}", places)
+        for kind, (severity, thing, words) in said.items()
+        if (places := left_out.get(kind))
+    ]
 
 
-def _images(folder: Path, depth: int) -> list[Path]:
-    return [p for p in _files(folder, depth) if p.suffix.lower() in IMAGE_SUFFIXES]
+def _images(
+    path: Path,
+    left_out: dict[str, list[str]] | None = None,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    above: tuple[Path, ...] = (),
+) -> list[Path]:
+    """Return the images at or under a path at any depth; name what is left out."""
+    left_out = defaultdict(list) if left_out is None else left_out
+    if path.is_dir() and (real := path.resolve()) not in above:
+        entries = _entries(path, left_out)
+        above = (*above, real)
+        return [i for p in entries for i in _images(p, left_out, suffixes, above)]
+    if path.is_file() and path.suffix.lower() in suffixes:
+        return [path]
+    # Links may lead nowhere, or back to a folder that they lie in.
+    kind = "ignored file" if path.is_file() else "closed entry"
+    left_out[kind].append(shown(path))
+    return []
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
-    for path in _visible(folder):
-        if path.is_file():
-            yield path
-        elif depth > 0 and path.is_dir():
-            yield from _files(path, depth - 1)
+def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> list[Path]:
+    """Return what lies in a folder in natural order, without what programs hide."""
+    left_out = defaultdict(list) if left_out is None else left_out
+    try:
+        by_name = {p.name: p for p in folder.iterdir()}
+    except PermissionError:
+        left_out["closed entry"].append(shown(folder))
+        return []
+    ordered = [by_name[name] for name in natural_order(by_name)]
+    hidden = [p for p in ordered if p.name.lower().startswith(_HIDDEN)]
+    left_out["hidden file"] += map(shown, hidden)
+    return [p for p in ordered if p not in hidden]
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
-
-
-def _visible(folder: Path) -> list[Path]:
-    hidden = (".", "__MACOSX", "Thumbs.db", "desktop.ini")
-    by_name = {p.name: p for p in folder.iterdir() if not p.name.startswith(hidden)}
-    return [by_name[name] for name in natural_order(by_name)]
+def shown(path: Path) -> str:
+    """Return a path for people, and for files in UTF-8; its bytes may be any."""
+    return mended(str(path))

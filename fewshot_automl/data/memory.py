@@ -44,6 +44,8 @@ def read_memory(source: object) -> Table:
             raise DataError(f"Columns must agree in length, got {lengths}.")
         origins = _rows(next(iter(lengths.values()), 0))
         return Table(name="mapping", columns=columns, origins=origins)
+    if comes_from(source, "torch"):
+        source = source.numpy(force=True)  # type: ignore[attr-defined]
     if isinstance(source, np.ndarray):
         return _read_items(_array_items(source), None, "array")
     if isinstance(source, bytes) or comes_from(source, "PIL"):  # one image
@@ -61,70 +63,35 @@ def _rows(count: int) -> tuple[str, ...]:
 
 
 def _read_items(
-    items: Sequence[object], origins: tuple[str, ...] | None, name: str
+    items: Sequence[Any], origins: tuple[str, ...] | None, name: str
 ) -> Table:
     """Return a table of one column of inputs, or of rows that name their cells."""
     origins = _rows(len(items)) if origins is None else origins
     rows = [item for item in items if isinstance(item, Mapping)]
     if len(rows) == len(items) and not all({"bytes", "path"} <= r.keys() for r in rows):
         return from_records(name, rows, origins)
-    cells, notes = _as_cells(items, origins)
+    cells = [i.numpy(force=True) if comes_from(i, "torch") else i for i in items]
     columns = {"input": cells}
-    return Table(
-        name=name, columns=columns, origins=origins, is_named=False, notes=notes
-    )
+    return Table(name=name, columns=columns, origins=origins, is_named=False)
 
 
 def _array_items(array: np.ndarray) -> list[object]:
     if array.ndim == 1:
         items: list[object] = array.tolist()
         return items
+    if array.ndim == 3 and array.shape[-1] in (1, 3, 4):
+        return [array]  # one image; no batch of grey ones is so narrow
+    if array.ndim == 3 and array.shape[0] == 3:
+        raise DataError(
+            "Array must leave no doubt, and one of shape "
+            f"{list(array.shape)} may be three grey images, or one with channels "
+            "first. Pass list(array), or array.transpose(1, 2, 0)."
+        )
     if array.ndim in (3, 4):
         return list(array)
     raise DataError(
         "Array must be texts of shape [examples] or images of shape [examples, "
         f"height, width] or [examples, height, width, 3], got {array.shape}. Reshape "
-        "flat images first; tables of numbers are not supported yet."
+        "flat images first, and pass one grey image as [array]; tables of numbers are "
+        "not supported yet."
     )
-
-
-def _as_cells(
-    items: Sequence[object], origins: Sequence[str]
-) -> tuple[list[object], tuple[str, ...]]:
-    """Return cells with arrays as 8-bit pixels, and what was inferred on the way."""
-    items = [np.asarray(item) if comes_from(item, "torch") else item for item in items]
-    arrays = [item for item in items if isinstance(item, np.ndarray) and item.size]
-    is_float = any(np.issubdtype(item.dtype, np.floating) for item in arrays)
-    top = max((float(item.max()) for item in arrays), default=0.0) if is_float else 0.0
-    scale = 255.0 if is_float and top <= 1.0 else 1.0
-    cells = [
-        _pixels(item, scale, origin) if isinstance(item, np.ndarray) else item
-        for item, origin in zip(items, origins, strict=True)
-    ]
-    if not is_float:
-        return cells, ()
-    return cells, (f"Pixels: numbers from 0 to {255 / scale:g}, read as 8 bits.",)
-
-
-def _pixels(array: np.ndarray, scale: float, origin: str) -> np.ndarray:
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
-        raise DataError(
-            "Image array must have shape [height, width], [height, width, 3] or "
-            f"[height, width, 4], got {list(array.shape)} in {origin}. If channels "
-            "come first, use array.transpose(1, 2, 0)."
-        )
-    if array.dtype.kind not in "buif":
-        raise DataError(f"Pixels must be numbers, got {array.dtype} in {origin}.")
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * 255
-    values = array.astype(np.float64) * scale
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255.5:
-        raise DataError(
-            "Pixels must lie between 0 and 1 or between 0 and 255, got "
-            f"{array.min():g} to {array.max():g} in {origin}. Undo any normalisation."
-        )
-    return values.round().clip(0, 255).astype(np.uint8)

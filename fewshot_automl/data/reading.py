@@ -1,5 +1,6 @@
 """Reading a source: into a dataset with its task, or as a known task needs it."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -64,7 +65,11 @@ def read(
         kind = kind_named(target_kind)
     else:
         kind = next(row for row in reversed(TASK_KINDS.values()) if row.claims(held))
-    targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
+    try:
+        targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
+    except DataError as error:  # what was left out may be why
+        said = [f"{finding.message}{finding.places()}" for finding in table.findings]
+        raise DataError("\n".join([str(error), *said])) from error
     task = Task(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     )
@@ -138,21 +143,14 @@ def _examples(table: Table, chosen: InputChoice, targets: np.ndarray) -> Example
             f"the {'table' if table.folder else 'working folder'}, or mend the paths; "
             f"addresses on the web are not fetched.{table.said()}"
         )
-    encoded = [item for item in inputs if isinstance(item, bytes) and item]
-    if encoded and all(map(_is_text, encoded)):
-        raise DataError(
-            f"Bytes must be encoded images, got text ({encoded[0][:40]!r}) in "
-            f"{table.name}. Decode it first: [text.decode() for text in texts]."
-        )
+    with contextlib.suppress(UnicodeDecodeError):  # as images raise
+        texts = [item.decode() for item in inputs if isinstance(item, bytes) and item]
+        if texts and not texts[0].startswith(("P1", "P2", "P3")):  # images in digits
+            raise DataError(
+                f"Bytes must be encoded images, got text ({texts[0][:40]!r}) in "
+                f"{table.name}. Decode it first: [text.decode() for text in texts]."
+            )
     return Examples(inputs=inputs, targets=targets, origins=table.origins)
-
-
-def _is_text(item: bytes) -> bool:
-    try:
-        item.decode()
-    except UnicodeDecodeError:
-        return False
-    return not item.startswith((b"P1", b"P2", b"P3"))  # images written in digits
 
 
 def _telling_columns(table: Table, target: str, used: set[str]) -> list[Finding]:

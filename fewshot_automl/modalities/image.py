@@ -1,38 +1,80 @@
-"""Images: files, encoded bytes or pixels; decoded upright, on white, whole."""
+"""Images: files, encoded bytes or pixels; shown as a viewer does, on white, whole."""
 
-import hashlib
+import contextlib
 import io
 import os
+import re
 import struct
 import warnings
+import zlib
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from fewshot_automl.cells import is_missing
 from fewshot_automl.errors import DataError
-from fewshot_automl.finding import Finding, counted
+from fewshot_automl.finding import Finding, Severity, counted
 from fewshot_automl.modalities.modality import Input, Look, content_hash
 
-IMAGE_SUFFIXES: Final = frozenset(
+_HEIC_SUFFIXES: Final = frozenset([".heic", ".heif", ".hif"])
+IMAGE_SUFFIXES: Final = _HEIC_SUFFIXES | frozenset(
     [
-        *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg"),
-        *(".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg"),
+        *(".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
+        *(".tiff", ".webp"),
     ]
 )
 TINY: Final = 8
 """An image with a side of fewer pixels shows next to nothing."""
+DARK: Final = 16
+"""An image without a brighter value of 255 shows next to nothing. Pixels of 10 or 12
+bits kept in 16, and class numbers of a mask, look like that."""
 MAX_PIXELS: Final = 64_000_000
-"""An image with more pixels is refused before it is decoded (decompression bombs)."""
-_DRAFT_PIXELS: Final = 2_000_000
-"""A larger JPEG is decoded at an eighth of its size, which still reads every byte."""
+"""An image with more pixels is refused before it is decoded (decompression bombs);
+a JPEG is decoded reduced, and those are counted."""
 
-_DECODING: Final = (OSError, SyntaxError, ValueError, TypeError)
+_ODD: Final[dict[str, tuple[Severity, str]]] = {
+    "tiny image": (
+        "warning",
+        f"with a side under {TINY} pixels: there is next to nothing to see.",
+    ),
+    "dark image": (
+        "warning",
+        "nearly black. If the pixels hold fewer bits than their format, scale them.",
+    ),
+    "several frames": ("note", "with several frames or pages: the first is read."),
+    "stretched image": (
+        "note",
+        "of 32-bit or floating-point pixels without a known range: each is stretched "
+        "from its lowest value (black) to its highest (white).",
+    ),
+}
+"""What may be odd about a readable image: how bad it is, and in words."""
+
+_DECODING: Final = (
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
 """What Pillow raises for files that are cut short or damaged."""
+_HEIC: Final = re.compile(rb".{4}ftyp.{0,56}?(hei[cxms]|hev[cxms])", re.DOTALL)
+_MAGIC: Final = (
+    (_HEIC, "HEIC, and damaged"),
+    (re.compile(rb"II\*\0|MM\0\*"), "a TIFF of a kind that Pillow cannot read"),
+    (re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE), "a web page"),
+    (re.compile(rb"\s*<(\?xml|svg)"), "SVG or XML, not pixels"),
+    (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS, not the file"),
+    (re.compile(rb"%PDF"), "a PDF"),
+    (re.compile(rb".{4}ftyp", re.DOTALL), "a video"),
+    (re.compile(b""), "no image, or of an unknown format"),
+)
+"""How files begin that stand where an image should; the last is any other."""
 
 
 class ImageModality:
@@ -60,19 +102,24 @@ class ImageModality:
         """Return a path, encoded bytes or pixels."""
         if isinstance(cell, dict) and {"bytes", "path"} <= cell.keys():
             cell = cell["bytes"] if cell["bytes"] is not None else cell["path"]
-        if isinstance(cell, (bytes, np.ndarray)):
-            return cell
+        if is_missing(cell):
+            return b""  # the audit finds it, as it finds an empty text
         if isinstance(cell, Image.Image):
-            return _pixels(cell)
-        if isinstance(cell, PurePath) or (isinstance(cell, str) and cell.strip()):
-            path = (folder or Path()) / str(cell).strip()
+            cell = _pixels(cell, origin)
+        if isinstance(cell, np.ndarray):
+            return _checked(cell, origin)
+        if isinstance(cell, bytes):
+            return cell
+        if isinstance(cell, (PurePath, str)):
+            path = (folder or Path()) / (
+                cell.strip() if isinstance(cell, str) else cell
+            )
             if not path.exists() and "\\" in str(cell):  # a table written on Windows
                 path = (folder or Path()) / str(cell).strip().replace("\\", "/")
             return path
         raise DataError(
-            f"Image must be a path, bytes, pixels or a Pillow image, got "
-            f"{'nothing' if is_missing(cell) else type(cell).__name__} in {origin}. "
-            "Fill in or remove the row."
+            "Image must be a path, bytes, pixels or a Pillow image, got "
+            f"{type(cell).__name__} in {origin}. Replace or remove the row."
         )
 
     def length(self, item: Input) -> float:
@@ -80,7 +127,7 @@ class ImageModality:
         return 0.0
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:
-        """Decode every image once, the header first, and return what was seen."""
+        """Decode every image once and return what was seen."""
         with warnings.catch_warnings():
             # Pillow warns of odd metadata and large sizes; we judge those ourselves.
             warnings.simplefilter("ignore")
@@ -90,48 +137,172 @@ class ImageModality:
     def findings(
         self, inputs: Sequence[Input], looks: Sequence[Look], origins: Sequence[str]
     ) -> list[Finding]:
-        """Return a warning that names the images too small to show anything."""
-        tiny = [at for at, look in zip(origins, looks, strict=True) if look.is_tiny]
-        message = (
-            f"{counted(len(tiny), 'image')} with a side under {TINY} pixels: there is "
-            "next to nothing to see."
-        )
-        return Finding.any_at("tiny image", "warning", message, tiny)
+        """Return what is odd about readable images, and how pixels were scaled."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for look, origin in zip(looks, origins, strict=True):
+            for kind in look.oddities:
+                groups[kind].append(origin)
+        # Pixels in memory of several ranges are seldom meant.
+        scaled: Severity = "warning" if len(groups.keys() - _ODD.keys()) > 1 else "note"
+        found = []
+        for kind, places in groups.items():
+            severity, words = _ODD.get(kind, (scaled, f"with {kind}, read as 8 bits."))
+            message = f"{counted(len(places), 'image')} {words}"
+            found.append(Finding.at(kind, severity, message, places))
+        return found
 
 
-def open_image(image: Path | bytes | np.ndarray) -> Image.Image:
-    """Decode an image to upright RGB; transparency becomes white.
+def open_image(image: Path | bytes | np.ndarray, side: int = 448) -> Image.Image:
+    """Decode an image to upright RGB, as a viewer shows it; transparency is white.
+
+    A JPEG is decoded reduced if its shorter side stays at least `side` pixels.
 
     Raises:
         DataError: If it cannot be decoded whole, or has over `MAX_PIXELS` pixels.
     """
     try:
-        if isinstance(image, np.ndarray):
-            picture = Image.fromarray(image)
-        else:
-            encoded = image if isinstance(image, bytes) else image.read_bytes()
-            picture = Image.open(io.BytesIO(encoded))
-        _check_size(*picture.size)
-        picture.load()
-        return _on_white(ImageOps.exif_transpose(picture))
-    except (Image.DecompressionBombError, *_DECODING) as error:
+        return _shown(_opened(image, side))
+    except _DECODING as error:
         name = image if isinstance(image, Path) else "an image in memory"
         raise DataError(
-            f"Image must be one that Pillow can decode, got {name} ({error}). "
+            f"Image must be one that Pillow can decode, got {name} ({_fault(error)}). "
             "Replace or remove it."
         ) from error
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("I;16", "I", "F"):  # 16-bit grey and floats: stretch to 8 bits
-        pixels = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if picture.mode == "I;16" else max(float(pixels.max()), 1.0)
-        picture = Image.fromarray((pixels / top * 255).clip(0, 255).astype(np.uint8))
+def _opened(image: Input, side: int = 448) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        _check_size(image.shape[1], image.shape[0])
+        return Image.fromarray(_eight_bits(image))
+    encoded = image if isinstance(image, bytes) else Path(image).read_bytes()
+    if not encoded:
+        raise ValueError("it is empty")
+    is_heic = _HEIC.match(encoded)
+    if is_heic:
+        _register_heic()
+    try:
+        picture = Image.open(io.BytesIO(encoded))
+    except (OSError, ValueError, RuntimeError) as error:
+        kind = next(kind for begin, kind in _MAGIC if begin.match(encoded))
+        raise ValueError(f"it is {kind}") from error
+    suffix = image.suffix if isinstance(image, Path) else ""
+    if suffix.lower() in _HEIC_SUFFIXES and not is_heic:
+        raise ValueError(f"it is {picture.format} and not HEIC: correct its suffix")
+    picture.draft(None, (side, side))  # of no effect but for JPEG
+    _check_size(*picture.size)
+    picture.load()
+    return picture
+
+
+@cache
+def _register_heic() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise ValueError(
+            "it is HEIC, which needs: pip install 'fewshot-automl[heic]'"
+        ) from error
+    register_heif_opener()
+
+
+def _shown(picture: Image.Image) -> Image.Image:
+    """Return a picture upright, in sRGB, on white."""
+    with contextlib.suppress(*_DECODING):  # a viewer passes over damaged EXIF too
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode[0] in "IF":
+        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
+    picture = _in_srgb(picture)
+    if picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Return a picture with its colour profile applied, if it has one that works."""
+    encoded = picture.info.get("icc_profile") or b""
+    if not encoded and picture.mode != "LAB":
+        return picture
+    from PIL import ImageCms
+
+    mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+    # A viewer passes over a damaged profile too.
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
+        if picture.mode == "LAB":
+            profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        else:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(encoded))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return picture
+        if picture.mode == "P":
+            picture = picture.convert("RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        changed = ImageCms.profileToProfile(picture, profile, srgb, outputMode=mode)
+        return changed or picture
+    return picture
+
+
+def _range_of(pixels: np.ndarray) -> tuple[float, float, str]:
+    """Return the values of black and white, and what to call them in the audit.
+
+    It is found from the type and this image alone, so that what is said of an image
+    never depends on its neighbours.
+    """
+    if pixels.dtype == np.uint8:
+        return 0.0, 255.0, ""
+    kind, low, high = pixels.dtype.kind, float(pixels.min()), float(pixels.max())
+    if kind == "b" or (kind == "f" and low >= -0.01 and high <= 1.01):
+        return 0.0, 1.0, "pixels from 0 to 1"
+    if pixels.dtype.itemsize == 2 and kind == "u":
+        return 0.0, 65535.0, "pixels from 0 to 65,535"
+    # Floats up to 16 are neither from 0 to 1 nor, unless nearly black, from 0 to 255.
+    if low >= -0.5 and high <= 255.5 and (kind != "f" or high > DARK):
+        return 0.0, 255.0, "pixels from 0 to 255"
+    if kind in "iu" and low >= 0 and high <= 65535:
+        return 0.0, 65535.0, "pixels from 0 to 65,535"
+    finite = pixels[np.isfinite(pixels)]
+    return float(finite.min()), float(finite.max()), "stretched image"
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    low, high, _ = _range_of(pixels)
+    scaled = (pixels.astype(np.float32) - low) * (255 / ((high - low) or 1))
+    bits: np.ndarray = np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
+    return bits
+
+
+def _checked(array: np.ndarray, origin: str) -> np.ndarray:
+    """Return an array of one image, if its shape and the range of its pixels are sure.
+
+    Raises:
+        DataError: If they are not.
+    """
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
+        raise DataError(
+            "Image array must have shape [height, width], [height, width, 3] or "
+            f"[height, width, 4], got {list(array.shape)} in {origin}. If channels "
+            "come first, use array.transpose(1, 2, 0)."
+        )
+    if array.dtype.kind not in "buif":
+        raise DataError(f"Pixels must be numbers, got {array.dtype} in {origin}.")
+    if not array.size or array.dtype == np.uint8:
+        return array
+    name, high = _range_of(array)[2], array.max()
+    is_sixteen = array.dtype.itemsize == 2 and array.dtype.kind == "u"
+    if is_sixteen and not 0 < high < 256:
+        return array
+    if is_sixteen or name not in ("pixels from 0 to 1", "pixels from 0 to 255"):
+        raise DataError(
+            "Pixels must lie between 0 and 255, for floats also between 0 and 1, for "
+            f"uint16 between 0 and 65,535, got {array.dtype} from {array.min():g} to "
+            f"{high:g} in {origin}. Undo any normalisation, and pass uint8 from 0 to "
+            "255 if in doubt."
+        )
+    return array
 
 
 def _is_image(cell: object) -> bool:
@@ -142,44 +313,43 @@ def _is_image(cell: object) -> bool:
     return isinstance(cell, (bytes, PurePath, Image.Image))
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode not in ("L", "RGB", "RGBA", "I;16", "I", "F"):
-        alpha = picture.has_transparency_data
-        picture = picture.convert("RGBA" if alpha else "RGB")
-    return np.asarray(picture)
+def _pixels(picture: Image.Image, origin: str) -> np.ndarray:
+    """Return a picture as it is shown; of numbers without a range, the numbers."""
+    try:
+        return np.asarray(picture if picture.mode in ("I", "F") else _shown(picture))
+    except _DECODING as error:
+        raise DataError(
+            f"Picture must be one that Pillow can load, got {_fault(error)} in "
+            f"{origin}. Replace or remove it."
+        ) from error
 
 
 def _look(image: Input) -> Look:
     try:
-        if isinstance(image, np.ndarray):
-            height, width = image.shape[:2]
-            _check_size(width, height)
-            return Look(key=content_hash(image), is_tiny=min(width, height) < TINY)
-        source = io.BytesIO(image) if isinstance(image, bytes) else Path(image)
-        with Image.open(source) as picture:
-            width, height = picture.size
-            _check_size(width, height)
-            if picture.format == "JPEG" and width * height > _DRAFT_PIXELS:
-                picture.draft("RGB", (width // 8, height // 8))
-                picture.load()
-                return Look(key=content_hash(image))
-            picture.load()
-            # Equal indices into palettes may mean other colours.
-            is_palette = picture.mode in ("P", "PA")
-            plain = picture.convert("RGBA") if is_palette else picture
-            head = f"{width} x {height} {plain.mode}\0".encode()
-            digest = hashlib.blake2b(head + plain.tobytes(), digest_size=16)
-            return Look(key=digest.hexdigest(), is_tiny=min(width, height) < TINY)
-    except FileNotFoundError:
-        fault = "there is no such file"
-    except UnidentifiedImageError:
-        fault = "it is no image, or of an unknown format"
-    except Image.DecompressionBombError:
-        fault = f"it has more than {MAX_PIXELS:,} pixels"
-    except (*_DECODING, EOFError, struct.error) as error:
-        fault = str(error) or type(error).__name__
-    return Look(fault=fault)
+        picture = _opened(image)
+        shown = np.asarray(_shown(picture))
+        raw = np.asarray(picture) if picture.mode[0] in "IF" else image
+        scaled = _range_of(raw)[2] if isinstance(raw, np.ndarray) else ""
+    except _DECODING as error:
+        return Look(fault=_fault(error))
+    seen = {
+        "tiny image": min(shown.shape[:2]) < TINY,
+        "dark image": shown.max() < DARK,
+        "several frames": getattr(picture, "is_animated", False)
+        and picture.format != "MPO",  # a photograph with its preview
+        scaled: bool(scaled),
+    }
+    return Look(
+        key=content_hash(shown),
+        oddities=tuple(kind for kind, is_so in seen.items() if is_so),
+    )
+
+
+def _fault(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())
 
 
 def _check_size(width: int, height: int) -> None:

@@ -13,7 +13,7 @@ from fewshot_automl.finding import Finding
 
 Input = str | Path | bytes | np.ndarray
 """A text (`str`), a file (`Path`), an encoded image (`bytes`), or an array: pixels
-(`uint8` of shape `[height, width]`, `[height, width, 3]` or `[height, width, 4]`)."""
+of shape `[height, width]`, `[height, width, 3]` or `[height, width, 4]`."""
 
 
 def content_hash(item: Input) -> str:
@@ -44,8 +44,8 @@ class Look:
     """Equal for examples that are copies of each other; empty if it is unusable."""
     fault: str = ""
     """Why it cannot be used, in a clause; may be empty where the kind says it all."""
-    is_tiny: bool = False
-    """Whether there is next to nothing in it."""
+    oddities: tuple[str, ...] = ()
+    """Kinds of findings that concern it although it can be used."""
 
 
 @runtime_checkable

@@ -137,7 +137,7 @@ def test_a_header_with_one_name_is_no_title(text, columns):
 
 
 def test_a_header_below_rows_of_several_cells_is_asked_for():
-    with pytest.raises(DataError, match="If the header is not the first row, remove"):
+    with pytest.raises(DataError, match="Remove what stands above the header"):
         read_delimited("by,Ann\ntext,y,z\na,b,c\n", "x.csv")
 
 

@@ -120,7 +120,7 @@ def test_a_workbook_is_read_below_its_title_and_other_sheets_are_named(tmp_path)
     assert dataset.examples.inputs == tuple(FRAME["t"])
     assert dataset.examples.targets.tolist() == [1, 0, -1]
     assert dataset.examples.origins[0] == "a.xlsx:4"
-    assert dataset.inferred[0] == "Sheet: 'data' of 'data', 'more'."
+    assert dataset.inferred[0] == "Sheet: the first of 'data', 'more'."
     assert read(tmp_path / "a.xlsx", target="n", target_kind="classes").task.names == (
         *("1", "2.5", "3"),
     )
@@ -140,13 +140,13 @@ def test_ids_of_images_beside_the_table_are_their_files(tmp_path):
     (tmp_path / "a.csv").write_text("id,y\n1,p\n2,n\n")
     dataset = read(tmp_path / "a.csv", target="y")
     assert dataset.examples.inputs[1] == tmp_path / "pictures" / "2.PNG"
-    assert dataset.columns == Columns(input="image", target="y")
-    assert "'id' names" in dataset.inferred[0]
-    with pytest.raises(DataError, match="Column 'image' made of"):
+    assert dataset.columns == Columns(input="id file", target="y")
+    assert "see the new column 'id file'" in dataset.inferred[0]
+    with pytest.raises(DataError, match="see the new column 'id file'"):
         read(tmp_path / "a.csv", target="y", inputs={"image": "id"})
     (tmp_path / "masks").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "masks" / "1.png")
-    with pytest.raises(TaskError, match=r"'id' is the name of .*masks/1\.png"):
+    with pytest.raises(TaskError, match=r"'id' names .*masks/1\.png.*: write paths"):
         read(tmp_path / "a.csv", target="y")
 
 
