@@ -42,8 +42,9 @@ def read_records(
     if not any(map(any, records)):
         raise DataError(f"Table must have a header and rows, got nothing in {name}.")
     start = header_row(records)
-    if above := " ".join(filter(None, itertools.chain(*records[:start]))):
-        notes = (*notes, f"Header: row {start + 1}, below {above!r}.")
+    above = " ".join(filter(None, itertools.chain(*records[:start])))
+    said = f"The header is row {start + 1}. Left out above it: {above!r}."
+    titles = [Finding(kind="title", severity="note", message=said)] if above else []
     header = _header(records[start], name)
     # In a table of one column a blank line is a row with an empty cell.
     is_row = [bool(record) or len(header) == 1 for record in records]
@@ -69,27 +70,26 @@ def read_records(
         columns={key: [row[i] for _, row in rows] for i, key in enumerate(header)},
         origins=tuple(f"{name}:{number}" for number, _ in rows),
         notes=notes,
-        findings=tuple(Finding.any_at("short row", "warning", message, short)),
+        findings=(*titles, *Finding.any_at("short row", "warning", message, short)),
     )
 
 
 def header_row(records: Sequence[Sequence[str]]) -> int:
     """Return where the header stands: on top, or below a title and comments.
 
-    Those have one cell each, and no row of the table below is wider than its header.
+    Those have fewer cells than most rows of the table below.
 
     >>> header_row([["Export"], [], ["text", "y"], ["a", "p"], ["b", "n"]])
     2
     """
     on_top = next((i for i, record in enumerate(records) if record), 0)
-    wide = [i for i, r in enumerate(records) if any(cell.strip() for cell in r[1:])]
-    start = wide[0] if wide else on_top
-    header, *rows = [record for record in records[start:] if record] or [[]]
+    ends = [max((i for i, c in enumerate(r) if c.strip()), default=-1) for r in records]
+    start = ends.index(max(ends)) if any(end > 0 for end in ends) else on_top
+    header = records[start][: ends[start] + 1] if records else []
     is_table = (
-        all(cell and not cell[0].isspace() for cell in header)  # prose has ", "
+        all(cell.strip() and not cell[0].isspace() for cell in header)  # prose has ", "
         and len(set(header)) == len(header)
-        and not any(any(row[len(header) :]) for row in rows)
-        and len(wide) > max(len(rows) / 2, sum(map(any, records[:start])))
+        and ends.count(ends[start]) > max(sum(map(bool, records)) / 2, start - on_top)
     )
     return start if is_table else on_top
 

@@ -42,8 +42,8 @@ class Table:
         return len(self.origins)
 
     def said(self) -> str:
-        """Return what was inferred while reading, as the end of an error."""
-        return "".join(f" {note}" for note in self.notes)
+        """Return what was inferred and left out on reading, as the end of an error."""
+        return " ".join(["", *self.notes, *(found.message for found in self.findings)])
 
     def column(self, name: str) -> Column:
         """Return one column with what is needed to speak of its cells."""

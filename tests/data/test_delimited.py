@@ -121,7 +121,7 @@ def test_what_stands_above_the_header_is_left_out_and_said(above, row, delimiter
     table = read_delimited(f"{above}\n{ROWS}".format(delimiter), "x.csv")
     assert list(table.columns) == ["text", "y"]
     assert table.origins == (f"x.csv:{row + 1}", f"x.csv:{row + 2}")
-    assert f"Header: row {row}, below" in table.notes[-1]
+    assert f"header is row {row}. Left out" in table.findings[0].message
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,11 @@ def test_a_header_with_one_name_is_no_title(text, columns):
     assert list(read_delimited(text, "x.csv").columns) == columns
 
 
-def test_a_header_below_rows_of_several_cells_is_asked_for():
+def test_rows_above_the_header_may_have_several_cells_but_fewer():
+    table = read_delimited("by,Ann\ntext,y,z\na,b,c\nd,e,\nf,g,h\n", "x.csv")
+    assert table.columns["z"] == ["c", "", "h"]
     with pytest.raises(DataError, match="Remove what stands above the header"):
-        read_delimited("by,Ann\ntext,y,z\na,b,c\n", "x.csv")
+        read_delimited("by,Ann\nat,home\ntext,y,z\na,b,c\n", "x.csv")
 
 
 def test_quotes_behind_backslashes_are_read_and_said():
