@@ -35,9 +35,7 @@ def read_delimited(text: str, name: str) -> Table:
     return read_records(records, name, notes)
 
 
-def read_records(
-    records: Sequence[list[str]], name: str, notes: tuple[str, ...]
-) -> Table:
+def read_records(records: list[list[str]], name: str, notes: tuple[str, ...]) -> Table:
     """Return the table in rows of cells, whose header may stand below a title."""
     if not any(map(any, records)):
         raise DataError(f"Table must have a header and rows, got nothing in {name}.")

@@ -53,13 +53,14 @@ def read_file(path: Path) -> Table:
 
 def _with_images(table: Table, folder: Path) -> Table:
     """Return the table with the images whose names without suffix a column holds."""
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[str]] | None = None
     for column, cells in table.columns.items():
         every = [label_text(cell) for cell in cells]
         names = [name for name in every if name is not None]
         if not names or len(set(names)) < len(names) or not all(map(_ID.match, names)):
             continue
-        if not files:
+        if files is None:
+            files = {}
             for path in (*folder.glob("*.*"), *folder.glob("*/*.*")):
                 if path.suffix.lower() in IMAGE_SUFFIXES:
                     place = str(path.relative_to(folder))
