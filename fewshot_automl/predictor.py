@@ -27,7 +27,7 @@ from fewshot_automl.tasks import Task
 FORMAT: Final = 1
 MANIFEST: Final = "model.json"
 AT_ONCE: Final = 256
-"""Images that are predicted in one go; one that cannot be read costs no more."""
+"""Examples that are predicted in one go; one that cannot be read costs no more."""
 PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 
@@ -85,20 +85,17 @@ class Predictor:
         modality = modality_named(self.task.modality)
         outputs = np.full((len(inputs), self.task.width), np.nan)
         faults: dict[int, str] = {}
-        step = AT_ONCE if modality.is_fault_an_error else max(len(inputs), 1)
-        for start in range(0, len(inputs), step):
-            rows = range(len(inputs))[start : start + step]
+        for start in range(0, len(inputs), AT_ONCE):
+            rows = range(len(inputs))[start : start + AT_ONCE]
             try:
-                outputs[rows] = self.outputs_of(inputs[start : start + step])
+                outputs[rows] = self.outputs_of(inputs[start : start + AT_ONCE])
             except (DataError, OSError):
-                looks = modality.look(inputs[start : start + step])
-                found = {
-                    r: x.fault for r, x in zip(rows, looks, strict=True) if x.fault
-                }
-                if not found:
+                looks = modality.look(inputs[start : start + AT_ONCE])
+                bad = {start + i: x.fault for i, x in enumerate(looks) if x.fault}
+                if not bad:
                     raise
-                faults |= found
-                good = [row for row in rows if row not in found]
+                faults |= bad
+                good = [row for row in rows if row not in bad]
                 outputs[good] = self.outputs_of(tuple(inputs[row] for row in good))
         return outputs, faults
 

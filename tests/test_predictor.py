@@ -4,13 +4,15 @@ import socket
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.errors import ExportError, TaskError
+from fewshot_automl.data import Examples
+from fewshot_automl.errors import DataError, ExportError, TaskError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.tasks import Task
@@ -181,3 +183,37 @@ def test_a_model_in_service_keeps_nothing_of_what_it_is_shown(trained):
 
 def test_nothing_in_nothing_out(trained):
     assert trained("probe").outputs_of(()).shape == (0, 2)
+
+
+def test_one_broken_image_costs_the_others_nothing(
+    tiny_backbone, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fewshot_automl.predictor.AT_ONCE", 2)
+    rng = np.random.default_rng(0)
+    images = []
+    for name in "abcd":
+        pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        images.append(tmp_path / f"{name}.png")
+    task = Task(modality="image", names=("cat", "dog"))
+    encoder = Encoder(backbone=tiny_backbone("tiny-resnet"), store=FeatureStore(None))
+    profile = Profile(task=task, strata=(2, 2))
+    config = space_for(profile, [encoder.backbone.card]).default(method="probe")
+    job = Job(task=task, config=config, seed=0, placement=choose_placement("cpu"))
+    seen = Encodings(inputs=tuple(images), encoder=encoder)
+    fitted = METHODS["probe"].fit(seen, np.array([0, 0, 1, 1]), job)
+    predictor = Predictor(task=task, config=config, fitted=fitted)
+    whole = predictor.predict_proba(images)
+    images[1].write_bytes(images[1].read_bytes()[:900])
+    images[3].unlink()
+    with pytest.warns(UserWarning, match=r"2 examples that cannot.*row 1: .*row 3: "):
+        proba = predictor.predict_proba(images)
+        said = predictor.predict(images)
+    assert [word is None for word in said] == [False, True, False, True]
+    np.testing.assert_allclose(proba[[0, 2]], whole[[0, 2]])
+    assert np.isnan(proba[[1, 3]]).all()
+    examples = Examples(
+        inputs=tuple(images), targets=np.zeros(4), origins=tuple("abcd")
+    )
+    with pytest.raises(DataError, match=r"Test data must be readable.*b: .*d: "):
+        predictor.scores_on(examples)

@@ -105,12 +105,10 @@ def _splits(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
     holds = partial(_images, suffixes=suffixes)
     folders = [p for p in _entries(root) if p.is_dir()]
     if any(p.name.lower() in _NAMES for p in folders):
-        classes = {
-            p: {q.name for q in _entries(p) if q.is_dir() and holds(q)} for p in folders
-        }
-        named = [p for p in folders if p.name.lower() in _NAMES and classes[p]]
+        held = {p: {q.name for q in _entries(p) if q.is_dir()} for p in folders}
+        named = [p for p in folders if p.name.lower() in _NAMES and held[p]]
         others = [p for p in folders if p.name.lower() not in _NAMES and holds(p)]
-        is_alike = any(classes[p] & classes[q] for p in others for q in named)
+        is_alike = any(held[p] & held[q] for p in others for q in named)
         if named and (len(named) > 1 or not others or is_alike):
             return {p.name: p for p in named}
     found = dict[str, Path]()
@@ -167,28 +165,22 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
 
 def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
     """Return what was left out, by kind."""
-    kinds = Counter(
-        PurePath(n).suffix.lower() for n in left_out.get("ignored file", ())
-    )
+    kinds = Counter(PurePath(p).suffix.lower() for p in left_out["ignored file"])
     listed = ", ".join(
         f"{n} {kind or 'without any'}" for kind, n in kinds.most_common(5)
     )
     doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
-    said: dict[str, tuple[Severity, str, str]] = {
-        "ignored file": (doubt, "file", f"of other kinds ignored: {listed}."),
-        "closed entry": (
-            "warning",
-            "link or folder",
-            "that cannot be opened left out.",
-        ),
-        "empty folder": ("note", "folder", "without examples ignored."),
-        "hidden file": ("note", "hidden file or folder of a program", "ignored."),
-    }
-    return [
-        Finding.at(kind, severity, f"{counted(len(places), thing)} {words}", places)
-        for kind, (severity, thing, words) in said.items()
-        if (places := left_out.get(kind))
+    said: list[tuple[str, Severity, str, str]] = [
+        ("ignored file", doubt, "file", f"of other kinds ignored: {listed}."),
+        ("closed entry", "warning", "link or folder", "that leads nowhere ignored."),
+        ("empty folder", "note", "folder", "without examples ignored."),
+        ("hidden file", "note", "hidden entry or one of a program", "ignored."),
     ]
+    found = []
+    for kind, severity, thing, words in said:
+        message = f"{counted(len(left_out[kind]), thing)} {words}"
+        found += Finding.any_at(kind, severity, message, left_out[kind])
+    return found
 
 
 def _images(
@@ -220,8 +212,8 @@ def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> list
         left_out["closed entry"].append(shown(folder))
         return []
     ordered = [by_name[name] for name in natural_order(by_name)]
-    hidden = [p for p in ordered if p.name.lower().startswith(_HIDDEN)]
-    left_out["hidden file"] += map(shown, hidden)
+    hidden = {p for p in ordered if p.name.lower().startswith(_HIDDEN)}
+    left_out["hidden file"] += [shown(p) for p in ordered if p in hidden]
     return [p for p in ordered if p not in hidden]
 
 

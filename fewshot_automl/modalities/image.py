@@ -10,7 +10,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -33,23 +32,19 @@ IMAGE_SUFFIXES: Final = _HEIC_SUFFIXES | frozenset(
 TINY: Final = 8
 """An image with a side of fewer pixels shows next to nothing."""
 DARK: Final = 16
-"""An image without a brighter value of 255 shows next to nothing. Pixels of 10 or 12
-bits kept in 16, and class numbers of a mask, look like that."""
+"""An image without a brighter value of 255 shows next to nothing: 10 or 12 bits kept
+in 16, or the class numbers of a mask."""
 MAX_PIXELS: Final = 64_000_000
 """An image with more pixels is refused before it is decoded (decompression bombs);
 a JPEG is decoded reduced, and those are counted."""
 
+_SIXTEEN: Final = "pixels from 0 to 65,535"
+_UNKNOWN: Final = "stretched image"
 _ODD: Final[dict[str, tuple[Severity, str]]] = {
-    "tiny image": (
-        "warning",
-        f"with a side under {TINY} pixels: there is next to nothing to see.",
-    ),
-    "dark image": (
-        "warning",
-        "nearly black. If the pixels hold fewer bits than their format, scale them.",
-    ),
+    "tiny image": ("warning", f"with a side under {TINY} pixels: little to see."),
+    "dark image": ("warning", "nearly black. If few of 16 bits are used, scale them."),
     "several frames": ("note", "with several frames or pages: the first is read."),
-    "stretched image": (
+    _UNKNOWN: (
         "note",
         "of 32-bit or floating-point pixels without a known range: each is stretched "
         "from its lowest value (black) to its highest (white).",
@@ -68,9 +63,7 @@ _MAGIC: Final = (
     (_HEIC, "HEIC, and damaged"),
     (re.compile(rb"II\*\0|MM\0\*"), "a TIFF of a kind that Pillow cannot read"),
     (re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE), "a web page"),
-    (re.compile(rb"\s*<(\?xml|svg)"), "SVG or XML, not pixels"),
     (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS, not the file"),
-    (re.compile(rb"%PDF"), "a PDF"),
     (re.compile(rb".{4}ftyp", re.DOTALL), "a video"),
     (re.compile(b""), "no image, or of an unknown format"),
 )
@@ -142,11 +135,9 @@ class ImageModality:
         for look, origin in zip(looks, origins, strict=True):
             for kind in look.oddities:
                 groups[kind].append(origin)
-        # Pixels in memory of several ranges are seldom meant.
-        scaled: Severity = "warning" if len(groups.keys() - _ODD.keys()) > 1 else "note"
         found = []
         for kind, places in groups.items():
-            severity, words = _ODD.get(kind, (scaled, f"with {kind}, read as 8 bits."))
+            severity, words = _ODD.get(kind, ("note", f"with {kind}, read as 8 bits."))
             message = f"{counted(len(places), 'image')} {words}"
             found.append(Finding.at(kind, severity, message, places))
         return found
@@ -179,7 +170,12 @@ def _opened(image: Input, side: int = 448) -> Image.Image:
         raise ValueError("it is empty")
     is_heic = _HEIC.match(encoded)
     if is_heic:
-        _register_heic()
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            advice = "pip install 'fewshot-automl[heic]'"
+            raise ValueError(f"it is HEIC, which needs: {advice}") from error
+        register_heif_opener()
     try:
         picture = Image.open(io.BytesIO(encoded))
     except (OSError, ValueError, RuntimeError) as error:
@@ -194,23 +190,14 @@ def _opened(image: Input, side: int = 448) -> Image.Image:
     return picture
 
 
-@cache
-def _register_heic() -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise ValueError(
-            "it is HEIC, which needs: pip install 'fewshot-automl[heic]'"
-        ) from error
-    register_heif_opener()
-
-
 def _shown(picture: Image.Image) -> Image.Image:
     """Return a picture upright, in sRGB, on white."""
     with contextlib.suppress(*_DECODING):  # a viewer passes over damaged EXIF too
         picture = ImageOps.exif_transpose(picture)
     if picture.mode[0] in "IF":
-        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+        pixels, clear = np.asarray(picture), picture.info.get("transparency")
+        bits = _eight_bits(pixels)
+        picture = Image.fromarray(np.where(pixels == clear, np.uint8(255), bits))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
     picture = _in_srgb(picture)
@@ -228,20 +215,16 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
     mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+    plain = picture.convert("RGB") if picture.mode == "P" else picture
+    source = io.BytesIO(encoded) if encoded else ImageCms.createProfile("LAB")
     # A viewer passes over a damaged profile too.
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
-        if picture.mode == "LAB":
-            profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        else:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(encoded))
-        if "sRGB" in ImageCms.getProfileDescription(profile):
-            return picture
-        if picture.mode == "P":
-            picture = picture.convert("RGB")
-        srgb = ImageCms.createProfile("sRGB")
-        changed = ImageCms.profileToProfile(picture, profile, srgb, outputMode=mode)
-        return changed or picture
-    return picture
+        profile = ImageCms.ImageCmsProfile(source)
+        if "sRGB" not in ImageCms.getProfileDescription(profile):
+            srgb = ImageCms.createProfile("sRGB")
+            changed = ImageCms.profileToProfile(plain, profile, srgb, outputMode=mode)
+            return changed or plain
+    return plain
 
 
 def _range_of(pixels: np.ndarray) -> tuple[float, float, str]:
@@ -255,30 +238,26 @@ def _range_of(pixels: np.ndarray) -> tuple[float, float, str]:
     kind, low, high = pixels.dtype.kind, float(pixels.min()), float(pixels.max())
     if kind == "b" or (kind == "f" and low >= -0.01 and high <= 1.01):
         return 0.0, 1.0, "pixels from 0 to 1"
-    if pixels.dtype.itemsize == 2 and kind == "u":
-        return 0.0, 65535.0, "pixels from 0 to 65,535"
+    if pixels.dtype.str[1:] == "u2":
+        return 0.0, 65535.0, _SIXTEEN
     # Floats up to 16 are neither from 0 to 1 nor, unless nearly black, from 0 to 255.
     if low >= -0.5 and high <= 255.5 and (kind != "f" or high > DARK):
         return 0.0, 255.0, "pixels from 0 to 255"
     if kind in "iu" and low >= 0 and high <= 65535:
-        return 0.0, 65535.0, "pixels from 0 to 65,535"
+        return 0.0, 65535.0, _SIXTEEN
     finite = pixels[np.isfinite(pixels)]
-    return float(finite.min()), float(finite.max()), "stretched image"
+    ends = (finite.min(), finite.max()) if finite.size else (0, 1)
+    return float(ends[0]), float(ends[1]), _UNKNOWN
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     low, high, _ = _range_of(pixels)
     scaled = (pixels.astype(np.float32) - low) * (255 / ((high - low) or 1))
-    bits: np.ndarray = np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
-    return bits
+    return np.asarray(np.nan_to_num(scaled).round().clip(0, 255), np.uint8)
 
 
 def _checked(array: np.ndarray, origin: str) -> np.ndarray:
-    """Return an array of one image, if its shape and the range of its pixels are sure.
-
-    Raises:
-        DataError: If they are not.
-    """
+    """Return an array of one image, unless its shape or range leaves a doubt."""
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
@@ -292,10 +271,8 @@ def _checked(array: np.ndarray, origin: str) -> np.ndarray:
     if not array.size or array.dtype == np.uint8:
         return array
     name, high = _range_of(array)[2], array.max()
-    is_sixteen = array.dtype.itemsize == 2 and array.dtype.kind == "u"
-    if is_sixteen and not 0 < high < 256:
-        return array
-    if is_sixteen or name not in ("pixels from 0 to 1", "pixels from 0 to 255"):
+    is_deep = array.dtype.str[1:] == "u2" and not 0 < high < 256  # else 8 bits, or dark
+    if name == _UNKNOWN or (name == _SIXTEEN and not is_deep):
         raise DataError(
             "Pixels must lie between 0 and 255, for floats also between 0 and 1, for "
             f"uint16 between 0 and 65,535, got {array.dtype} from {array.min():g} to "
@@ -334,7 +311,7 @@ def _look(image: Input) -> Look:
         return Look(fault=_fault(error))
     seen = {
         "tiny image": min(shown.shape[:2]) < TINY,
-        "dark image": shown.max() < DARK,
+        "dark image": shown.max() <= DARK,
         "several frames": getattr(picture, "is_animated", False)
         and picture.format != "MPO",  # a photograph with its preview
         scaled: bool(scaled),

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ PROBA = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
 
 @pytest.fixture
 def columns():
-    return with_predictions(COLUMNS, TASK, PROBA, True)
+    return with_predictions(COLUMNS, TASK, PROBA, True, {})
 
 
 def test_input_columns_come_first_and_stay(columns):
@@ -30,10 +31,23 @@ def test_input_columns_come_first_and_stay(columns):
     assert columns["text"] is COLUMNS["text"]
 
 
-def test_old_predictions_are_replaced():
-    old = {"prediction": ["x"] * 3, "text": COLUMNS["text"]}
-    made = with_predictions(old, TASK, PROBA, False)
-    assert made == {"text": COLUMNS["text"], "prediction": ["yes", "no", "no"]}
+def test_columns_of_the_data_are_kept_under_their_names():
+    old = {"prediction": ["x"] * 3, "prediction_2": ["y"] * 3}
+    made = with_predictions(old, TASK, PROBA, False, {})
+    assert made == {**old, "prediction_3": ["yes", "no", "no"]}
+
+
+def test_a_row_that_cannot_be_read_says_so(tmp_path):
+    made = with_predictions(COLUMNS, TASK, PROBA, False, {1: "it is empty"})
+    assert made["prediction"] == ["yes", None, "no"]
+    assert made["problem"] == [None, "it is empty", None]
+
+
+def test_what_is_not_utf_8_can_be_written(tmp_path):
+    names = [Path(os.fsdecode(b"th\xe9.png")), "half a pair \ud83d"]
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        write_table({"name": names}, tmp_path / f"out{suffix}")
+    assert "thé.png" in (tmp_path / "out.csv").read_text("utf-8")
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".TSV", "\t")])

@@ -79,10 +79,16 @@ def test_a_missing_file_offers_the_nearest_names(tmp_path):
 
 
 def test_lines_of_a_text_file_can_be_predicted_for(tmp_path):
-    (tmp_path / "a.txt").write_text("so good\n\nso bad\n")
+    (tmp_path / "a.txt").write_bytes("so\u2028 good\n\nso\fbad\r\n\n".encode())
     examples = read_inputs(tmp_path / "a.txt", TASK, Columns(input="review"))
-    assert examples.inputs == ("so good", "so bad")
-    assert examples.origins == ("a.txt:1", "a.txt:3")
+    assert examples.inputs == ("so\u2028 good", "", "so\fbad", "")
+    assert examples.origins == ("a.txt:1", "a.txt:2", "a.txt:3", "a.txt:4")
+
+
+def test_a_blank_line_is_a_row_of_a_table_with_one_column(tmp_path):
+    (tmp_path / "a.csv").write_text("review\nso good\n\nso bad\n")
+    examples = read_inputs(tmp_path / "a.csv", TASK, Columns(input="review"))
+    assert examples.inputs == ("so good", "", "so bad")
 
 
 FRAME = pd.DataFrame({"t": ["so good", "so bad", "NA"], "y": ["p", "n", None]})

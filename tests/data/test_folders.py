@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,77 @@ def test_hidden_files_are_ignored_and_others_are_named(pets):
     kinds = {finding.kind: finding.where for finding in dataset.findings}
     assert kinds["ignored file"] == (str(pets / "cat9" / "notes.txt"),)
     assert kinds["empty folder"] == (str(pets / "none"),)
+
+
+def findings(folder):
+    return {found.kind: found for found in read(folder).findings}
+
+
+def test_nothing_vanishes_from_class_folders(pets):
+    deep = draw(pets / "cat9" / "a" / "b" / "c" / "d" / "1.PNG", 20)
+    draw(pets / "@eaDir" / "thumb.png", 21)
+    draw(pets / "cat9" / ".thumbnails" / "thumb.png", 22)
+    for name in ("photo", "scan.jpg_large", "table.csv"):
+        (pets / "cat10" / name).write_bytes(b"x")
+    (pets / "cat9" / "gone.png").symlink_to(pets / "nowhere.png")
+    (pets / "cat9" / "again").symlink_to(pets / "cat9")
+    (pets / "cat8").symlink_to(pets / "cat9" / "a")
+    dataset, found = read(pets), findings(pets)
+    assert dataset.task.names == ("cat8", "cat9", "cat10")
+    assert str(deep) in dataset.examples.origins
+    assert len(dataset.examples) == 8
+    assert found["ignored file"].severity == "warning"
+    assert "1 without any, 1 .jpg_large, 1 .csv" in found["ignored file"].message
+    names = {Path(place).name for place in found["closed entry"].where}
+    assert names == {"gone.png", "again"}
+    assert "2 hidden entry" in found["hidden file"].message.replace("ies", "y")
+
+
+def test_files_left_out_are_named_where_too_few_classes_are_left(pets):
+    for path in (pets / "cat9").iterdir():
+        path.rename(path.with_suffix(""))
+    with pytest.raises(
+        DataError, match=r"(?s)at least 2 classes.*image suffix.*/cat9/"
+    ):
+        read(pets)
+
+
+def test_names_that_are_not_utf_8_can_be_written(pets):
+    folder = pets / os.fsdecode(b"caf\xe9")
+    draw(folder / os.fsdecode(b"th\xe9.png"), 9)
+    dataset = read(pets)
+    assert dataset.task.names == ("café", "cat9", "cat10")
+    assert dataset.examples.origins[0].endswith("café/thé.png")
+    assert dataset.examples.inputs[0].exists()
+
+
+@pytest.mark.parametrize(
+    "beside", ["labels/notes.xml", "samples/1.png", "more/a/1.png"]
+)
+def test_splits_are_splits_whatever_lies_beside_them(tmp_path, beside):
+    for seed in range(4):
+        draw(tmp_path / "train" / "ab"[seed % 2] / f"{seed}.png", seed)
+        if "more" not in beside:
+            draw(tmp_path / "val" / "ab"[seed % 2] / f"{seed}.png", 10 + seed)
+    if beside.endswith("png"):
+        draw(tmp_path / beside, 30)
+    else:
+        (tmp_path / "labels").mkdir()
+        (tmp_path / beside).write_text("x")
+    assert read(tmp_path).task.names == ("a", "b")
+    found = findings(tmp_path)["beside splits"]
+    count = "1 image" if beside.endswith("png") else "0 images"
+    assert (found.severity, f"{count})") == (
+        "warning",
+        found.places()[-len(count) - 1 :],
+    )
+
+
+def test_splits_of_one_kind_are_all_named(tmp_path):
+    for split in ("val", "validation", "train"):
+        for name in "ab":
+            draw(tmp_path / split / name / "1.png")
+    assert "not 'val', 'validation'" in read(tmp_path).inferred[0]
 
 
 def test_images_beside_the_classes_are_unlabelled(pets):

@@ -3,9 +3,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from fewshot_automl.data import Columns, read
+from fewshot_automl.data import Columns, audit, read, read_inputs
 from fewshot_automl.errors import DataError, TaskError
 from fewshot_automl.modalities import open_image
 
@@ -66,15 +67,58 @@ def test_arrays_of_images():
     assert grey.shape == (10, 10)
 
 
-def test_float_pixels_are_scaled_by_the_whole_set_and_said():
-    light = read(PIXELS.astype(np.float32), labels=LABELS)
-    unit = read(PIXELS / 255.0, labels=LABELS)
-    for dataset in (light, unit):
-        np.testing.assert_array_equal(dataset.examples.inputs[0], PIXELS[0])
-        assert "read as 8 bits" in dataset.inferred[0]
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (PIXELS.astype(np.float32), "from 0 to 255"),
+        (PIXELS / 255.0 * 1.0001, "from 0 to 1,"),
+        (PIXELS.astype(np.uint16) * 257, "from 0 to 65,535"),
+        (PIXELS.astype(np.int64), "from 0 to 255"),
+    ],
+)
+def test_the_range_of_pixels_is_said_and_known_from_each_image(pixels, said):
+    for source in (pixels, {"image": pixels, "y": LABELS}):
+        labels = None if isinstance(source, dict) else LABELS
+        dataset = read(source, labels=labels, target=None if labels else "y")
+        first = np.asarray(open_image(dataset.examples.inputs[0]))
+        np.testing.assert_array_equal(first, PIXELS[0])
+        assert said in " ".join(audit(dataset).lines())
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK", "I;16", "F"])
+def test_a_frame_of_another_range_does_not_change_its_neighbours():
+    few = [PIXELS[0] / 255.0, PIXELS[1].astype(np.float32)]
+    for image, plain in zip(
+        read(few, labels=LABELS).examples.inputs, PIXELS, strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(open_image(image)), plain)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full((8, 8), 3.0),
+        np.full((8, 8), np.nan),
+        np.full((8, 8), 200, np.uint16),
+        np.full((8, 8), 4000),
+        np.linspace(-2.1, 2.6, 64).reshape(8, 8),
+    ],
+)
+def test_pixels_of_no_known_range_are_refused_with_their_row(pixels):
+    with pytest.raises(DataError, match=r"Pixels must lie .* in row 1"):
+        read([PIXELS[0], pixels], labels=LABELS)
+
+
+def test_an_array_of_one_image_is_one_example():
+    task = read(PIXELS, labels=LABELS).task
+    for image in (PIXELS[0], PIXELS[0, ..., :1], torch.from_numpy(PIXELS[0])):
+        assert len(read_inputs(image, task, Columns())) == 1
+    with pytest.raises(DataError, match="channels first"):
+        read_inputs(torch.zeros(3, 8, 8), task, Columns())
+
+
+@pytest.mark.parametrize(
+    "mode", ["L", "RGB", "RGBA", "P", "1", "CMYK", "I;16", "F", "LAB"]
+)
 def test_pillow_images_of_every_mode_can_be_opened_again(mode):
     picture = Image.new(mode, (9, 7))
     image = read([picture, picture], labels=LABELS).examples.inputs[0]
@@ -99,7 +143,7 @@ def test_bytes_and_paths_are_images(tmp_path):
         (pd.DataFrame({"t": [], "y": []}), "at least one row"),
         (np.zeros((4, 3)), "images of shape"),
         (np.zeros((2, 3, 8, 8)), r"transpose\(1, 2, 0\)"),
-        (np.full((2, 8, 8), -1.5), "between 0 and 1"),
+        (np.full((2, 8, 8), -1.5), "between 0 and 255"),
         (3, "got int"),
         ({"t": ["a"], "y": 1}, "list of cells, got int 'y'"),
         ([np.full((8, 8), "a")], r"must be numbers, got <U1 in row 0"),
