@@ -80,10 +80,12 @@ def header_row(records: Sequence[Sequence[str]]) -> int:
     >>> header_row([["Export"], [], ["text", "y"], ["a", "p"], ["b", "n"]])
     2
     """
-    on_top = next((i for i, record in enumerate(records) if record), 0)
+    if not any(map(any, records)):
+        return 0
+    on_top = next(i for i, record in enumerate(records) if record)
     ends = [max((i for i, c in enumerate(r) if c.strip()), default=-1) for r in records]
-    start = ends.index(max(ends)) if any(end > 0 for end in ends) else on_top
-    header = records[start][: ends[start] + 1] if records else []
+    start = ends.index(max(ends)) if max(ends) > 0 else on_top
+    header = records[start][: ends[start] + 1]
     is_table = (
         all(cell.strip() and not cell[0].isspace() for cell in header)  # prose has ", "
         and len(set(header)) == len(header)

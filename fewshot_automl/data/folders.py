@@ -140,7 +140,8 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
         cells += [(path, mended(entry.name) if is_class else None) for path in images]
         if entry.is_dir() and not images:
             left_out["empty folder"].append(shown(entry))
-    findings = _findings(left_out)
+    what = "a text" if suffixes is _TEXT_SUFFIXES else "an image"
+    findings = _findings(left_out, what)
     if not cells:
         said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
         raise DataError(
@@ -163,7 +164,7 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
     return mended_table(table)
 
 
-def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
+def _findings(left_out: Mapping[str, list[str]], what: str) -> list[Finding]:
     """Return what was left out, by kind."""
     kinds = Counter(PurePath(p).suffix.lower() for p in left_out["ignored file"])
     listed = ", ".join(
@@ -171,7 +172,7 @@ def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
     )
     doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
     said: list[tuple[str, Severity, str, str]] = [
-        ("ignored file", doubt, "file", f"of other kinds ignored: {listed}."),
+        ("ignored file", doubt, "file", f"without {what} suffix ignored: {listed}."),
         ("closed entry", "warning", "link or folder", "that leads nowhere ignored."),
         ("empty folder", "note", "folder", "without examples ignored."),
         ("hidden file", "note", "hidden entry or one of a program", "ignored."),
