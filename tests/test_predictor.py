@@ -208,9 +208,10 @@ def test_one_broken_image_costs_the_others_nothing(
     images[3].unlink()
     with pytest.warns(UserWarning, match=r"2 examples that cannot.*row 1: .*row 3: "):
         proba = predictor.predict_proba(images)
+    with pytest.warns(UserWarning, match="row 3: "):
         said = predictor.predict(images)
     assert [word is None for word in said] == [False, True, False, True]
-    np.testing.assert_allclose(proba[[0, 2]], whole[[0, 2]])
+    np.testing.assert_allclose(proba[[0, 2]], whole[[0, 2]], atol=1e-5)
     assert np.isnan(proba[[1, 3]]).all()
     examples = Examples(
         inputs=tuple(images), targets=np.zeros(4), origins=tuple("abcd")

@@ -148,7 +148,7 @@ def test_values_without_a_range_are_stretched_and_said():
 
 
 def test_pages_and_frames_after_the_first_are_counted():
-    pages = [noise(20, 20), noise(30, 30)]
+    pages = [noise(20, 20), noise(20, 20).transpose(Image.Transpose.ROTATE_90)]
     for kind in ("TIFF", "GIF", "WEBP", "PNG"):
         image = encoded(pages[0], kind, save_all=True, append_images=pages[1:])
         assert "several frames" in MODALITIES["image"].look([image])[0].oddities
