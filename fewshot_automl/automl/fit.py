@@ -124,8 +124,7 @@ def resume(
 
     Args:
         folder: The `out` folder of the fit.
-        data: The same data again, if they were not read from a file or folder or have
-            moved.
+        data: The same data again, if they were in memory or have moved.
         labels: The same labels again, if they were given beside the data.
         test: The same test data again, likewise.
         budget: Seconds to add to what is left of the study's budget; None for what

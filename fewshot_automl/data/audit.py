@@ -150,7 +150,7 @@ def _copies(examples: Examples, groups: Collection[Sequence[int]]) -> list[int]:
 def _conflicts(
     examples: Examples, groups: Collection[Sequence[int]], task: Task
 ) -> list[Finding]:
-    """Return a warning that lists copies with different labels, if there are any."""
+    """Return what lists copies with different labels; fatal if that is all there is."""
     clashing = [
         group
         for group in groups
@@ -165,8 +165,7 @@ def _conflicts(
         f"{counted(len(clashing), 'example')} labelled in more than one way: no model "
         "can get both right. Correct the labels, or remove the copies."
     )
-    is_all = len(places) == sum(map(len, groups)) > 0
-    severity: Severity = "fatal" if is_all else "warning"  # nothing is left to learn
+    severity: Severity = "fatal" if len(places) == sum(map(len, groups)) else "warning"
     return Finding.any_at("conflicting labels", severity, message, places)
 
 

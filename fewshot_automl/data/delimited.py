@@ -80,9 +80,7 @@ def header_row(records: Sequence[Sequence[str]]) -> int:
     >>> header_row([["Export"], [], ["text", "y"], ["a", "p"], ["b", "n"]])
     2
     """
-    if not any(map(any, records)):
-        return 0
-    on_top = next(i for i, record in enumerate(records) if record)
+    on_top = next((i for i, record in enumerate(records) if record), 0)
     ends = [max((i for i, c in enumerate(r) if c.strip()), default=-1) for r in records]
     start = ends.index(max(ends)) if max(ends) > 0 else on_top
     header = records[start][: ends[start] + 1]
@@ -101,7 +99,7 @@ def _delimiter(text: str) -> str:
     for delimiter in _DELIMITERS:
         lines = io.StringIO(sample, newline="")
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row][:_SAMPLE]
-        start = header_row(rows)
+        start = header_row(rows or [[]])
         width = len(rows[start]) if rows else 0
         agreement = sum(len(row) == width for row in rows) / max(len(rows), 1)
         fit = (start == 0, agreement)  # a header on top is the likelier

@@ -26,8 +26,7 @@ from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
 _NOT_BLANK: Final = re.compile(r"\S")
-_ID: Final = re.compile(r"[^\s/\\]{1,100}$")
-"""What may be the name of an image without its suffix."""
+_ID: Final = re.compile(r"[^\s/\\]{1,100}$")  # an image's name without suffix
 
 
 def read_file(path: Path) -> Table:

@@ -22,7 +22,7 @@ _NAMES: Final = {
 }
 """The split that a folder or file of some name holds."""
 _NO_LABEL: Final = frozenset({"unlabelled", "unlabeled", "unsup"})
-_TEXT_SUFFIXES: Final = frozenset({".txt"})
+_TEXTS: Final = frozenset({".txt"})
 _HIDDEN: Final = (
     *(".", "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin"),
     *("#snapshot", "lost+found", "system volume information", "_vti_"),
@@ -67,7 +67,7 @@ def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table
     instead; of those `split` or the first preferred is read, and all if there is no
     preference.
     """
-    suffixes = IMAGE_SUFFIXES if _images(root) else _TEXT_SUFFIXES
+    suffixes = IMAGE_SUFFIXES if _images(root) else _TEXTS
     parts = _splits(root, suffixes)
     if split is None and not prefer and not any(p.is_file() for p in parts.values()):
         return _read_images(root, suffixes)
@@ -140,8 +140,7 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
         cells += [(path, mended(entry.name) if is_class else None) for path in images]
         if entry.is_dir() and not images:
             left_out["empty folder"].append(shown(entry))
-    what = "a text" if suffixes is _TEXT_SUFFIXES else "an image"
-    findings = _findings(left_out, what)
+    findings = _findings(left_out, "a text" if suffixes is _TEXTS else "an image")
     if not cells:
         said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
         raise DataError(
@@ -150,7 +149,7 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
         )
     paths = [path for path, _ in cells]
     columns: dict[str, Sequence[object]] = {"image": paths}
-    if suffixes is _TEXT_SUFFIXES:
+    if suffixes is _TEXTS:
         texts = [decoded(path.read_bytes(), shown(path)) for path in paths]
         columns = {"text": texts, "file": list(map(shown, paths))}
     table = Table(

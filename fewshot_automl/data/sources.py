@@ -22,7 +22,6 @@ one on the Hugging Face hub (``hf:owner/name`` or ``hf:owner/name:config``)."""
 
 _HUB: Final = "hf:"
 _HUB_NAME: Final = re.compile(r"[\w-]+/[\w.-]+(:[\w.-]+)?", re.ASCII)
-"""What is asked for without ``hf:``: a hub must not see texts and paths."""
 
 
 def read_table(
