@@ -111,11 +111,12 @@ def _read_json(text: str, name: str) -> Table:
         origins.append(f"{name}:{row}")
         row += text.count("\n", match.start(), end)
     if len(values) == 1 and isinstance(values[0], dict):
-        if (frame := _frame(values[0], name)) is not None:
-            return replace(read_frame(frame), name=name)
         lists = [rows for rows in values[0].values() if isinstance(rows, list)]
         lists = [rows for rows in lists if rows and isinstance(rows[0], dict)]
-        values = lists if len(lists) == 1 else values
+        if len(lists) == 1:
+            values = lists
+        elif (frame := _frame(values[0], name)) is not None:
+            return replace(read_frame(frame), name=name)
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
         origins = [f"{name}:{row}" for row in range(1, len(values) + 1)]
@@ -134,7 +135,7 @@ def _frame(value: Mapping[str, Any], name: str) -> Any:
         frame = pd.DataFrame(**(value if is_split else {"data": value}), dtype=object)
     except ValueError as error:
         raise DataError(
-            f"JSON columns must agree in length, got {error} in {name}. Mend the file."
+            f"JSON must hold one table, got {error} in {name}. Write a file for each."
         ) from error
     if kinds == {dict} and not all(map(str.isdigit, frame.index)):
         is_by_row = all(map(str.isdigit, value)) or len(value) > len(frame)

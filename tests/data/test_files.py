@@ -45,7 +45,7 @@ def test_half_a_character_pair_becomes_a_replacement_character(tmp_path):
         ("a.jsonl", '{"t": "x"}\n{"t": ', r"JSON must be valid.*a\.jsonl:2"),
         ("a.jsonl", '["x"]', r"must be an object, got str in a\.jsonl:1"),
         ("a.json", '[["x", "p"]]', r'got list in a\.json:1.*orient="records"'),
-        ("a.json", '{"t": ["x"], "y": [1, 2]}', "agree in length"),
+        ("a.json", '{"t": ["x"], "y": [1, 2]}', "must hold one table"),
         ("a.jsonl", "\n", "at least one row"),
         ("a.json", "[]", "at least one row"),
         ("a.parquet", "no parquet", "Parquet file must be readable"),
@@ -111,8 +111,9 @@ def test_objects_one_after_the_other_are_rows_whatever_the_suffix(tmp_path):
     dataset = read(tmp_path / "a.json", target="y")
     assert dataset.examples.inputs == ("a b", "c")
     assert dataset.examples.origins == ("a.json:1", "a.json:6")
-    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "data": rows}))
-    assert read(tmp_path / "a.json", target="y").examples.inputs == ("a b", "c")
+    for more in ({}, {"version": 1}, {"tags": ["x"]}):
+        (tmp_path / "a.json").write_text(json.dumps({**more, "data": rows}))
+        assert read(tmp_path / "a.json", target="y").examples.inputs == ("a b", "c")
 
 
 def test_a_workbook_is_read_below_its_title_and_other_sheets_are_named(tmp_path):
