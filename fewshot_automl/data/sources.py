@@ -63,8 +63,7 @@ def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
     if os.path.isdir(path):  # noqa: PTH112  and so does this, a long one too
         return read_folder(path, split, prefer)
     if not os.path.exists(path):  # noqa: PTH110
-        # Whoever predicts gives texts and files, not names on a hub.
-        if not prefer or not _may_be_on_hub(path):
+        if not prefer or not _may_be_on_hub(path):  # no prefer: texts to predict
             raise DataError(missing(path))
         try:
             return _load_hub(text, split, prefer)
