@@ -67,14 +67,15 @@ def _with_images(table: Table, folder: Path) -> Table:
         found = [files[name] for name in names if name in files]
         if len(found) < max(1, 0.9 * len(names)):
             continue
-        columns = dict(table.columns)
-        note = f"Column {column!r} names {' and '.join(max(found, key=len))}"
-        if max(map(len, found)) > 1:
+        columns, most = dict(table.columns), max(found, key=len)
+        note = f"Column {column!r} names {' and '.join(most)}"
+        if len(most) > 1:
             note += ": write paths to choose."
         else:
-            made = f"{column} file"
-            note += f" without its suffix: see the new column {made!r}."
-            columns[made] = [files[n][0] if n in files else n for n in every]
+            note += f" without its suffix: see the new column '{column} file'."
+            columns[f"{column} file"] = [
+                files[n][0] if n in files else n for n in every
+            ]
         return replace(table, columns=columns, notes=(*table.notes, note))
     return table
 
