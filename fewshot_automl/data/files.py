@@ -73,9 +73,8 @@ def _with_images(table: Table, folder: Path) -> Table:
             note += ": write paths to choose."
         else:
             note += f" without its suffix: see the new column '{column} file'."
-            columns[f"{column} file"] = [
-                files[n][0] if n in files else n for n in every
-            ]
+            images = [files[n][0] if n in files else n for n in every]
+            columns[f"{column} file"] = images
         return replace(table, columns=columns, notes=(*table.notes, note))
     return table
 
