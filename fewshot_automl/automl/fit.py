@@ -57,7 +57,7 @@ def fit(
     """Find, fit and honestly score the best model that a few labels can buy.
 
     Args:
-        data: A file (CSV, TSV, JSONL, Parquet), a folder of class folders, a
+        data: A file (CSV, TSV, Excel, JSON, Parquet), a folder of class folders, a
             DataFrame, a list of texts or images, a `datasets` object or hub name.
         target: Column of the labels, for tables; a name may be a number or a tuple.
         labels: Labels beside `data`, for lists; None or NaN where there is none.
@@ -144,9 +144,9 @@ def resume(
 
     Args:
         folder: The `out` folder of the fit.
-        data: The same data again, if they were not read from a file or folder.
+        data: The same data again, if they were in memory or have moved.
         labels: The same labels again, if they were given beside the data.
-        test: The same test data again, if they were not read from a file or folder.
+        test: The same test data again, likewise.
         budget: Seconds to add to what is left of the study's budget; None for what
             is left.
         trials: Trials to add to the study's limit of trials; None for none.
@@ -183,6 +183,13 @@ def resume(
             raise DataError(
                 f"{name} of the study in {folder} must be given again, for they were "
                 f"in memory. Call fewshot_automl.resume(folder, {name}=...)."
+            )
+        place = record[name] if given is None else None
+        if place and Path(place).is_absolute() and not Path(place).exists():
+            raise DataError(
+                f"{name} of the study in {folder} must be where they were, got no "
+                f"'{place}'. If they moved: fewshot resume {folder} --{name} PLACE, or "
+                f"fewshot_automl.resume(folder, {name}=...)."
             )
         sources[name] = record[name] if given is None else given
     assert sources["data"] is not None

@@ -308,8 +308,10 @@ def _audited(
     if test is not None:
         tested = read_like(test, task, columns, columns.target)
     findings = audit(dataset, test=tested, strict=settings.is_strict)
-    for line in findings.lines():
-        listener.say(line)
+    fatal = findings.fatal()
+    for finding in findings.findings:
+        if finding not in fatal:  # else the error says it
+            listener.say(finding.line())
     findings.raise_if_fatal()
     labelled = findings.examples.labelled(task)
     facts = {

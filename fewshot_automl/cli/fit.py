@@ -45,8 +45,8 @@ def fit(
 ) -> int:
     """Find, fit and honestly score the best model that a few labels can buy.
 
-    DATA is a table (CSV, TSV, JSONL, Parquet), a folder with one folder of images
-    for each class, or the name of a Hugging Face dataset.
+    DATA is a table (CSV, TSV, Excel, JSON, Parquet), a folder with one folder of
+    images or texts for each class, or the name of a Hugging Face dataset.
 
     \b
     Examples:
@@ -77,10 +77,10 @@ def fit(
     metavar="MORE",
     help="Trials to add to a study that --trials limits.",
 )
+@click.option("--data", metavar="DATA", help="The same data, if they have moved.")
+@click.option("--test", metavar="DATA", help="The same test data, if they have moved.")
 @json_option
-def resume(
-    folder: Path, budget: float | None, trials: int | None, is_json: bool
-) -> int:
+def resume(folder: Path, is_json: bool, **given: Any) -> int:
     """Go on with a study that was killed or broken off, or search on.
 
     Every finished trial counts. FOLDER is the --out folder of a fit.
@@ -90,7 +90,7 @@ def resume(
       fewshot resume runs/reviews
       fewshot resume runs/reviews --budget 10min
     """
-    work = partial(run_resume, folder, budget=budget, trials=trials, started=started())
+    work = partial(run_resume, folder, **given, started=started())
     return _answered(work, settings_of(folder), folder, is_json, has_bar=False)
 
 

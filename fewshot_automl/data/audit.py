@@ -34,18 +34,23 @@ class Audit:
         """Return one line for each finding, for people."""
         return [finding.line() for finding in self.findings]
 
+    def fatal(self) -> list[Finding]:
+        """Return what ends a run, and what was left out; empty if nothing ends it."""
+        if all(finding.severity != "fatal" for finding in self.findings):
+            return []
+        # What was left out may be why too little is left.
+        left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
+        left_out |= {"similar class names", "label for nothing"}
+        return [
+            finding
+            for finding in self.findings
+            if finding.severity == "fatal" or finding.kind in left_out
+        ]
+
     def raise_if_fatal(self) -> None:
         """Raise a `DataError` that says what and what to do, if a finding is fatal."""
-        if any(finding.severity == "fatal" for finding in self.findings):
-            # What was left out may be why too little is left.
-            left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
-            left_out |= {"similar class names", "label for nothing"}
-            shown = [
-                finding
-                for finding in self.findings
-                if finding.severity == "fatal" or finding.kind in left_out
-            ]
-            raise DataError("\n".join(f"{f.message}{f.places()}" for f in shown))
+        if found := self.fatal():
+            raise DataError("\n".join(f"{f.message}{f.places()}" for f in found))
 
 
 def audit(
@@ -146,7 +151,7 @@ def _copies(examples: Examples, groups: Collection[Sequence[int]]) -> list[int]:
 def _conflicts(
     examples: Examples, groups: Collection[Sequence[int]], task: Task
 ) -> list[Finding]:
-    """Return a warning that lists copies with different labels, if there are any."""
+    """Return what lists copies with different labels; fatal if that is all there is."""
     clashing = [
         group
         for group in groups
@@ -161,7 +166,8 @@ def _conflicts(
         f"{counted(len(clashing), 'example')} labelled in more than one way: no model "
         "can get both right. Correct the labels, or remove the copies."
     )
-    return Finding.any_at("conflicting labels", "warning", message, places)
+    severity: Severity = "fatal" if len(places) == sum(map(len, groups)) else "warning"
+    return Finding.any_at("conflicting labels", severity, message, places)
 
 
 def _overlap(

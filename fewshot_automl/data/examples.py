@@ -43,6 +43,10 @@ class Table:
         """Return the number of rows."""
         return len(self.origins)
 
+    def said(self) -> str:
+        """Return what was inferred and left out on reading, as the end of an error."""
+        return " ".join(["", *self.notes, *(found.message for found in self.findings)])
+
     def column(self, name: str) -> Column:
         """Return one column with what is needed to speak of its cells."""
         return Column(
@@ -57,6 +61,11 @@ class Table:
         """Return the table with labels that were given beside it, if any were."""
         if labels is None:
             return self
+        if isinstance(labels, (str, bytes, Mapping, set, frozenset)):
+            raise DataError(
+                "Labels must be a list, an array or a Series in the order of the "
+                f"examples, got {type(labels).__name__}. Pass list(...) of them."
+            )
         cells = list(labels)
         if len(cells) != len(self):
             raise DataError(

@@ -1,14 +1,16 @@
-"""Folders: one folder of images for each class, or table files by split."""
+"""Folders: one folder of images or texts for each class, or table files by split."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Final
 
 from fewshot_automl.cells import natural_order
 from fewshot_automl.data.examples import Table
-from fewshot_automl.data.files import PARQUET, READERS, mended, read_file
+from fewshot_automl.data.files import SUFFIXES, decoded, mended, mended_table, read_file
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, Severity, counted
 from fewshot_automl.modalities import IMAGE_SUFFIXES
@@ -19,7 +21,8 @@ _NAMES: Final = {
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
 """The split that a folder or file of some name holds."""
-_NO_LABEL: Final = frozenset({"unlabelled", "unlabeled"})
+_NO_LABEL: Final = frozenset({"unlabelled", "unlabeled", "unsup"})
+_TEXTS: Final = frozenset({".txt"})
 _HIDDEN: Final = (
     *(".", "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin"),
     *("#snapshot", "lost+found", "system volume information", "_vti_"),
@@ -32,8 +35,8 @@ _COMPANIONS: Final = frozenset(
 """Suffixes of files that lie beside images and are known to be none."""
 
 _LAYOUT: Final = (
-    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or "
-    "write a table with a column of image paths and a column of labels."
+    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or of "
+    "texts (DATA/cat/1.txt), or give a table: its file, not its folder."
 )
 
 
@@ -58,21 +61,23 @@ def choose_split(
 def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table:
     """Return the images under a folder, labelled by the name of their subfolder.
 
-    Images lie at any depth. Those beside the class folders, or in one named
-    ``unlabelled``, have no label. What is left out is counted and named. `root` may
-    hold one folder (or table file) for each split instead; of those `split` or the
-    first preferred is read, and all if there is no preference.
+    If there are none, texts (``.txt``) are. They lie at any depth. Those beside the
+    class folders, or in one named ``unlabelled``, have no label. What is left out is
+    counted and named. `root` may hold one folder (or table file) for each split
+    instead; of those `split` or the first preferred is read, and all if there is no
+    preference.
     """
-    parts = _splits(root)
+    suffixes = IMAGE_SUFFIXES if _images(root) else _TEXTS
+    parts = _splits(root, suffixes)
     if split is None and not prefer and not any(p.is_file() for p in parts.values()):
-        return _read_images(root)
+        return _read_images(root, suffixes)
     if not parts and split is not None:
         raise DataError(
             f"Split must be a subfolder or table of '{root}', got {split!r}, and it "
             "has no splits. Leave split out."
         )
     if not parts:
-        return _read_images(root)
+        return _read_classes(root, suffixes)
     part = parts[choose_split(list(parts), f"'{root}'", split, prefer)]
     others = ", ".join(repr(p.name) for p in parts.values() if p != part)
     note = f"Split: read '{part.name}' of '{root.name}'"
@@ -80,65 +85,85 @@ def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table
     if part.is_file():
         table = read_file(part)
         return replace(table, notes=(note, *table.notes))
-    table = _read_images(part)
+    table = _read_classes(part, suffixes)
     beside = [p for p in _entries(root) if p not in parts.values()]
     places = [f"{shown(p)}: {counted(len(_images(p)), 'image')}" for p in beside]
     message = f"{counted(len(beside), 'entry', 'entries')} beside the splits left out."
     findings = Finding.any_at("beside splits", "warning", message, places)
-    return replace(table, notes=(note,), findings=(*table.findings, *findings))
+    return replace(
+        table, notes=(note, *table.notes), findings=(*table.findings, *findings)
+    )
 
 
-def _splits(root: Path) -> dict[str, Path]:
+def _splits(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """Return the folder or table of each split by name, if `root` is laid out so.
 
     Folders are splits if they are named so and hold class folders, and cannot be
     classes themselves: there are several, or what lies beside them holds no images,
     or folders of the same names.
     """
+    holds = partial(_images, suffixes=suffixes)
     folders = [p for p in _entries(root) if p.is_dir()]
     if any(p.name.lower() in _NAMES for p in folders):
         held = {p: {q.name for q in _entries(p) if q.is_dir()} for p in folders}
         named = [p for p in folders if p.name.lower() in _NAMES and held[p]]
-        others = [p for p in folders if p.name.lower() not in _NAMES and _images(p)]
+        others = [p for p in folders if p.name.lower() not in _NAMES and holds(p)]
         is_alike = any(held[p] & held[q] for p in others for q in named)
         if named and (len(named) > 1 or not others or is_alike):
             return {p.name: p for p in named}
-    suffixes, found = (*READERS, *PARQUET), dict[str, Path]()
+    found = dict[str, Path]()
     for p in _entries(root):
-        if p.suffix.lower() in suffixes and p.stem.lower() in _NAMES and p.is_file():
+        if p.suffix.lower() in SUFFIXES and p.stem.lower() in _NAMES and p.is_file():
             found[p.name if p.stem in found else p.stem] = p
-    return {} if found and any(map(_images, folders)) else found
+    return {} if found and any(map(holds, folders)) else found
 
 
-def _read_images(root: Path) -> Table:
+def _read_classes(root: Path, suffixes: Collection[str]) -> Table:
+    """Return the examples in class folders, which must not lie in a folder more."""
+    table = _read_images(root, suffixes)
+    homes = {str(Path(origin).parent) for origin in table.origins}
+    inner = Path(os.path.commonpath(homes))
+    if len(homes) > 1 and inner != root:
+        raise DataError(
+            f"Folder must hold a folder for each class, got '{root}', all of whose "
+            f"examples lie in '{inner}'. If its folders are the classes, give it."
+        )
+    return table
+
+
+def _read_images(root: Path, suffixes: Collection[str]) -> Table:
     left_out: dict[str, list[str]] = defaultdict(list)
     cells: list[tuple[Path, str | None]] = []
     for entry in sorted(_entries(root, left_out), key=Path.is_dir):  # files first
-        images = _images(entry, left_out)
+        images = _images(entry, left_out, suffixes)
         is_class = entry.is_dir() and entry.name.lower() not in _NO_LABEL
         cells += [(path, mended(entry.name) if is_class else None) for path in images]
         if entry.is_dir() and not images:
             left_out["empty folder"].append(shown(entry))
-    findings = _findings(left_out)
+    findings = _findings(left_out, "a text" if suffixes is _TEXTS else "an image")
     if not cells:
         said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
         raise DataError(
-            f"Folder must hold images, got none in '{shown(root)}'.{said} {_LAYOUT}"
+            f"Folder must hold images or texts, got none in '{shown(root)}'.{said} "
+            f"{_LAYOUT}"
         )
-    return Table(
+    paths = [path for path, _ in cells]
+    columns: dict[str, Sequence[object]] = {"image": paths}
+    if suffixes is _TEXTS:
+        texts = [decoded(path.read_bytes(), shown(path)) for path in paths]
+        columns = {"text": texts, "file": list(map(shown, paths))}
+    table = Table(
         name=shown(root),
-        columns={
-            "image": [p for p, _ in cells],
-            "label": [label for _, label in cells],
-        },
-        origins=tuple(shown(path) for path, _ in cells),
+        columns={**columns, "label": [label for _, label in cells]},
+        origins=tuple(map(shown, paths)),
         is_named=False,
         target="label" if any(label for _, label in cells) else None,
         findings=tuple(findings),
     )
+    return mended_table(table)
 
 
-def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
+def _findings(left_out: Mapping[str, list[str]], what: str) -> list[Finding]:
     """Return what was left out, by kind."""
     kinds = Counter(PurePath(p).suffix.lower() for p in left_out["ignored file"])
     listed = ", ".join(
@@ -146,9 +171,9 @@ def _findings(left_out: Mapping[str, list[str]]) -> list[Finding]:
     )
     doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
     said: list[tuple[str, Severity, str, str]] = [
-        ("ignored file", doubt, "file", f"without an image suffix ignored: {listed}."),
+        ("ignored file", doubt, "file", f"without {what} suffix ignored: {listed}."),
         ("closed entry", "warning", "path", "that cannot be followed ignored."),
-        ("empty folder", "note", "folder", "without images ignored."),
+        ("empty folder", "note", "folder", "without examples ignored."),
         ("hidden file", "note", "hidden name", "ignored, as programs make them."),
     ]
     found = []

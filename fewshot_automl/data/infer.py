@@ -107,7 +107,7 @@ def _nothing_to_learn_from(
     every = " or ".join(row.plural for row in MODALITIES.values())
     return (
         f"Data must have a column of {wanted or every}, got {listed} in {table.name}. "
-        f"{advice}"
+        f"{advice}{table.said()}"
     )
 
 
@@ -121,7 +121,7 @@ def require(table: Table, column: str, role: str) -> str:
     listed = ", ".join(map(repr, names)) or "none"
     raise DataError(
         f"{role.capitalize()} must be a column of {table.name}, got {column!r}; it has "
-        f"{listed}.{''.join(closest)} Is the first row a header?"
+        f"{listed}.{''.join(closest)} Is the first row a header?{table.said()}"
     )
 
 
@@ -139,7 +139,8 @@ def choose_target(table: Table, target: str | None) -> tuple[str, tuple[str, ...
     if not table.is_named:
         raise DataError(
             f"Data must have labels, got none with {table.name}. Pass labels, one for "
-            "each example, or put images in one folder for each class."
+            "each example, or put images or texts (.txt) in one folder for each class."
+            f"{table.said()}"
         )
     raise DataError(
         "Target must be named for a table, got none. Choose one of "

@@ -47,7 +47,9 @@ def read_memory(source: object) -> Table:
         source = source.numpy(force=True)  # type: ignore[attr-defined]
     if isinstance(source, np.ndarray):
         return _read_items(_array_items(source), None, "array")
-    if isinstance(source, Iterable) and not isinstance(source, bytes):
+    if isinstance(source, bytes) or comes_from(source, "PIL"):  # one image
+        source = [source]
+    if isinstance(source, Iterable):
         return _read_items(list(source), None, type(source).__name__)
     raise DataError(
         "Data must be a file, a folder, a pandas DataFrame, a list or array, or a "

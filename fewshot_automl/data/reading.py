@@ -1,5 +1,6 @@
 """Reading a source: into a dataset with its task, or as a known task needs it."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -148,8 +149,15 @@ def _examples(table: Table, chosen: InputChoice, targets: np.ndarray) -> Example
             f"Paths must be relative to '{table.folder or Path.cwd()}' or absolute, "
             f"got '{paths[0]}' in {table.origins[0]}, and none of them exists. Move "
             f"the {'table' if table.folder else 'working folder'}, or mend the paths; "
-            "addresses on the web are not fetched."
+            f"addresses on the web are not fetched.{table.said()}"
         )
+    with contextlib.suppress(UnicodeDecodeError):  # as images raise
+        texts = [item.decode() for item in inputs if isinstance(item, bytes) and item]
+        if texts and not texts[0].startswith(("P1", "P2", "P3")):  # images in digits
+            raise DataError(
+                f"Bytes must be encoded images, got text ({texts[0][:40]!r}) in "
+                f"{table.name}. Decode it first: [text.decode() for text in texts]."
+            )
     return Examples(inputs=inputs, targets=targets, origins=table.origins)
 
 

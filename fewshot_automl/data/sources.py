@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewshot_automl.data.examples import Table
-from fewshot_automl.data.files import PARQUET, READERS, missing, read_file
+from fewshot_automl.data.files import SUFFIXES, missing, read_file
 from fewshot_automl.data.folders import choose_split, read_folder
 from fewshot_automl.data.memory import ROW, comes_from, read_frame, read_memory
 from fewshot_automl.errors import DataError
+from fewshot_automl.modalities import IMAGE_SUFFIXES
 
 Source = object
 """A path to a file or folder; a pandas DataFrame or Series; a list or array of texts
@@ -20,7 +21,7 @@ or images, a mapping of columns or a list of rows; a `datasets` object; or the n
 one on the Hugging Face hub (``hf:owner/name`` or ``hf:owner/name:config``)."""
 
 _HUB: Final = "hf:"
-_HUB_NAME: Final = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
+_HUB_NAME: Final = re.compile(r"[\w-]+/[\w.-]+(:[\w.-]+)?", re.ASCII)
 
 
 def read_table(
@@ -58,12 +59,14 @@ def _refuse_split(split: str | None, source: str) -> None:
 
 
 def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
-    path = Path(text).expanduser()
     if text.startswith(_HUB):
         return _load_hub(text.removeprefix(_HUB), split, prefer)
-    if path.is_dir():
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  takes any text
+    if os.path.isdir(path):  # noqa: PTH112  and so does this, a long one too
         return read_folder(path, split, prefer)
-    if not path.exists() and _may_be_on_hub(text):
+    if not os.path.exists(path):  # noqa: PTH110
+        if not prefer or not _may_be_on_hub(path):  # no prefer: texts to predict
+            raise DataError(missing(path))
         try:
             return _load_hub(text, split, prefer)
         except DataError as error:
@@ -79,14 +82,12 @@ def names_source(text: str) -> bool:
 
 
 def _is_file_name(path: Path) -> bool:
-    return path.suffix.lower() in (*READERS, *PARQUET, ".xlsx", ".xls", ".zip")
+    return path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES, ".xls", ".zip")
 
 
-def _may_be_on_hub(name: str) -> bool:
-    path = Path(name)
-    is_in_folder = path.parent != Path() and path.parent.is_dir()
-    fits = bool(_HUB_NAME.fullmatch(name))
-    return fits and not _is_file_name(path) and not is_in_folder
+def _may_be_on_hub(path: Path) -> bool:
+    is_name = bool(_HUB_NAME.fullmatch(path.as_posix()))
+    return is_name and not _is_file_name(path) and not path.parent.is_dir()
 
 
 def _load_hub(name: str, split: str | None, prefer: tuple[str, ...]) -> Table:

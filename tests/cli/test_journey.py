@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,27 @@ def test_resume_goes_on_with_every_finished_trial(fitted, capsys):
     answer = json.loads(out.splitlines()[-1])
     assert "Resuming: 4 trials in the ledger" in err
     assert answer["trials"]["done"] == 4
+
+
+def test_resume_after_the_data_moved_says_how_to_go_on(fitted, home, capsys):
+    shutil.copytree("runs/reviews", "again")
+    shutil.copy("reviews.csv", "moved.csv")
+    record = json.loads(Path("again/study.json").read_text("utf-8"))
+    record["data"] = str(home / "gone.csv")
+    Path("again/study.json").write_text(json.dumps(record), "utf-8")
+    assert run(["resume", "again"]) == 2
+    assert "fewshot resume again --data PLACE" in capsys.readouterr().err
+    assert run(["resume", "again", "--data", "moved.csv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"]["done"] == 4
+
+
+def test_what_ends_a_fit_is_said_once(tmp_path, capsys):
+    rows = ["text,y", *(f"a film {i},{'pn'[i % 2]}" for i in range(6)), "alone,q", ",p"]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    words = ["fit", str(tmp_path / "a.csv"), "--target", "y", "--out", "none"]
+    assert run([*words, "--methods", "tfidf", "--trials", "1"]) == 2
+    said = "".join(capsys.readouterr())
+    assert said.count("too few in 'q'") == said.count("1 empty text left out") == 1
 
 
 def test_a_folder_in_use_by_other_data_is_refused(fitted, capsys):

@@ -51,6 +51,12 @@ def test_conflicting_labels_are_listed_with_what_they_say():
     finding = only(found, "conflicting labels")
     assert finding.where == ("row 0 'p'", "row 6 'n'")
     assert len(found.examples) == 7
+    assert not found.fatal()
+
+
+def test_nothing_is_learnt_where_all_labels_conflict():
+    with pytest.raises(DataError, match="4 examples labelled in more than one way"):
+        audit(read(list("abcdabcd"), labels=list("ppppnnnn"))).raise_if_fatal()
 
 
 def test_training_examples_in_the_test_are_counted():

@@ -99,3 +99,52 @@ def test_a_very_long_cell_is_read_and_the_limit_left_as_it_was():
 def test_tables_without_rows_or_with_one_name_twice_are_refused(text, says):
     with pytest.raises(DataError, match=says):
         read_delimited(text, "x.csv")
+
+
+ROWS = "text{0}y\nwell, well{0}p\nso; so{0}n\n"
+
+
+@pytest.mark.parametrize("line", ["sep={}\n", '"SEP={}"\r\n'])
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", "^"])
+def test_the_line_that_tells_excel_the_delimiter_is_believed(line, delimiter):
+    rows = ROWS.replace("so; so", "so").format(delimiter)
+    table = read_delimited(line.format(delimiter) + rows, "x.csv")
+    assert table.columns == {"text": ["well, well", "so"], "y": ["p", "n"]}
+    assert table.origins[0] == "x.csv:2"
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+@pytest.mark.parametrize(
+    ("above", "row"), [("Report", 2), ("# by a tool\n# 2.0", 3), ("Report{0}\n{0}", 3)]
+)
+def test_what_stands_above_the_header_is_left_out_and_said(above, row, delimiter):
+    table = read_delimited(f"{above}\n{ROWS}".format(delimiter), "x.csv")
+    assert list(table.columns) == ["text", "y"]
+    assert table.origins == (f"x.csv:{row + 1}", f"x.csv:{row + 2}")
+    assert f"header is row {row}. Left out" in table.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("text\nhi; there\nbye; now\n", ["text"]),
+        (",text\n0,hello\n1,bye\n", ["column 1", "text"]),
+        ("text,\nhello,\nso,note\nbye,\nyes,\n", ["text", "column 2"]),
+    ],
+)
+def test_a_header_with_one_name_is_no_title(text, columns):
+    assert list(read_delimited(text, "x.csv").columns) == columns
+
+
+def test_rows_above_the_header_may_have_several_cells_but_fewer():
+    table = read_delimited("by,Ann\ntext,y,z\na,b,c\nd,e,\nf,g,h\n", "x.csv")
+    assert table.columns["z"] == ["c", "", "h"]
+    with pytest.raises(DataError, match="Remove what stands above the header"):
+        read_delimited("by,Ann\nat,home\ntext,y,z\na,b,c\n", "x.csv")
+
+
+def test_quotes_behind_backslashes_are_read_and_said():
+    text = 'text,y\n"say \\"hi\\", then",p\n"so\\"",n\n'
+    table = read_delimited(text, "x.csv")
+    assert table.columns["text"] == ['say "hi", then', 'so"']
+    assert "quote within a cell" in table.notes[-1]

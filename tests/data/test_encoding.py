@@ -7,7 +7,7 @@ ROWS = "text,y\ncafé fin,p\nthé noir,n\n"
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 )
 def test_unicode_files_read_without_a_word(tmp_path, encoding):
     (tmp_path / "a.csv").write_bytes(ROWS.encode(encoding))

@@ -186,3 +186,32 @@ def test_real_images_and_texts_pass_the_audit():
     assert questions.task.names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
     assert len(found.examples) == 2000
     assert len(test) == 490
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_text_files_are_read_by_class(tmp_path):
+    for name in ("train/p/1.txt", "train/n/2.txt", "train/unsup/3.txt", "test/p/4.txt"):
+        write(tmp_path / name, f"café {name}".encode("cp1252"))
+    write(tmp_path / "train" / "p" / "notes.md", b"x")
+    dataset = read(tmp_path)
+    assert dataset.task.names == ("n", "p")
+    assert dataset.examples.inputs[0] == "café train/n/2.txt"
+    assert dataset.examples.targets.tolist() == [0, 1, -1]
+    assert dataset.findings[0].where == (str(tmp_path / "train" / "p" / "notes.md"),)
+    assert len(read_inputs(tmp_path / "train", dataset.task, dataset.columns)) == 3
+
+
+def test_a_folder_around_the_class_folders_is_named(pets):
+    with pytest.raises(DataError, match=f"lie in '{pets}'"):
+        read(pets.parent)
+    assert len(read_inputs(pets.parent, read(pets).task, Columns())) == 6
+
+
+def test_a_folder_of_other_files_names_one(tmp_path):
+    write(tmp_path / "reviews.csv", b"t,y\na,p\n")
+    with pytest.raises(DataError, match=r"reviews\.csv.*its file, not its folder"):
+        read(tmp_path)

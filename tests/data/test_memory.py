@@ -154,6 +154,7 @@ def test_bytes_and_paths_are_images(tmp_path):
         ({1: ["a"], "1": ["b"], "y": ["p"]}, "distinct, got .* in mapping"),
         (pd.DataFrame([["a", "b"]], columns=[1, "1"]), "distinct, got .* in DataFrame"),
         (np.array([["a", "b"], ["c", "d"]]), "one column of texts"),
+        ({"t": [b"so good", b"so bad"], "y": ["p", "n"]}, r"text\.decode\(\)"),
     ],
 )
 def test_what_is_no_data_is_refused(source, says):
@@ -177,3 +178,9 @@ def test_names_of_columns_may_be_numbers_or_tuples():
     frame = pd.DataFrame({0: ["so good", "so bad"], ("y", 1): ["p", "n"]})
     dataset = read(frame, target="('y', 1)")
     assert dataset.columns == Columns(input="0", target="('y', 1)")
+
+
+@pytest.mark.parametrize("labels", ["pn", b"pn", {"p": 1, "n": 2}, {"p", "n"}])
+def test_labels_that_would_be_taken_apart_are_refused(labels):
+    with pytest.raises(DataError, match="Labels must be a list"):
+        read(["good", "bad"], labels=labels)

@@ -78,11 +78,25 @@ def test_a_hub_that_cannot_be_reached_is_the_users_error(monkeypatch):
         read("reviews")
 
 
-@pytest.mark.parametrize("name", ["reviews.csv", "a b", "/nowhere/x", "x.xlsx"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("reviews.csv", "a b", "/nowhere/x", "x.xlsx", "great", "~nobody/x", "è/ù"),
+        "so good. " * 600,
+    ],
+)
 def test_names_of_missing_files_are_not_looked_up(monkeypatch, name):
     monkeypatch.setattr(datasets, "load_dataset", None)
     with pytest.raises(DataError, match="existing file or folder"):
         read(name)
+
+
+def test_what_is_to_be_predicted_is_not_looked_up(monkeypatch, reviews):
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    dataset = read(reviews)
+    for text in ("and/or", "great"):
+        with pytest.raises(DataError, match="existing file or folder"):
+            read_inputs(text, dataset.task, dataset.columns)
 
 
 def test_split_is_for_sources_that_have_some(tmp_path):
