@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +27,10 @@ from fewshot_automl.tasks import Task
 
 FORMAT: Final = 1
 MANIFEST: Final = "model.json"
+PIECE: Final = 256
+"""Examples that are predicted at once."""
+SILENT_SECONDS: Final = 5.0
+"""Most between two sentences of a long prediction, but for a piece."""
 PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 
@@ -64,18 +70,27 @@ class Predictor:
         return self.outputs_of(read_inputs(data, self.task, self.columns).inputs)
 
     def outputs_of(
-        self, inputs: tuple[Input, ...]
+        self, inputs: tuple[Input, ...], say: Callable[[str], None] = lambda line: None
     ) -> Float[np.ndarray, "examples width"]:
-        """Return calibrated outputs for examples that were read already."""
-        if not inputs:
-            return np.zeros((0, self.task.width))
-        encodings = Encodings(inputs=inputs, encoder=own_encoder(self.fitted))
-        outputs = self.fitted.outputs(encodings).astype(np.float64)
-        return self.task.rules.calibrate(outputs, self.calibration)
+        """Return calibrated outputs for examples that were read already.
 
-    def scores_on(self, labelled: Examples) -> dict[str, float]:
+        What takes more than a moment says how far it is.
+        """
+        parts, told = [np.zeros((0, self.task.width))], -math.inf
+        for start in range(0, len(inputs), PIECE):
+            if len(inputs) > PIECE and time.monotonic() - told >= SILENT_SECONDS:
+                say(f"Predicting: {start:,} of {len(inputs):,} examples are done.")
+                told = time.monotonic()
+            piece = inputs[start : start + PIECE]
+            encodings = Encodings(inputs=piece, encoder=own_encoder(self.fitted))
+            parts.append(self.fitted.outputs(encodings).astype(np.float64))
+        return self.task.rules.calibrate(np.concatenate(parts), self.calibration)
+
+    def scores_on(
+        self, labelled: Examples, say: Callable[[str], None] = lambda line: None
+    ) -> dict[str, float]:
         """Return the task's metric, those its kind reports, and n."""
-        rules, outputs = self.task.rules, self.outputs_of(labelled.inputs)
+        rules, outputs = self.task.rules, self.outputs_of(labelled.inputs, say)
         scores = {
             name: rules.metrics[name].value(labelled.targets, outputs)
             for name in dict.fromkeys((*rules.reported, self.task.metric))

@@ -6,10 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
+from scipy.sparse import csr_matrix, issparse
 
 Arrays = dict[str, np.ndarray]
 Rows = Float[np.ndarray, "examples width"]
 """Features: one row an example."""
+SparseRows = csr_matrix
+"""The same where most are 0, each row of length 1."""
 Outputs = Float[np.ndarray, "examples outputs"]
 """What is predicted; of classes, probabilities that sum to 1."""
 
@@ -99,8 +102,12 @@ class LinearHead(Head):
     bias: Float32[np.ndarray, " outputs"]
     kind: ClassVar[str] = "linear"
 
-    def outputs(self, features: Rows) -> Outputs:
+    def outputs(self, features: Rows | SparseRows) -> Outputs:
         """Return class probabilities."""
+        if issparse(features):  # centred, they would be dense
+            weight = self.weight / self.scaling.scale[:, None]
+            bias = self.bias - self.scaling.center @ weight
+            return self.activate(features @ weight + bias)
         return self.activate(self.scaling.apply(features) @ self.weight + self.bias)
 
     def activate(self, logits: Outputs) -> Outputs:

@@ -1,5 +1,7 @@
 """A scikit-learn style classifier over the whole of `fit`."""
 
+import shutil
+import weakref
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from fewshot_automl.errors import UserError
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Searches, fits and predicts; works wherever a scikit-learn classifier does.
+
+    The study's folder goes with the classifier; `save` keeps the model.
 
     Args:
         budget: Wall time of one `fit`, as ``"2min"`` or seconds; ``"none"`` for no
@@ -71,6 +75,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             settings=Settings(target_kind="classes"),
             **self.get_params(),
         )
+        # Cross-validation makes many, and each holds a whole model.
+        weakref.finalize(self, shutil.rmtree, self.result_.folder, ignore_errors=True)
         return self
 
     def predict_proba(self, X: Collection[Any]) -> np.ndarray:

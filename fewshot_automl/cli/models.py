@@ -16,6 +16,7 @@ from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
 from fewshot_automl.data import read_inputs, read_like
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
+from fewshot_automl.finding import Finding
 from fewshot_automl.predictor import MANIFEST, Predictor
 from fewshot_automl.tasks import Task
 
@@ -51,7 +52,12 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     predictor = load_model(model)
     columns = read_table(data, prefer=()).columns
     examples = read_inputs(data, predictor.task, predictor.columns)
-    outputs = predictor.outputs_of(examples.inputs)
+    cells = zip(examples.inputs, examples.origins, strict=True)
+    empty = [at for cell, at in cells if isinstance(cell, str) and not cell.strip()]
+    advice = "Empty texts get a prediction that says nothing about them."
+    for finding in Finding.any_at("empty text", "warning", advice, empty):
+        say(finding.line())
+    outputs = predictor.outputs_of(examples.inputs, say)
     made = with_predictions(columns, predictor.task, outputs, proba)
     write_table(made, out)
     if out is not None:
@@ -78,7 +84,7 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
     labelled = examples.labelled(predictor.task)
     if left_out := len(examples) - len(labelled):
         say(f"{left_out} rows without a label are left out.")
-    scores = predictor.scores_on(labelled)
+    scores = predictor.scores_on(labelled, say)
     if is_json:
         print_json({**scores, "n": len(labelled)})
         return
@@ -135,6 +141,9 @@ def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> N
         frame.to_json(path, orient="records", lines=True, force_ascii=False)
     else:
         delimiter = "\t" if kind == ".tsv" else ","
+        if path is None and sys.stdout.encoding.lower() != "utf-8":
+            say(f"stdout is {sys.stdout.encoding}; the answer is written in UTF-8.")
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         frame.to_csv(path or sys.stdout, sep=delimiter, index=False)
 
 
