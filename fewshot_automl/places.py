@@ -26,12 +26,8 @@ def cache_folder() -> Path:
 
 def nearest(folder: Path) -> Path:
     """Return a folder, or the first above it that is there."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def is_writable(folder: Path) -> bool:
-    """Return whether files can be written in a folder, made if it is not there."""
-    return nearest(folder).is_dir() and os.access(nearest(folder), os.W_OK)
+    places = (folder, *folder.parents)
+    return next(place for place in places if os.access(place, os.F_OK))
 
 
 def size_bytes(folder: Path) -> int:

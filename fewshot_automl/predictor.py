@@ -72,10 +72,7 @@ class Predictor:
     def outputs_of(
         self, inputs: tuple[Input, ...], say: Callable[[str], None] = lambda line: None
     ) -> Float[np.ndarray, "examples width"]:
-        """Return calibrated outputs for examples that were read already.
-
-        What takes more than a moment says how far it is.
-        """
+        """Return calibrated outputs for examples read before, saying how far it is."""
         parts, told = [np.zeros((0, self.task.width))], -math.inf
         for start in range(0, len(inputs), PIECE):
             if len(inputs) > PIECE and time.monotonic() - told >= SILENT_SECONDS:

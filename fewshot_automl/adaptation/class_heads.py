@@ -144,8 +144,7 @@ def _cross_validated(
                 heads = path(inner, grid)
                 losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
         best = int(np.argmin(np.sum(losses, axis=0))) if losses else len(grid) // 2
-        everything = np.ones(len(labels), dtype=bool)
-        return path(part(everything), [grid[best]])[0], grid[best]
+        return path(part(np.ones(len(labels), dtype=bool)), [grid[best]])[0], grid[best]
 
 
 def class_weights(

@@ -33,7 +33,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.modalities import content_hashes
 from fewshot_automl.oracle import oracle_named
-from fewshot_automl.places import cache_folder, is_writable
+from fewshot_automl.places import cache_folder
 from fewshot_automl.policy import (
     Allowed,
     CostModel,
@@ -129,12 +129,6 @@ def prepare(
         aims.limits,
         is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
     )
-    cache = cache_folder()
-    if not is_writable(cache):
-        listener.say(
-            f"warning: The cache folder {cache} cannot be written, so features are "
-            "kept in memory alone. Set FEWSHOT_CACHE to a folder that can."
-        )
     background = ThreadPoolExecutor(1)
     background.map(build_bare, at_hand[:1])
     background.submit(import_module, "sklearn.feature_extraction.text")
@@ -209,7 +203,7 @@ def prepare(
     context = TrialContext(
         problem=problem,
         cards=at_hand,
-        store=FeatureStore(cache / "features"),
+        store=FeatureStore(cache_folder() / "features"),
         placement=placement,
         seed=settings.seed,
     )

@@ -164,6 +164,6 @@ def check_folder_of(out: Path) -> None:
     folder = out.absolute().parent
     if not folder.is_dir() or not os.access(out if out.exists() else folder, os.W_OK):
         raise UserError(
-            "--out must be a file that can be written, in a folder that exists, got "
-            f"'{out}'. Make the folder, or choose another."
+            "--out must be in a folder that exists and be a file that can be written, "
+            f"got '{out}'. Make the folder, or choose another."
         )

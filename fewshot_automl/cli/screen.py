@@ -61,10 +61,7 @@ class Progress:
         self._last: Event | None = None
 
     def live(self) -> contextlib.AbstractContextManager[object]:
-        """Return a context in which a terminal has live lines; they go with it.
-
-        A log gets a line instead whenever nothing was said for a while.
-        """
+        """Return a context that shows live what is done, a log only what takes long."""
         if not self._console.is_terminal:
             return self._heartbeat()
         return Live(

@@ -249,8 +249,9 @@ class Disk:
     def _warn(self, why: object) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _log.warning(
-                "Features cannot be stored in %s: %s. Going on in memory.",
+            _log.critical(  # for people, whom the command spares what libraries say
+                "Features cannot be stored in %s: %s. Going on in memory, which costs "
+                "time; set FEWSHOT_CACHE to a folder with room that can be written.",
                 self._folder,
                 why,
             )

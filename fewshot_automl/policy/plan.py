@@ -261,9 +261,8 @@ def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
     room = time / (SLACK * fit_seconds) if fit_seconds else math.inf
     folds = 3 if room < 4 * 2 else 4 if room < 5 * 60 else 5
     folds = min(folds, situation.most_folds)
-    is_small = situation.costs.arithmetic.examples < 128
-    is_trained = is_small and bool(situation.reference)
-    is_repeated = is_trained and room >= 2 * folds * 150
+    is_small = situation.costs.arithmetic.examples < 128 and situation.reference
+    is_repeated = bool(is_small) and room >= 2 * folds * 150
     return Splits(
         folds=folds,
         training_repeats=2 if is_repeated else 1,

@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -6,6 +8,7 @@ from sklearn.model_selection import cross_val_score
 
 from fewshot_automl import FewShotClassifier
 from fewshot_automl.errors import UserError
+from fewshot_automl.places import cache_folder
 from fewshot_automl.predictor import Predictor
 
 
@@ -72,6 +75,8 @@ def test_cross_validates_truth_values_on_a_list_of_texts(texts):
     )
     assert scores.shape == (2,)
     assert np.isfinite(scores).all()
+    gc.collect()
+    assert list((cache_folder() / "studies").iterdir()) == []
 
 
 def test_refuses_what_cannot_be_learnt(texts):
