@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_where_to_write_is_checked_before_any_work(tmp_path, capsys, out, words)
 def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
     monkeypatch.chdir(tmp_path)
     assert run(["predict", str(tmp_path), "x.csv", "--out", "a.csv"]) == 2
     assert "a file that can be written" in capsys.readouterr().err
