@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -73,7 +72,7 @@ class Predictor:
         self, inputs: tuple[Input, ...], say: Callable[[str], None] = lambda line: None
     ) -> Float[np.ndarray, "examples width"]:
         """Return calibrated outputs for examples read before, saying how far it is."""
-        parts, told = [np.zeros((0, self.task.width))], -math.inf
+        parts, told = [np.zeros((0, self.task.width))], float("-inf")
         for start in range(0, len(inputs), PIECE):
             if len(inputs) > PIECE and time.monotonic() - told >= SILENT_SECONDS:
                 say(f"Predicting: {start:,} of {len(inputs):,} examples are done.")

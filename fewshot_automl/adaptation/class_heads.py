@@ -83,7 +83,7 @@ def fit_class_head(
         return _cross_validated(features, labels, task, config, seed)[0]
     places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
     places.sort()
-    few = features[places]
+    few: SparseRows = features[places]
     values, vectors = np.linalg.eigh((few @ few.T).toarray())
     keep = values > 1e-10 * values.max()
     span, root = vectors[:, keep], np.sqrt(values[keep])

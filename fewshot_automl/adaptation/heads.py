@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import issparse
 
 Arrays = dict[str, np.ndarray]
 Rows = Float[np.ndarray, "examples width"]
 """Features: one row an example."""
-SparseRows = csr_matrix
-"""The same where most are 0, each row of length 1."""
+SparseRows = Any
+"""The same as a matrix of `scipy.sparse`, each row of length 1."""
 Outputs = Float[np.ndarray, "examples outputs"]
 """What is predicted; of classes, probabilities that sum to 1."""
 

@@ -206,9 +206,7 @@ def _new_folder() -> Path:
             if number and size > KEPT_BYTES and is_over:
                 shutil.rmtree(old, ignore_errors=True)
                 _log.warning(
-                    "Deleted %s, a study of a fit without `out`, and its model: the "
-                    "cache keeps the last 2 GB of them. Give `out` to keep one.",
-                    old,
+                    "Deleted %s: of fits without `out` the last 2 GB are kept.", old
                 )
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     return home / stamp

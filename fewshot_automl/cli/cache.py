@@ -16,8 +16,6 @@ from fewshot_automl.places import CONTENTS, cache_folder, size_bytes
 def cache(parts: tuple[str, ...], is_cleared: bool) -> None:
     """Say what the cache folder holds, and how large it is.
 
-    PARTS are among features, studies, weights and demo; all if none is named.
-
     \b
     Examples:
       fewshot cache

@@ -1,5 +1,6 @@
 """The commands that use a finished model: ``predict`` and ``score``."""
 
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -141,10 +142,11 @@ def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> N
         frame.to_json(path, orient="records", lines=True, force_ascii=False)
     else:
         delimiter = "\t" if kind == ".tsv" else ","
-        if path is None and sys.stdout.encoding.lower() != "utf-8":
-            say(f"stdout is {sys.stdout.encoding}; the answer is written in UTF-8.")
-            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        frame.to_csv(path or sys.stdout, sep=delimiter, index=False)
+        out = path or sys.stdout
+        if isinstance(out, io.TextIOWrapper) and out.encoding.lower() != "utf-8":
+            say(f"stdout is {out.encoding}; the answer is written in UTF-8.")
+            out.reconfigure(encoding="utf-8")
+        frame.to_csv(out, sep=delimiter, index=False)
 
 
 def _plain(cell: object) -> Any:
