@@ -11,10 +11,10 @@ from fewshot_automl.places import CONTENTS, cache_folder, size_bytes
 
 
 @click.command("cache")
-@click.argument("parts", nargs=-1, type=click.Choice(list(CONTENTS)))
-@click.option("--clear", "is_cleared", is_flag=True, help="Delete PARTS, or all.")
+@click.argument("parts", nargs=-1, type=click.Choice([*CONTENTS]), metavar="[PART]...")
+@click.option("--clear", "is_cleared", is_flag=True, help="Delete them.")
 def cache(parts: tuple[str, ...], is_cleared: bool) -> None:
-    """Say what the cache folder holds, and how large it is.
+    """Say what the cache folder holds and how large it is, all or the PARTS named.
 
     \b
     Examples:
