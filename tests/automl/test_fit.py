@@ -411,3 +411,9 @@ def test_a_cache_that_cannot_be_written_is_said(texts, monkeypatch, tmp_path, ca
     assert [r.getMessage().count("FEWSHOT_CACHE") for r in caplog.records] == [1]
     with pytest.raises(UserError, match=r"Output folder must be .*\(in Python: out\)"):
         fit(texts[0], labels=texts[1], settings=alone)
+
+
+def test_a_method_that_trains_is_searched_alone(texts, tmp_path):
+    settings = replace(SETTINGS, trials=3, methods=("contrastive",), narrow=SHORT)
+    result = fit(texts[0], labels=texts[1], settings=settings, out=tmp_path / "run")
+    assert [config["method"] for config in tried(result)] == ["contrastive"] * 3
