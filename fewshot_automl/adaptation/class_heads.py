@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import issparse
 from threadpoolctl import ThreadpoolController
 
 from fewshot_automl.adaptation.heads import (
@@ -79,11 +78,11 @@ def fit_class_head(
     Sparse features get a logistic one, in the span of the examples: it is the same in
     any rotation. Of many examples, some choose the strength for all.
     """
-    if not issparse(features):
+    if isinstance(features, np.ndarray):
         return _cross_validated(features, labels, task, config, seed)[0]
     places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
     places.sort()
-    few: SparseRows = features[places]
+    few = features[places]
     values, vectors = np.linalg.eigh((few @ few.T).toarray())
     keep = values > 1e-10 * values.max()
     span, root = vectors[:, keep], np.sqrt(values[keep])

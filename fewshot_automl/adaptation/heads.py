@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
-from scipy.sparse import issparse
 
 Arrays = dict[str, np.ndarray]
 Rows = Float[np.ndarray, "examples width"]
@@ -104,7 +103,7 @@ class LinearHead(Head):
 
     def outputs(self, features: Rows | SparseRows) -> Outputs:
         """Return class probabilities."""
-        if issparse(features):  # centred, they would be dense
+        if not isinstance(features, np.ndarray):  # centred, they would be dense
             weight = self.weight / self.scaling.scale[:, None]
             bias = self.bias - self.scaling.center @ weight
             return self.activate(features @ weight + bias)
