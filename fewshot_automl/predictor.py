@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import shutil
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +31,8 @@ FORMAT: Final = 1
 MANIFEST: Final = "model.json"
 AT_ONCE: Final = 256
 """Examples that are predicted in one go; one that cannot be read costs no more."""
+SILENT_SECONDS: Final = 5.0
+"""Most between two sentences of a long prediction, but for one go."""
 PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 
@@ -83,13 +87,20 @@ class Predictor:
         return outputs
 
     def answers(
-        self, inputs: tuple[Input, ...]
+        self, inputs: tuple[Input, ...], say: Callable[[str], None] = lambda line: None
     ) -> tuple[Float[np.ndarray, "examples width"], dict[int, str]]:
-        """Return outputs, and by row why an example cannot be read; its row is NaN."""
+        """Return outputs, and by row why an example cannot be read; its row is NaN.
+
+        Where there are many, `say` hears how far it is.
+        """
         modality = modality_named(self.task.modality)
         outputs = np.full((len(inputs), self.task.width), np.nan)
         faults: dict[int, str] = {}
+        told = -math.inf
         for start in range(0, len(inputs), AT_ONCE):
+            if len(inputs) > AT_ONCE and time.monotonic() - told >= SILENT_SECONDS:
+                say(f"Predicting: {start:,} of {len(inputs):,} examples are done.")
+                told = time.monotonic()
             rows = range(len(inputs))[start : start + AT_ONCE]
             try:
                 outputs[rows] = self.outputs_of(inputs[start : start + AT_ONCE])
@@ -113,9 +124,11 @@ class Predictor:
         outputs = self.fitted.outputs(encodings).astype(np.float64)
         return self.task.rules.calibrate(outputs, self.calibration)
 
-    def scores_on(self, labelled: Examples) -> dict[str, float]:
+    def scores_on(
+        self, labelled: Examples, say: Callable[[str], None] = lambda line: None
+    ) -> dict[str, float]:
         """Return the task's metric, those its kind reports, and n."""
-        rules, (outputs, faults) = self.task.rules, self.answers(labelled.inputs)
+        rules, (outputs, faults) = self.task.rules, self.answers(labelled.inputs, say)
         for finding in labelled.unreadable(faults):
             raise DataError(f"Test data must be readable, got {finding.line()}")
         scores = {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewshot_automl import predictor
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.method import Job, Profile
@@ -181,7 +182,7 @@ def test_a_model_in_service_keeps_nothing_of_what_it_is_shown(trained):
     encoder = own_encoder(trained("probe").fitted)
     encodings = Encodings(inputs=tuple(UNSEEN), encoder=encoder)
     np.testing.assert_array_equal(encodings.pooled(), encodings.pooled())
-    assert encoder.store.size_bytes() == 0
+    assert encoder.store.misses == 2 * len(UNSEEN)  # computed each time
 
 
 def test_nothing_in_nothing_out(trained):
@@ -255,3 +256,17 @@ def test_a_string_that_names_a_file_is_read(trained, tmp_path):
         DataError, match=r"existing file or folder.*Closest: 'new\.csv'"
     ):
         trained("tfidf").predict(str(tmp_path / "now.csv"))
+
+
+def test_a_long_prediction_is_the_same_and_says_how_far_it_is(trained, monkeypatch):
+    model, said = trained("probe"), []
+    whole, _ = model.answers(tuple(UNSEEN), said.append)
+    assert said == []  # one piece
+    monkeypatch.setattr(predictor, "AT_ONCE", len(UNSEEN) - 1)
+    monkeypatch.setattr(predictor, "SILENT_SECONDS", 0.0)
+    pieces, _ = model.answers(tuple(UNSEEN), said.append)
+    np.testing.assert_allclose(pieces, whole, atol=1e-6)
+    done = (0, len(UNSEEN) - 1)
+    assert said == [
+        f"Predicting: {n} of {len(UNSEEN)} examples are done." for n in done
+    ]

@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import hstack
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head, Outputs
+from fewshot_automl.adaptation.heads import Head, Outputs, SparseRows
 from fewshot_automl.adaptation.kinds import (
     WIDE,
     Numbers,
@@ -23,8 +24,6 @@ from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 
-CHUNK: Final = 512
-"""Texts weighed at once: their rows are dense, and thousands of columns wide."""
 MAX_TERMS: Final = 20_000
 """The most frequent ones are kept, of words and of character n-grams each."""
 TERMS: Final[tuple[dict[str, Any], ...]] = (
@@ -102,12 +101,7 @@ class TermHead:
     def outputs(self, encodings: Encodings) -> Outputs:
         """Return what the head predicts."""
         texts = [str(text) for text in encodings.inputs]
-        return np.concatenate(
-            [
-                self.head.outputs(_weighed(self.terms, texts[i : i + CHUNK]))
-                for i in range(0, len(texts), CHUNK)
-            ]
-        )
+        return self.head.outputs(_unit([each.transform(texts) for each in self.terms]))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the numbers in it, by name."""
@@ -145,7 +139,7 @@ class Tfidf(Method):
     ) -> Numbers:
         """Return the sizes of the terms' weights and of the head on them."""
         try:
-            counted = _counted([str(text) for text in inputs])
+            counted, _ = _counted([str(text) for text in inputs])
         except TrialError:  # it says so where it is recorded
             return []
         terms = sum(len(each.idf_) for each in counted)
@@ -153,22 +147,19 @@ class Tfidf(Method):
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Count terms, weigh them, fit the head."""
-        texts = [str(text) for text in train.inputs]
-        terms = _counted(texts)
-        return TermHead(terms=terms, head=job.fit_head(_weighed(terms, texts), targets))
+        terms, rows = _counted([str(text) for text in train.inputs])
+        return TermHead(terms=terms, head=job.fit_head(rows, targets))
 
 
-def _counted(texts: list[str]) -> tuple[Vectorizer, ...]:
-    """Return vectorizers that know the terms of some texts."""
+def _counted(texts: list[str]) -> tuple[tuple[Vectorizer, ...], SparseRows]:
+    """Return vectorizers that know the terms of some texts, and their weights."""
     made = tuple(_vectorizers([None] * len(TERMS)))
     try:
-        for each in made:
-            each.fit(texts)
+        return made, _unit([each.fit_transform(texts) for each in made])
     except ValueError as error:
         raise TrialError(
             "TF-IDF found no term in the texts. Use a method with a backbone."
         ) from error
-    return made
 
 
 def _vectorizers(vocabularies: Sequence[list[str] | None]) -> Iterator[Vectorizer]:
@@ -180,8 +171,9 @@ def _vectorizers(vocabularies: Sequence[list[str] | None]) -> Iterator[Vectorize
         )
 
 
-def _weighed(
-    terms: tuple[Vectorizer, ...], texts: list[str]
-) -> Float[np.ndarray, "texts terms"]:
-    """Return the weights side by side."""
-    return np.hstack([each.transform(texts).toarray() for each in terms])
+def _unit(weights: list[SparseRows]) -> SparseRows:
+    """Return the weights side by side, each row brought to length 1."""
+    from sklearn.preprocessing import normalize
+
+    rows: SparseRows = normalize(hstack(weights, "csr"), copy=False)
+    return rows

@@ -8,6 +8,7 @@ every shrinkage here (13 ms for the whole cross-validation of MiniLM's features)
 
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,7 @@ from fewshot_automl.adaptation.heads import (
     LinearHead,
     Rows,
     Scaling,
+    SparseRows,
     rbf,
     softmax,
     squared_distances,
@@ -39,6 +41,9 @@ TEMPERATURES: Final = (1.0, 2.0, 5.0, 10.0)
 BANDWIDTHS: Final = (0.25, 1.0, 4.0)
 """RBF gammas tried, times the inverse median squared distance."""
 MAX_INNER_FOLDS: Final = 5
+MOST_SPANNED: Final = 512
+"""Sparse examples in whose span a head is fitted, at a cost that rises with the cube;
+of more, so many choose the strength."""
 THREADED_FROM: Final = 256
 """Rows from which matrix products of the heads may use several threads. Below, the
 threads of a BLAS cost more than they bring: alone about nothing, on a machine with
@@ -66,9 +71,50 @@ class Labelled:
 
 
 def fit_class_head(
-    features: Rows, labels: Labels, task: Task, config: Config, seed: int
+    features: Rows | SparseRows, labels: Labels, task: Task, config: Config, seed: int
 ) -> Head:
-    """Fit a head; its strength is the one with the least cross-validated log loss."""
+    """Fit a head; its strength is the one with the least cross-validated log loss.
+
+    Sparse features get a logistic one, in the span of the examples: it is the same in
+    any rotation. Of many examples, some choose the strength for all.
+    """
+    if isinstance(features, np.ndarray):
+        return _cross_validated(features, labels, task, config, seed)[0]
+    places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
+    places.sort()
+    few = features[places]
+    values, vectors = np.linalg.eigh((few @ few.T).toarray())
+    keep = values > 1e-10 * values.max()
+    span, root = vectors[:, keep], np.sqrt(values[keep])
+    head, strength = _cross_validated(span * root, labels[places], task, config, seed)
+    assert isinstance(head, LinearHead)
+    scale = head.scaling.scale[0]  # of all columns
+    weight = few.T @ (span / root @ head.weight) / scale
+    bias = head.bias - head.scaling.center @ head.weight / scale
+    if len(places) < len(labels):
+        from sklearn.linear_model import LogisticRegression  # here, for a quick start
+
+        known = np.unique(labels)
+        # Of two classes scikit-learn has one logit, of twice the penalty.
+        sides = np.array([-0.5, 0.5]) if len(known) == 2 else np.ones(1)
+        penalty = strength * scale**2 * len(places)  # weights are as likely as there
+        model = LogisticRegression(C=len(sides) / penalty, max_iter=500)
+        with warnings.catch_warnings(action="ignore"):  # it may not converge
+            model.fit(features, labels)
+        weight, bias = np.zeros_like(weight), np.full_like(bias, -30.0)
+        weight[:, known], bias[known] = model.coef_.T * sides, model.intercept_ * sides
+    plain = np.ones(len(weight), dtype=np.float32)
+    return LinearHead(
+        scaling=Scaling(unit=True, center=0 * plain, scale=plain),
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
+    )
+
+
+def _cross_validated(
+    features: Rows, labels: Labels, task: Task, config: Config, seed: int
+) -> tuple[Head, Any]:
+    """Return the head of the strength that cross-validates best, and the strength."""
     weighting = str(config.get("class_weights", "none"))
     weights = class_weights(labels, task.width, weighting)[labels]
 
@@ -97,7 +143,7 @@ def fit_class_head(
                 heads = path(inner, grid)
                 losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
         best = int(np.argmin(np.sum(losses, axis=0))) if losses else len(grid) // 2
-        return path(part(np.ones(len(labels), dtype=bool)), [grid[best]])[0]
+        return path(part(np.ones(len(labels), dtype=bool)), [grid[best]])[0], grid[best]
 
 
 def class_weights(

@@ -10,6 +10,8 @@ from jaxtyping import Float, Float32
 Arrays = dict[str, np.ndarray]
 Rows = Float[np.ndarray, "examples width"]
 """Features: one row an example."""
+SparseRows = Any
+"""The same as a matrix of `scipy.sparse`, each row of length 1."""
 Outputs = Float[np.ndarray, "examples outputs"]
 """What is predicted; of classes, probabilities that sum to 1."""
 
@@ -99,8 +101,12 @@ class LinearHead(Head):
     bias: Float32[np.ndarray, " outputs"]
     kind: ClassVar[str] = "linear"
 
-    def outputs(self, features: Rows) -> Outputs:
+    def outputs(self, features: Rows | SparseRows) -> Outputs:
         """Return class probabilities."""
+        if not isinstance(features, np.ndarray):  # centred, they would be dense
+            weight = self.weight / self.scaling.scale[:, None]
+            bias = self.bias - self.scaling.center @ weight
+            return self.activate(features @ weight + bias)
         return self.activate(self.scaling.apply(features) @ self.weight + self.bias)
 
     def activate(self, logits: Outputs) -> Outputs:

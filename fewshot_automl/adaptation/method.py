@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head, Outputs
+from fewshot_automl.adaptation.heads import Head, Outputs, SparseRows
 from fewshot_automl.adaptation.kinds import HEADS, Numbers, head_numbers
 from fewshot_automl.modalities import Input
 from fewshot_automl.space import Config, Dimension, Value
@@ -60,7 +60,7 @@ class Job:
     deadline: float | None = None
     """`time.monotonic()` at which the fit must be over; None for no limit."""
 
-    def fit_head(self, features: np.ndarray, targets: np.ndarray) -> Head:
+    def fit_head(self, features: np.ndarray | SparseRows, targets: np.ndarray) -> Head:
         """Fit the head that the Config names; if none, the first of its kind."""
         fit = HEADS[self.task.kind].fit
         return fit(features, targets, self.task, self.config, self.seed)

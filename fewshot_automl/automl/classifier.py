@@ -21,6 +21,8 @@ from fewshot_automl.errors import DataError
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Searches, fits and predicts; works wherever a scikit-learn classifier does.
 
+    The study's folder goes with the classifier; `save` keeps the model.
+
     Args:
         budget: Wall time of one `fit`, as ``"2min"`` or seconds; ``"none"`` for no
             limit.

@@ -139,7 +139,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
         "ending": end.ending,
-        "test": None if ready.test is None else fresh.scores_on(ready.test),
+        "test": None if ready.test is None else fresh.scores_on(ready.test, say),
         "seconds": round(budget.used(time.monotonic()), 1),
         "budget_seconds": budget.seconds,
     }

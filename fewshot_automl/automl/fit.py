@@ -1,6 +1,7 @@
 """Data and a budget in, a Result out: the two wings joined."""
 
 import contextlib
+import logging
 import shutil
 import sys
 import time
@@ -11,17 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
-from fewshot_automl.automl.result import Listener, Result
+from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
 from fewshot_automl.automl.settings import NONE, Settings, plain
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
-from fewshot_automl.places import cache_folder
+from fewshot_automl.places import cache_folder, size_bytes
 from fewshot_automl.study import parse_budget
 
-KEPT_STUDIES: Final = 20
-"""Studies kept in the cache, where fits without `out` put theirs."""
+KEPT_BYTES: Final = 2_000_000_000
+"""Of studies kept in the cache, where fits without `out` put theirs; the last ones."""
 KEPT_SECONDS: Final = 86_400
-"""None is deleted before this age."""
+"""None that is not finished is deleted before this age."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Alone(Listener):
@@ -75,8 +78,9 @@ def fit(
         prior: File of past studies that advise the search, ``"none"`` for no advice;
             those that come with the package if None.
         seed: Of folds, suggestions and trainings.
-        out: Folder for study, model and report, a new one in the cache if None. A
-            study there is resumed if it is of the same data, metric and seed.
+        out: Folder for study, model and report. A study there is resumed if it is of
+            the same data, metric and seed. If None, a new one in the cache, which
+            keeps the last 2 GB of them (see ``fewshot cache``).
         settings: What the arguments above do not name (column names, storage, ...),
             and their defaults.
         progress: Whether to show what happens: live in a terminal, else a line a
@@ -233,10 +237,16 @@ def _settings(base: Settings, budget: Any, **given: Any) -> Settings:
 
 def _new_folder() -> Path:
     """Return a new folder in the cache, and make room: old studies there go."""
-    home = cache_folder() / "studies"
-    kept = sorted(home.glob("*"), reverse=True)[: KEPT_STUDIES - 1]
-    for old in home.glob("*"):
-        if old not in kept and time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+    home, size = cache_folder() / "studies", 0
+    for number, old in enumerate(sorted(home.glob("*"), reverse=True)):
+        with contextlib.suppress(FileNotFoundError):  # others make room, too
+            size += size_bytes(old)
+            is_old = time.time() - old.stat().st_mtime > KEPT_SECONDS
+            is_over = is_old or (old / RESULT_FILE).exists()
+            if number and size > KEPT_BYTES and is_over:
+                shutil.rmtree(old, ignore_errors=True)
+                _log.warning(
+                    "Deleted %s: of fits without `out` the last 2 GB are kept.", old
+                )
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     return home / stamp

@@ -62,7 +62,14 @@ def write_record(
         raise UserError(
             f"Output folder must be new or empty, got {folder}. Choose another --out."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".writing").touch()
+    except OSError as error:
+        raise UserError(
+            f"Output folder must be one that can be written, got {folder} "
+            f"({error.strerror}). Choose another with --out (in Python: out)."
+        ) from error
     sources = {"data": data, "test": test}
     places = {kind: _place(source) for kind, source in sources.items()}
     record = {

@@ -3,8 +3,9 @@
 import contextlib
 import math
 import shlex
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ from fewshot_automl.tasks import metric_named
 
 REDRAWS_A_SECOND: Final = 2.0
 """Drawing shares the processor with the training that it shows."""
+SILENT_SECONDS: Final = 5.0
+"""What is done for longer is said in a log, too."""
 MOST_RUNNING: Final = 3
 """Trials under way that are named."""
 
@@ -57,15 +60,33 @@ class Progress:
         self._last: Event | None = None
 
     def live(self) -> contextlib.AbstractContextManager[object]:
-        """Return a context in which a terminal has live lines; they go with it."""
+        """Return a context that shows live what is done, a log only what takes long."""
         if not self._console.is_terminal:
-            return contextlib.nullcontext()
+            return self._heartbeat()
         return Live(
             console=self._console,
             get_renderable=self._draw,
             refresh_per_second=REDRAWS_A_SECOND,
             transient=True,
         )
+
+    @contextlib.contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def beat() -> None:
+            said = ""
+            while not over.wait(SILENT_SECONDS):
+                if self._stage == said:
+                    line = f"{_clock(time.monotonic() - self._started)}  {said} ..."
+                    self._console.print(Text(line), soft_wrap=True)
+                said = self._stage
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def say(self, sentence: str) -> None:
         """Print a sentence; it is also what is being done until the next one."""
@@ -81,6 +102,7 @@ class Progress:
         self._last = event
         if event.kind == "started":
             self._running[event.number] = event.config
+            self._stage = f"trial {event.number:>3}  {summary_of(event.config)}"
             return
         self._running.pop(event.number, None)
         self._stage = "choosing what to try next"
@@ -190,7 +212,8 @@ def show_result(console: Console, result: Result) -> None:
     }
     if summary["ending"] in ("seconds", "interrupted"):  # more time helps
         commands[f"fewshot resume {folder} --budget 5min"] = "search on"
-    commands[f"open {result.folder / 'report.html'}"] = "the report"
+    report = shlex.quote(str(result.folder / "report.html"))
+    commands[f"open {report}"] = "the report"
     width = max(map(len, commands))
     for command, why in commands.items():
         line = Text.assemble(f"  {command:<{width}}", (f"   {why}", "dim"))

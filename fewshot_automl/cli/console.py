@@ -28,7 +28,7 @@ def people(is_json: bool) -> Console:
 def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object as one line of stdout."""
     sys.stdout.flush()
-    click.echo(json.dumps(plain(values), ensure_ascii=False))
+    click.echo(json.dumps(plain(values)))  # in ASCII, whatever stdout can hold
 
 
 def plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from rich.text import Text
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import facts, people, print_json
 from fewshot_automl.cli.options import json_option
-from fewshot_automl.places import cache_folder
+from fewshot_automl.places import cache_folder, nearest, size_bytes
 
 PACKAGES: Final = (
     *("fewshot-automl", "torch", "transformers", "peft", "timm", "accelerate"),
@@ -76,11 +76,10 @@ def _devices() -> dict[str, Any]:
 
 
 def _cache(folder: Path) -> dict[str, Any]:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    files = (path for path in folder.rglob("*") if path.is_file())
+    there = nearest(folder)
     return {
         "folder": str(folder),
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": size_bytes(folder),
         "is_writable": there.is_dir() and os.access(there, os.W_OK),
         "disk_free_bytes": shutil.disk_usage(there).free,
     }

@@ -5,6 +5,7 @@ are used; this file is light, so that ``fewshot --help`` is quick.
 """
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -49,6 +50,7 @@ HOMES: Final = {
     "zoo": ("zoo", "List the backbones; show, get, add or check them."),
     "space": ("space", "Print every dimension that a fit of DATA would search."),
     "doctor": ("doctor", "Say what this machine has and what is missing."),
+    "cache": ("cache", "Say what the cache folder holds; --clear empties it."),
     "demo": ("demo", "Learn real texts and images from 8 labels a class."),
 }
 """Each command's file and short help, in the order in which one meets them."""
@@ -103,6 +105,9 @@ def app() -> None:
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     started = process_start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot show ends no command
+            stream.reconfigure(errors="backslashreplace")
     if "OMP_WAIT_POLICY" not in os.environ:  # else the user has chosen
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     sys.exit(run(sys.argv[1:], started))

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -123,9 +124,10 @@ def shown(
     try:
         with progress.live():
             result = work(listener=progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):  # such as a disk that is full
         if (folder / STUDY_FILE).exists():
-            progress.say(f"Broken off. Go on with: fewshot resume {folder}")
+            place = shlex.quote(str(folder))
+            progress.say(f"Broken off. Go on with: fewshot resume {place}")
         raise
     show_result(console, result)
     return result

@@ -1,5 +1,6 @@
 """The commands that use a finished model: ``predict`` and ``score``."""
 
+import io
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from fewshot_automl.data import read_inputs, read_like
 from fewshot_automl.data.files import mended
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
+from fewshot_automl.finding import Finding
 from fewshot_automl.predictor import MANIFEST, Predictor
 from fewshot_automl.tasks import Task
 
@@ -55,7 +57,12 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     predictor = load_model(model)
     table = read_table(data, prefer=())
     examples = read_inputs(data, predictor.task, predictor.columns)
-    outputs, faults = predictor.answers(examples.inputs)
+    cells = zip(examples.inputs, examples.origins, strict=True)
+    empty = [at for cell, at in cells if isinstance(cell, str) and not cell.strip()]
+    advice = "Empty texts get a prediction that says nothing about them."
+    for finding in Finding.any_at("empty text", "warning", advice, empty):
+        say(finding.line())
+    outputs, faults = predictor.answers(examples.inputs, say)
     made = with_predictions(table.columns, predictor.task, outputs, proba, faults)
     write_table(made, out)
     for finding in (*table.findings, *examples.unreadable(faults)):
@@ -87,7 +94,7 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
     labelled = examples.labelled(predictor.task)
     if left_out := len(examples) - len(labelled):
         say(f"{left_out} rows without a label are left out.")
-    scores = predictor.scores_on(labelled)
+    scores = predictor.scores_on(labelled, say)
     if is_json:
         print_json({**scores, "n": len(labelled)})
         return
@@ -153,7 +160,11 @@ def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> N
         frame.to_json(path, orient="records", lines=True, force_ascii=False)
     else:
         delimiter = "\t" if kind == ".tsv" else ","
-        frame.to_csv(path or sys.stdout, sep=delimiter, index=False)
+        out = path or sys.stdout
+        if isinstance(out, io.TextIOWrapper) and out.encoding.lower() != "utf-8":
+            say(f"stdout is {out.encoding}; the answer is written in UTF-8.")
+            out.reconfigure(encoding="utf-8")
+        frame.to_csv(out, sep=delimiter, index=False)
 
 
 def _plain(cell: object) -> Any:

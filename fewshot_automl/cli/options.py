@@ -1,5 +1,6 @@
 """Options of commands; those of a study derive from the fields of `Settings`."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -160,7 +161,9 @@ def amount(
 
 def check_folder_of(out: Path) -> None:
     """Check, before any work, that a file can be written there."""
-    if not out.absolute().parent.is_dir():
+    folder = out.absolute().parent
+    if not folder.is_dir() or not os.access(out if out.exists() else folder, os.W_OK):
         raise UserError(
-            f"--out must be in a folder that exists, got '{out}'. Make the folder."
+            "--out must be in a folder that exists and be a file that can be written, "
+            f"got '{out}'. Make the folder, or choose another."
         )

@@ -91,6 +91,6 @@ def _array_items(array: np.ndarray) -> list[object]:
     raise DataError(
         "Array must be texts of shape [examples] or [examples, 1], or images of shape "
         "[examples, height, width] or [examples, height, width, 3], got shape "
-        f"{list(array.shape)}. Choose one column of texts, reshape flat images, or pass "
-        "one grey image as [array]; tables of numbers are not supported yet."
+        f"{list(array.shape)}. Choose one column of texts, reshape flat images, or "
+        "pass one grey image as [array]; tables of numbers are not supported yet."
     )

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from fewshot_automl.errors import ShapeError
+from fewshot_automl.places import nearest
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +157,8 @@ class Disk:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         """Name the folder; it is made on the first write."""
         self._folder = folder
-        self._max_bytes = max_bytes
+        disk = shutil.disk_usage(nearest(folder))
+        self._max_bytes = min(max_bytes, disk.total // 10)
         self._headers: dict[Path, tuple[Stamp, tuple[str, ...]]] = {}
         self._has_warned = False
 
@@ -215,10 +218,6 @@ class Disk:
         except OSError as error:
             self._warn(error)
 
-    def size_bytes(self) -> int:
-        """Return what all groups weigh, unfinished shards included."""
-        return sum(size for _, size, _ in self._files())
-
     def _make_room(self, wanted: int, used: set[Path]) -> bool:
         files = self._files()
         size = sum(size for _, size, _ in files)
@@ -250,8 +249,9 @@ class Disk:
     def _warn(self, why: object) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _log.warning(
-                "Features cannot be stored in %s: %s. Going on in memory.",
+            _log.critical(  # for people, whom the command spares what libraries say
+                "Features cannot be stored in %s: %s. Going on in memory, which costs "
+                "time; set FEWSHOT_CACHE to a folder with room that can be written.",
                 self._folder,
                 why,
             )

@@ -63,7 +63,7 @@ class FeatureStore:
         Args:
             folder: Where shards lie, made on first use; `None` keeps all in memory.
             max_disk_bytes: The least recently used shards of any group are deleted
-                beyond this.
+                beyond this or, if that is less, a tenth of the disk.
             max_memory_bytes: Bounds rows kept in memory between calls, the least
                 recently used go first.
         """
@@ -110,14 +110,6 @@ class FeatureStore:
                 self._compute(group, [keys[at] for at in asked], compute(asked), found)
             self._trim()
             return [dict(found[key]) for key in keys]
-
-    def size_bytes(self) -> int:
-        """Return what the store keeps now: on disk and, outside of it, in memory."""
-        with self._lock:
-            memory = sum(
-                held.memory_bytes for held in self._held.values() if held.stamp is None
-            )
-            return memory + (self._disk.size_bytes() if self._disk else 0)
 
     def _find(self, group: str, wanted: set[str]) -> dict[str, Row]:
         found: dict[str, Row] = {}

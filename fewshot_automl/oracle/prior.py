@@ -122,7 +122,8 @@ class Past:
         for d in self.space.dimensions:
             value = values.get(d.name)
             if isinstance(d, Choice) and isinstance(value, str):
-                option = _nearest(d, space[d.name], value)
+                theirs = next((x for x in space.dimensions if x.name == d.name), None)
+                option = _nearest(d, theirs, value)
                 if option is None:
                     return None
                 known[d.name] = option
@@ -312,11 +313,12 @@ def _nearest(choice: Choice, theirs: object, option: str) -> str | None:
     """
     if option in choice.options:
         return option
+    if not isinstance(theirs, Choice) or option not in theirs.options:
+        return None  # the space was narrowed since
     table = np.array(choice.descriptors or [], dtype=np.float64)
-    rows = theirs.descriptors if isinstance(theirs, Choice) else None
+    rows = theirs.descriptors
     if not table.size or not rows or len(rows[0]) != table.shape[1]:
         return None
-    assert isinstance(theirs, Choice)
     away = table - np.array(rows[theirs.options.index(option)])
     gaps = np.nan_to_num(away / np.nanstd(table, axis=0).clip(1))
     distances = np.square(gaps).mean(axis=1)

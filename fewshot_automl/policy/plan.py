@@ -186,7 +186,8 @@ def draw_plan(situation: Situation) -> Plan:
     most = RUNG_ZERO_SHARE * max(left - saving, 0.0)
     chosen = _affordable(setups, ranked, most)
     rung_zero_seconds = sum(setups[name] for name in chosen)
-    fit_seconds = costs.refit_seconds(rungs[0]) if rungs else 0.0
+    dearest = rungs[:1] or rung_zero(situation.space, situation.methods, ())
+    fit_seconds = max(map(costs.refit_seconds, dearest), default=0.0)
     passes = sum(costs.arithmetic.pass_seconds(name) for name in chosen[:2])
     final = saving + min(situation.tested * passes, SCORING_SHARE * left)
     time = max(left - rung_zero_seconds - final, 0.0)
@@ -256,8 +257,8 @@ def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
     room = time / (SLACK * fit_seconds) if fit_seconds else math.inf
     folds = 3 if room < 4 * 2 else 4 if room < 5 * 60 else 5
     folds = min(folds, situation.most_folds)
-    is_small = situation.costs.arithmetic.examples < 128
-    is_repeated = is_small and fit_seconds > 0 and room >= 2 * folds * 150
+    is_small = situation.costs.arithmetic.examples < 128 and situation.reference
+    is_repeated = bool(is_small) and room >= 2 * folds * 150
     return Splits(
         folds=folds,
         training_repeats=2 if is_repeated else 1,

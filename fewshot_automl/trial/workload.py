@@ -24,6 +24,8 @@ STEP_SECONDS: Final = 0.005
 """Of one training step, whatever its size."""
 HEAD_SECONDS: Final = 0.01
 """Of fitting one head."""
+COUNTING_SECONDS: Final = 3e-6
+"""Of a character whose terms are counted, and weighed by a head."""
 TOKENS_PER_CHARACTER: Final = 0.25
 BATCH: Final = 32
 """Examples in a batch whose products are measured."""
@@ -102,6 +104,8 @@ class Workload:
         """Return the seconds of loading, encoding, training and heads of a trial."""
         head = fits * HEAD_SECONDS
         if "backbone" not in config:
+            if METHODS[config.text("method")].learns:
+                head += fits * COUNTING_SECONDS * self.examples * self.characters
             return 0.0, 0.0, 0.0, head
         card = self._by_name[config.text("backbone")]
         loaded, encoded = self.shared(config)

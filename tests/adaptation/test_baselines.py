@@ -1,7 +1,13 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 
+from fewshot_automl.adaptation import class_heads
 from fewshot_automl.adaptation.baselines import Constant, Majority, TermHead, Tfidf
+from fewshot_automl.adaptation.class_heads import fit_class_head
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Job
 from fewshot_automl.errors import TrialError
@@ -19,6 +25,7 @@ TEXTS = (
     "cafés are naïve",
 )
 LABELS = np.array([0, 0, 1, 1, 2, 2])
+WORDS = ("apple", "stone", "wizdry")
 
 
 def bare(*texts):
@@ -64,6 +71,33 @@ def test_texts_of_punctuation_alone_fail_in_words():
         fitted(Tfidf(), ("...", "!!"), np.array([0, 1]))
 
 
-def test_long_inputs_are_taken_in_pieces():
-    many = bare(*(f"good {n}" for n in range(1100)))
-    assert fitted(Tfidf()).outputs(many).shape == (1100, 3)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_sparse_rows_are_fitted_as_dense_ones_and_many_nearly_so(classes, monkeypatch):
+    chance = np.random.default_rng(classes)
+    labels = np.arange(90) % classes  # of three, one may be absent
+    texts = [" ".join(chance.choice(list(WORDS[k]), 3)) for k in labels]
+    rows = normalize(TfidfVectorizer(analyzer="char").fit_transform(texts))
+    config = Config.of({"method": "tfidf"})
+    dense = fit_class_head(rows.toarray(), labels, TASK, config, 0).outputs(
+        rows.toarray()
+    )
+    few = fit_class_head(rows, labels, TASK, config, 0)
+    np.testing.assert_allclose(few.outputs(rows), dense, atol=1e-4)
+    monkeypatch.setattr(class_heads, "MOST_SPANNED", 60)
+    many = fit_class_head(rows, labels, TASK, config, 0).outputs(rows)
+    assert np.abs(many - dense).mean() < 0.1
+    assert many[:, classes:].max(initial=0.0) < 1e-6
+    assert (many.argmax(axis=1) == dense.argmax(axis=1)).mean() > 0.9
+
+
+def test_thousands_of_texts_are_never_made_dense(monkeypatch):
+    monkeypatch.setattr(class_heads, "MOST_SPANNED", 50)
+    chance = np.random.default_rng(0)
+    texts = [f"{WORDS[n % 3]} {chance.integers(10**9)}" for n in range(3000)]
+    tracemalloc.start()
+    model = fitted(Tfidf(), texts, np.arange(3000) % 3)
+    outputs = model.outputs(bare(*texts))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000 * 8 * sum(len(each.idf_) for each in model.terms) / 4
+    assert (outputs.argmax(axis=1) == np.arange(3000) % 3).all()

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -454,3 +455,33 @@ def test_numpys_numbers_and_names_that_are_no_words(name, texts, tmp_path):
     asked = settings_of(result.folder)
     assert (asked.target, asked.trials, asked.seed) == (str(name), 1, 3)
     assert result.predictor.columns.target == str(name)
+
+
+def test_old_studies_in_the_cache_go_with_a_word(texts, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path))
+    monkeypatch.setattr(import_module("fewshot_automl.automl.fit"), "KEPT_BYTES", 10)
+    home = tmp_path / "studies"
+    for name, file in (("1", RESULT_FILE), ("2", "study.json"), ("3", RESULT_FILE)):
+        (home / name).mkdir(parents=True)
+        (home / name / file).write_text("{} and more", "utf-8")
+    alone = replace(SETTINGS, methods=("majority",), trials=1)
+    result = fit(texts[0], labels=texts[1], settings=alone)
+    # The newest is spared, and one that may be running.
+    assert {path.name for path in home.iterdir()} == {"2", "3", result.folder.name}
+    assert [r.args[0].name for r in caplog.records if "Deleted" in r.msg] == ["1"]
+
+
+def test_a_cache_that_cannot_be_written_is_said(texts, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "file"))
+    alone = replace(SETTINGS, methods=("probe",), trials=1)
+    fit(texts[0], labels=texts[1], settings=alone, out=tmp_path / "run")
+    assert [r.getMessage().count("FEWSHOT_CACHE") for r in caplog.records] == [1]
+    with pytest.raises(UserError, match=r"Output folder must be .*\(in Python: out\)"):
+        fit(texts[0], labels=texts[1], settings=alone)
+
+
+def test_a_method_that_trains_is_searched_alone(texts, tmp_path):
+    settings = replace(SETTINGS, trials=3, methods=("contrastive",), narrow=SHORT)
+    result = fit(texts[0], labels=texts[1], settings=settings, out=tmp_path / "run")
+    assert [config["method"] for config in tried(result)] == ["contrastive"] * 3

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from fewshot_automl.automl import screen
 from fewshot_automl.automl.result import Listener
 from fewshot_automl.automl.screen import Progress
 from fewshot_automl.automl.settings import Settings
@@ -75,6 +76,16 @@ def test_a_log_has_one_line_a_trial(tmp_path):
         "0:00:12  trial   2  lora on minilm-l6: "
         "accuracy 0.750 ± 0.059 (1.2 s)  best so far",
     ]
+
+
+def test_a_log_says_what_takes_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(screen, "SILENT_SECONDS", 0.02)
+    shown, written = progress(tmp_path, is_terminal=False)
+    with shown.live():
+        running = Outcome(status="running")
+        shown.trial(event("started", 3, LORA, running, [(LORA, running)]))
+        time.sleep(0.3)
+    assert "0:00:12  trial   3  lora on minilm-l6 ...\n" in written.getvalue()
 
 
 def test_a_terminal_shows_budget_counts_what_is_tried_and_the_best(tmp_path):

@@ -70,6 +70,14 @@ def test_predict_writes_a_file_with_probabilities(fitted, capsys, home):
     assert row["proba_good"] + row["proba_bad"] == pytest.approx(1)
 
 
+def test_empty_texts_are_named(fitted, capsys, home):
+    (home / "gaps.csv").write_text('id,review,stars\n1,good,\n2,"  ",\n', "utf-8")
+    assert run(["predict", "runs/reviews", "gaps.csv"]) == 0
+    said = capsys.readouterr().err
+    assert "Empty texts" in said
+    assert "gaps.csv" in said
+
+
 def test_predict_needs_no_zoo_and_no_cache(fitted, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "empty"))
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "none"))

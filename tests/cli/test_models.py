@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_standard_output(columns, capsys):
     assert capsys.readouterr().out.startswith("text,stars,photo,prediction,proba_no")
 
 
+def test_an_answer_is_whole_where_stdout_cannot_hold_it(columns, monkeypatch, capfd):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="")
+    monkeypatch.setattr("sys.stdout", stdout)
+    write_table({**columns, "zh": ["账单", "技术", "é"]}, None)
+    stdout.flush()
+    rows = list(csv.DictReader(io.StringIO(stdout.buffer.getvalue().decode("utf-8"))))
+    assert [row["zh"] for row in rows] == ["账单", "技术", "é"]
+    assert "written in UTF-8" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("out", "words"),
     [("a.xlsx", "got 'a.xlsx'"), ("nowhere/a.csv", "must be in a folder that exists")],
@@ -92,3 +103,12 @@ def test_standard_output(columns, capsys):
 def test_where_to_write_is_checked_before_any_work(tmp_path, capsys, out, words):
     assert run(["predict", str(tmp_path), "x.csv", "--out", out]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.chdir(tmp_path)
+    assert run(["predict", str(tmp_path), "x.csv", "--out", "a.csv"]) == 2
+    assert "a file that can be written" in capsys.readouterr().err

@@ -160,6 +160,16 @@ def test_an_unknown_backbone_is_placed_by_its_descriptors(prior):
     assert abs(said["odd"]) < 0.01
 
 
+@pytest.mark.parametrize("kept", [1, 0])
+def test_trials_of_a_study_that_was_narrowed_since_are_no_error(prior, kept):
+    one = {"options": ("net",), "descriptors": ((15.0, 8.0),)}
+    net = dataclasses.replace(PIXELS["backbone"], **one)
+    method, _, *others = PIXELS.dimensions
+    narrowed = Space((method, *[net][:kept], *others))
+    said = advised(prior, history(PIXELS, 4, 0), unlike(1, 3, PIXELS), narrowed)
+    assert np.isfinite(said).all()
+
+
 def test_no_study_advises_nothing():
     configs = unlike(1, 3)
     assert advised(Prior(), history(WORDS, 3, 1), configs).tolist() == [0.0] * 3

@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from policy_numbers import FLOPS, situation
@@ -67,6 +68,16 @@ def test_many_examples_on_a_slow_machine_get_one_backbone_and_no_illusions():
     assert plan.backbones == ("small",)
     assert plan.training_trials == 0
     assert "time for training trials" in str(plan)
+
+
+def test_costly_baselines_alone_have_fewer_folds():
+    now = situation(60.0, examples=5000)
+    plain = replace(now, space=now.space.narrow("method", ["majority"]))
+    assert draw_plan(plain).splits.folds == 5
+    dear = replace(now.costs, effects={("head",): math.log(500)})
+    plan = draw_plan(replace(plain, costs=dear))
+    assert plan.splits.folds == 3
+    assert plan.splits.training_repeats == 1
 
 
 def test_test_data_are_paid_for_and_do_not_starve_the_search():

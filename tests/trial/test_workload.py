@@ -1,4 +1,4 @@
-import dataclasses
+from dataclasses import replace
 
 import pytest
 
@@ -60,9 +60,19 @@ def test_a_text_costs_its_tokens_and_an_image_its_size(workload):
 
 
 def test_a_baseline_pays_for_its_heads_alone(workload):
-    config = Config.of({"method": "tfidf"})
+    config = Config.of({"method": "majority"})
     assert workload.parts(config, 8, set()) == (0.0, 0.0, 0.0, 8 * HEAD_SECONDS)
     assert workload.shared(config) == ()
+
+
+def test_counting_words_costs_their_letters(workload):
+    rows = [replace(workload, examples=n) for n in (20, 2000)]
+    few, many = (
+        parts(row, Config.of({"method": "tfidf"}), set())["head"] for row in rows
+    )
+    assert many > 5 * few
+    constant = Config.of({"method": "majority"})
+    assert parts(rows[1], constant, set()) == parts(rows[0], constant, set())
 
 
 def test_a_probe_pays_for_weights_and_encoding_once(workload):
@@ -95,7 +105,7 @@ def test_light_augmentation_encodes_every_view(workload):
 
 
 def test_windows_are_paid_for_each(workload):
-    long = dataclasses.replace(workload, characters=1000.0)
+    long = replace(workload, characters=1000.0)
     probe = {"method": "probe", "backbone": "tiny-bert"}
     plain = Config.of({**probe, "long_texts": "beginning"})
     windows = Config.of({**probe, "long_texts": "windows"})
