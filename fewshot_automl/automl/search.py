@@ -121,13 +121,16 @@ def prepare(
     keys = content_hashes(inputs)
     mark = fingerprint(keys, targets, task, settings.seed)
     study = write_record(folder, settings, data, test, mark)
+    rows = [METHODS[name] for name in settings.methods or METHODS]
+    others = [row for row in rows if row.suits(task) and not row.needs_backbone]
     at_hand, missing = available_backbones(
         task.modality,
         settings.backbones,
         listener.say,
         None if seconds is None else began + seconds,
         aims.limits,
-        is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
+        is_needed=any(row.needs_backbone for row in rows),
+        others=[row.name for row in others if any(each.learns for each in others)],
     )
     background = ThreadPoolExecutor(1)
     background.map(build_bare, at_hand[:1])

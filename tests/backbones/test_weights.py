@@ -233,7 +233,7 @@ def test_a_deadline_ends_pip(cache, card, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_cleaned_up(cache, card, index):
-    stale = cache / "weights" / "toy" / "partial-dead"
+    stale = cache / "weights" / "toy" / ".partial-dead"
     stale.mkdir(parents=True)
     (stale / "half").write_bytes(b"x")
     assert is_right(weights.get(card, from_folder=index))
