@@ -5,6 +5,7 @@ import socket
 import numpy as np
 import pytest
 
+from fewshot_automl import predictor
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.method import Job, Profile
@@ -128,6 +129,18 @@ def test_a_newer_format_asks_for_an_update(trained, tmp_path):
     manifest = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**manifest, "format": 99}))
     with pytest.raises(ExportError, match="Update"):
+        Predictor.load(folder)
+
+
+def test_a_model_of_another_version_is_refused_in_words(trained, tmp_path):
+    folder = trained("majority").save(tmp_path / "m")
+    manifest = json.loads((folder / "model.json").read_text())
+    del manifest["calibration"]
+    sealed = {**manifest, "sha256": predictor._seal(manifest)}
+    (folder / "model.json").write_text(json.dumps(sealed))
+    with pytest.raises(
+        ExportError, match=r"one of another .*'calibration'.* fit again"
+    ):
         Predictor.load(folder)
 
 

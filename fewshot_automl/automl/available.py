@@ -70,15 +70,15 @@ def available_backbones(
         try:
             weights.get(card, progress=lambda x: say(f"  {x}"), deadline=deadline)
         except (CardError, OutOfTime) as error:
-            is_late = isinstance(error, OutOfTime)
-            if names is not None or not at_hand and (is_late or not others):
+            can_go_on = at_hand or (others and not isinstance(error, OutOfTime))
+            if names is not None or not can_go_on:
                 raise
             if at_hand:
                 say(f"Backbone {card.id} is left out: {error}")
                 continue
             say(
-                "warning: Pretrained weights could not be fetched and none are at hand; "
-                f"only {' and '.join(others)} will be tried, which need none. Get them "
+                "warning: Pretrained weights are not at hand and cannot be fetched. "
+                f"Only {' and '.join(others)} will be tried, which need none. Get them "
                 f"with: fewshot zoo get {card.id} (--from DIR without a network)"
             )
         else:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fewshot_automl.automl.result import Listener, Result
 from fewshot_automl.automl.settings import NONE, Settings, tuples
+from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder
@@ -92,6 +93,8 @@ def fit(
         prior=prior,
         seed=seed or None,
     )
+    for name in asked.backbones or ():
+        Zoo.known()[name]  # a typo is told before anything is read or imported
     dataset = read(
         data,
         target=asked.target,
@@ -102,11 +105,13 @@ def fit(
         labels=labels,  # type: ignore[arg-type]
     )
     from fewshot_automl.automl.finish import finish
+    from fewshot_automl.automl.record import kept_if_tried
     from fewshot_automl.automl.search import prepare, search
 
-    folder = _new_folder() if out is None else Path(out)
-    ready = prepare(dataset, data, test, asked, folder, listener or _Silence(), began)
-    return finish(ready, search(ready))
+    folder, hears = _new_folder() if out is None else Path(out), listener or _Silence()
+    with kept_if_tried(folder):
+        ready = prepare(dataset, data, test, asked, folder, hears, began)
+        return finish(ready, search(ready))
 
 
 def resume(

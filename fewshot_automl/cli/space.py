@@ -4,14 +4,11 @@ from typing import Any
 
 import click
 
-from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.automl.available import named_cards
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
 from fewshot_automl.data import read
 from fewshot_automl.space import Dimension
-from fewshot_automl.trial.space import space_for
 
 
 @click.command("space")
@@ -34,6 +31,10 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         modality=asked.modality,
         target_kind=asked.target_kind,
     )
+    from fewshot_automl.adaptation.method import Profile
+    from fewshot_automl.automl.available import named_cards
+    from fewshot_automl.trial.space import space_for
+
     labelled = dataset.examples.labelled(dataset.task)
     profile = Profile.of(dataset.task, labelled.targets)
     console = people(is_json)
