@@ -258,7 +258,7 @@ class Settings:
         """
         if unknown := sorted(values.keys() - options().keys()):
             raise UserError(
-                f"Settings of the study must be ones that this version knows, got "
+                "Settings of the study must be ones that this version knows, got "
                 f"{', '.join(unknown)}. Resume it with the version that began it."
             )
         narrow = {n: tuple(ends) for n, ends in values.get("narrow", {}).items()}

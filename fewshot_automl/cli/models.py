@@ -82,8 +82,8 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
         say(f"{left_out} rows without a label are left out.")
     scores = predictor.scores_on(labelled)
     if is_json:
-        metric = predictor.task.metric
-        print_json({"metric": metric, **scores, "n": len(labelled)})
+        metric = {"metric": predictor.task.metric}
+        print_json({**metric, **scores, "n": len(labelled)})
         return
     for name, value in scores.items():
         shown = f"{value:.0f}" if name == "n" else f"{value:.4f}"

@@ -3,17 +3,9 @@
 from fewshot_automl.ledger.record import (
     INTERRUPTED,
     JSON,
-    OUTPUTS_FOLDER,
     Ledger,
     read_outputs,
     write_outputs,
 )
 
-__all__ = [
-    "INTERRUPTED",
-    "JSON",
-    "OUTPUTS_FOLDER",
-    "Ledger",
-    "read_outputs",
-    "write_outputs",
-]
+__all__ = ["INTERRUPTED", "JSON", "Ledger", "read_outputs", "write_outputs"]

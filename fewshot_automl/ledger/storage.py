@@ -94,6 +94,7 @@ def open_url(url: str) -> Any:
         SQLAlchemyError,
         optuna.exceptions.OptunaError,
         ImportError,
+        RuntimeError,  # tables of another version of Optuna
         ValueError,
     ) as error:
         raise UserError(
