@@ -303,10 +303,10 @@ def test_a_backbone_of_another_modality_is_refused(texts, tmp_path):
         fit(texts[0], labels=texts[1], backbones=("tiny-vit",), out=tmp_path / "run")
 
 
-def test_a_study_in_which_nothing_was_done_is_not_kept(texts, tmp_path, monkeypatch):
-    out, narrow = tmp_path / "run", {"rnk": (4,)}
+def test_a_study_in_which_nothing_was_done_is_not_kept(texts, tmp_path):
+    out, settings = tmp_path / "run", replace(SETTINGS, narrow={"rnk": (4,)})
     with pytest.raises(UnknownNameError, match="No dimension named 'rnk'"):
-        fit(texts[0], labels=texts[1], out=out, settings=Settings(narrow=narrow))
+        fit(texts[0], labels=texts[1], out=out, settings=settings)
     assert not out.exists()
     out.mkdir()
     (out / "mine.txt").write_text("x")
