@@ -104,12 +104,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
         odd = (ENTRIES - record.keys()) | (record["settings"].keys() - options())
     except (ValueError, KeyError, TypeError, AttributeError):
-        odd = {"the file is damaged"}
+        odd = {"its JSON, which is damaged"}
     if odd:
         raise UserError(
             f"{path} must be of a study that this version of fewshot_automl began, got "
-            f"another ({', '.join(sorted(odd))}). Go on with the version that began "
-            "it, or fit again with another --out."
+            f"one that differs in {', '.join(sorted(odd))}. Go on with the version "
+            "that began it, or fit again with another --out."
         )
     return record
 
