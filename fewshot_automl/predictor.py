@@ -159,8 +159,8 @@ class Predictor:
         except (KeyError, TypeError) as error:  # whole, by its hash, and yet not ours
             raise ExportError(
                 f"Model in {folder} must be one that this version of fewshot_automl "
-                f"can read, got one of another ({error!r}). Predict with the version "
-                "that wrote it, or fit again."
+                "can read, got one that another version wrote. Predict with that "
+                "version, or fit again."
             ) from error
 
 
