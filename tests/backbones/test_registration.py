@@ -134,7 +134,9 @@ def test_pickled_code_is_never_run(classifier, tmp_path, monkeypatch):
     (classifier / "model.safetensors").unlink()
     with pytest.raises(DataError, match=r"must hold model\.safetensors, got "):
         add(classifier)
-    (classifier / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Harm()}))
+    (classifier / "pytorch_model.bin").write_bytes(
+        pickle.dumps({"x": Harm()}, protocol=2)
+    )
     with pytest.raises(CardError, match="of plain tensors, got: Weights only load f"):
         add(classifier)
     assert not (tmp_path / "harm").exists()
