@@ -83,7 +83,7 @@ def unknown_name(
     >>> print(unknown_name("backbone", "minilm-l7", ["minilm-l6"], "fewshot zoo"))
     No backbone named 'minilm-l7'. Closest: 'minilm-l6'. List them with: fewshot zoo
     """
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
     closest = f" Closest: {', '.join(map(repr, near))}." if near else ""
     return UnknownNameError(
         f"No {kind} named {name!r}.{closest} List them with: {hint}"

@@ -133,7 +133,7 @@ class Predictor:
             raise DataError(f"Test data must be readable, got {finding.line()}")
         scores = {
             name: rules.metrics[name].value(labelled.targets, outputs)
-            for name in dict.fromkeys((*rules.reported, self.task.metric))
+            for name in dict.fromkeys((self.task.metric, *rules.reported))
         }
         return {**scores, "n": float(len(labelled))}
 
@@ -217,17 +217,24 @@ class Predictor:
                 "--out folder of a finished `fewshot fit`."
             )
         manifest = _read_manifest(folder / MANIFEST)
-        for name, expected in manifest["files"].items():
-            _check(folder / name, expected)
-        return cls(
-            task=Task.from_json(manifest["task"]),
-            config=Config.from_json(manifest["config"]),
-            fitted=load_fitted(folder, manifest["fitted"]),
-            columns=Columns.from_json(manifest["columns"]),
-            calibration=manifest["calibration"],
-            facts=manifest["facts"],
-            versions=manifest["versions"],
-        )
+        try:
+            for name, expected in manifest["files"].items():
+                _check(folder / name, expected)
+            return cls(
+                task=Task.from_json(manifest["task"]),
+                config=Config.from_json(manifest["config"]),
+                fitted=load_fitted(folder, manifest["fitted"]),
+                columns=Columns.from_json(manifest["columns"]),
+                calibration=manifest["calibration"],
+                facts=manifest["facts"],
+                versions=manifest["versions"],
+            )
+        except (KeyError, TypeError) as error:  # whole, by its hash, and yet not ours
+            raise ExportError(
+                f"Model in {folder} must be one that this version of fewshot_automl "
+                "can read, got one that another version wrote. Predict with that "
+                "version, or fit again."
+            ) from error
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:

@@ -137,6 +137,16 @@ def test_a_newer_format_asks_for_an_update(trained, tmp_path):
         Predictor.load(folder)
 
 
+def test_a_model_of_another_version_is_refused_in_words(trained, tmp_path):
+    folder = trained("majority").save(tmp_path / "m")
+    manifest = json.loads((folder / "model.json").read_text())
+    del manifest["calibration"]
+    sealed = {**manifest, "sha256": predictor._seal(manifest)}
+    (folder / "model.json").write_text(json.dumps(sealed))
+    with pytest.raises(ExportError, match=r"another version wrote\..* fit again"):
+        Predictor.load(folder)
+
+
 def test_an_empty_folder_is_no_model(tmp_path):
     with pytest.raises(ExportError, match="fewshot fit"):
         Predictor.load(tmp_path)

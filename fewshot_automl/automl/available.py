@@ -43,12 +43,14 @@ def available_backbones(
     deadline: float | None,
     limits: Sequence[Limit] = (),
     is_needed: bool = True,
+    others: Sequence[str] = (),
 ) -> tuple[tuple[Card, ...], tuple[Card, ...]]:
     """Return the backbones to search, and those whose weights are not here.
 
     Named ones and the default are fetched. What breaks a limit by its card is left out
     before that. If that is the default, and nothing else is at hand, the best of the
-    others is fetched that a package carries.
+    others is fetched that a package carries. Nothing is fetched that is not needed.
+    If nothing can be fetched, a study goes on with the other methods, if it has some.
 
     Raises:
         UserError: If a name is unknown or of another modality, or limits allow none.
@@ -66,20 +68,29 @@ def available_backbones(
     at_hand = [card for card in cards if zoo.is_at_hand(card)]
     default = [card for card in cards if card.is_default]
     carried = [card for card in cards if card.is_embedded and not at_hand]
-    for card in cards if names is not None else default or carried[:1]:
+    wanted = cards if names is not None else default or carried[:1]
+    for card in wanted if is_needed else ():
         if card in at_hand:
             continue
         say(f"Fetching the weights of {card.id} (once; they are kept).")
         try:
             weights.get(card, progress=lambda x: say(f"  {x}"), deadline=deadline)
         except (CardError, OutOfTime) as error:
-            if names is not None or not at_hand:
+            can_go_on = at_hand or (others and not isinstance(error, OutOfTime))
+            if names is not None or not can_go_on:
                 raise
-            say(f"Backbone {card.id} is left out: {error}")
+            if at_hand:
+                say(f"Backbone {card.id} is left out: {error}")
+                continue
+            say(
+                "warning: Pretrained weights are not at hand and cannot be fetched. "
+                f"Only {' and '.join(others)} will be tried, which need none. Get them "
+                f"with: fewshot zoo get {card.id} (--from DIR without a network)"
+            )
         else:
             at_hand.append(card)
     missing = tuple(card for card in cards if card not in at_hand)
-    if missing:
+    if missing and at_hand and is_needed:
         advice = "Skipped, weights not at hand; get them with: fewshot zoo get ID"
         skipped = [card.id for card in missing]
         say(Finding.at("weights", "note", advice, skipped).line())

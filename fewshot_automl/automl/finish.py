@@ -32,7 +32,7 @@ from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import Ranking, broken, saving_seconds
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.report import write_report
+from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric
 from fewshot_automl.trial import size_of

@@ -14,6 +14,7 @@ from typing import Any, Final, SupportsFloat, SupportsIndex
 
 from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
 from fewshot_automl.automl.settings import NONE, Settings, plain
+from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder, size_bytes
@@ -107,6 +108,8 @@ def fit(
         prior=prior,
         seed=None if seed == 0 else seed,
     )
+    for name in asked.backbones or ():
+        Zoo.known()[name]  # a typo is told before anything is read or imported
     dataset = read(
         data,
         target=asked.target,
@@ -118,6 +121,7 @@ def fit(
         labels=labels,  # type: ignore[arg-type]
     )
     from fewshot_automl.automl.finish import finish
+    from fewshot_automl.automl.record import kept_if_tried
     from fewshot_automl.automl.search import prepare, search
 
     folder = _new_folder() if out is None else Path(out)
@@ -128,6 +132,7 @@ def fit(
             is_new = started is None  # the bar of a resumed study would be wrong
             listener = Progress(console, began, asked, folder, has_bar=is_new)
             live.enter_context(listener.live())
+        live.enter_context(kept_if_tried(folder))
         ready = prepare(dataset, data, test, asked, folder, listener or _Alone(), began)
         return finish(ready, search(ready))
 

@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from fewshot_automl.automl.settings import NONE, Settings
+from fewshot_automl.automl.settings import NONE, Settings, options
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
 from fewshot_automl.ledger import Ledger
+from fewshot_automl.ledger.record import OUTPUTS_FOLDER
 from fewshot_automl.oracle import Past, Prior
 from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
@@ -20,6 +24,8 @@ from fewshot_automl.tasks import Task
 STUDY_FILE: Final = "study.json"
 PRIOR_FILE: Final = "prior.json"
 """A study's copy of the prior that it was given; it may be resumed elsewhere."""
+ENTRIES: Final = {"name", "settings", "data", "test", "in_memory", "fingerprint"}
+"""Of a study's file."""
 SPACE_NOTE: Final = "space"
 """Where the ledger says what was searched."""
 
@@ -93,7 +99,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return what `write_record` wrote.
 
     Raises:
-        UserError: If the folder holds no study.
+        UserError: If the folder holds no study, or one of another version.
     """
     path = folder / STUDY_FILE
     if not path.exists():
@@ -101,8 +107,30 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"Folder must hold a study ({STUDY_FILE}), got {folder}. Give the --out "
             "folder of a `fewshot fit`."
         )
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        odd = (ENTRIES - record.keys()) | (record["settings"].keys() - options())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        odd = {"its JSON, which is damaged"}
+    if odd:
+        raise UserError(
+            f"{path} must be of a study that this version of fewshot_automl began, got "
+            f"one that differs in {', '.join(sorted(odd))}. Go on with the version "
+            "that began it, or fit again with another --out."
+        )
     return record
+
+
+@contextmanager
+def kept_if_tried(folder: Path) -> Iterator[None]:
+    """Delete a new study if an error ends it before any trial is done."""
+    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    try:
+        yield
+    except Exception:
+        if is_new and not (folder / OUTPUTS_FOLDER).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _place(data: Source | None) -> str | None:
@@ -154,5 +182,5 @@ def past_study(folder: Path) -> Past:
             f"The study in {folder} must have tried something, got no trial. "
             f"Leave it out, or begin it: fewshot resume {folder}"
         )
-    space = Space.from_json(noted["dimensions"])
-    return Past.of(name, space, history, kind=str(noted["kind"]))
+    space = Space.from_json(noted.get("dimensions", ()))
+    return Past.of(name, space, history, kind=str(noted.get("kind", "")))

@@ -127,7 +127,7 @@ class Result:
 
     def report(self) -> Path:
         """Write the HTML report again and return where it is."""
-        from fewshot_automl.report import write_report
+        from fewshot_automl.report.write import write_report
 
         return write_report(self.folder, self.summary, list(self.history))
 

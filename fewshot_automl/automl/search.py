@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.adaptation.table import METHODS, method
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.available import available_backbones, texts_cut
 from fewshot_automl.automl.record import (
     PRIOR_FILE,
@@ -23,12 +23,11 @@ from fewshot_automl.automl.record import (
 )
 from fewshot_automl.automl.result import Listener
 from fewshot_automl.automl.settings import NONE, Settings
-from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
-from fewshot_automl.errors import UserError, unknown_name
+from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
-from fewshot_automl.executors import EXECUTORS, executor_named
+from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.modalities import content_hashes
@@ -121,13 +120,16 @@ def prepare(
     keys = content_hashes(inputs)
     mark = fingerprint(keys, targets, task, settings.seed)
     study = write_record(folder, settings, data, test, mark)
+    rows = [METHODS[name] for name in settings.methods or METHODS]
+    others = [row for row in rows if row.suits(task) and not row.needs_backbone]
     at_hand, missing = available_backbones(
         task.modality,
         settings.backbones,
         listener.say,
         None if seconds is None else began + seconds,
         aims.limits,
-        is_needed=any(METHODS[m].needs_backbone for m in settings.methods or METHODS),
+        is_needed=any(row.needs_backbone for row in rows),
+        others=[row.name for row in others if any(each.learns for each in others)],
     )
     background = ThreadPoolExecutor(1)
     background.map(build_bare, at_hand[:1])
@@ -142,7 +144,12 @@ def prepare(
     for dimension, values in settings.narrow.items():
         space = space.narrow(dimension, values)
     ledger = Ledger.open(
-        settings.storage or folder, study=study, space=space, folder=folder
+        settings.storage or folder,
+        study=study,
+        space=space,
+        folder=folder,
+        metric=task.metric,
+        is_maximised=task.measured.direction == "maximize",
     )
     note_space(ledger, task.modality, space)
     interrupted = ledger.interrupt_running()
@@ -273,23 +280,13 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
 
 
 def _checked_place(settings: Settings) -> Placement:
-    """Return where to run; refuse names that no table has before any work is done."""
-    zoo = Zoo.known()
-    for name in settings.backbones or ():
-        zoo[name]
-    for name in settings.methods or ():
-        method(name)
-    oracle_named(settings.oracle)
-    if settings.executor not in EXECUTORS:
-        raise unknown_name(
-            "executor", settings.executor, EXECUTORS, "fewshot fit --help"
-        )
+    """Return where to run; refuse several processes before any work is done."""
     placement = choose_placement(settings.device)
     if placement.processes > 1:
         raise UserError(
             f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --executor loky "
-            "--workers N for trials side by side."
+            "accelerate launch. Start it without; give it --workers N for trials side "
+            "by side."
         )
     return placement
 
@@ -338,7 +335,7 @@ def search(ready: Prepared) -> StudyEnd:
         tested=ready.tested,
     )
     executor = executor_named(
-        settings.executor, settings.workers, gpus=shared_gpus(settings.device)
+        settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
     )
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
     # deprecation of torch there.
@@ -358,7 +355,7 @@ def search(ready: Prepared) -> StudyEnd:
         expected_seconds=lambda config, history: (
             HOPEFUL_SHARE * costs.after(history).seconds(config)
         ),
-        thinks_ahead=settings.executor != "in_process",
+        thinks_ahead=settings.runs_in != "in_process",
         seed=settings.seed,
         on_event=ready.listener.trial,
     )

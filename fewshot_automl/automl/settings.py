@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 
 import numpy as np
 
+from fewshot_automl.adaptation import NAMES
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.executors import EXECUTORS
@@ -105,6 +106,7 @@ class Settings:
         "space",
         "names",
         metavar="NAME,...",
+        allowed=NAMES,
     )
     narrow: Mapping[str, tuple[Value, ...]] = _setting(
         dict,
@@ -178,9 +180,9 @@ class Settings:
         "run",
         metavar="FILE",
     )
-    executor: str = _setting(
-        "in_process",
-        "Where trials run. Default: in_process.",
+    executor: str | None = _setting(
+        None,
+        "Where trials run. Default: in_process, or loky with more workers than one.",
         "run",
         allowed=EXECUTORS,
     )
@@ -205,6 +207,12 @@ class Settings:
                     f"{name} must be {option.least} or more, got {value}. "
                     f"Use {option.least}."
                 )
+            if option.allowed and value is not None:
+                for one in value if option.kind == "names" else (value,):
+                    if one not in option.allowed:
+                        what = name.replace("_", " ").removesuffix("s")
+                        hint = "fewshot fit --help"
+                        raise unknown_name(what, one, option.allowed, hint)
             if option.kind == "names" and value == ():
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
@@ -213,7 +221,6 @@ class Settings:
         object.__setattr__(self, "objectives", objectives)
         for what, names, known in (
             ("modality", self.inputs, MODALITIES),
-            ("objective", objectives, (SCORE, *MEASURES)),
             ("limit", self.limits, LIMITS),
         ):
             if unknown := [name for name in names if name not in known]:
@@ -225,6 +232,15 @@ class Settings:
                 raise UserError(
                     f"{name} must be more than 0, got {end}. Leave it out for no limit."
                 )
+
+    @property
+    def runs_in(self) -> str:
+        """Return the name of the executor.
+
+        >>> Settings(workers=2).runs_in
+        'loky'
+        """
+        return self.executor or ("loky" if self.workers > 1 else "in_process")
 
     @property
     def aims(self) -> Aims:
@@ -259,7 +275,7 @@ class Settings:
         """
         if unknown := sorted(values.keys() - options().keys()):
             raise UserError(
-                f"Settings of the study must be among {', '.join(options())}, got "
+                "Settings of the study must be ones that this version knows, got "
                 f"{', '.join(unknown)}. Resume it with the version that began it."
             )
         return cls(**plain(values))

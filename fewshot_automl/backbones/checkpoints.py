@@ -74,9 +74,10 @@ def read_tensors(path: Path, format: Format = "safetensors") -> dict[str, Tensor
         EOFError,
         OSError,
     ) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        # torch goes on to advise what would let the file run code.
+        reason = (str(error).strip() or repr(error)).splitlines()[0].partition(". ")[0]
         raise CardError(
-            f"{path} must be a readable {format} file of plain tensors, got: {reason} "
+            f"{path} must be a readable {format} file of plain tensors, got: {reason}. "
             "Fetch it again, whole; if this comes back, do not use it."
         ) from error
     if isinstance(values, dict) and isinstance(values.get("model"), dict):

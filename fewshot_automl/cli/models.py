@@ -5,7 +5,7 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import numpy as np
@@ -20,8 +20,10 @@ from fewshot_automl.data.files import mended
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import Finding
-from fewshot_automl.predictor import MANIFEST, Predictor
 from fewshot_automl.tasks import Task
+
+if TYPE_CHECKING:
+    from fewshot_automl.predictor import Predictor
 
 FORMATS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -54,8 +56,8 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
             known = ", ".join(FORMATS)
             raise UserError(f"--out must end in {known}, got '{out.name}'. Rename it.")
         check_folder_of(out)
-    predictor = load_model(model)
     table = read_table(data, prefer=())
+    predictor = load_model(model)
     examples = read_inputs(data, predictor.task, predictor.columns)
     cells = zip(examples.inputs, examples.origins, strict=True)
     empty = [at for cell, at in cells if isinstance(cell, str) and not cell.strip()]
@@ -82,7 +84,7 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
 )
 @json_option
 def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
-    """Print accuracy, balanced accuracy, macro-F1 and log loss on labelled DATA.
+    """Print the metric that was searched for, and others, on labelled DATA.
 
     \b
     Examples:
@@ -96,15 +98,19 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
         say(f"{left_out} rows without a label are left out.")
     scores = predictor.scores_on(labelled, say)
     if is_json:
-        print_json({**scores, "n": len(labelled)})
+        metric = {"metric": predictor.task.metric}
+        print_json({**metric, **scores, "n": len(labelled)})
         return
     for name, value in scores.items():
         shown = f"{value:.0f}" if name == "n" else f"{value:.4f}"
-        click.echo(f"{name.replace('_', ' '):<20}{shown}")
+        mark = "  (searched for)" if name == predictor.task.metric else ""
+        click.echo(f"{name.replace('_', ' '):<20}{shown}{mark}")
 
 
-def load_model(folder: Path) -> Predictor:
+def load_model(folder: Path) -> "Predictor":
     """Return the model in a folder; a folder without one is the user's to mend."""
+    from fewshot_automl.predictor import MANIFEST, Predictor
+
     if not any((place / MANIFEST).exists() for place in (folder, folder / "model")):
         advice = "Give the --out folder of a `fewshot fit`."
         if (folder / STUDY_FILE).exists():

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from fewshot_automl.automl.record import past_study
 from fewshot_automl.cli.console import people, print_json, say, table
-from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
-from fewshot_automl.errors import UserError
+from fewshot_automl.cli.options import check_folder_of, json_option
+from fewshot_automl.errors import LedgerError, UserError
 from fewshot_automl.oracle.prior import Past, Prior
 from fewshot_automl.report.words import settings, summary_of
 
@@ -30,7 +30,13 @@ def prior() -> None:
 
 
 @prior.command("build")
-@click.argument("studies", nargs=-1, required=True, metavar="STUDY...", type=FOLDER)
+@click.argument(
+    "studies",
+    nargs=-1,
+    required=True,
+    metavar="STUDY...",
+    type=click.Path(path_type=Path),
+)
 @click.option(
     "--out",
     required=True,
@@ -56,7 +62,7 @@ def build(studies: tuple[Path, ...], out: Path, is_json: bool) -> None:
         try:
             study = past_study(folder)
             kept[study.name] = study
-        except UserError as error:
+        except (UserError, LedgerError) as error:
             skipped[str(folder)] = str(error)
             say(f"Skipped {folder}: {error}")
     if not kept:

@@ -5,14 +5,11 @@ from typing import Any
 
 import click
 
-from fewshot_automl.adaptation.method import Profile
-from fewshot_automl.automl.available import named_cards, texts_cut
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
 from fewshot_automl.data import read
 from fewshot_automl.space import Dimension
-from fewshot_automl.trial.space import space_for
 
 
 @click.command("space")
@@ -36,6 +33,10 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         target_kind=asked.target_kind,
         tidy_labels=asked.tidy_labels,
     )
+    from fewshot_automl.adaptation.method import Profile
+    from fewshot_automl.automl.available import named_cards, texts_cut
+    from fewshot_automl.trial.space import space_for
+
     labelled = dataset.examples.labelled(dataset.task)
     console = people(is_json)
     for sentence in dataset.inferred:

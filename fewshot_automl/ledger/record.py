@@ -17,6 +17,8 @@ JSON = str | int | float | bool | None | list[Any] | dict[str, Any]
 INTERRUPTED: Final = "interrupted"
 """Reason of a trial whose process ended before the trial did."""
 
+OUTPUTS_FOLDER: Final = "predictions"
+"""Holds out-of-fold outputs, in a study's folder."""
 _CONFIG: Final = "config"
 _OUTCOME: Final = "outcome"
 
@@ -24,10 +26,10 @@ _OUTCOME: Final = "outcome"
 class Ledger:
     """Records trials in an Optuna storage, where Optuna's own tools can see them.
 
-    A done trial is COMPLETE with its mean as value, a failed one FAIL, a stopped one
-    PRUNED. The whole Outcome stands beside it as an attribute, and that is what
-    `history` returns; its outputs lie in a file of their own, which `outputs` reads.
-    Every call has reached the disk when it returns.
+    A done trial is COMPLETE with its mean as value, in the metric's own direction, a
+    failed one FAIL, a stopped one PRUNED. The whole Outcome stands beside it as an
+    attribute, and that is what `history` returns; its outputs lie in a file of their
+    own, which `outputs` reads. Every call has reached the disk when it returns.
 
     >>> import tempfile
     >>> space = Space((Choice(name="method", options=("probe", "lora")),))
@@ -53,6 +55,8 @@ class Ledger:
         self._space = space
         self._address = address
         self._folder = folder
+        (direction,) = storage.get_study_directions(study_id)
+        self._is_maximised = direction.name == "MAXIMIZE"
         self._ended: dict[int, tuple[Config, Outcome]] = {}  # these never change
 
     @classmethod
@@ -63,6 +67,8 @@ class Ledger:
         study: str,
         space: Space,
         folder: Path | None = None,
+        metric: str = "score",
+        is_maximised: bool = True,
     ) -> "Ledger":
         """Open the record of a study; it is created where there is none.
 
@@ -73,6 +79,8 @@ class Ledger:
             space: What `Configs` may be recorded.
             folder: Where out-of-fold outputs go, into `predictions/` in it; `location`
                 if None and that is a folder.
+            metric: What a new study's values are called.
+            is_maximised: Whether greater values of it are better.
 
         Raises:
             UserError: If the location is a file, or a URL that cannot be opened.
@@ -92,7 +100,7 @@ class Ledger:
             place.mkdir(parents=True, exist_ok=True)
             journal, folder = place / "study.journal", folder or place
             storage, address = open_journal(journal), str(journal)
-        number = study_id(storage, study, address)
+        number = study_id(storage, study, address, metric, is_maximised)
         return cls(storage, number, space=space, address=address, folder=folder)
 
     def start(self, config: Config) -> int:
@@ -191,7 +199,7 @@ class Ledger:
                 f"A ledger at {self._address} must have a folder for out-of-fold "
                 "outputs, got none. Open it with folder=..."
             )
-        return self._folder / "predictions" / f"{config.key}.safetensors"
+        return self._folder / OUTPUTS_FOLDER / f"{config.key}.safetensors"
 
     def _row(self, trial: Any) -> tuple[Config, Outcome]:
         row = (_config_of(trial), _outcome_of(trial))
@@ -211,7 +219,8 @@ class Ledger:
             "failed": TrialState.FAIL,
             "stopped": TrialState.PRUNED,
         }
-        values = [outcome.mean] if outcome.is_done else None
+        value = outcome.mean if self._is_maximised else 0.0 - outcome.mean
+        values = [value] if outcome.is_done else None
         state = states[outcome.status]
         self._storage.set_trial_state_values(trial_id, state, values)
 

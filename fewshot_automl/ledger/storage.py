@@ -8,14 +8,15 @@ that nobody will remove. Neither may cost a finished trial, nor hold up a resume
 import json
 import mmap
 import os
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
 import optuna
 from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 
 from fewshot_automl.errors import LedgerError, UserError
 
@@ -93,6 +94,7 @@ def open_url(url: str) -> Any:
         SQLAlchemyError,
         optuna.exceptions.OptunaError,
         ImportError,
+        RuntimeError,  # tables of another version of Optuna
         ValueError,
     ) as error:
         raise UserError(
@@ -102,7 +104,9 @@ def open_url(url: str) -> Any:
         ) from error
 
 
-def study_id(storage: Any, study: str, address: str) -> int:
+def study_id(
+    storage: Any, study: str, address: str, metric: str, is_maximised: bool
+) -> int:
     """Return the number of a study, which is created where there is none."""
     try:
         found = storage.get_study_id_from_name(study)
@@ -110,17 +114,20 @@ def study_id(storage: Any, study: str, address: str) -> int:
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # nobody asked Optuna
         try:
-            found = optuna.create_study(
+            made = optuna.create_study(
                 storage=storage,
                 study_name=study,
-                direction="maximize",
+                direction="maximize" if is_maximised else "minimize",
                 load_if_exists=True,  # another process may be faster
-            )._study_id
+            )
+            found = made._study_id
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                made.set_metric_names([metric])  # for optuna-dashboard
         finally:
             optuna.logging.set_verbosity(verbosity)
-    if storage.get_study_directions(found) != [StudyDirection.MAXIMIZE]:
+    if len(storage.get_study_directions(found)) != 1:
         raise LedgerError(
-            f"Study {study!r} in {address} must be one of ours, got one that "
-            "minimises or has several objectives. Use another name."
+            f"Study {study!r} in {address} must be one of ours, got one with several "
+            "objectives. Use another name."
         )
     return cast(int, found)

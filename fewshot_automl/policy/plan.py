@@ -86,10 +86,11 @@ class Plan:
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Return the plan that `to_json` wrote; what another version noted is lost."""
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        splits = values["splits"]
+        splits = values.get("splits", {})
         names = [f.name for f in fields(Splits) if f.name in splits]
         known["splits"] = Splits(**{name: splits[name] for name in names})
-        return cls(**{**known, "backbones": tuple(values["backbones"])})
+        known["backbones"] = tuple(values.get("backbones", ()))
+        return cls(**{"budget_seconds": None, **known})
 
     def __str__(self) -> str:
         """Return the plan in one line."""

@@ -1,5 +1,1 @@
-"""Writes the HTML report of a finished study."""
-
-from fewshot_automl.report.write import write_report
-
-__all__ = ["write_report"]
+"""The HTML report of a finished study, and its words."""

@@ -313,8 +313,6 @@ def test_two_processes_try_side_by_side(texts, tmp_path):
         ({"methods": ("prob",)}, UnknownNameError),
         ({"backbones": ("tiny-brt",)}, UnknownNameError),
         ({"metric": "acuracy"}, UserError),
-        ({"settings": Settings(oracle="delphi")}, UnknownNameError),
-        ({"settings": Settings(executor="butler")}, UnknownNameError),
         ({"budget": "soon"}, UserError),
     ],
 )
@@ -328,6 +326,18 @@ def test_wrong_words_are_refused_before_any_work(texts, tmp_path, values, error)
 def test_a_backbone_of_another_modality_is_refused(texts, tmp_path):
     with pytest.raises(UserError, match="must be for text, got 'tiny-vit'"):
         fit(texts[0], labels=texts[1], backbones=("tiny-vit",), out=tmp_path / "run")
+
+
+def test_a_study_in_which_nothing_was_done_is_not_kept(texts, tmp_path):
+    out, settings = tmp_path / "run", replace(SETTINGS, narrow={"rnk": (4,)})
+    with pytest.raises(UnknownNameError, match="No dimension named 'rnk'"):
+        fit(texts[0], labels=texts[1], out=out, settings=settings)
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="must be new or empty"):
+        fit(texts[0], labels=texts[1], out=out, settings=SETTINGS)
+    assert (out / "mine.txt").exists()
 
 
 def test_a_failing_method_does_not_stop_a_study(texts, tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 from fewshot_automl import Settings, fit
 from fewshot_automl.automl import finish
 from fewshot_automl.automl.available import available_backbones, broken_in_words
-from fewshot_automl.errors import UserError
+from fewshot_automl.backbones import weights
+from fewshot_automl.errors import CardError, UserError
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.oracle import Limit
@@ -103,6 +104,27 @@ def test_no_backbone_within_limits_is_an_error_that_names_the_smallest(notes):
         available_backbones("text", None, notes.say, None, limits)
     none = available_backbones("text", None, notes.say, None, limits, is_needed=False)
     assert none == ((), ())
+
+
+def test_without_any_weights_methods_that_need_none_go_on(notes, monkeypatch):
+    def fail(*arguments, **settings):
+        raise CardError("no network")
+
+    monkeypatch.setattr(weights, "is_at_hand", lambda card: False)
+    monkeypatch.setattr(weights, "get", fail)
+    others = ("majority", "tfidf")
+    at_hand, missing = available_backbones("text", None, notes.say, None, others=others)
+    assert at_hand == ()
+    assert "tiny-bert" in [card.id for card in missing]
+    (said,) = notes.heard("warning: ")
+    assert "Only majority and tfidf will be tried" in said
+    assert "fewshot zoo get minilm-l6" in said
+    for asked in ({"others": ()}, {"names": ["tiny-bert"], "others": others}):
+        with pytest.raises(CardError, match="no network"):
+            available_backbones(
+                **{"modality": "text", "names": None, "say": notes.say, **asked},
+                deadline=None,
+            )
 
 
 def test_what_only_a_trial_can_measure_keeps_its_limit_too(

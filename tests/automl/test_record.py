@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from fewshot_automl.automl.fit import resume
 from fewshot_automl.automl.record import (
     PRIOR_FILE,
     chosen_prior,
+    kept_if_tried,
     note_space,
     past_study,
     prior_in_words,
@@ -48,6 +50,54 @@ def test_a_study_that_never_began_is_not_taken_for_an_old_one(tmp_path):
     write_record(folder, Settings(), ["a text"], None, "mark")
     with pytest.raises(UserError, match="must have tried something, got no trial"):
         past_study(folder)
+
+
+def without(record, name):
+    return {key: value for key, value in record.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: without(record, "name"), "differs in name"),
+        (lambda record: {**record, "settings": {"moon": 1}}, "differs in moon"),
+        (lambda record: without(record, "settings"), "damaged"),
+        (lambda record: [record], "damaged"),
+    ],
+)
+def test_a_study_of_another_version_is_refused_in_words(change, words, tmp_path):
+    folder = tmp_path / "study"
+    write_record(folder, Settings(), ["a text"], None, "mark")
+    file = folder / "study.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    for use in (
+        past_study,
+        resume,
+        lambda folder: write_record(folder, Settings(), ["a text"], None, "mark"),
+    ):
+        with pytest.raises(UserError, match=words):
+            use(folder)
+    file.write_text('{"name": "hal')
+    with pytest.raises(UserError, match="damaged"):
+        resume(folder)
+
+
+def test_only_a_new_study_without_a_done_trial_is_deleted(tmp_path):
+    def work(folder, file):
+        with kept_if_tried(folder):
+            (folder / file).parent.mkdir(parents=True)
+            (folder / file).touch()
+            raise ZeroDivisionError
+
+    def fail(folder, file):
+        with pytest.raises(ZeroDivisionError):
+            work(folder, file)
+
+    fail(tmp_path / "new", "study.json")
+    assert not (tmp_path / "new").exists()
+    fail(tmp_path / "tried", "predictions/one.safetensors")
+    fail(tmp_path / "tried", "more/file")
+    assert len(list((tmp_path / "tried").rglob("*"))) == 4
 
 
 def test_nothing_asked_is_the_shipped_prior_and_none_is_none(tmp_path):

@@ -42,6 +42,10 @@ def test_a_record_may_lack_fields_but_not_have_others():
         ({"seed": -1}, "seed must be 0 or more"),
         ({"methods": ()}, "methods must name at least one"),
         ({"backbones": ()}, "backbones must name at least one"),
+        ({"oracle": "delphi"}, "No oracle named 'delphi'"),
+        ({"executor": "butler"}, "No executor named 'butler'"),
+        ({"methods": ("probes",)}, "No method named 'probes'. Closest: 'probe'"),
+        ({"target_kind": "class"}, "No target kind named 'class'. Closest: 'classes'"),
         ({"objectives": ("latency",)}, "No objective named 'latency'. Closest: 'lat"),
         (
             {"limits": {"max_parameters": 0.0}},
@@ -67,6 +71,11 @@ def test_a_record_may_lack_fields_but_not_have_others():
 def test_refuses_what_cannot_be_meant(values, words):
     with pytest.raises(UserError, match=words):
         Settings(**values)
+
+
+def test_workers_alone_are_processes():
+    chosen = [Settings(), Settings(workers=2), Settings(executor="loky")]
+    assert [one.runs_in for one in chosen] == ["in_process", "loky", "loky"]
 
 
 def test_the_score_is_always_an_objective_and_stands_first():

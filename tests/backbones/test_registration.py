@@ -1,4 +1,6 @@
 import json
+import os
+import pickle
 
 import pytest
 import torch
@@ -87,6 +89,32 @@ def test_a_timm_folder_becomes_a_backbone(tmp_path):
     assert load(card, weights.locate(card)).width == 512
 
 
+@pytest.mark.parametrize("is_safe", [True, False])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_what_timm_saves_becomes_a_backbone(name, is_safe, tmp_path):
+    import timm
+    from timm.models import save_for_hf
+
+    with torch.random.fork_rng():
+        model = timm.create_model(name, num_classes=3).eval()
+        pixels = torch.rand(2, 3, *model.default_cfg["input_size"][1:])
+    save_for_hf(model, tmp_path / "leaves", safe_serialization=is_safe)
+    card = add(tmp_path / "leaves")
+    backbone = load(card, weights.locate(card))
+    with torch.no_grad():
+        wanted = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        found = backbone.features({"pixels": pixels})
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_a_network_that_reads_no_colours_is_refused(tmp_path):
+    config = {**RESNET, "model_args": {"in_chans": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="3 channels, got in_chans 1"):
+        add(tmp_path, id="grey")
+
+
 def test_a_name_is_taken_once_and_replaced_only_on_demand(classifier):
     add(classifier)
     with pytest.raises(DataError, match="id must be new, got 'my-model'"):
@@ -96,10 +124,22 @@ def test_a_name_is_taken_once_and_replaced_only_on_demand(classifier):
         add(classifier, id="resnet18", is_replacing=True)
 
 
-def test_pickled_weights_are_refused(classifier):
-    (classifier / "model.safetensors").rename(classifier / "pytorch_model.bin")
-    with pytest.raises(DataError, match=r"must hold model\.safetensors, got .*never"):
+class Harm:
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+def test_pickled_code_is_never_run(classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (classifier / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"must hold model\.safetensors, got "):
         add(classifier)
+    (classifier / "pytorch_model.bin").write_bytes(
+        pickle.dumps({"x": Harm()}, protocol=2)
+    )
+    with pytest.raises(CardError, match="of plain tensors, got: Weights only load f"):
+        add(classifier)
+    assert not (tmp_path / "harm").exists()
 
 
 def test_an_adapter_is_refused(classifier):

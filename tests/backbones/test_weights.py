@@ -4,11 +4,13 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -232,8 +234,58 @@ def test_a_deadline_ends_pip(cache, card, monkeypatch):
     assert left_behind(cache) == []
 
 
+SILENT_PIP = """
+import os, sys
+
+open(sys.argv[-1] + os.environ["PIP_RETRIES"], "a").write("asked ")
+sys.exit("WARNING: Retrying after connection broken by 'NewConnectionError'")
+"""
+
+
+def test_a_silent_index_is_asked_once_and_in_haste(cache, card, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_UNREACHED", set())
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)  # it is asked again later
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sources, "pip_program", lambda: [sys.executable, "-c", SILENT_PIP]
+    )
+    for _ in range(2):
+        with pytest.raises(CardError, match="got: no connection to a package index"):
+            weights.get(card, deadline=1060.0)
+    (said,) = tmp_path.glob("toy-tokenizer==2.01")
+    assert said.read_text() == "asked "
+
+
+def test_what_is_cached_is_taken_before_anything_is_fetched(
+    cache, card, index, monkeypatch
+):
+    folder = weights.get(card)
+    other = dataclasses.replace(card.sources[0], name="elsewhere")
+    monkeypatch.setattr(sources, "download", pytest.fail)
+    both = dataclasses.replace(card, sources=(other, *card.sources))
+    assert weights.get(both) == folder
+
+
+def test_one_writer_at_a_time_works_in_the_users_zoo(cache, card, index, monkeypatch):
+    folder, copy, inside, most = weights.get(card), shutil.copyfile, set(), []
+
+    def slowly(source, target):
+        inside.add(threading.get_ident())
+        most.append(len(inside))
+        time.sleep(0.05)
+        copy(source, target)
+        inside.discard(threading.get_ident())
+
+    monkeypatch.setattr(shutil, "copyfile", slowly)
+    files = {"model.safetensors": folder / "model.safetensors"}
+    with ThreadPoolExecutor(4) as pool:
+        (place,) = set(pool.map(lambda _: weights.adopt(card, files), range(4)))
+    assert is_right(place)
+    assert max(most) == 1
+
+
 def test_what_a_killed_process_left_is_cleaned_up(cache, card, index):
-    stale = cache / "weights" / "toy" / "partial-dead"
+    stale = cache / "weights" / "toy" / ".partial-dead"
     stale.mkdir(parents=True)
     (stale / "half").write_bytes(b"x")
     assert is_right(weights.get(card, from_folder=index))

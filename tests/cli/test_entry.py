@@ -70,6 +70,25 @@ def test_what_needs_no_model_imports_no_torch(words):
     assert "torch" not in loaded
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit x.csv --target y --methods prob",
+        "fit x.csv --target y --backbones minilm-l7",
+        "fit x.csv --target y --metric acuracy",
+        "fit x.csv --target z",
+        "space x.csv --target y --text z",
+        "predict . x9.csv",
+    ],
+)
+def test_typos_are_told_before_torch_is_imported(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("t,y\nso good,1\nso bad,0\n")
+    code, loaded = loaded_after(words.split())
+    assert code == 2
+    assert "torch" not in loaded
+
+
 def test_every_command_has_help_with_an_example(capsys):
     for name in HOMES:
         assert run([name, "--help"]) == 0

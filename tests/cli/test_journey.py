@@ -87,9 +87,11 @@ def test_predict_needs_no_zoo_and_no_cache(fitted, monkeypatch, tmp_path, capsys
 def test_score_agrees_with_the_fit(fitted, capsys):
     assert run(["score", "runs/reviews", "new.csv", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
+    assert list(scores)[:2] == ["metric", scores.pop("metric")]
     assert scores == pytest.approx({**fitted[0]["test"], "n": 8})
     assert run(["score", "runs/reviews", "new.csv", "--target", "stars"]) == 0
     out = capsys.readouterr().out
+    assert "(searched for)" in out.splitlines()[0]
     assert f"balanced accuracy   {scores['balanced_accuracy']:.4f}" in out
     assert "macro f1" in out
     assert "log loss" in out

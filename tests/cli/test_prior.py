@@ -62,6 +62,17 @@ def test_a_prior_is_built_shown_and_used(studies, capsys, last_json, home):
     assert settings_of(home / "next").prior == str(home / "ours.json")
 
 
+def test_what_is_no_study_of_ours_is_named_and_left_out(studies, last_json, home):
+    (home / "older").mkdir()
+    (home / "older" / "study.json").write_text('{"settings": {}}')
+    words = "prior build older long reviews.csv zoo --out ours.json --json"
+    assert run(words.split()) == 0
+    built, err = last_json()
+    assert list(built["skipped"]) == ["older", "reviews.csv", "zoo"]
+    assert "Skipped older: older/study.json must be of a study that this" in err
+    assert len(built["studies"]) == 1
+
+
 def test_the_shipped_prior_is_shown_without_a_file(last_json):
     assert run(["prior", "show", "--json"]) == 0
     found, err = last_json()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from fewshot_automl.adaptation import NAMES
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.lora import VARIANTS
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
@@ -99,6 +100,10 @@ def job(tiny_cards):
 
 def state_of(backbone):
     return {k: v.detach().clone() for k, v in backbone.module.state_dict().items()}
+
+
+def test_the_names_that_need_no_torch_are_those_of_the_rows():
+    assert tuple(METHODS) == NAMES
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -201,11 +201,24 @@ def test_damage_before_the_last_line_is_an_error(tmp_path):
         fresh(tmp_path)
 
 
-def test_a_study_that_minimises_is_not_ours(tmp_path):
+@pytest.mark.parametrize(("is_maximised", "value"), [(True, -0.7), (False, 0.7)])
+def test_optuna_shows_the_metric_in_its_own_direction(location, is_maximised, value):
     import optuna
 
-    url = f"sqlite:///{tmp_path}/db"
-    optuna.create_study(storage=url, study_name="toy", direction="minimize")
+    own = {"metric": "log_loss", "is_maximised": is_maximised}
+    ledger = Ledger.open(location, study="toy", space=SPACE, **own)
+    ledger.finish(ledger.start(PROBE), replace(DONE, mean=-0.7))
+    ledger.finish(ledger.start(LORA), replace(DONE, mean=-0.9))
+    study = optuna.load_study(study_name="toy", storage=fresh(location)._storage)
+    assert (study.metric_names, study.best_value) == (["log_loss"], value)
+    assert [outcome.mean for _, outcome in ledger.history()] == [-0.7, -0.9]
+
+
+def test_a_study_of_several_objectives_is_not_ours(tmp_path):
+    import optuna
+
+    url, several = f"sqlite:///{tmp_path}/db", ["minimize", "maximize"]
+    optuna.create_study(storage=url, study_name="toy", directions=several)
     with pytest.raises(LedgerError, match="must be one of ours"):
         fresh(url)
 

@@ -115,6 +115,7 @@ def test_a_plan_of_another_version_is_read():
     noted = {**plan.to_json(), "stray": 3}
     del noted["space_filling"]
     assert Plan.from_json(noted).trial_seconds == plan.trial_seconds
+    assert Plan.from_json({}) == Plan(budget_seconds=None)
 
 
 def test_what_is_asked_for_bounds_the_plan():

@@ -10,7 +10,7 @@ import pytest
 
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.outcome import Outcome
-from fewshot_automl.report import write_report
+from fewshot_automl.report.write import write_report
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import metric_named
 
