@@ -1,9 +1,10 @@
 """What a fit tells while it runs, and what it gives back."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
@@ -76,6 +77,8 @@ class Result:
     predictor: "Predictor"
     """The model, fitted to all labelled examples and read back from `model/`: the
     winner, or its average with others (see `members` in `summary`)."""
+    inputs: tuple[Input, ...] = field(repr=False)
+    """The labelled examples, some of which the report shows."""
     summary: dict[str, Any]
     """What `result.json` holds."""
 
@@ -128,7 +131,7 @@ class Result:
         """Write the HTML report again and return where it is."""
         from fewshot_automl.report import write_report
 
-        return write_report(self.folder, self.summary, list(self.history))
+        return write_report(self.folder, self.summary, list(self.history), self.inputs)
 
     def __str__(self) -> str:
         """Return the answer in three lines."""

@@ -26,6 +26,8 @@ IMAGE_SUFFIXES: Final = frozenset(
 )
 TINY: Final = 8
 """An image with a side of fewer pixels shows next to nothing."""
+PREVIEW: Final = 64
+"""Longest side of an image in a report, which holds some twenty of them."""
 MAX_PIXELS: Final = 64_000_000
 """An image with more pixels is refused before it is decoded (decompression bombs)."""
 _DRAFT_PIXELS: Final = 2_000_000
@@ -97,6 +99,13 @@ class ImageModality:
             "next to nothing to see."
         )
         return Finding.any_at("tiny image", "warning", message, tiny)
+
+    def preview(self, item: Input) -> bytes:
+        """Return the image in a JPEG of at most `PREVIEW` pixels a side."""
+        small, encoded = open_image(item), io.BytesIO()  # type: ignore[arg-type]
+        small.thumbnail((PREVIEW, PREVIEW))
+        small.save(encoded, "JPEG", quality=80)
+        return encoded.getvalue()
 
 
 def open_image(image: Path | bytes | np.ndarray) -> Image.Image:

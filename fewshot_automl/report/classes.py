@@ -1,6 +1,6 @@
 """The section about classes: what out-of-fold predictions say of each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -8,9 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from fewshot_automl.errors import ShapeError
+from fewshot_automl.errors import DataError, ShapeError
 from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.ledger import read_outputs
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
@@ -19,11 +20,15 @@ from fewshot_automl.tasks.calibration import (
 )
 
 MISTAKES: Final = 15
-"""How many confident mistakes are listed."""
+"""How many confident mistakes are shown."""
+RIGHT: Final = 6
+"""How many right answers are shown, each of another class."""
 PAIRS: Final = 12
 """How many pairs of classes that are taken for each other are listed."""
 PER_BIN: Final = 15
 """Least examples a bin of the reliability diagram should have."""
+LEAST_BINS: Final = 3
+"""Fewer points show no curve, so the reliability diagram is left out."""
 CHANCE_DRAWS: Final = 300
 """Draws that show how large the calibration error of perfect confidence would be."""
 
@@ -61,9 +66,18 @@ class Calibration:
     chance: tuple[float, float]
     """The range in which 95 of 100 errors of perfect confidence would lie."""
     confidence: float
-    """Mean confidence."""
+    """Mean confidence, over all repeats."""
     accuracy: float
+    """Mean accuracy, over all repeats."""
     examples: int
+
+    needed: int = PER_BIN * LEAST_BINS
+    """Examples from which on a reliability diagram shows something."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Return whether there are points enough for a drawing."""
+        return len(self.bins) >= LEAST_BINS
 
     @property
     def verdict(self) -> str:
@@ -93,8 +107,10 @@ class ByClass:
     """The confusions that happened more than once, the most frequent first: `label`,
     `predicted`, `count` and `of` how many examples."""
     mistakes: list[dict[str, Any]]
-    """The most confident first: `origin`, `label`, `predicted`, `confidence` and
-    `label_proba`, the probability of the label."""
+    """The most confident first: `shown` is what a person sees of it, a text or a JPEG;
+    `origin`, `label`, `predicted`, `confidence`, and `label_proba` of the label."""
+    right: list[dict[str, Any]]
+    """The most confident right answer of some classes, with the same keys."""
     mistaken: int
     """Number of all mistakes."""
     predicted: int
@@ -109,14 +125,17 @@ class ByClass:
         return sorted(self.rows, key=lambda row: row.recall or (2.0,))
 
 
-def by_class(folder: Path, summary: Mapping[str, Any]) -> ByClass:
+def by_class(
+    folder: Path, summary: Mapping[str, Any], inputs: Sequence[Input]
+) -> ByClass:
     """Return what the out-of-fold predictions of a finished study say.
 
     Raises:
         LedgerError: If the predictions cannot be read.
         ShapeError: If they are not of the study's examples and classes.
     """
-    names = Task.from_json(summary["task"]).names
+    task = Task.from_json(summary["task"])
+    names, modality = task.names, modality_named(task.modality)
     proba = read_outputs(folder / summary["predictions"])
     labels = np.array(summary["labels"], dtype=np.int64)
     if proba.shape[1:] != (len(labels), len(names)):
@@ -124,7 +143,14 @@ def by_class(folder: Path, summary: Mapping[str, Any]) -> ByClass:
             f"Predictions must be of {len(labels)} examples and {len(names)} classes, "
             f"got {proba.shape[1:]}."
         )
-    return from_predictions(labels, proba, names, summary["origins"])
+
+    def show(number: int) -> str | bytes:
+        try:
+            return modality.preview(inputs[number])
+        except DataError:  # a file that is gone by now; all the rest is still true
+            return ""
+
+    return from_predictions(labels, proba, names, summary["origins"], show)
 
 
 def from_predictions(
@@ -132,6 +158,7 @@ def from_predictions(
     proba: Float[np.ndarray, "repeats examples classes"],
     names: Sequence[str],
     origins: Sequence[str],
+    show: Callable[[int], str | bytes],
 ) -> ByClass:
     """Return what out-of-fold probabilities say; rows of NaN were not predicted."""
     from sklearn.metrics import confusion_matrix
@@ -144,8 +171,21 @@ def from_predictions(
     runs = [(truth, given) for truth, given in runs if len(truth)]
     mean = np.nanmean(np.where(known[..., None], proba, np.nan)[:, some], axis=0)
     answers = mean.argmax(axis=1)
-    wrong = np.flatnonzero(answers != labels[some])
-    wrong = wrong[np.argsort(-mean[wrong].max(axis=1), kind="stable")]
+    surest = np.argsort(-mean.max(axis=1), kind="stable")
+    is_right = (answers == labels[some])[surest]
+    wrong, right = surest[~is_right], surest[is_right]
+    _, firsts = np.unique(answers[right], return_index=True)  # of each class
+
+    def case(i: int) -> dict[str, Any]:
+        return {
+            "shown": show(int(some[i])),
+            "origin": origins[some[i]],
+            "label": names[labels[some[i]]],
+            "predicted": names[answers[i]],
+            "confidence": float(mean[i].max()),
+            "label_proba": float(mean[i, labels[some[i]]]),
+        }
+
     every = np.arange(len(names))
     met = [confusion_matrix(y, p.argmax(axis=1), labels=every) for y, p in runs]
     counts = np.mean(met, axis=0)
@@ -165,20 +205,12 @@ def from_predictions(
         ),
         counts=counts.tolist(),
         pairs=_pairs(counts, names),
-        mistakes=[
-            {
-                "origin": origins[some[i]],
-                "label": names[labels[some[i]]],
-                "predicted": names[answers[i]],
-                "confidence": float(mean[i].max()),
-                "label_proba": float(mean[i, labels[some[i]]]),
-            }
-            for i in wrong[:MISTAKES]
-        ],
+        mistakes=list(map(case, wrong[:MISTAKES])),
+        right=list(map(case, right[np.sort(firsts)[:RIGHT]])),
         mistaken=len(wrong),
         predicted=len(some),
         repeats=len(runs),
-        calibration=_calibration(*runs[0]),
+        calibration=_calibration(runs),
     )
 
 
@@ -207,9 +239,9 @@ def _pairs(
     ]
 
 
-def _calibration(
-    labels: Int[np.ndarray, " examples"], proba: Float[np.ndarray, "examples classes"]
-) -> Calibration:
+def _calibration(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
+    """Return what labels and probabilities say; repeats add no points to a drawing."""
+    labels, proba = runs[0]
     bins = int(np.clip(len(labels) // PER_BIN, 1, 10))
     rows = reliability(proba, labels, bins=bins)
     sure = proba.max(axis=1)
@@ -227,7 +259,7 @@ def _calibration(
         ),
         error=expected_calibration_error(proba, labels, bins=bins),
         chance=(float(low), float(high)),
-        confidence=float(sure.mean()),
-        accuracy=float((proba.argmax(axis=1) == labels).mean()),
+        confidence=float(np.mean([p.max(axis=1).mean() for _, p in runs])),
+        accuracy=float(np.mean([(p.argmax(axis=1) == y).mean() for y, p in runs])),
         examples=len(labels),
     )
