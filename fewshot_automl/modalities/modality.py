@@ -95,9 +95,5 @@ class Modality(Protocol):
         ...
 
     def preview(self, item: Input) -> str | bytes:
-        """Return what a person sees of an example: a text, or a small JPEG.
-
-        Raises:
-            DataError: If it cannot be opened any more.
-        """
+        """Return what a person sees of an example: a text, or a small JPEG."""
         ...

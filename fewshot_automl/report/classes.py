@@ -27,8 +27,6 @@ PAIRS: Final = 12
 """How many pairs of classes that are taken for each other are listed."""
 PER_BIN: Final = 15
 """Least examples a bin of the reliability diagram should have."""
-LEAST_BINS: Final = 3
-"""Fewer points show no curve, so the reliability diagram is left out."""
 CHANCE_DRAWS: Final = 300
 """Draws that show how large the calibration error of perfect confidence would be."""
 
@@ -70,14 +68,6 @@ class Calibration:
     accuracy: float
     """Mean accuracy, over all repeats."""
     examples: int
-
-    needed: int = PER_BIN * LEAST_BINS
-    """Examples from which on a reliability diagram shows something."""
-
-    @property
-    def is_drawn(self) -> bool:
-        """Return whether there are points enough for a drawing."""
-        return len(self.bins) >= LEAST_BINS
 
     @property
     def verdict(self) -> str:
@@ -190,18 +180,12 @@ def from_predictions(
     met = [confusion_matrix(y, p.argmax(axis=1), labels=every) for y, p in runs]
     counts = np.mean(met, axis=0)
     sizes = np.bincount(labels, minlength=len(names)).tolist()
-    rights = counts.diagonal()
+    sums = counts.sum(axis=1), counts.sum(axis=0)
+    columns = (names, sizes, counts.diagonal(), *sums)
     return ByClass(
         rows=tuple(
             ClassRow(name, size, _share(right, labelled), _share(right, answered))
-            for name, size, right, labelled, answered in zip(
-                names,
-                sizes,
-                rights,
-                counts.sum(axis=1),
-                counts.sum(axis=0),
-                strict=True,
-            )
+            for name, size, right, labelled, answered in zip(*columns, strict=True)
         ),
         counts=counts.tolist(),
         pairs=_pairs(counts, names),

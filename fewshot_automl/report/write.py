@@ -78,6 +78,9 @@ def write_report(
             found = section.read(folder, summary, inputs)
         except (LedgerError, ShapeError) as error:
             why_not = str(error)
+    record = json.loads((folder / STUDY_FILE).read_text("utf-8"))
+    data = [record["data"] or "DATA"]  # what was in memory has no name
+    data += ["--test", record["test"] or "DATA"] if summary["test"] else []
     script = files("fewshot_automl.report").joinpath("templates/sort.js").read_text()
     digest = hashlib.sha256(script.encode()).digest()
     trials = search(summary, history)
@@ -97,9 +100,7 @@ def write_report(
             winner=history[summary["winner"]["number"]][0],
             folder=folder.absolute(),
             quoted=shlex.quote(str(folder.absolute())),
-            asked=_command(
-                json.loads((folder / STUDY_FILE).read_text("utf-8")), summary
-            ),
+            asked=f"fewshot fit {shlex.join(data)} {summary['asked']}",
             script=script,
             script_hash=f"sha256-{base64.b64encode(digest).decode()}",
         )
@@ -108,13 +109,6 @@ def write_report(
     # File names may hold bytes that are no text; they must not stop a report.
     path.write_text(page, "utf-8", errors="replace")
     return path
-
-
-def _command(record: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """Return what asks for the same study again; data in memory have no name."""
-    places = [record["data"] or "DATA"]
-    places += ["--test", record["test"] or "DATA"] if summary["test"] else []
-    return f"fewshot fit {shlex.join(places)} {summary['asked']}"
 
 
 def _embedded(jpeg: bytes) -> str:

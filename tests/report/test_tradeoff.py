@@ -154,6 +154,6 @@ def test_values_of_zero_and_all_alike_can_be_drawn(make_traded):
 
 
 def test_the_score_axis_is_no_finer_than_the_noise(make_traded):
-    study = make_traded(smoothed=[0.5 + 1e-4 * number for number in range(6)])
+    study = make_traded()
     (plot,) = plots(study)
     assert plot.scores.high - plot.scores.low > 2 * 0.05
