@@ -19,6 +19,7 @@ import argparse
 import csv
 import io
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,36 +49,35 @@ COLOURS = 32
 
 
 def drawn(folder: Path, shots: int, to: Path) -> list[str]:
-    """Write so many examples of each class; return the data of a fit."""
+    """Write so many examples of each class into a folder; return the data of a fit."""
     chance = random.Random(0)
     if (folder / "train").is_dir():
         for home in sorted((folder / "train").iterdir()):
-            (to / home.name).mkdir(parents=True)
+            (to / "train" / home.name).mkdir(parents=True)
             for file in chance.sample(sorted(home.iterdir()), shots):
-                shutil.copy(file, to / home.name)
-        return [str(to), "--test", str(folder / "test")]
+                shutil.copy(file, to / "train" / home.name)
+        return ["train", "--test", str(folder / "test")]
     with (folder / "train.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))[1:]
     chance.shuffle(rows)
-    to.mkdir(parents=True)
     with (to / "train.csv").open("w", newline="") as stream:
         out = csv.writer(stream)
         out.writerow(["text", "label"])
         for label in sorted({row[1] for row in rows}):
             out.writerows([row for row in rows if row[1] == label][:shots])
-    test = str(folder / "test.csv")
-    return [str(to / "train.csv"), "--target", "label", "--test", test]
+    return ["train.csv", "--target", "label", "--test", str(folder / "test.csv")]
 
 
-def fitted(name: str, data: Path, studies: Path, budget: str) -> Path:
-    """Return the folder of a study, fitted unless it is there."""
+def fitted(name: str, data: Path, studies: Path, options: list[str]) -> Path:
+    """Return the report of a study, fitted unless it is there."""
     out, to = studies / name, studies / "data" / name
     if (out / "report.html").exists():
-        return out
+        return out / "report.html"
+    to.mkdir(parents=True)
     if name == "texts":
         home = demo_folder(TEXT, wheels=None, say=print)
-        words = [str(home / TEXT.train), "--target", "topic"]
-        words += ["--test", str(home / TEXT.test)]
+        words = [TEXT.train, "--target", "topic", "--test", str(home / TEXT.test)]
+        shutil.copy(home / TEXT.train, to)
     elif name == "images":
         words = [*drawn(data / "sign_digits", 8, to), "--metric", "macro_f1"]
     elif name == "classes64":
@@ -85,9 +85,9 @@ def fitted(name: str, data: Path, studies: Path, budget: str) -> Path:
     else:
         words = [*drawn(data / "clickbait", 8, to)[:3], "--max-parameters", "23M"]
         words += ["--objectives", "latency_ms"]
-    command = [sys.executable, "-m", "fewshot_automl", "fit", *words]
-    subprocess.run([*command, "--budget", budget, "--out", str(out)], check=True)
-    return out
+    command = [sys.executable, "-m", "fewshot_automl", "fit", *words, *options]
+    subprocess.run([*command, "--out", str(out)], cwd=to, check=True)
+    return out / "report.html"
 
 
 def opened(browser: Browser, report: Path, width: int, theme: str) -> Page:
@@ -142,7 +142,9 @@ def main() -> None:
     parser.add_argument("--axe", type=Path, required=True, help="axe.min.js")
     parser.add_argument("--studies", type=Path, required=True, help="folder of fits")
     parser.add_argument("--out", type=Path, default=DOCS, help="default: docs/")
-    parser.add_argument("--budget", default="60s", help="of each fit; default: 60s")
+    parser.add_argument(
+        "--options", default="--budget 60s", help="of each fit; default: --budget 60s"
+    )
     parser.add_argument("--chromium", default=shutil.which("chromium"))
     given = parser.parse_args()
     axe, wrong = given.axe.read_text("utf-8"), 0
@@ -151,8 +153,8 @@ def main() -> None:
             executable_path=given.chromium, args=["--no-sandbox"]
         )
         for name, sections in SHOWN.items():
-            report = fitted(name, given.data, given.studies, given.budget)
-            report /= "report.html"
+            options = shlex.split(given.options)
+            report = fitted(name, given.data, given.studies.absolute(), options)
             for width in (1280, 390):
                 for theme in ("light", "dark"):
                     page = opened(browser, report, width, theme)

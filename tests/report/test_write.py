@@ -157,7 +157,9 @@ def test_what_is_needed_to_repeat_a_study_is_there(make_study):
     words = checked(make_study(("a", "b")).write()).words
     assert "torch 9.9.9" in words
     assert "temperature of 1.50" in words
-    assert "fewshot fit 'my reviews.csv' --target topic --budget 60" in words
+    assert (
+        "fewshot fit 'my reviews.csv' --test DATA --target topic --budget 60" in words
+    )
 
 
 def test_only_the_script_we_wrote_may_run(make_study):
@@ -181,7 +183,7 @@ def test_a_model_has_one_number_for_one_thing_wherever_it_stands(make_study):
     study.summary["score"] |= {"raw": 0.9161, "corrected": 0.8882}  # as pooled
     source = study.write()
     page = checked(source)
-    chart = page.words.split("Next to simpler models")[1].split("Class by class")[0]
+    chart = page.words.split("Next to simpler models")[2].split("Class by class")[0]
     assert "The model lora on minilm-l6 0.917" in chart
     assert "0.888" not in chart
     assert {"0.917"} == {n for n in numbers(page) if n in ("0.916", "0.917", "0.888")}
