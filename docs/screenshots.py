@@ -44,8 +44,8 @@ KEPT = {
     "classes64": ((1280, "light"), (390, "dark")),
     "limits": ((1280, "dark"), (390, "light")),
 }
-COLOURS = 32
-"""In a picture, to keep it small."""
+COLOURS, NOT_MIXED = 48, Image.Dither.NONE
+"""Of a picture, to keep it small."""
 
 
 def drawn(folder: Path, shots: int, to: Path) -> list[str]:
@@ -130,7 +130,8 @@ def picture(page: Page, first: str, last: str, to: Path) -> None:
 def small(png: bytes, to: Path) -> None:
     """Write a picture in few colours."""
     colours = Image.open(io.BytesIO(png)).convert("RGB")
-    colours.quantize(COLOURS, dither=Image.Dither.NONE).save(to, optimize=True)
+    few = colours.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=NOT_MIXED)
+    few.save(to, optimize=True)
     print(f"{to.name}: {to.stat().st_size // 1000} kB")
 
 
