@@ -44,7 +44,7 @@ KEPT = {
     "classes64": ((1280, "light"), (390, "dark")),
     "limits": ((1280, "dark"), (390, "light")),
 }
-COLOURS, NOT_MIXED = 48, Image.Dither.NONE
+COLOURS, NOT_MIXED = 128, Image.Dither.NONE
 """Of a picture, to keep it small."""
 
 
@@ -130,7 +130,7 @@ def picture(page: Page, first: str, last: str, to: Path) -> None:
 def small(png: bytes, to: Path) -> None:
     """Write a picture in few colours."""
     colours = Image.open(io.BytesIO(png)).convert("RGB")
-    few = colours.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=NOT_MIXED)
+    few = colours.quantize(COLOURS, dither=NOT_MIXED)
     few.save(to, optimize=True)
     print(f"{to.name}: {to.stat().st_size // 1000} kB")
 

@@ -184,7 +184,7 @@ def test_a_model_has_one_number_for_one_thing_wherever_it_stands(make_study):
     source = study.write()
     page = checked(source)
     chart = page.words.split("Next to simpler models")[2].split("Class by class")[0]
-    assert "The model lora on minilm-l6 0.917" in chart
+    assert f"The model {config['method']} on minilm-l6 0.917" in chart
     assert "0.888" not in chart
     assert {"0.917"} == {n for n in numbers(page) if n in ("0.916", "0.917", "0.888")}
     assert page.words.count("0.89") >= 2  # what to expect
