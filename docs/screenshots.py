@@ -34,7 +34,7 @@ DOCS = Path(__file__).parent
 SHOWN = {
     "texts": ("expect", "classes"),
     "images": ("classes", "classes"),
-    "classes64": ("beside", "classes"),
+    "classes64": ("classes", "classes"),
     "limits": ("trade", "search"),
 }
 """First and last section of the report in the pictures of each study."""
