@@ -26,6 +26,7 @@ from fewshot_automl.automl.scoring import (
 )
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import RunError
+from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
@@ -125,12 +126,17 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if ranking.holds and (words := broken_in_words(limits, measures)):
         say(f"warning: The model breaks a limit: {words}.")
     statuses = [outcome.status for _, outcome in history]
+    error = tried.outcome(winner).standard_error
+    if len(numbers) > 1:
+        metric = problem.task.measured
+        error = standard_error(metric, problem.targets, honest, seed=context.seed)
     summary = {
         **known,
         "versions": dict(predictor.versions),
         "task": problem.task.to_json(),
         "winner": {"number": winner, "config": fresh.config.to_json()},
         "predictions": MODEL_PREDICTIONS,
+        "standard_error": error,
         "indistinguishable": equal,
         **_account(ready, history, ranking, measures),
         "baselines": _baselines(tried),
@@ -144,7 +150,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "budget_seconds": budget.seconds,
     }
     (ready.folder / RESULT_FILE).write_text(json.dumps(summary, indent=2), "utf-8")
-    write_report(ready.folder, summary, list(history))
+    write_report(ready.folder, summary, list(history), problem.inputs)
     return Result(
         folder=ready.folder,
         task=problem.task,
@@ -152,6 +158,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         config=fresh.config,
         history=history,
         predictor=predictor,
+        inputs=problem.inputs,
         summary=summary,
     )
 
@@ -218,7 +225,6 @@ def _account(
         "is_feasible": not broken(aims.limits, measures),
         "over": over,
         "keeping": len(shown) - len(over),
-        "smoothed": [shown.get(i) for i in range(len(history))],
         "front": _front(ready, history, shown),
     }
 

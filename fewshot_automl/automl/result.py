@@ -1,10 +1,11 @@
 """What a fit tells while it runs, and what it gives back."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
@@ -77,6 +78,8 @@ class Result:
     predictor: "Predictor"
     """The model, fitted to all labelled examples and read back from `model/`: the
     winner, or its average with others (see `members` in `summary`)."""
+    inputs: tuple[Input, ...] = field(repr=False)
+    """The labelled examples, some of which the report shows."""
     summary: dict[str, Any]
     """What `result.json` holds."""
 
@@ -129,7 +132,7 @@ class Result:
         """Write the HTML report again and return where it is."""
         from fewshot_automl.report.write import write_report
 
-        return write_report(self.folder, self.summary, list(self.history))
+        return write_report(self.folder, self.summary, list(self.history), self.inputs)
 
     def _words(self) -> list[tuple[str, str]]:
         """Return the answer, each part behind its heading."""

@@ -253,7 +253,9 @@ def prepare(
             "placement": str(placement),
             "plan": str(plan),
             "prior": prior_words,
-            "skipped": [card.id for card in missing],
+            # Bytes of weights in 32-bit floats; a few hubs hold them in half of that.
+            "skipped": {card.id: 4 * card.parameters for card in missing},
+            "asked": settings.command,
         },
     )
 

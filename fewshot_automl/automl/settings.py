@@ -6,6 +6,7 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 
 import math
 import operator
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast
@@ -261,6 +262,28 @@ class Settings:
                 for row, end in rows
             ),
         )
+
+    @property
+    def command(self) -> str:
+        """Return the options of ``fewshot fit`` that ask for the same.
+
+        >>> Settings(budget_seconds=60.0, narrow={"rank": (4, 8)}).command
+        '--narrow rank=4,8 --budget 60'
+        """
+        words: list[str] = []
+        for name, option in options().items():
+            if (value := getattr(self, name)) == getattr(Settings(), name):
+                continue
+            flag = (option.name or name).replace("_", "-")
+            parts = value if isinstance(value, Mapping) else {flag: value}
+            for key, part in parts.items():
+                text = ",".join(map(str, part)) if isinstance(part, tuple) else part
+                text = f"{text:.15g}" if isinstance(text, float) else text or NONE
+                if option.kind == "ranges":
+                    key, text = flag, f"{key}={text}"
+                words.append(f"--{key.replace('_', '-')}")
+                words += [] if option.kind == "flag" else [str(text)]
+        return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""

@@ -34,6 +34,8 @@ TINY: Final = 8
 DARK: Final = 16
 """An image without a brighter value of 255 shows next to nothing: 10 or 12 bits kept
 in 16, or the class numbers of a mask."""
+PREVIEW: Final = 64
+"""Longest side of an image in a report, which holds some twenty of them."""
 MAX_PIXELS: Final = 64_000_000
 """An image with more pixels is refused before it is decoded (decompression bombs);
 a JPEG is decoded reduced, and those are counted."""
@@ -141,6 +143,13 @@ class ImageModality:
             message = f"{counted(len(places), 'image')} {words}"
             found.append(Finding.at(kind, severity, message, places))
         return found
+
+    def preview(self, item: Input) -> bytes:
+        """Return the image in a JPEG of at most `PREVIEW` pixels a side."""
+        small, encoded = open_image(item), io.BytesIO()  # type: ignore[arg-type]
+        small.thumbnail((PREVIEW, PREVIEW))
+        small.save(encoded, "JPEG", quality=80)
+        return encoded.getvalue()
 
 
 def open_image(image: Path | bytes | np.ndarray, side: int = 448) -> Image.Image:

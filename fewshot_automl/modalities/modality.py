@@ -93,3 +93,7 @@ class Modality(Protocol):
     ) -> list[Finding]:
         """Return what is odd about usable examples."""
         ...
+
+    def preview(self, item: Input) -> str | bytes:
+        """Return what a person sees of an example: a text, or a small JPEG."""
+        ...

@@ -94,6 +94,10 @@ class TextModality:
             found.append(Finding(kind="few texts", severity="warning", message=message))
         return found
 
+    def preview(self, item: Input) -> str:
+        """Return the text."""
+        return str(item)
+
 
 def _normalised(text: str) -> str:
     """Return a text without the differences that copying makes: case, blanks, width."""

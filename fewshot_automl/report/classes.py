@@ -1,6 +1,6 @@
 """The section about classes: what out-of-fold predictions say of each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -8,9 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from fewshot_automl.errors import ShapeError
+from fewshot_automl.errors import DataError, ShapeError
 from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.ledger import read_outputs
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
@@ -19,7 +20,9 @@ from fewshot_automl.tasks.calibration import (
 )
 
 MISTAKES: Final = 15
-"""How many confident mistakes are listed."""
+"""How many confident mistakes are shown."""
+RIGHT: Final = 6
+"""How many right answers are shown, each of another class."""
 PAIRS: Final = 12
 """How many pairs of classes that are taken for each other are listed."""
 PER_BIN: Final = 15
@@ -61,8 +64,9 @@ class Calibration:
     chance: tuple[float, float]
     """The range in which 95 of 100 errors of perfect confidence would lie."""
     confidence: float
-    """Mean confidence."""
+    """Mean confidence, over all repeats."""
     accuracy: float
+    """Mean accuracy, over all repeats."""
     examples: int
 
     @property
@@ -93,8 +97,10 @@ class ByClass:
     """The confusions that happened more than once, the most frequent first: `label`,
     `predicted`, `count` and `of` how many examples."""
     mistakes: list[dict[str, Any]]
-    """The most confident first: `origin`, `label`, `predicted`, `confidence` and
-    `label_proba`, the probability of the label."""
+    """The most confident first: `shown` is what a person sees of it, a text or a JPEG;
+    `origin`, `label`, `predicted`, `confidence`, and `label_proba` of the label."""
+    right: list[dict[str, Any]]
+    """The most confident right answer of some classes, with the same keys."""
     mistaken: int
     """Number of all mistakes."""
     predicted: int
@@ -109,14 +115,17 @@ class ByClass:
         return sorted(self.rows, key=lambda row: row.recall or (2.0,))
 
 
-def by_class(folder: Path, summary: Mapping[str, Any]) -> ByClass:
+def by_class(
+    folder: Path, summary: Mapping[str, Any], inputs: Sequence[Input]
+) -> ByClass:
     """Return what the out-of-fold predictions of a finished study say.
 
     Raises:
         LedgerError: If the predictions cannot be read.
         ShapeError: If they are not of the study's examples and classes.
     """
-    names = Task.from_json(summary["task"]).names
+    task = Task.from_json(summary["task"])
+    names, modality = task.names, modality_named(task.modality)
     proba = read_outputs(folder / summary["predictions"])
     labels = np.array(summary["labels"], dtype=np.int64)
     if proba.shape[1:] != (len(labels), len(names)):
@@ -124,7 +133,14 @@ def by_class(folder: Path, summary: Mapping[str, Any]) -> ByClass:
             f"Predictions must be of {len(labels)} examples and {len(names)} classes, "
             f"got {proba.shape[1:]}."
         )
-    return from_predictions(labels, proba, names, summary["origins"])
+
+    def show(number: int) -> str | bytes:
+        try:
+            return modality.preview(inputs[number])
+        except DataError:  # a file that is gone by now; all the rest is still true
+            return ""
+
+    return from_predictions(labels, proba, names, summary["origins"], show)
 
 
 def from_predictions(
@@ -132,6 +148,7 @@ def from_predictions(
     proba: Float[np.ndarray, "repeats examples classes"],
     names: Sequence[str],
     origins: Sequence[str],
+    show: Callable[[int], str | bytes],
 ) -> ByClass:
     """Return what out-of-fold probabilities say; rows of NaN were not predicted."""
     from sklearn.metrics import confusion_matrix
@@ -144,41 +161,40 @@ def from_predictions(
     runs = [(truth, given) for truth, given in runs if len(truth)]
     mean = np.nanmean(np.where(known[..., None], proba, np.nan)[:, some], axis=0)
     answers = mean.argmax(axis=1)
-    wrong = np.flatnonzero(answers != labels[some])
-    wrong = wrong[np.argsort(-mean[wrong].max(axis=1), kind="stable")]
+    surest = np.argsort(-mean.max(axis=1), kind="stable")
+    is_right = (answers == labels[some])[surest]
+    wrong, right = surest[~is_right], surest[is_right]
+    _, firsts = np.unique(answers[right], return_index=True)  # of each class
+
+    def case(i: int) -> dict[str, Any]:
+        return {
+            "shown": show(int(some[i])),
+            "origin": origins[some[i]],
+            "label": names[labels[some[i]]],
+            "predicted": names[answers[i]],
+            "confidence": float(mean[i].max()),
+            "label_proba": float(mean[i, labels[some[i]]]),
+        }
+
     every = np.arange(len(names))
     met = [confusion_matrix(y, p.argmax(axis=1), labels=every) for y, p in runs]
     counts = np.mean(met, axis=0)
     sizes = np.bincount(labels, minlength=len(names)).tolist()
-    rights = counts.diagonal()
+    sums = counts.sum(axis=1), counts.sum(axis=0)
+    columns = (names, sizes, counts.diagonal(), *sums)
     return ByClass(
         rows=tuple(
             ClassRow(name, size, _share(right, labelled), _share(right, answered))
-            for name, size, right, labelled, answered in zip(
-                names,
-                sizes,
-                rights,
-                counts.sum(axis=1),
-                counts.sum(axis=0),
-                strict=True,
-            )
+            for name, size, right, labelled, answered in zip(*columns, strict=True)
         ),
         counts=counts.tolist(),
         pairs=_pairs(counts, names),
-        mistakes=[
-            {
-                "origin": origins[some[i]],
-                "label": names[labels[some[i]]],
-                "predicted": names[answers[i]],
-                "confidence": float(mean[i].max()),
-                "label_proba": float(mean[i, labels[some[i]]]),
-            }
-            for i in wrong[:MISTAKES]
-        ],
+        mistakes=list(map(case, wrong[:MISTAKES].tolist())),
+        right=list(map(case, right[np.sort(firsts)[:RIGHT]].tolist())),
         mistaken=len(wrong),
         predicted=len(some),
         repeats=len(runs),
-        calibration=_calibration(*runs[0]),
+        calibration=_calibration(runs),
     )
 
 
@@ -207,9 +223,9 @@ def _pairs(
     ]
 
 
-def _calibration(
-    labels: Int[np.ndarray, " examples"], proba: Float[np.ndarray, "examples classes"]
-) -> Calibration:
+def _calibration(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
+    """Return what labels and probabilities say; repeats add no points to a drawing."""
+    labels, proba = runs[0]
     bins = int(np.clip(len(labels) // PER_BIN, 1, 10))
     rows = reliability(proba, labels, bins=bins)
     sure = proba.max(axis=1)
@@ -227,7 +243,7 @@ def _calibration(
         ),
         error=expected_calibration_error(proba, labels, bins=bins),
         chance=(float(low), float(high)),
-        confidence=float(sure.mean()),
-        accuracy=float((proba.argmax(axis=1) == labels).mean()),
+        confidence=float(np.mean([p.max(axis=1).mean() for _, p in runs])),
+        accuracy=float(np.mean([(p.argmax(axis=1) == y).mean() for y, p in runs])),
         examples=len(labels),
     )

@@ -1,9 +1,13 @@
-"""What to expect of the model, and how that compares with simpler ones."""
+"""What to expect of the model, and how that compares with simpler ones.
+
+Two things are never drawn beside each other: what to expect on new data, and scores of
+cross-validation, which flatter whatever was picked by them.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.evaluation.intervals import REACH, wilson_interval
@@ -14,20 +18,16 @@ from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the comparison: a score with its interval."""
+class Row(NamedTuple):
+    """One line of a comparison: a score, in the metric's own direction."""
 
-    kind: str
-    """`winner`, `baseline` or `test`: how it is drawn."""
     label: str
     """What was scored."""
     detail: str
     """With which backbone, or on what."""
-    score: float
-    """In the metric's own direction."""
+    value: float
     low: float
-    """Lower end of the interval; equal to `score` where there is none."""
+    """Lower end of the interval; equal to `value` where there is none."""
     high: float
     verdict: str = ""
     """How it compares with the winner."""
@@ -38,10 +38,12 @@ class Expectation:
     """Holds the score to expect, and everything it is compared with."""
 
     metric: Metric
-    raw: float
-    """Cross-validated score of the winner."""
+    validated: float
+    """Cross-validated score of the model; of a single trial, that trial's."""
+    luck: float
+    """By how much being picked flatters it; 0 or more."""
     corrected: float
-    """The same, the luck of being picked taken off."""
+    """What to expect on new data, the luck taken off."""
     low: float
     """Lower end of the interval."""
     high: float
@@ -53,14 +55,12 @@ class Expectation:
     """Share of the most common class."""
     beats_majority: bool
     """Whether the winner can be told apart from a constant answer."""
-    rows: tuple[Row, ...]
-    """The winner, the baselines from best to worst, the test."""
-    axis: Axis
-    """Holds all rows."""
-    test: Row | None
-    """The metric on the test data, if it was measured there."""
+    on_new_data: tuple[Row, ...]
+    """What to expect, and the test if the metric was measured there."""
+    validated_rows: tuple[Row, ...]
+    """The model and the baselines from best to worst, all cross-validated."""
     test_scores: tuple[tuple[str, float], ...]
-    """Everything measured on the test data."""
+    """Everything measured on the test data, the metric first."""
     test_examples: int
 
     @property
@@ -69,98 +69,94 @@ class Expectation:
         return self.metric.name in SHARES
 
     @property
-    def luck(self) -> float:
-        """Return by how much the raw score flatters; 0 or more."""
-        gap = self.metric.orient(self.raw) - self.metric.orient(self.corrected)
-        return max(gap, 0.0)
+    def is_flattered(self) -> bool:
+        """Return whether the luck is more than nothing as it is printed."""
+        return round(self.luck, 3) > 0
 
     @property
-    def is_flattered(self) -> bool:
-        """Return whether raw and corrected differ as they are printed."""
-        return round(self.luck, 3) > 0
+    def test(self) -> Row | None:
+        """Return the test's row; None without."""
+        return self.on_new_data[1] if len(self.on_new_data) > 1 else None
+
+    def axis(self, rows: Sequence[Row]) -> Axis:
+        """Return an axis that holds these rows, in percent of its length."""
+        ends = [value for row in rows for value in (row.low, row.value, row.high)]
+        low, high = around(ends, (self.metric.worst, self.metric.best))
+        return Axis(low=low, high=high, start=0, end=100)
 
 
 def expected(summary: Mapping[str, Any], history: History) -> Expectation:
     """Return what to expect of the model of a summary (see `write_report`)."""
     score, winner = summary["score"], summary["winner"]["number"]
     metric = Task.from_json(summary["task"]).measured
-    tests = dict(summary["test"] or {})
+    tests = {name: float(value) for name, value in (summary["test"] or {}).items()}
     size = int(tests.pop("n", 0))
-    tried = sum(outcome.is_done for _, outcome in history)
-    first = Row(
-        kind="winner",
-        label="The winner",
-        detail=summary_of(history[winner][0]),
-        score=float(score["corrected"]),
-        low=float(score["low"]),
-        high=float(score["high"]),
-        verdict="" if tried == 1 else "corrected for having been picked",
-    )
-    rows, test = [first, *_baselines(summary, history, metric)], None
-    if math.isfinite(value := float(tests.get(metric.name, math.nan))):
-        is_share = metric.name in SHARES
-        low, high = wilson_interval(value, size) if is_share else (value, value)
-        test = Row(
-            kind="test",
-            label="The winner on the test data",
-            detail=f"{size:,} examples never used before",
-            score=value,
-            low=low,
-            high=high,
-        )
-        rows.append(test)
-    ends = [value for row in rows for value in (row.low, row.score, row.high)]
-    low, high = around(ends, (metric.worst, metric.best))
+    low, high, count = float(score["low"]), float(score["high"]), score["examples"]
+    corrected, raw = float(score["corrected"]), float(score["raw"])
+    new = [Row("To expect", f"from {count:,} labelled examples", corrected, low, high)]
+    if math.isfinite(value := tests.get(metric.name, math.nan)):
+        ends = wilson_interval(value, size) if metric.name in SHARES else (value, value)
+        detail = f"{size:,} examples never used before"
+        new.append(Row("On your test data", detail, value, *ends))
+    config, outcome = history[winner]
+    numbers = [str(member["number"]) for member in summary["members"]]
+    detail = f"the average of trials {', '.join(numbers)}"
+    validated = raw
+    if len(numbers) == 1:
+        detail, validated = summary_of(config), metric.orient(outcome.mean)
+    rows = [
+        Row("The model", detail, *_reach(validated, summary["standard_error"], metric)),
+        *_baselines(summary, history, metric),
+    ]
     counts = summary.get("class_counts", {}).values()
     equal = {winner, *summary["indistinguishable"]}
     return Expectation(
         metric=metric,
-        raw=float(score["raw"]),
-        corrected=first.score,
-        low=first.low,
-        high=first.high,
-        examples=int(score["examples"]),
-        tried=tried,
+        validated=validated,
+        luck=max(metric.orient(raw) - metric.orient(corrected), 0.0),
+        corrected=corrected,
+        low=low,
+        high=high,
+        examples=int(count),
+        tried=sum(outcome.is_done for _, outcome in history),
         majority_share=max(counts) / sum(counts) if counts else None,
         beats_majority=all(history[i][0].text("method") != "majority" for i in equal),
-        rows=tuple(rows),
-        axis=Axis(low=low, high=high, start=0, end=460),
-        test=test,
-        test_scores=tuple(sorted(tests.items())),
+        on_new_data=tuple(new),
+        validated_rows=tuple(rows),
+        test_scores=tuple(sorted(tests.items(), key=lambda row: row[0] != metric.name)),
         test_examples=size,
     )
+
+
+def _reach(value: float, error: float, metric: Metric) -> tuple[float, float, float]:
+    """Return a score with the ends of the interval of one that was not picked."""
+    least, most = sorted((metric.worst, metric.best))
+    reach = REACH * error if math.isfinite(error) else 0.0
+    return value, max(value - reach, least), min(value + reach, most)
 
 
 def _baselines(
     summary: Mapping[str, Any], history: History, metric: Metric
 ) -> list[Row]:
-    """Return a row for each baseline with the interval of a score not picked."""
+    """Return a row for each baseline but the one that is the model itself."""
     places = {config: number for number, (config, _) in enumerate(history)}
-    least, most = sorted((metric.worst, metric.best))
-    rows = []
+    winner, rows = summary["winner"]["number"], []
     for entry in sorted(summary["baselines"], key=lambda b: -metric.orient(b["score"])):
-        config, score = Config.from_json(entry["config"]), float(entry["score"])
-        error = entry["standard_error"]
-        reach = REACH * error if math.isfinite(error) else 0.0
-        rows.append(
-            Row(
-                kind="baseline",
-                label=METHODS[entry["method"]].title,
-                detail=str(config.get("backbone", "")),
-                score=score,
-                low=max(score - reach, least),
-                high=min(score + reach, most),
-                verdict=_verdict(places[config], summary),
-            )
-        )
+        config = Config.from_json(entry["config"])
+        number, title = places[config], METHODS[entry["method"]].title
+        if number == winner and len(summary["members"]) == 1:
+            continue
+        score = _reach(float(entry["score"]), entry["standard_error"], metric)
+        detail = str(config.get("backbone", ""))
+        rows.append(Row(title, detail, *score, _verdict(number, summary)))
     return rows
 
 
 def _verdict(number: int, summary: Mapping[str, Any]) -> str:
     if number == summary["winner"]["number"]:
-        return "is the winner, before correction"
+        return "one of the trials averaged"
     if number in summary["over"]:
         return "breaks a limit"
     if number in summary["indistinguishable"]:
-        return "cannot be told apart from the winner"
+        return "too close to call"
     return "worse than the winner"

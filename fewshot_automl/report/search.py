@@ -14,7 +14,7 @@ from fewshot_automl.report.words import bound_of
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric, Task
 
-WIDTH: Final = 470
+WIDTH: Final = 400
 """Of a drawing's inside, in pixels."""
 HEIGHT: Final = 250
 """Of a drawing's inside, in pixels."""
@@ -35,8 +35,6 @@ class TrialRow:
     """Of its method, counted from 0."""
     score: float | None
     """In the metric's own direction; None unless done."""
-    smoothed: float | None
-    """The score with luck set aside, in the same direction."""
     is_winner: bool
     is_equal: bool
     """Whether it is another than the winner and cannot be told apart from it."""
@@ -73,6 +71,8 @@ class Search:
     """Of costs; logarithmic."""
     hidden: int
     """Trials so bad that they are drawn at the edge."""
+    quick: int
+    """Trials so quick that they are drawn at the edge."""
 
     @property
     def done(self) -> tuple[TrialRow, ...]:
@@ -104,20 +104,17 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
             outcome=outcome,
             colour=methods.index(config.text("method")) if outcome.is_done else 0,
             score=metric.orient(outcome.mean) if outcome.is_done else None,
-            smoothed=None if smoothed is None else metric.orient(smoothed),
             is_winner=number == winner,
             is_equal=number in summary["indistinguishable"] and number != winner,
             is_over=number in summary["over"],
             is_front=number in front,
         )
-        for number, ((config, outcome), smoothed) in enumerate(
-            zip(history, summary["smoothed"], strict=True)
-        )
+        for number, (config, outcome) in enumerate(history)
     ]
     done = [row for row in rows if row.outcome.is_done]
     means = [o.mean if o.is_done else -math.inf for _, o in history[done[0].number :]]
     low, high, hidden = _range([row.outcome.mean for row in done], metric)
-    costs = [max(row.outcome.cost_seconds, LEAST_SECONDS) for row in done]
+    costs = [max(row.outcome.cost_seconds, LEAST_SECONDS) for row in _large(done)]
     return Search(
         metric=metric,
         rows=tuple(rows),
@@ -130,7 +127,13 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
             low=min(costs) / 1.5, high=max(costs) * 1.5, start=0, end=WIDTH, log=True
         ),
         hidden=hidden,
+        quick=sum(row.outcome.cost_seconds < min(costs) / 1.5 for row in done),
     )
+
+
+def _large(rows: Sequence[TrialRow]) -> Sequence[TrialRow]:
+    """Return those with a backbone, if any: the others are tiny on an axis of cost."""
+    return [row for row in rows if "backbone" in row.config] or rows
 
 
 def _range(means: Sequence[float], metric: Metric) -> tuple[float, float, int]:
@@ -158,9 +161,11 @@ class Tradeoff:
     """Of the measure."""
     rows: tuple[TrialRow, ...]
     """Every trial that measured it; those on the front last, so that they are seen."""
+    tiny: int
+    """Trials too small for the axis, which are drawn at its start."""
     front: str
-    """Path of the best score that is to be had at each value, if this measure and the
-    score are all that is traded; else empty."""
+    """Path of the best score of the front that is to be had at each value, if this
+    measure and the score are all that is traded; else empty."""
     edge: float | None
     """Place of a limit; None without one."""
     limit: str
@@ -172,7 +177,7 @@ def tradeoffs(summary: Mapping[str, Any], found: Search) -> tuple[Tradeoff, ...]
     limits = {limit["name"]: limit for limit in summary["limits"]}
     names = dict.fromkeys([*summary["objectives"], *limits])
     del names[SCORE]
-    rows = [row for row in found.rows if row.smoothed is not None]
+    rows = list(found.done)
     rows.sort(key=lambda row: (row.is_winner, row.is_front, -row.number))
     return tuple(
         _tradeoff(MEASURES[name], limits.get(name), rows, found.metric, len(names) == 1)
@@ -190,11 +195,12 @@ def _tradeoff(
     rows = [row for row in every if measure.name in row.outcome.measures]
     up = _score_axis(rows, metric)
     values = [row.outcome.measures[measure.name] for row in rows]
+    spanned = [row.outcome.measures[measure.name] for row in _large(rows)]
     bounds = () if limit is None else (limit["least"], limit["most"])
     ends = [end for end in bounds if end is not None]
-    across = _value_axis([*values, *ends], measure)
+    across = _value_axis([*(spanned if measure.adds_up else values), *ends], measure)
     corners = [
-        (across.place(value), up.place(row.smoothed or 0.0))
+        (across.place(value), up.place(row.score or 0.0))
         for row, value in zip(rows, values, strict=True)
         if row.is_front and is_alone
     ]
@@ -203,6 +209,7 @@ def _tradeoff(
         scores=up,
         values=across,
         rows=tuple(rows),
+        tiny=sum(value < across.low for value in values),
         front=_path(sorted(corners), measure),
         edge=across.place(ends[0]) if ends else None,
         limit="" if limit is None else bound_of(limit),
@@ -211,7 +218,7 @@ def _tradeoff(
 
 def _score_axis(rows: Sequence[TrialRow], metric: Metric) -> Axis:
     """Return an axis that is no finer than the noise: two standard errors at least."""
-    scores = [row.smoothed for row in rows if row.smoothed is not None] or [0.5]
+    scores = [row.score for row in rows if row.score is not None] or [0.5]
     reach = median_low([row.error for row in rows if row.error is not None] or [0.0])
     middle = (min(scores) + max(scores)) / 2
     held = [*scores, middle - reach, middle + reach]
@@ -220,26 +227,30 @@ def _score_axis(rows: Sequence[TrialRow], metric: Metric) -> Axis:
 
 
 def _value_axis(values: Sequence[float], measure: Measure) -> Axis:
-    """Return an axis that holds values; zeros stand at the start of a log axis."""
+    """Return an axis that holds values; what is less stands at its start."""
     positive = [value for value in values if value > 0] or [1.0]
     if measure.adds_up and max(positive) > WIDE * min(positive):
         low, high = min(positive) / 1.5, max(positive) * 1.5
         return Axis(low=low, high=high, start=0, end=WIDTH, log=True)
     low, high = around(values, (0.0, 1.0 if measure.is_maximised else math.inf), 0.1)
-    if high - low < 1e-9 * max(abs(high), 1.0):
-        low, high = low - 0.5, high + 0.5
+    if high - low < 0.1 * high:  # ticks have three digits
+        low, high = 0.9 * low, 1.1 * high
     return Axis(low=low, high=high, start=0, end=WIDTH)
 
 
 def _path(corners: Sequence[tuple[float, float]], measure: Measure) -> str:
     """Return the path of the best score at most, or at least, at each value.
 
-    >>> _path([(1.0, 9.0), (4.0, 2.0)], MEASURES["flops"])
-    'M1.0 9.0H4.0V2.0H470'
+    >>> _path([(1.0, 9.0), (4.0, 2.0), (5.0, 3.0)], MEASURES["flops"])
+    'M1.0 9.0H4.0V2.0H5.0V2.0H400'
     """
     if not corners:
         return ""
-    (left, top), *rest = corners
+    way = -1 if measure.is_maximised else 1
+    # The front allows for noise; scores, as they are drawn, may fall along it.
+    best = list(accumulate([y for _, y in corners[::way]], min))[::way]
+    steps = [(x, y) for (x, _), y in zip(corners, best, strict=True)]
+    (left, top), *rest = steps
     if measure.is_maximised:
-        return f"M0 {top}" + "".join(f"V{y}H{x}" for x, y in corners)
+        return f"M0 {top}" + "".join(f"V{y}H{x}" for x, y in steps)
     return f"M{left} {top}" + "".join(f"H{x}V{y}" for x, y in rest) + f"H{WIDTH}"

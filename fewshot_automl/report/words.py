@@ -115,18 +115,43 @@ def summary_of(config: Config) -> str:
     return f"{words} on {config['backbone']}" if "backbone" in config else words
 
 
-def settings(config: Config) -> str:
-    """Return what a Config sets besides method and backbone.
+PHRASES: Final[Mapping[str, str | Mapping[str, str]]] = {
+    "head": {"lda": "linear discriminant", "rbf": "curved boundaries (RBF kernel)"},
+    "rule": {"mean": "to class averages", "knn": "to single examples"},
+    "neighbours": "{} nearest",
+    "scaling": {"unit": "features of length one", "standard": "features standardised"},
+    "class_weights": {"none": "", "balanced": "rare classes weigh more"},
+    "augmentation": {"none": "", "light": "training images varied lightly"},
+    "lora_variant": {"lora": "", "rslora": "rsLoRA", "dora": "DoRA"},
+    "frozen_fraction": "first {:.0%} of the layers kept as they are",
+    "probe_share": "head begun as {:.0%} of a probe",
+    "lora_learning_rate": "learning rate {:.2g}",
+    "full_learning_rate": "learning rate {:.2g}",
+    "schedule": {"one_cycle": "rate rising and falling once"},
+}
+"""What dimensions say whose names say little, first of all; of a choice, its options.
+The names of others are the field's."""
 
-    >>> settings(Config.of({"method": "lora", "rank": 8, "lr": 0.00021234}))
-    'lr 0.000212, rank 8'
+
+def settings(config: Config) -> str:
+    """Return what a Config sets besides method and backbone, in words.
+
+    >>> settings(Config.of({"method": "probe", "scaling": "unit", "head": "lda"}))
+    'linear discriminant, features of length one'
+    >>> settings(Config.of({"method": "mine", "my_rate": 0.00021234, "steps": 8}))
+    'my rate 0.000212, steps 8'
     """
-    return ", ".join(
-        f"{name.replace('_', ' ')} "
-        + (f"{value:.3g}" if isinstance(value, float) else str(value))
-        for name, value in config.items
-        if name not in ("method", "backbone")
-    )
+    values, said = dict(config.items), []
+    names = values.keys() - {"method", "backbone"}
+    for name in sorted(names, key=lambda name: (name not in PHRASES, name)):
+        value = values[name]
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        fallback = f"{name.replace('_', ' ')} {shown}"
+        phrase = PHRASES.get(name, fallback)
+        if not isinstance(phrase, str):
+            phrase = phrase.get(str(value), fallback)
+        said.append(phrase.format(value))
+    return ", ".join(filter(None, said)).replace("%", " %")
 
 
 def clipped(text: str, length: int) -> str:

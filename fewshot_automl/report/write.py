@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import LedgerError, ShapeError
 from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import words
 from fewshot_automl.report.axes import Axis
@@ -40,8 +41,8 @@ class Section:
     """Returns what was learnt, in a phrase."""
     right: str
     """What a right prediction is: new examples are expected to ..."""
-    read: Callable[[Path, Mapping[str, Any]], object]
-    """Returns what the template shows, of a study's folder and summary."""
+    read: Callable[[Path, Mapping[str, Any], Sequence[Input]], object]
+    """Returns what the template shows, of a study's folder, summary and examples."""
 
 
 SECTIONS: Final = {
@@ -57,7 +58,10 @@ SECTIONS: Final = {
 
 
 def write_report(
-    folder: Path, summary: dict[str, Any], history: Sequence[tuple[Config, Outcome]]
+    folder: Path,
+    summary: dict[str, Any],
+    history: Sequence[tuple[Config, Outcome]],
+    inputs: Sequence[Input],
 ) -> Path:
     """Write `report.html` into the folder of a finished study and return its path.
 
@@ -65,14 +69,18 @@ def write_report(
         folder: Of the study; holds the out-of-fold predictions and `study.json`.
         summary: What `result.json` holds.
         history: All trials, in order.
+        inputs: The labelled examples, of which the report shows a few.
     """
     task = Task.from_json(summary["task"])
     section, found, why_not = SECTIONS.get(task.kind), None, ""
     if section is not None:
         try:
-            found = section.read(folder, summary)
+            found = section.read(folder, summary, inputs)
         except (LedgerError, ShapeError) as error:
             why_not = str(error)
+    record = json.loads((folder / STUDY_FILE).read_text("utf-8"))
+    data = [record["data"] or "DATA"]  # what was in memory has no name
+    data += ["--test", record["test"] or "DATA"] if summary["test"] else []
     script = files("fewshot_automl.report").joinpath("templates/sort.js").read_text()
     digest = hashlib.sha256(script.encode()).digest()
     trials = search(summary, history)
@@ -92,7 +100,7 @@ def write_report(
             winner=history[summary["winner"]["number"]][0],
             folder=folder.absolute(),
             quoted=shlex.quote(str(folder.absolute())),
-            settings=json.loads((folder / STUDY_FILE).read_text("utf-8"))["settings"],
+            asked=f"fewshot fit {shlex.join(data)} {summary['asked']}",
             script=script,
             script_hash=f"sha256-{base64.b64encode(digest).decode()}",
         )
@@ -101,6 +109,11 @@ def write_report(
     # File names may hold bytes that are no text; they must not stop a report.
     path.write_text(page, "utf-8", errors="replace")
     return path
+
+
+def _embedded(jpeg: bytes) -> str:
+    """Return a JPEG as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 @cache
@@ -119,6 +132,7 @@ def _environment() -> Environment:
         "summary_of": words.summary_of,
         "settings_of": words.settings,
         "bound_of": words.bound_of,
+        "embedded": _embedded,
     }
     environment.globals |= {
         "counted": words.counted,

@@ -146,6 +146,9 @@ class Vectors:
     def findings(self, inputs, looks, origins):
         return []
 
+    def preview(self, item):
+        return str(item)
+
 
 # Second place: a method that can learn from them, and what it leaves behind.
 

@@ -25,9 +25,10 @@ class Study:
     folder: Path
     summary: dict[str, Any]
     history: list[tuple[Config, Outcome]] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
 
     def write(self) -> str:
-        path = write_report(self.folder, self.summary, self.history)
+        path = write_report(self.folder, self.summary, self.history, self.inputs)
         assert path == self.folder / "report.html"
         return path.read_text("utf-8")
 
@@ -50,8 +51,9 @@ def make_study(tmp_path):
                 outcome = _outcome(tmp_path, config, labels, proba, metric)
             study.history.append((config, outcome))
         study.summary = _summary(study.history, names, labels, metric)
-        asked = {"settings": {"methods": ["probe", "lora"], "oracle": "gp", "x": None}}
-        (tmp_path / "study.json").write_text(json.dumps(asked))
+        study.inputs = [f"the text of row {i + 2}" for i in range(len(labels))]
+        record = {"data": "my reviews.csv", "test": None}
+        (tmp_path / "study.json").write_text(json.dumps(record))
         return study
 
     return make
@@ -108,7 +110,8 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "placement": "CPU",
         "plan": "1 backbone",
         "date": "2026-11-24T21:00:00+00:00",
-        "skipped": ["bge-small"],
+        "skipped": {"bge-small": 132_000_000, "bge-base": 436_000_000},
+        "asked": "--target topic --budget 60",
         "task": {
             "modality": "text",
             "names": list(names),
@@ -145,9 +148,7 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "front": [],
         "over": [],
         "keeping": len(done),
-        "smoothed": [
-            outcome.mean if outcome.is_done else None for _, outcome in history
-        ],
+        "standard_error": history[winner][1].standard_error,
         "versions": {"torch": "9.9.9"},
         "calibration": {"temperature": 1.5},
         "ending": "seconds",

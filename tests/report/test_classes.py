@@ -15,12 +15,13 @@ def stack(*answers, sure=0.9):
     return proba
 
 
-def origins():
-    return [f"row {i}" for i in range(len(LABELS))]
+def told(labels, proba):
+    rows = [f"row {i}" for i in range(len(labels))]
+    return from_predictions(labels, proba, ["no", "yes"], rows, "text {}".format)
 
 
 def test_recall_and_precision_are_those_of_the_counts():
-    found = from_predictions(LABELS, stack(ANSWERS), ["no", "yes"], origins())
+    found = told(LABELS, stack(ANSWERS))
     assert found.counts == [[2.0, 1.0], [2.0, 1.0]]
     no, yes = found.rows
     assert (no.recall.value, no.precision.value) == (pytest.approx(2 / 3), 0.5)
@@ -30,24 +31,28 @@ def test_recall_and_precision_are_those_of_the_counts():
 
 
 def test_repeats_are_averaged_not_added():
-    found = from_predictions(LABELS, stack(ANSWERS, LABELS), ["no", "yes"], origins())
+    found = told(LABELS, stack(ANSWERS, LABELS))
     assert found.counts == [[2.5, 0.5], [1.0, 2.0]]
     assert found.repeats == 2
     assert found.rows[0].recall.of == 3
+    assert found.calibration.accuracy == pytest.approx(np.mean([0.5, 1.0]))
 
 
 def test_mistakes_are_named_by_origin_the_surest_first():
     proba = stack(ANSWERS)
     proba[0, 5] = [0.99, 0.01]
-    found = from_predictions(LABELS, proba, ["no", "yes"], origins())
+    proba[0, 1] = [0.95, 0.05]
+    found = told(LABELS, proba)
     assert [m["origin"] for m in found.mistakes] == ["row 5", "row 2", "row 4"]
     first = found.mistakes[0]
     assert (first["label"], first["predicted"]) == ("yes", "no")
     assert (first["confidence"], first["label_proba"]) == (0.99, 0.01)
+    assert [m["shown"] for m in found.mistakes] == ["text 5", "text 2", "text 4"]
+    assert [m["shown"] for m in found.right] == ["text 1", "text 3"]  # one a class
 
 
 def test_a_mix_up_that_happened_once_is_no_pattern():
-    found = from_predictions(LABELS, stack(ANSWERS), ["no", "yes"], origins())
+    found = told(LABELS, stack(ANSWERS))
     (pair,) = found.pairs
     assert (pair["label"], pair["predicted"], pair["count"]) == ("yes", "no", 2)
 
@@ -58,14 +63,14 @@ def test_calibration_speaks_up_only_beyond_chance():
     sure = np.full((1, 300, 2), 0.3)
     right = rng.random(300) < 0.7
     sure[0, np.arange(300), np.where(right, labels, 1 - labels)] = 0.7
-    honest = from_predictions(labels, sure, ["a", "b"], [""] * 300).calibration
+    honest = told(labels, sure).calibration
     assert "nothing speaks against" in honest.verdict
     boast = np.where(sure > 0.5, 0.98, 0.02)
-    loud = from_predictions(labels, boast, ["a", "b"], [""] * 300).calibration
+    loud = told(labels, boast).calibration
     assert "too sure" in loud.verdict
     assert loud.error == pytest.approx(0.98 - right.mean())
 
 
 def test_nothing_predicted_is_an_error():
     with pytest.raises(ShapeError, match="At least one"):
-        from_predictions(LABELS, np.full((1, 6, 2), np.nan), ["no", "yes"], origins())
+        told(LABELS, np.full((1, 6, 2), np.nan))

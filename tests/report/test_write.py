@@ -1,8 +1,12 @@
+import base64
+import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fewshot_automl.ledger import write_outputs
 
@@ -83,6 +87,7 @@ def test_what_users_wrote_is_text_and_never_markup(make_study):
     study.summary["findings"] = [f"warning: {evil}"]
     study.summary["origins"] = [evil] * len(study.summary["labels"])
     study.summary["inferred"] = [evil]
+    study.inputs = [evil] * len(study.inputs)
     source = study.write()
     page = checked(source)
     assert page.tags.count("script") == 1
@@ -98,7 +103,7 @@ def test_says_share_of_new_examples_and_interval_in_words(make_study):
     words = checked(study.write()).words
     assert "Expect about 87 of 100 new examples" in words
     assert "Anything from 80 to 92 of 100" in words
-    assert "takes off the difference (0.026)" in words
+    assert "the difference, 0.026, was taken off" in words
     assert "same source as the labelled ones" in words
 
 
@@ -152,7 +157,9 @@ def test_what_is_needed_to_repeat_a_study_is_there(make_study):
     words = checked(make_study(("a", "b")).write()).words
     assert "torch 9.9.9" in words
     assert "temperature of 1.50" in words
-    assert "methods = probe, lora; oracle = gp" in words
+    assert (
+        "fewshot fit 'my reviews.csv' --test DATA --target topic --budget 60" in words
+    )
 
 
 def test_only_the_script_we_wrote_may_run(make_study):
@@ -161,3 +168,77 @@ def test_only_the_script_we_wrote_may_run(make_study):
     assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", source)
     assert "http://" not in source.replace("http://www.w3.org", "")
     assert "https://" not in source
+
+
+def numbers(page):
+    """Return every number with three decimals that is shown."""
+    return set(re.findall(r"(?<![\d.])\d\.\d{3}(?![\d])", page.words))
+
+
+def test_a_model_has_one_number_for_one_thing_wherever_it_stands(make_study):
+    study = make_study(("a", "b", "c"), per_class=20)
+    winner = study.summary["winner"]["number"]
+    config, outcome = study.history[winner]
+    study.history[winner] = (config, replace(outcome, mean=0.9167))
+    study.summary["score"] |= {"raw": 0.9161, "corrected": 0.8882}  # as pooled
+    source = study.write()
+    page = checked(source)
+    chart = page.words.split("Next to simpler models")[2].split("Class by class")[0]
+    assert f"The model {config['method']} on minilm-l6 0.917" in chart
+    assert "0.888" not in chart
+    assert {"0.917"} == {n for n in numbers(page) if n in ("0.916", "0.917", "0.888")}
+    assert page.words.count("0.89") >= 2  # what to expect
+
+
+def test_the_average_of_trials_is_no_trial(make_study):
+    study = make_study(("a", "b"), per_class=20)
+    study.summary["members"].append(study.summary["members"][0] | {"number": 2})
+    study.summary["score"] |= {"raw": 0.961, "corrected": 0.9}
+    words = checked(study.write()).words
+    assert "The model the average of trials 4, 2 0.961" in words
+
+
+def test_examples_are_shown_not_only_their_rows(make_study):
+    study = make_study(("a", "b"), per_class=20)
+    proba = np.full((1, 40, 2), [0.8, 0.2], dtype=np.float32)
+    write_outputs(study.folder / study.summary["predictions"], proba)
+    words = checked(study.write()).words
+    assert "the text of row 22 Labelled b Answered a 80 % sure" in words
+    assert "the text of row 2 a 80 % sure" in words
+
+
+def test_images_are_shown_small_and_inside_the_page(make_study, tmp_path):
+    study = make_study(("a", "b"), per_class=20)
+    study.summary["task"]["modality"] = "image"
+    proba = np.full((1, 40, 2), [0.8, 0.2], dtype=np.float32)
+    write_outputs(study.folder / study.summary["predictions"], proba)
+    noise = np.random.default_rng(0).integers(0, 255, (900, 600, 3), dtype=np.uint8)
+    study.inputs = [tmp_path / "gone.jpg" if i == 20 else noise for i in range(40)]
+    source = study.write()
+    shown = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', source)
+    assert len(shown) == 14 + 1  # of 15 mistakes one is gone; one right answer
+    with Image.open(io.BytesIO(base64.b64decode(shown[0]))) as picture:
+        assert max(picture.size) == 64
+    assert "Labelled b" in checked(source.replace("data:", "#")).words
+
+
+@pytest.mark.parametrize(("labels", "is_drawn"), [(16, False), (60, True)])
+def test_few_labels_make_no_reliability_drawing(make_study, labels, is_drawn):
+    source = make_study(("a", "b"), per_class=labels // 2).write()
+    assert ("Reliability diagram" in source) == is_drawn
+    assert ("the reliability drawing is left out" in source) != is_drawn
+
+
+def test_a_download_says_how_large_it_is(make_study):
+    words = checked(make_study(("a", "b")).write()).words
+    assert "a download of about 132.0 MB, all 2 of 568.0 MB" in words
+    assert "fewshot zoo get bge-small" in words
+    assert "bge-base (436.0 MB)" in words
+
+
+def test_the_metric_that_was_chosen_leads_the_test_line(make_study):
+    study = make_study(("a", "b"), metric="cohen_kappa")
+    study.summary["test"]["cohen_kappa"] = 0.612
+    words = checked(study.write()).words
+    assert "Cohen kappa 0.612 on 200 examples" in words
+    assert "Also measured there: accuracy 0.800" in words
