@@ -111,7 +111,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X)
         labels: np.ndarray = self.classes_[proba.argmax(axis=1)]
         if (is_unread := np.isnan(proba).any(axis=1)).any():
-            labels = np.where(is_unread, None, labels.astype(object))
+            labels = labels.astype(object)
+            labels[is_unread] = None
         return labels
 
     def score(
