@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import hstack
 
 from fewshot_automl.adaptation.encodings import Encodings
-from fewshot_automl.adaptation.heads import Head, Outputs, SparseRows
+from fewshot_automl.adaptation.heads import Head, LinearHead, Outputs, SparseRows
 from fewshot_automl.adaptation.kinds import (
     WIDE,
     Numbers,
@@ -101,7 +101,9 @@ class TermHead:
     def outputs(self, encodings: Encodings) -> Outputs:
         """Return what the head predicts."""
         texts = [str(text) for text in encodings.inputs]
-        return self.head.outputs(_unit([each.transform(texts) for each in self.terms]))
+        rows = _unit([each.transform(texts) for each in self.terms])
+        is_sparse = isinstance(self.head, LinearHead)
+        return self.head.outputs(rows if is_sparse else rows.toarray())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the numbers in it, by name."""

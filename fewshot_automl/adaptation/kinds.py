@@ -40,6 +40,8 @@ class HeadRow:
     from."""
     fit: Callable[[np.ndarray, np.ndarray, Task, Config, int], Head]
     """Fits the one that a Config names to features and targets, with a seed."""
+    takes_sparse: bool = False
+    """Whether features of words may come as `SparseRows`; else they are made dense."""
     classes: tuple[type[Head], ...]
     """Those that a saved model may have."""
     is_weighed: bool = False
@@ -74,6 +76,7 @@ HEADS: Final[dict[str, HeadRow]] = {
     "classes": HeadRow(
         heads=("logistic", "lda", "rbf"),
         fit=fit_class_head,
+        takes_sparse=True,
         classes=(LinearHead, KernelHead, NeighbourHead),
         is_weighed=True,
         numbers=_class_head_numbers,

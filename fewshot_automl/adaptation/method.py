@@ -62,8 +62,10 @@ class Job:
 
     def fit_head(self, features: np.ndarray | SparseRows, targets: np.ndarray) -> Head:
         """Fit the head that the Config names; if none, the first of its kind."""
-        fit = HEADS[self.task.kind].fit
-        return fit(features, targets, self.task, self.config, self.seed)
+        row = HEADS[self.task.kind]
+        if not row.takes_sparse and not isinstance(features, np.ndarray):
+            features = features.toarray()
+        return row.fit(features, targets, self.task, self.config, self.seed)
 
 
 @runtime_checkable

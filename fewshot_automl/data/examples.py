@@ -97,7 +97,7 @@ class Table:
 
 
 def from_records(
-    name: str, records: Sequence[Mapping[str, object]], origins: tuple[str, ...]
+    name: str, records: Sequence[Mapping[Any, object]], origins: tuple[str, ...]
 ) -> Table:
     """Return a table of rows that each name their own cells; absent ones are None."""
     keys = dict.fromkeys(key for record in records for key in record)

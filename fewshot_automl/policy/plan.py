@@ -144,7 +144,7 @@ class Situation:
         """Return what scoring the test examples takes on the best known backbone."""
         arithmetic, known = self.costs.arithmetic, options(self.space, "backbone")
         names = [name for name in arithmetic.backbones if name in known]
-        return self.tested * sum(map(arithmetic.pass_seconds, names[:1]))
+        return self.tested * sum(map(arithmetic.pass_seconds, names[:1]), 0.0)
 
     @property
     def reference(self) -> tuple[Config, ...]:

@@ -175,6 +175,7 @@ def test_an_adapter_counts_as_parameters(texts, tmp_path):
     assert "lora" in tried
 
 
+@pytest.mark.filterwarnings("ignore:The class name")
 def test_the_weakest_class_keeps_its_limit(tmp_path, monkeypatch):
     def majority_first(space, history, seed, prior):
         return {

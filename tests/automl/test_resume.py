@@ -74,6 +74,7 @@ def test_a_narrowed_study_may_still_use_what_is_at_hand(go_on, notes):
     assert not notes.heard("not at hand any more")
 
 
+@pytest.mark.filterwarnings("ignore:18 training examples")
 def test_a_large_test_set_leaves_time_for_trials(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(CostModel, "scoring_seconds", lambda *_: 1e6)
     table = pd.DataFrame({"text": texts[0], "label": texts[1]})

@@ -309,7 +309,7 @@ def test_two_processes_make_one_set_of_weights(cache, card, index):
 
 
 def test_waiting_for_another_process_ends_at_the_deadline(cache, card, index):
-    with weights._workplace(card, None):
+    with weights._workplace(weights._home(card)):
         failed = []
 
         def wait():

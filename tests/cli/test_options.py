@@ -60,5 +60,6 @@ def test_a_setting_is_a_field_a_flag_a_keyword_and_a_key():
     flags = {param.name for param in fit.params} - others
     assert flags == {*fields, *LIMITS, *MODALITIES} - {"limits", "inputs"}
     spelt = {option.name or name for name, option in options().items()}
-    around = {"data", "labels", "test", "out", "settings", "listener", "started"}
+    around = {"data", "labels", "test", "out", "settings", "progress", "listener"}
+    around.add("started")
     assert {*inspect.signature(fit_function).parameters} - around <= spelt

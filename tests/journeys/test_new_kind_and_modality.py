@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import Ridge
 
 from fewshot_automl import fit
 from fewshot_automl.adaptation.heads import Arrays, Head, Scaling
@@ -93,13 +94,11 @@ class RidgeHead(Head):
 
 def fit_ridge(features, targets, task, config, seed):
     scaling = Scaling.fit(features, config.get("scaling", "unit"))
-    rows, centred = scaling.apply(features), targets - targets.mean()
-    gram = rows @ rows.T + 0.1 * np.eye(len(rows))
-    weight = rows.T @ np.linalg.solve(gram, centred)
+    found = Ridge(alpha=0.1).fit(scaling.apply(features), targets)
     return RidgeHead(
         scaling=scaling,
-        weight=weight[:, None].astype(np.float32),
-        bias=np.array([targets.mean()], dtype=np.float32),
+        weight=found.coef_[:, None].astype(np.float32),
+        bias=np.array([found.intercept_], dtype=np.float32),
     )
 
 
