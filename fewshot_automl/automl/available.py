@@ -49,7 +49,7 @@ def available_backbones(
 
     Named ones and the default are fetched. What breaks a limit by its card is left out
     before that. If that is the default, and nothing else is at hand, the best of the
-    others is fetched that a package carries. Nothing is fetched that is not needed.
+    others is fetched that a package carries. There are none where none is needed.
     If nothing can be fetched, a study goes on with the other methods, if it has some.
 
     Raises:
@@ -58,6 +58,8 @@ def available_backbones(
     """
     zoo = Zoo.known()
     every = zoo.cards(modality) if names is None else named_cards(zoo, names, modality)
+    if not is_needed:
+        return (), ()
     limits = [x for x in limits if all(x.name in card_measures(c) for c in every)]
     cards = [card for card in every if not broken(limits, card_measures(card))]
     over = [card for card in every if card not in cards]
@@ -69,7 +71,7 @@ def available_backbones(
     default = [card for card in cards if card.is_default]
     carried = [card for card in cards if card.is_embedded and not at_hand]
     wanted = cards if names is not None else default or carried[:1]
-    for card in wanted if is_needed else ():
+    for card in wanted:
         if card in at_hand:
             continue
         say(f"Fetching the weights of {card.id} (once; they are kept).")
@@ -90,11 +92,11 @@ def available_backbones(
         else:
             at_hand.append(card)
     missing = tuple(card for card in cards if card not in at_hand)
-    if missing and at_hand and is_needed:
+    if missing and at_hand:
         advice = "Skipped, weights not at hand; get them with: fewshot zoo get ID"
         skipped = [card.id for card in missing]
         say(Finding.at("weights", "note", advice, skipped).line())
-    if is_needed and over and not at_hand:
+    if over and not at_hand:
         smallest = min(here or over, key=lambda x: excess(limits, card_measures(x)))
         raise UserError(
             f"Limits must leave at least one backbone, got none; nearest is "

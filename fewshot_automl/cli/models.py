@@ -19,7 +19,7 @@ from fewshot_automl.data import read_inputs, read_like
 from fewshot_automl.data.files import mended
 from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import UserError
-from fewshot_automl.finding import Finding
+from fewshot_automl.finding import Finding, counted
 from fewshot_automl.tasks import Task
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     examples = read_inputs(data, predictor.task, predictor.columns)
     cells = zip(examples.inputs, examples.origins, strict=True)
     empty = [at for cell, at in cells if isinstance(cell, str) and not cell.strip()]
-    advice = "Empty texts get a prediction that says nothing about them."
-    for finding in Finding.any_at("empty text", "warning", advice, empty):
+    message = f"{counted(len(empty), 'empty text')}, where a prediction says nothing."
+    for finding in Finding.any_at("empty text", "warning", message, empty):
         say(finding.line())
     outputs, faults = predictor.answers(examples.inputs, say)
     made = with_predictions(table.columns, predictor.task, outputs, proba, faults)

@@ -74,7 +74,7 @@ def test_empty_texts_are_named(fitted, capsys, home):
     (home / "gaps.csv").write_text('id,review,stars\n1,good,\n2,"  ",\n', "utf-8")
     assert run(["predict", "runs/reviews", "gaps.csv"]) == 0
     said = capsys.readouterr().err
-    assert "Empty texts" in said
+    assert "1 empty text, where" in said
     assert "gaps.csv" in said
 
 
