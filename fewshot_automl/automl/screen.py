@@ -90,7 +90,7 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Print a sentence; it is also what is being done until the next one."""
-        self._stage = sentence.strip()
+        self._stage = sentence.strip().rstrip(".")
         style = "yellow" if sentence.startswith(("warning", "fatal")) else ""
         is_log = not self._console.is_terminal  # a log is not wrapped
         self._console.print(Text(sentence, style=style), soft_wrap=is_log)
@@ -116,7 +116,7 @@ class Progress:
         trial = f"{at}  trial {event.number:>3}  {summary_of(event.config)}"
         took = duration(outcome.cost_seconds)
         if not outcome.is_done:
-            return f"{trial}: {outcome.status}, {outcome.reason} ({took})"
+            return f"{trial}: {outcome.status} ({took}). {outcome.reason}"
         mark = "  over a limit" if broken(self._limits, outcome.measures) else ""
         if self._best(event) == (event.config, outcome):
             mark = "  best so far"
@@ -191,12 +191,12 @@ def show_result(console: Console, result: Result) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in summary["trials"].items() if n)
     said = (
         f"\nTrials: {counts} in {duration(summary['seconds'])}; the search ended "
-        f"because {ENDINGS[summary['ending']]}. "
+        f"because {ENDINGS[summary['ending']]}."
     )
-    equal = len(summary["indistinguishable"]) - 1
-    said += f"{equal or 'No'} others cannot be told apart from the winner."
+    if equal := len(summary["indistinguishable"]) - 1:
+        said += f" {equal} of them cannot be told apart from the winner."
     if summary["front"]:
-        said += f"\nPareto front: {len(summary['front'])} trials, in the report."
+        said += f"\nPareto front: {len(summary['front'])} of the trials, in the report."
     if about := settings(result.config):
         said += f"\nWinner: {about}."
     if others:
@@ -232,10 +232,13 @@ def _scores(result: Result, others: list[Config]) -> Table:
         made.add_column(head, overflow="fold")
     _, outcome = result.history[result.summary["winner"]["number"]]
     more = f" and {len(others)} more, averaged" if others else ""
-    error = math.nan if others else outcome.standard_error  # that of one trial alone
+    value, error = expected.raw, math.nan
+    if not others:  # as the log and the report show the trial
+        value = metric_named(expected.metric).orient(outcome.mean)
+        error = outcome.standard_error
     made.add_row(
         Text(summary_of(result.config) + more, style="bold"),
-        score(expected.raw, error),
+        score(value, error),
         Text(f"{expected.corrected:.3f}", style="bold green"),
         f"{expected.low:.3f} to {expected.high:.3f}",
     )

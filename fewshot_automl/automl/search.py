@@ -134,7 +134,7 @@ def prepare(
     background = ThreadPoolExecutor(1)
     background.map(build_bare, at_hand[:1])
     background.submit(import_module, "sklearn.feature_extraction.text")
-    listener.say(str(placement))
+    listener.say(f"{placement} Planning the search.")
     cut, cut_by = texts_cut(at_hand, labelled)
     profile = replace(Profile.of(task, targets), cut_by=cut_by)
     space = space_for(profile, at_hand, settings.methods)

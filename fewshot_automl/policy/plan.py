@@ -50,7 +50,7 @@ class Plan:
     """What a study decides once, from its size, its machine and its budget.
 
     >>> print(Plan(budget_seconds=None, backbones=("minilm-l6",)))
-    1 backbone in rung 0, 4 folds, training trials of any length, an ensemble of 3
+    cheap trials on 1 backbone, 4 folds, training trials of any length, an ensemble of 3
     """
 
     budget_seconds: float | None
@@ -96,7 +96,7 @@ class Plan:
         """Return the plan in one line."""
         most, count = self.trial_seconds, self.training_trials
         plural = "" if len(self.backbones) == 1 else "s"
-        words = [f"{len(self.backbones)} backbone{plural} in rung 0"]
+        words = [f"cheap trials on {len(self.backbones)} backbone{plural}"]
         if self.rung_zero_seconds is not None:
             words[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
         words.append(f"{self.splits.folds} folds")

@@ -72,7 +72,7 @@ def test_a_log_has_one_line_a_trial(tmp_path):
         f"Output folder: {tmp_path / 'runs' / 'x'}",
         "0:00:12  trial   0  probe (lda) on minilm-l6: "
         "accuracy 0.600 ± 0.059 (1.2 s)  best so far",
-        "0:00:12  trial   1  lora on minilm-l6: failed, NaN at step 3 (0 ms)",
+        "0:00:12  trial   1  lora on minilm-l6: failed (0 ms). NaN at step 3",
         "0:00:12  trial   2  lora on minilm-l6: "
         "accuracy 0.750 ± 0.059 (1.2 s)  best so far",
     ]
