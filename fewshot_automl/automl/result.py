@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from fewshot_automl.finding import counted
 from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
@@ -136,7 +137,7 @@ class Result:
 
     def _words(self) -> list[tuple[str, str]]:
         """Return the answer, each part behind its heading."""
-        from fewshot_automl.report.words import clipped, counted, summary_of
+        from fewshot_automl.report.words import clipped, summary_of
 
         task, test, summary = self.task, self.test_scores, self.summary
         learnt = counted(self.score.examples, f"labelled {task.modality}")

@@ -119,9 +119,7 @@ def _draft(path: Path, id: str, license: str) -> Card:
             f"{path} must hold {TOKENIZER_FILE}, got none. Save the tokenizer there: "
             "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
-    given = dict(
-        config.get("model_args", {})
-    )  # save_for_hf's: all that create_model took
+    given = dict(config.get("model_args", {}))  # all that create_model took
     given.pop("num_classes", None)
     if (channels := given.pop("in_chans", 3)) != 3:
         raise DataError(

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import LedgerError, ShapeError
 from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.finding import counted
 from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import words
@@ -135,7 +136,7 @@ def _environment() -> Environment:
         "embedded": _embedded,
     }
     environment.globals |= {
-        "counted": words.counted,
+        "counted": counted,
         "share": words.share,
         "digits_for": words.digits_for,
         "endings": words.ENDINGS,
