@@ -174,7 +174,6 @@ def _vectorizers(vocabularies: Sequence[list[str] | None]) -> Iterator[Vectorize
 
 
 def _unit(weights: list[SparseRows]) -> SparseRows:
-    """Return the weights side by side, each row brought to length 1."""
     from sklearn.preprocessing import normalize
 
     rows: SparseRows = normalize(hstack(weights, "csr"), copy=False)

@@ -133,5 +133,4 @@ def _labels_of(y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _names(labels: np.ndarray) -> list[str]:
-    """Return the words for labels in the model, as pandas writes them."""
     return pd.Series(labels).astype(str).tolist()

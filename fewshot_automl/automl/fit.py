@@ -188,19 +188,16 @@ def resume(
             settings = replace(settings, **{field: had + more})
     sources = {"data": data, "test": test}
     for name, given in sources.items():
-        if given is None and name in record["in_memory"]:
+        sources[name] = place = record[name] if given is None else given
+        is_in_memory = place is None and name in record["in_memory"]
+        is_gone = given is None and place and Path(place).is_absolute()
+        if is_in_memory or (is_gone and not Path(place).exists()):
+            why = "were in memory" if is_in_memory else f"are no longer at '{place}'"
             raise DataError(
-                f"{name} of the study in {folder} must be given again, for they were "
-                f"in memory. Call fewshot_automl.resume(folder, {name}=...)."
+                f"{name} of the study in {folder} must be given again, for they {why}. "
+                f"Call fewshot_automl.resume(folder, {name}=...), or if they have a "
+                f"place: fewshot resume {folder} --{name} PLACE"
             )
-        place = record[name] if given is None else None
-        if place and Path(place).is_absolute() and not Path(place).exists():
-            raise DataError(
-                f"{name} of the study in {folder} must be where they were, got no "
-                f"'{place}'. If they moved: fewshot resume {folder} --{name} PLACE, or "
-                f"fewshot_automl.resume(folder, {name}=...)."
-            )
-        sources[name] = record[name] if given is None else given
     assert sources["data"] is not None
     return fit(
         sources["data"],
@@ -227,7 +224,6 @@ def _screen(progress: bool | None) -> Any:
 
 
 def _settings(base: Settings, budget: Any, **given: Any) -> Settings:
-    """Return the settings with those arguments of `fit` put in that are not None."""
     changes = {name: value for name, value in given.items() if value is not None}
     if budget == NONE:
         changes["budget_seconds"] = None

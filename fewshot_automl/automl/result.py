@@ -136,7 +136,6 @@ class Result:
         return write_report(self.folder, self.summary, list(self.history), self.inputs)
 
     def _words(self) -> list[tuple[str, str]]:
-        """Return the answer, each part behind its heading."""
         from fewshot_automl.report.words import clipped, summary_of
 
         task, test, summary = self.task, self.test_scores, self.summary
@@ -161,7 +160,6 @@ class Result:
         return "\n".join(f"{name:<20}{words}" for name, words in self._words())
 
     def _repr_html_(self) -> str:
-        """Return the answer as a table, which notebooks show."""
         rows = "".join(
             f'<tr style="text-align: left"><th>{name}</th><td>{escape(words)}</td></tr>'
             for name, words in self._words()

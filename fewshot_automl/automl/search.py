@@ -300,7 +300,6 @@ def _audited(
     settings: Settings,
     listener: Listener,
 ) -> tuple[Examples, Examples | None, dict[str, Any]]:
-    """Return labelled examples, test examples, and what the report says of them."""
     for sentence in dataset.inferred:
         listener.say(sentence)
     task, columns, tested = dataset.task, dataset.columns, None

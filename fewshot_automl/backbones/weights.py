@@ -57,13 +57,11 @@ def _home(card: Card) -> Path:
 
 
 def _place(card: Card, source: PackageSource) -> Path:
-    """Return where the files of a package lie in the cache."""
     text = json.dumps([_LAYOUT, dataclasses.asdict(source)], sort_keys=True)
     return _home(card) / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_cached(place: Path) -> bool:
-    """Return whether a folder of the cache holds what was written there."""
     try:
         hashes = json.loads((place / _RECORD_FILE).read_text("utf-8"))["files"]
         return WEIGHTS_FILE in hashes and all(
@@ -95,7 +93,6 @@ def _first(
     *,
     is_offline: bool = False,
 ) -> Path:
-    """Return the user's own folder, else what the first source gives that can."""
     if (folder := _own_folder(card)) is not None:
         return folder
     reasons = []

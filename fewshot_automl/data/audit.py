@@ -98,7 +98,6 @@ def audit(
 
 
 def _placed(examples: Examples, looks: Sequence[Look]) -> list[str]:
-    """Return where the unusable examples stand, and why they are."""
     return [
         f"{origin}: {look.fault}" if look.fault else origin
         for origin, look in zip(examples.origins, looks, strict=True)
@@ -136,7 +135,6 @@ def _unusable_test(
 
 
 def _copies(examples: Examples, groups: Collection[Sequence[int]]) -> list[int]:
-    """Return which labelled examples repeat an earlier one of the same target."""
     repeats = []
     for group in groups:
         seen: set[bytes] = set()
@@ -173,7 +171,6 @@ def _conflicts(
 def _overlap(
     examples: Examples, groups: Mapping[str, Sequence[int]], tested: Collection[str]
 ) -> list[Finding]:
-    """Return a warning that names the training examples that are in the test too."""
     rows = sorted(
         row for key, group in groups.items() if key in tested for row in group
     )
@@ -186,7 +183,6 @@ def _overlap(
 
 
 def _leaks(examples: Examples, task: Task) -> list[Finding]:
-    """Return a warning for each name that nearly tells its texts apart."""
     known = examples.labelled(task)
     if not len(known):
         return []

@@ -93,7 +93,6 @@ def header_row(records: Sequence[Sequence[str]]) -> int:
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter by which most rows have as many cells as the header."""
     sample = text[: 1 << 16]
     best, best_fit = ",", (False, 0.0)
     for delimiter in _DELIMITERS:

@@ -45,7 +45,8 @@ class Table:
 
     def said(self) -> str:
         """Return what was inferred and left out on reading, as the end of an error."""
-        return " ".join(["", *self.notes, *(found.message for found in self.findings)])
+        found = (f"{each.message}{each.places()}" for each in self.findings)
+        return " ".join(["", *self.notes, *found])
 
     def column(self, name: str) -> Column:
         """Return one column with what is needed to speak of its cells."""

@@ -289,20 +289,14 @@ def mended_table(table: Table) -> Table:
 
 def _windows_letter(match: re.Match[str]) -> str:
     byte = bytes([ord(match[0]) - 0xDC00])
-    try:
-        return byte.decode("cp1252")
-    except UnicodeDecodeError:  # the five places that Windows-1252 leaves empty
-        return byte.decode("latin-1")
+    is_empty = byte in b"\x81\x8d\x8f\x90\x9d"  # in Windows-1252
+    return byte.decode("latin-1" if is_empty else "cp1252")
 
 
 PARQUET: Final = (".parquet", ".pq")
 READERS: Final[dict[str, Callable[[str, str], Table]]] = {
-    ".csv": read_delimited,
-    ".tsv": read_delimited,
-    ".tab": read_delimited,
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
-    ".json": _read_json,
+    **dict.fromkeys((".csv", ".tsv", ".tab"), read_delimited),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), _read_json),
     ".txt": _read_lines,
 }
 """How each kind of text file is read, by suffix."""

@@ -240,7 +240,6 @@ def _setups(situation: Situation) -> dict[str, float]:
 def _affordable(
     setups: Mapping[str, float], ranked: Sequence[str], seconds: float
 ) -> list[str]:
-    """Return the backbones that rung 0 tries, the cheapest first."""
     chosen = set(list(setups)[:1])
     for name in (name for name in ranked if name in setups):
         if sum(setups[other] for other in {*chosen, name}) <= seconds:

@@ -113,7 +113,6 @@ def write_report(
 
 
 def _embedded(jpeg: bytes) -> str:
-    """Return a JPEG as an address that holds it."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
