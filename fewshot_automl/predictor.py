@@ -219,7 +219,13 @@ class Predictor:
         manifest = _read_manifest(folder / MANIFEST)
         try:
             for name, expected in manifest["files"].items():
-                _check(folder / name, expected)
+                if not (folder / name).exists():
+                    raise ExportError(f"Model in {folder} lacks {name}. Copy it again.")
+                if (got := file_sha256(folder / name)) != expected:
+                    raise ExportError(
+                        f"Model file {folder / name} must have sha256 {expected}, got "
+                        f"{got}. It was damaged or changed; copy the model again."
+                    )
             return cls(
                 task=Task.from_json(manifest["task"]),
                 config=Config.from_json(manifest["config"]),
@@ -263,14 +269,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             "it was damaged or changed. Copy the model again."
         )
     return manifest
-
-
-def _check(path: Path, expected: str) -> None:
-    if not path.exists():
-        raise ExportError(f"Model is incomplete: {path} is missing. Copy it again.")
-    got = file_sha256(path)
-    if got != expected:
-        raise ExportError(
-            f"Model file {path} must have sha256 {expected}, got {got}. It was damaged "
-            "or changed; copy the model again."
-        )

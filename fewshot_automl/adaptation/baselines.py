@@ -12,12 +12,7 @@ from scipy.sparse import hstack
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import Head, LinearHead, Outputs, SparseRows
-from fewshot_automl.adaptation.kinds import (
-    WIDE,
-    Numbers,
-    head_from_state,
-    head_numbers,
-)
+from fewshot_automl.adaptation.kinds import WIDE, Numbers, head_from_state, head_numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method
 from fewshot_automl.errors import TrialError
 from fewshot_automl.modalities import Input

@@ -10,12 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.available import broken_in_words
-from fewshot_automl.automl.fitting import (
-    as_one,
-    deliver,
-    fitted_winner,
-    with_partners,
-)
+from fewshot_automl.automl.fitting import as_one, deliver, fitted_winner, with_partners
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     Tried,

@@ -246,8 +246,6 @@ def _new_folder() -> Path:
             is_over = is_old or (old / RESULT_FILE).exists()
             if number and size > KEPT_BYTES and is_over:
                 shutil.rmtree(old, ignore_errors=True)
-                _log.warning(
-                    "Deleted %s: of fits without `out` the last 2 GB are kept.", old
-                )
+                _log.warning("Deleted %s: 2 GB of fits without `out` are kept.", old)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     return home / stamp

@@ -41,11 +41,7 @@ class Audit:
         # What was left out may be why too little is left.
         left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
         left_out |= {"similar class names", "label for nothing"}
-        return [
-            finding
-            for finding in self.findings
-            if finding.severity == "fatal" or finding.kind in left_out
-        ]
+        return [f for f in self.findings if f.severity == "fatal" or f.kind in left_out]
 
     def raise_if_fatal(self) -> None:
         """Raise a `DataError` that says what and what to do, if a finding is fatal."""
@@ -171,9 +167,7 @@ def _conflicts(
 def _overlap(
     examples: Examples, groups: Mapping[str, Sequence[int]], tested: Collection[str]
 ) -> list[Finding]:
-    rows = sorted(
-        row for key, group in groups.items() if key in tested for row in group
-    )
+    rows = sorted(r for key, group in groups.items() if key in tested for r in group)
     places = [examples.origins[row] for row in rows]
     message = (
         f"{counted(len(places), 'training example')} also in the test data: the test "

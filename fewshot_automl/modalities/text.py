@@ -71,7 +71,9 @@ class TextModality:
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:
         """Return the normalised form of each text."""
-        return tuple(Look(key=_normalised(str(text))) for text in inputs)
+        # Without the differences that copying makes: case, blanks, width.
+        plain = (unicodedata.normalize("NFKC", str(text)).casefold() for text in inputs)
+        return tuple(Look(key=" ".join(text.split())) for text in plain)
 
     def findings(
         self, inputs: Sequence[Input], looks: Sequence[Look], origins: Sequence[str]
@@ -97,11 +99,6 @@ class TextModality:
     def preview(self, item: Input) -> str:
         """Return the text."""
         return str(item)
-
-
-def _normalised(text: str) -> str:
-    """Return a text without the differences that copying makes: case, blanks, width."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _wording(text: str) -> float:

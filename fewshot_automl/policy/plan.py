@@ -259,10 +259,7 @@ def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
     folds = min(folds, situation.most_folds)
     is_small = situation.costs.arithmetic.examples < 128 and situation.reference
     is_repeated = bool(is_small) and room >= 2 * folds * 150
-    return Splits(
-        folds=folds,
-        training_repeats=2 if is_repeated else 1,
-    )
+    return Splits(folds=folds, training_repeats=2 if is_repeated else 1)
 
 
 def _trial_seconds(forms: Sequence[float], time: float) -> float:

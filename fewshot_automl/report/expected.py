@@ -65,11 +65,6 @@ class Expectation:
         return self.metric.name in SHARES
 
     @property
-    def is_flattered(self) -> bool:
-        """Return whether the luck is more than nothing as it is printed."""
-        return round(self.luck, 3) > 0
-
-    @property
     def test(self) -> Row | None:
         """Return the test's row; None without."""
         return self.on_new_data[1] if len(self.on_new_data) > 1 else None

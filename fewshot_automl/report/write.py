@@ -112,10 +112,6 @@ def write_report(
     return path
 
 
-def _embedded(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -132,7 +128,7 @@ def _environment() -> Environment:
         "summary_of": words.summary_of,
         "settings_of": words.settings,
         "bound_of": words.bound_of,
-        "embedded": _embedded,
+        "base64": lambda jpeg: base64.b64encode(jpeg).decode(),
     }
     environment.globals |= {
         "counted": counted,
