@@ -146,11 +146,8 @@ class Predictor:
             ExportError: If the folder holds something that is not a model.
         """
         folder = Path(folder)
-        if (
-            folder.exists()
-            and not (folder / MANIFEST).exists()
-            and any(folder.iterdir())
-        ):
+        is_model = (folder / MANIFEST).exists()
+        if folder.exists() and not is_model and any(folder.iterdir()):
             raise ExportError(
                 f"Model folder must be new, empty or a model, got {folder}. "
                 "Choose another folder."

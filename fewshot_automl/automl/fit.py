@@ -174,24 +174,22 @@ def resume(
     record = read_record(folder)
     settings = Settings.from_json(record["settings"])
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
-    for name, field, more in (
-        ("budget", "budget_seconds", seconds),
-        ("trials", "trials", trials),
-    ):
+    for field, more in {"budget_seconds": seconds, "trials": trials}.items():
         had = getattr(settings, field)
         if more is not None and had is None:
             raise UserError(
-                f"{name} must be left out for a study that has no such limit, got "
-                f"{more}. Raise the one that ends it."
+                f"{field.removesuffix('_seconds')} must be left out for a study that "
+                f"has no such limit, got {more}. Raise the one that ends it."
             )
         if more is not None:
             settings = replace(settings, **{field: had + more})
     sources = {"data": data, "test": test}
     for name, given in sources.items():
-        sources[name] = place = record[name] if given is None else given
-        is_in_memory = place is None and name in record["in_memory"]
-        is_gone = given is None and place and Path(place).is_absolute()
-        if is_in_memory or (is_gone and not Path(place).exists()):
+        place = record[name] if given is None else None
+        is_in_memory = given is None and name in record["in_memory"]
+        is_gone = place and Path(place).is_absolute() and not Path(place).exists()
+        sources[name] = place if given is None else given
+        if is_in_memory or is_gone:
             why = "were in memory" if is_in_memory else f"are no longer at '{place}'"
             raise DataError(
                 f"{name} of the study in {folder} must be given again, for they {why}. "

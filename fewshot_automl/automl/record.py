@@ -129,7 +129,6 @@ def kept_if_tried(folder: Path) -> Iterator[None]:
 
 
 def _place(data: Source | None) -> str | None:
-    """Return where data lie, as far as that can be written down."""
     if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
         return str(Path(data).absolute())
     return data if isinstance(data, str) else None

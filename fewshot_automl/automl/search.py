@@ -282,7 +282,6 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
 
 
 def _checked_place(settings: Settings) -> Placement:
-    """Return where to run; refuse several processes before any work is done."""
     placement = choose_placement(settings.device)
     if placement.processes > 1:
         raise UserError(

@@ -106,7 +106,6 @@ def _image_input(path: Path, config: dict[str, Any]) -> ImageInput:
 
 
 def _draft(path: Path, id: str, license: str) -> Card:
-    """Return a card whose measured facts are still to be filled in."""
     config = _json(path / CONFIG_FILE)
     is_timm = "architecture" in config
     if not is_timm and "model_type" not in config:

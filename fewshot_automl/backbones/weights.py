@@ -189,7 +189,6 @@ def get(
 
 
 def _checked(source: HubSource, folder: Path) -> Path:
-    """Refuse a file that is not the card's, or no weights but a pointer of Git LFS."""
     from safetensors import SafetensorError, safe_open
 
     for file in (WEIGHTS_FILE, *source.files):
@@ -216,7 +215,6 @@ def _checked(source: HubSource, folder: Path) -> Path:
 
 
 def _adopted(card: Card, source: HubSource, folder: Path, commit: str | None) -> Path:
-    """Copy hub files into the user's zoo, with a card that says which they are."""
     sha256 = file_sha256(_checked(source, folder) / WEIGHTS_FILE)
     pinned = dataclasses.replace(source, revision=commit, sha256=sha256)
     others = [each for each in card.sources if each != source]
@@ -312,7 +310,6 @@ def _workplace(home: Path, deadline: float | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _said_where(folder: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into an error that says what to do."""
     try:
         yield
     except OSError as error:

@@ -34,11 +34,6 @@ _COMPANIONS: Final = frozenset(
 )
 """Suffixes of files that lie beside images and are known to be none."""
 
-_LAYOUT: Final = (
-    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or of "
-    "texts (DATA/cat/1.txt), or give a table: its file, not its folder."
-)
-
 
 def choose_split(
     found: Sequence[str], name: str, split: str | None, prefer: Sequence[str]
@@ -140,7 +135,8 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
         said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
         raise DataError(
             f"Folder must hold images or texts, got none in '{shown(root)}'.{said} "
-            f"{_LAYOUT}"
+            "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg) "
+            "or of texts (DATA/cat/1.txt), or give a table: its file, not its folder."
         )
     paths = [path for path, _ in cells]
     columns: dict[str, Sequence[object]] = {"image": paths}

@@ -111,7 +111,6 @@ def _wording(text: str) -> float:
 
 
 def _is_garbled(text: str) -> bool:
-    """Say whether a text shows UTF-8 read as Windows-1252, or replaced letters."""
     if "\ufffd" in text:
         return True
     for run in _NOT_ASCII.findall(text):

@@ -59,16 +59,6 @@ class Expectation:
     test_scores: tuple[tuple[str, float], ...]
     test_examples: int
 
-    @property
-    def is_share(self) -> bool:
-        """Return whether the metric is the share of new examples that are right."""
-        return self.metric.name in SHARES
-
-    @property
-    def test(self) -> Row | None:
-        """Return the test's row; None without."""
-        return self.on_new_data[1] if len(self.on_new_data) > 1 else None
-
     def axis(self, rows: Sequence[Row]) -> Axis:
         """Return an axis that holds these rows, in percent of its length."""
         ends = [value for row in rows for value in (row.low, row.value, row.high)]

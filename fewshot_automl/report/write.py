@@ -133,6 +133,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "counted": counted,
         "share": words.share,
+        "shares": words.SHARES,
         "digits_for": words.digits_for,
         "endings": words.ENDINGS,
         "methods": METHODS,
