@@ -217,7 +217,7 @@ class Predictor:
         try:
             for name, expected in manifest["files"].items():
                 if not (folder / name).exists():
-                    raise ExportError(f"Model in {folder} lacks {name}. Copy it again.")
+                    raise ExportError(f"{folder / name} is missing. Copy it again.")
                 if (got := file_sha256(folder / name)) != expected:
                     raise ExportError(
                         f"Model file {folder / name} must have sha256 {expected}, got "
