@@ -146,11 +146,8 @@ class Predictor:
             ExportError: If the folder holds something that is not a model.
         """
         folder = Path(folder)
-        if (
-            folder.exists()
-            and not (folder / MANIFEST).exists()
-            and any(folder.iterdir())
-        ):
+        is_model = (folder / MANIFEST).exists()
+        if folder.exists() and not is_model and any(folder.iterdir()):
             raise ExportError(
                 f"Model folder must be new, empty or a model, got {folder}. "
                 "Choose another folder."
@@ -219,7 +216,13 @@ class Predictor:
         manifest = _read_manifest(folder / MANIFEST)
         try:
             for name, expected in manifest["files"].items():
-                _check(folder / name, expected)
+                if not (folder / name).exists():
+                    raise ExportError(f"{folder / name} is missing. Copy it again.")
+                if (got := file_sha256(folder / name)) != expected:
+                    raise ExportError(
+                        f"Model file {folder / name} must have sha256 {expected}, got "
+                        f"{got}. It was damaged or changed; copy the model again."
+                    )
             return cls(
                 task=Task.from_json(manifest["task"]),
                 config=Config.from_json(manifest["config"]),
@@ -263,14 +266,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             "it was damaged or changed. Copy the model again."
         )
     return manifest
-
-
-def _check(path: Path, expected: str) -> None:
-    if not path.exists():
-        raise ExportError(f"Model is incomplete: {path} is missing. Copy it again.")
-    got = file_sha256(path)
-    if got != expected:
-        raise ExportError(
-            f"Model file {path} must have sha256 {expected}, got {got}. It was damaged "
-            "or changed; copy the model again."
-        )

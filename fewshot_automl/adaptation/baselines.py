@@ -12,12 +12,7 @@ from scipy.sparse import hstack
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import Head, LinearHead, Outputs, SparseRows
-from fewshot_automl.adaptation.kinds import (
-    WIDE,
-    Numbers,
-    head_from_state,
-    head_numbers,
-)
+from fewshot_automl.adaptation.kinds import WIDE, Numbers, head_from_state, head_numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method
 from fewshot_automl.errors import TrialError
 from fewshot_automl.modalities import Input
@@ -174,7 +169,6 @@ def _vectorizers(vocabularies: Sequence[list[str] | None]) -> Iterator[Vectorize
 
 
 def _unit(weights: list[SparseRows]) -> SparseRows:
-    """Return the weights side by side, each row brought to length 1."""
     from sklearn.preprocessing import normalize
 
     rows: SparseRows = normalize(hstack(weights, "csr"), copy=False)

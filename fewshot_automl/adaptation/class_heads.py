@@ -174,7 +174,6 @@ def _losses(
     labels: Labels,
     weights: Float[np.ndarray, " examples"],
 ) -> Float[np.ndarray, " candidates"]:
-    """Return the weighted log loss of each head of one path on scaled features."""
     logits: list[np.ndarray] = []
     similarity: dict[float, np.ndarray] = {}
     for head in heads:

@@ -133,7 +133,6 @@ class Prototype(Method):
 
 
 def _placed(features: Rows, labels: Labels, job: Job) -> NeighbourHead:
-    """Return a head whose sharpness is still to be chosen."""
     classes, neighbours = job.task.width, int(job.config.get("neighbours", 0))
     scaling = Scaling.fit(features, job.config.text("scaling"))
     points = scaling.apply(features)

@@ -47,9 +47,7 @@ class Scaling:
             floor = max(1e-3 * float(deviation.mean()), 1e-6)
             scale = np.maximum(deviation, floor) * np.sqrt(rows.shape[1])
         return cls(
-            unit=unit,
-            center=center.astype(np.float32),
-            scale=scale.astype(np.float32),
+            unit=unit, center=center.astype(np.float32), scale=scale.astype(np.float32)
         )
 
     def apply(self, features: Rows) -> Rows:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -18,59 +19,32 @@ from fewshot_automl.data import Source
 from fewshot_automl.errors import DataError
 
 
+@dataclass(eq=False, repr=False)
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Searches, fits and predicts; works wherever a scikit-learn classifier does.
 
-    The study's folder goes with the classifier; `save` keeps the model.
-
-    Args:
-        budget: Wall time of one `fit`, as ``"2min"`` or seconds; ``"none"`` for no
-            limit.
-        trials: Most trials; None for no limit.
-        metric: Objective to maximise; the target kind's default if None.
-        backbones: Backbones to search; all at hand if None.
-        methods: Methods to search; all that fit if None.
-        seed: Of folds, suggestions and trainings.
-        limits: What the model must keep, as in ``{"max_latency_ms": 20}``.
-        prior: File of past studies that advise the search; see `fit`.
-        device: Where to train and predict, as ``"cpu"``; the best if None.
-        out: Folder for study, model and report, of one `fit` only. If None they lie in
-            the cache, without the model: that is in memory, and `save` writes it.
-        progress: Whether to show what happens.
-
-    Attributes:
-        classes_: Labels as they were given, sorted.
-        result_: The `Result` of the last `fit`.
+    The study's folder goes with the classifier; `save` keeps the model. Parameters are
+    those of `fit`, where None is the default too.
     """
 
-    classes_: np.ndarray
-    result_: Result
-
-    def __init__(
-        self,
-        budget: str | SupportsFloat = "5min",
-        trials: SupportsIndex | None = None,
-        metric: str | None = None,
-        backbones: Sequence[str] | np.ndarray | None = None,
-        methods: Sequence[str] | np.ndarray | None = None,
-        seed: SupportsIndex = 0,
-        limits: Mapping[str, SupportsFloat] | None = None,
-        prior: Path | str | None = None,
-        device: str | None = None,
-        out: Path | str | None = None,
-        progress: bool = False,
-    ) -> None:
-        self.budget = budget
-        self.trials = trials
-        self.metric = metric
-        self.backbones = backbones
-        self.methods = methods
-        self.seed = seed
-        self.limits = limits
-        self.prior = prior
-        self.device = device
-        self.out = out
-        self.progress = progress
+    budget: str | SupportsFloat = "5min"
+    trials: SupportsIndex | None = None
+    metric: str | None = None
+    backbones: Sequence[str] | np.ndarray | None = None
+    methods: Sequence[str] | np.ndarray | None = None
+    seed: SupportsIndex = 0
+    limits: Mapping[str, SupportsFloat] | None = None
+    prior: Path | str | None = None
+    device: str | None = None
+    """Where to train and predict, as ``"cpu"``; the best if None."""
+    out: Path | str | None = None
+    """Folder for study, model and report, of one `fit` only. If None they lie in the
+    cache, without the model: that is in memory, and `save` writes it."""
+    progress: bool = False
+    classes_: np.ndarray = field(init=False)
+    """Labels as they were given, sorted."""
+    result_: Result = field(init=False)
+    """What the last `fit` found."""
 
     def fit(self, X: Source, y: object) -> "FewShotClassifier":
         """Search and fit.
@@ -120,10 +94,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     ) -> float:
         """Return the accuracy on the examples that have a label."""
         labels, is_labelled = _labels_of(y)
+        weights = np.ones(len(is_labelled)) if sample_weight is None else sample_weight
         is_right = self.predict(X)[is_labelled] == labels
-        if sample_weight is not None:
-            sample_weight = np.asarray(sample_weight)[is_labelled]
-        return float(np.average(is_right, weights=sample_weight))
+        return float(np.average(is_right, weights=np.asarray(weights)[is_labelled]))
 
     def save(self, folder: Path | str) -> Path:
         """Write the fitted model; see `Predictor.save`."""
@@ -138,12 +111,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _examples(X: Source) -> Source:
-    """Return examples as `fit` takes them: one alone is no name of a file."""
+    # One text alone is no name of a file.
     return [X] if isinstance(X, (str, bytes, Path)) else X
 
 
 def _labels_of(y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels there are, and which examples have one."""
     try:
         table = pd.DataFrame(y.toarray() if hasattr(y, "toarray") else y)
         column = (pd.from_dummies(table) if table.shape[1] > 1 else table).iloc[:, 0]
@@ -161,5 +133,4 @@ def _labels_of(y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _names(labels: np.ndarray) -> list[str]:
-    """Return the words for labels in the model, as pandas writes them."""
     return pd.Series(labels).astype(str).tolist()

@@ -10,12 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.available import broken_in_words
-from fewshot_automl.automl.fitting import (
-    as_one,
-    deliver,
-    fitted_winner,
-    with_partners,
-)
+from fewshot_automl.automl.fitting import as_one, deliver, fitted_winner, with_partners
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     Tried,
@@ -204,7 +199,6 @@ def _check(ready: Prepared, history: History, ranking: Ranking) -> None:
 def _account(
     ready: Prepared, history: History, ranking: Ranking, measures: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return what `result.json` says of objectives and limits."""
     aims, metric = ready.leader.aims, ready.context.problem.task.measured
     shown = {
         i: _shown(history, i, score, metric) for i, score in ranking.scores.items()
@@ -273,7 +267,6 @@ def _shown(history: History, number: int, score: float, metric: Metric) -> float
 
 
 def _baselines(tried: Tried) -> list[dict[str, Any]]:
-    """Return the best trial of each cheap method, in the metric's own direction."""
     best: dict[str, int] = {}
     for i in sorted(tried.outputs, key=lambda i: tried.outcome(i).mean, reverse=True):
         if not tried.trains(i):

@@ -174,33 +174,28 @@ def resume(
     record = read_record(folder)
     settings = Settings.from_json(record["settings"])
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
-    for name, field, more in (
-        ("budget", "budget_seconds", seconds),
-        ("trials", "trials", trials),
-    ):
+    for field, more in {"budget_seconds": seconds, "trials": trials}.items():
         had = getattr(settings, field)
         if more is not None and had is None:
             raise UserError(
-                f"{name} must be left out for a study that has no such limit, got "
-                f"{more}. Raise the one that ends it."
+                f"{field.removesuffix('_seconds')} must be left out for a study that "
+                f"has no such limit, got {more}. Raise the one that ends it."
             )
         if more is not None:
             settings = replace(settings, **{field: had + more})
     sources = {"data": data, "test": test}
     for name, given in sources.items():
-        if given is None and name in record["in_memory"]:
-            raise DataError(
-                f"{name} of the study in {folder} must be given again, for they were "
-                f"in memory. Call fewshot_automl.resume(folder, {name}=...)."
-            )
         place = record[name] if given is None else None
-        if place and Path(place).is_absolute() and not Path(place).exists():
+        is_in_memory = given is None and name in record["in_memory"]
+        is_gone = place and Path(place).is_absolute() and not Path(place).exists()
+        sources[name] = place if given is None else given
+        if is_in_memory or is_gone:
+            why = "were in memory" if is_in_memory else f"are no longer at '{place}'"
             raise DataError(
-                f"{name} of the study in {folder} must be where they were, got no "
-                f"'{place}'. If they moved: fewshot resume {folder} --{name} PLACE, or "
-                f"fewshot_automl.resume(folder, {name}=...)."
+                f"{name} of the study in {folder} must be given again, for they {why}. "
+                f"Call fewshot_automl.resume(folder, {name}=...), or if they have a "
+                f"place: fewshot resume {folder} --{name} PLACE"
             )
-        sources[name] = record[name] if given is None else given
     assert sources["data"] is not None
     return fit(
         sources["data"],
@@ -227,7 +222,6 @@ def _screen(progress: bool | None) -> Any:
 
 
 def _settings(base: Settings, budget: Any, **given: Any) -> Settings:
-    """Return the settings with those arguments of `fit` put in that are not None."""
     changes = {name: value for name, value in given.items() if value is not None}
     if budget == NONE:
         changes["budget_seconds"] = None
@@ -250,8 +244,6 @@ def _new_folder() -> Path:
             is_over = is_old or (old / RESULT_FILE).exists()
             if number and size > KEPT_BYTES and is_over:
                 shutil.rmtree(old, ignore_errors=True)
-                _log.warning(
-                    "Deleted %s: of fits without `out` the last 2 GB are kept.", old
-                )
+                _log.warning("Deleted %s: 2 GB of fits without `out` are kept.", old)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     return home / stamp

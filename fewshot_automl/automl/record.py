@@ -68,30 +68,25 @@ def write_record(
         raise UserError(
             f"Output folder must be new or empty, got {folder}. Choose another --out."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".writing").touch()
-    except OSError as error:
-        raise UserError(
-            f"Output folder must be one that can be written, got {folder} "
-            f"({error.strerror}). Choose another with --out (in Python: out)."
-        ) from error
     sources = {"data": data, "test": test}
     places = {kind: _place(source) for kind, source in sources.items()}
     record = {
         "name": name,
         "settings": settings.to_json(),
         **places,
-        "in_memory": [
-            kind
-            for kind, source in sources.items()
-            if source is not None and places[kind] is None
-        ],
+        "in_memory": [k for k, x in sources.items() if x is not None and not places[k]],
         "fingerprint": mark,
     }
-    draft = path.with_suffix(".writing")
-    draft.write_text(json.dumps(record, indent=2), "utf-8")
-    draft.replace(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".writing")
+        draft.write_text(json.dumps(record, indent=2), "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"Output folder must be one that can be written, got {folder} "
+            f"({error.strerror}). Choose another with --out (in Python: out)."
+        ) from error
     return name
 
 
@@ -134,7 +129,6 @@ def kept_if_tried(folder: Path) -> Iterator[None]:
 
 
 def _place(data: Source | None) -> str | None:
-    """Return where data lie, as far as that can be written down."""
     if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
         return str(Path(data).absolute())
     return data if isinstance(data, str) else None

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from fewshot_automl.finding import counted
 from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import History
 from fewshot_automl.space import Config
@@ -135,8 +136,7 @@ class Result:
         return write_report(self.folder, self.summary, list(self.history), self.inputs)
 
     def _words(self) -> list[tuple[str, str]]:
-        """Return the answer, each part behind its heading."""
-        from fewshot_automl.report.words import clipped, counted, summary_of
+        from fewshot_automl.report.words import clipped, summary_of
 
         task, test, summary = self.task, self.test_scores, self.summary
         learnt = counted(self.score.examples, f"labelled {task.modality}")
@@ -160,7 +160,6 @@ class Result:
         return "\n".join(f"{name:<20}{words}" for name, words in self._words())
 
     def _repr_html_(self) -> str:
-        """Return the answer as a table, which notebooks show."""
         rows = "".join(
             f'<tr style="text-align: left"><th>{name}</th><td>{escape(words)}</td></tr>'
             for name, words in self._words()

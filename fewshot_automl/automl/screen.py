@@ -110,7 +110,6 @@ class Progress:
             self._console.print(Text(self._line(event)), soft_wrap=True)
 
     def _line(self, event: Event) -> str:
-        """Return a finished trial as one line, for logs."""
         outcome = event.outcome
         at = _clock(time.monotonic() - self._started)
         trial = f"{at}  trial {event.number:>3}  {summary_of(event.config)}"
@@ -127,7 +126,6 @@ class Progress:
         return f"{self._metric.name} {value}"
 
     def _draw(self) -> RenderableType:
-        """Return the lines below the sentences."""
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True)
         rows.add_column(overflow="ellipsis", no_wrap=True)
@@ -166,7 +164,6 @@ class Progress:
         return " · ".join(counts)
 
     def _best(self, event: Event) -> tuple[Config, Outcome] | None:
-        """Return the best trial that keeps the limits."""
         done = [
             (config, outcome)
             for config, outcome in event.history

@@ -282,7 +282,6 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
 
 
 def _checked_place(settings: Settings) -> Placement:
-    """Return where to run; refuse several processes before any work is done."""
     placement = choose_placement(settings.device)
     if placement.processes > 1:
         raise UserError(
@@ -300,7 +299,6 @@ def _audited(
     settings: Settings,
     listener: Listener,
 ) -> tuple[Examples, Examples | None, dict[str, Any]]:
-    """Return labelled examples, test examples, and what the report says of them."""
     for sentence in dataset.inferred:
         listener.say(sentence)
     task, columns, tested = dataset.task, dataset.columns, None

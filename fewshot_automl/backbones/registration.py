@@ -106,7 +106,6 @@ def _image_input(path: Path, config: dict[str, Any]) -> ImageInput:
 
 
 def _draft(path: Path, id: str, license: str) -> Card:
-    """Return a card whose measured facts are still to be filled in."""
     config = _json(path / CONFIG_FILE)
     is_timm = "architecture" in config
     if not is_timm and "model_type" not in config:
@@ -119,9 +118,7 @@ def _draft(path: Path, id: str, license: str) -> Card:
             f"{path} must hold {TOKENIZER_FILE}, got none. Save the tokenizer there: "
             "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
-    given = dict(
-        config.get("model_args", {})
-    )  # save_for_hf's: all that create_model took
+    given = dict(config.get("model_args", {}))  # all that create_model took
     given.pop("num_classes", None)
     if (channels := given.pop("in_chans", 3)) != 3:
         raise DataError(

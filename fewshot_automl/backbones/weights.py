@@ -57,13 +57,11 @@ def _home(card: Card) -> Path:
 
 
 def _place(card: Card, source: PackageSource) -> Path:
-    """Return where the files of a package lie in the cache."""
     text = json.dumps([_LAYOUT, dataclasses.asdict(source)], sort_keys=True)
     return _home(card) / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_cached(place: Path) -> bool:
-    """Return whether a folder of the cache holds what was written there."""
     try:
         hashes = json.loads((place / _RECORD_FILE).read_text("utf-8"))["files"]
         return WEIGHTS_FILE in hashes and all(
@@ -95,7 +93,6 @@ def _first(
     *,
     is_offline: bool = False,
 ) -> Path:
-    """Return the user's own folder, else what the first source gives that can."""
     if (folder := _own_folder(card)) is not None:
         return folder
     reasons = []
@@ -192,7 +189,6 @@ def get(
 
 
 def _checked(source: HubSource, folder: Path) -> Path:
-    """Refuse a file that is not the card's, or no weights but a pointer of Git LFS."""
     from safetensors import SafetensorError, safe_open
 
     for file in (WEIGHTS_FILE, *source.files):
@@ -219,7 +215,6 @@ def _checked(source: HubSource, folder: Path) -> Path:
 
 
 def _adopted(card: Card, source: HubSource, folder: Path, commit: str | None) -> Path:
-    """Copy hub files into the user's zoo, with a card that says which they are."""
     sha256 = file_sha256(_checked(source, folder) / WEIGHTS_FILE)
     pinned = dataclasses.replace(source, revision=commit, sha256=sha256)
     others = [each for each in card.sources if each != source]
@@ -315,7 +310,6 @@ def _workplace(home: Path, deadline: float | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _said_where(folder: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into an error that says what to do."""
     try:
         yield
     except OSError as error:

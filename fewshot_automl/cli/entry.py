@@ -162,7 +162,6 @@ def run(arguments: Sequence[str], started: float | None = None) -> int:
 
 
 def _verdict(error: BaseException, is_debug: bool) -> tuple[int, str]:
-    """Return the exit code and the message that an error means."""
     match error:
         case click.UsageError():
             place = error.ctx and f"\nTry: {error.ctx.command_path} --help"

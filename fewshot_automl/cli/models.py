@@ -174,7 +174,6 @@ def write_table(columns: Mapping[str, Sequence[object]], path: Path | None) -> N
 
 
 def _plain(cell: object) -> Any:
-    """Return a cell as every format can hold it."""
     if cell is None or isinstance(cell, int | float | bool):
         return cell
     if isinstance(cell, Mapping) and "bytes" in cell:  # an encoded image

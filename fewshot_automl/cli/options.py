@@ -59,7 +59,6 @@ def settings_of_words(values: Mapping[str, Any]) -> Settings:
 
 
 def _made_of(name: str, row: Option) -> list[Callable[[Function], Function]]:
-    """Return the options of a command line that set one field."""
     flag, help = f"--{(row.name or name).replace('_', '-')}", row.help
     more: dict[str, Any] = {"metavar": row.metavar}
     if row.allowed:
@@ -126,7 +125,6 @@ def ranges(
 
 
 def _value(word: str) -> Value:
-    """Return a word as the whole number, number or text that it reads as."""
     for kind in (int, float):
         try:
             return kind(word)

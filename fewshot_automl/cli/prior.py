@@ -30,13 +30,7 @@ def prior() -> None:
 
 
 @prior.command("build")
-@click.argument(
-    "studies",
-    nargs=-1,
-    required=True,
-    metavar="STUDY...",
-    type=click.Path(path_type=Path),
-)
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY...", type=Path)
 @click.option(
     "--out",
     required=True,
@@ -93,7 +87,6 @@ def show(file: Path | None, is_json: bool) -> None:
 
 
 def _show(found: Prior, is_json: bool, **more: Any) -> None:
-    """Print what a prior holds, for people and on request for programs."""
     made = table("study", "about", "trials", "kept", "best there")
     studies = []
     for study in found.studies:

@@ -41,11 +41,7 @@ class Audit:
         # What was left out may be why too little is left.
         left_out = {"copy", *(row.unusable for row in MODALITIES.values())}
         left_out |= {"similar class names", "label for nothing"}
-        return [
-            finding
-            for finding in self.findings
-            if finding.severity == "fatal" or finding.kind in left_out
-        ]
+        return [f for f in self.findings if f.severity == "fatal" or f.kind in left_out]
 
     def raise_if_fatal(self) -> None:
         """Raise a `DataError` that says what and what to do, if a finding is fatal."""
@@ -98,7 +94,6 @@ def audit(
 
 
 def _placed(examples: Examples, looks: Sequence[Look]) -> list[str]:
-    """Return where the unusable examples stand, and why they are."""
     return [
         f"{origin}: {look.fault}" if look.fault else origin
         for origin, look in zip(examples.origins, looks, strict=True)
@@ -136,7 +131,6 @@ def _unusable_test(
 
 
 def _copies(examples: Examples, groups: Collection[Sequence[int]]) -> list[int]:
-    """Return which labelled examples repeat an earlier one of the same target."""
     repeats = []
     for group in groups:
         seen: set[bytes] = set()
@@ -173,10 +167,7 @@ def _conflicts(
 def _overlap(
     examples: Examples, groups: Mapping[str, Sequence[int]], tested: Collection[str]
 ) -> list[Finding]:
-    """Return a warning that names the training examples that are in the test too."""
-    rows = sorted(
-        row for key, group in groups.items() if key in tested for row in group
-    )
+    rows = sorted(r for key, group in groups.items() if key in tested for r in group)
     places = [examples.origins[row] for row in rows]
     message = (
         f"{counted(len(places), 'training example')} also in the test data: the test "
@@ -186,7 +177,6 @@ def _overlap(
 
 
 def _leaks(examples: Examples, task: Task) -> list[Finding]:
-    """Return a warning for each name that nearly tells its texts apart."""
     known = examples.labelled(task)
     if not len(known):
         return []

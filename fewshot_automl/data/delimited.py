@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from fewshot_automl.data.examples import Table
+from fewshot_automl.data.examples import Table, column_names
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 
@@ -43,7 +43,8 @@ def read_records(records: list[list[str]], name: str, notes: tuple[str, ...]) ->
     above = " ".join(filter(None, itertools.chain(*records[:start])))
     said = f"The header is row {start + 1}. Left out above it: {above!r}."
     titles = [Finding(kind="title", severity="note", message=said)] if above else []
-    header = _header(records[start], name)
+    cells = [cell.strip() or f"column {i}" for i, cell in enumerate(records[start], 1)]
+    header = column_names(cells, name)
     # In a table of one column a blank line is a row with an empty cell.
     is_row = [bool(record) or len(header) == 1 for record in records]
     rows = [(i + 1, r) for i, r in enumerate(records) if i > start and is_row[i]]
@@ -93,7 +94,6 @@ def header_row(records: Sequence[Sequence[str]]) -> int:
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter by which most rows have as many cells as the header."""
     sample = text[: 1 << 16]
     best, best_fit = ",", (False, 0.0)
     for delimiter in _DELIMITERS:
@@ -162,14 +162,3 @@ def _parse(
         return records
     finally:
         csv.field_size_limit(limit)
-
-
-def _header(record: Sequence[str], name: str) -> list[str]:
-    header = [cell.strip() or f"column {i + 1}" for i, cell in enumerate(record)]
-    twice = sorted({cell for cell in header if header.count(cell) > 1})
-    if twice:
-        raise DataError(
-            f"Column names must be distinct, got {', '.join(map(repr, twice))} more "
-            f"than once in {name}. Rename one (is the first row a header?)."
-        )
-    return header

@@ -45,7 +45,8 @@ class Table:
 
     def said(self) -> str:
         """Return what was inferred and left out on reading, as the end of an error."""
-        return " ".join(["", *self.notes, *(found.message for found in self.findings)])
+        found = (f"{each.message}{each.places()}" for each in self.findings)
+        return " ".join(["", *self.notes, *found])
 
     def column(self, name: str) -> Column:
         """Return one column with what is needed to speak of its cells."""
@@ -109,9 +110,11 @@ def from_records(
 def column_names(keys: Iterable[object], table: str) -> list[str]:
     """Return keys as names of columns; of two that read alike one would vanish."""
     names = [str(key) for key in keys]
-    if len(set(names)) < len(names):
-        got = f"got {names} in {table}"
-        raise DataError(f"Column names must be distinct, {got}. Rename one.")
+    if twice := [repr(name) for name, n in Counter(names).items() if n > 1]:
+        raise DataError(
+            f"Column names must be distinct, got {', '.join(twice)} more than once in "
+            f"{table}. Rename one (is the first row a header?)."
+        )
     return names
 
 

@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 
 from fewshot_automl.cells import label_text
 from fewshot_automl.data.delimited import read_delimited, read_records
-from fewshot_automl.data.examples import Table, from_records
+from fewshot_automl.data.examples import Table, column_names, from_records
 from fewshot_automl.data.memory import read_frame
 from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding
@@ -52,29 +52,25 @@ def read_file(path: Path) -> Table:
 
 def _with_images(table: Table, folder: Path) -> Table:
     """Return the table with the images whose names without suffix a column holds."""
-    files: dict[str, list[str]] | None = None
+    files: dict[str, list[str]] = {}
     for column, cells in table.columns.items():
         every = [label_text(cell) for cell in cells]
         names = [name for name in every if name is not None]
         if not names or len(set(names)) < len(names) or not all(map(_ID.match, names)):
             continue
-        if files is None:
-            files = {}
-            for path in (*folder.glob("*.*"), *folder.glob("*/*.*")):
-                if path.suffix.lower() in IMAGE_SUFFIXES:
-                    place = str(path.relative_to(folder))
-                    files.setdefault(path.stem, []).append(place)
+        for path in () if files else (*folder.glob("*.*"), *folder.glob("*/*.*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                files.setdefault(path.stem, []).append(str(path.relative_to(folder)))
         found = [files[name] for name in names if name in files]
         if len(found) < max(1, 0.9 * len(names)):
             continue
-        columns, most = dict(table.columns), max(found, key=len)
-        note = f"Column {column!r} names {' and '.join(most)}"
+        note, most = f"Column {column!r} names ", max(found, key=len)
         if len(most) > 1:
-            note += ": write paths to choose."
-        else:
-            note += f" without its suffix: see the new column '{column} file'."
-            images = [files[n][0] if n in files else n for n in every]
-            columns[f"{column} file"] = images
+            note += f"{' and '.join(most)}: write paths to choose."
+            return replace(table, notes=(*table.notes, note))
+        note += f"{most[0]} without its suffix: see the new column '{column} file'."
+        images = [files[n][0] if n in files else n for n in every]
+        columns = {**table.columns, f"{column} file": images}
         return replace(table, columns=columns, notes=(*table.notes, note))
     return table
 
@@ -179,10 +175,8 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(
             f"Parquet file must be readable, got {error} in {path.name}."
         ) from error
-    names = [str(key) for key in content.column_names]
+    names = column_names(content.column_names, path.name)
     columns = {key: content.column(i).to_pylist() for i, key in enumerate(names)}
-    if len(columns) != len(names):
-        raise DataError(f"Column names must be distinct, got {names} in {path.name}.")
     origins = tuple(f"{path.name}:{row}" for row in range(1, content.num_rows + 1))
     return Table(name=path.name, columns=columns, origins=origins)
 
@@ -289,20 +283,14 @@ def mended_table(table: Table) -> Table:
 
 def _windows_letter(match: re.Match[str]) -> str:
     byte = bytes([ord(match[0]) - 0xDC00])
-    try:
-        return byte.decode("cp1252")
-    except UnicodeDecodeError:  # the five places that Windows-1252 leaves empty
-        return byte.decode("latin-1")
+    is_empty = byte in b"\x81\x8d\x8f\x90\x9d"  # in Windows-1252
+    return byte.decode("latin-1" if is_empty else "cp1252")
 
 
 PARQUET: Final = (".parquet", ".pq")
 READERS: Final[dict[str, Callable[[str, str], Table]]] = {
-    ".csv": read_delimited,
-    ".tsv": read_delimited,
-    ".tab": read_delimited,
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
-    ".json": _read_json,
+    **dict.fromkeys((".csv", ".tsv", ".tab"), read_delimited),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), _read_json),
     ".txt": _read_lines,
 }
 """How each kind of text file is read, by suffix."""

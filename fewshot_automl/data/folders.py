@@ -34,11 +34,6 @@ _COMPANIONS: Final = frozenset(
 )
 """Suffixes of files that lie beside images and are known to be none."""
 
-_LAYOUT: Final = (
-    "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg), or of "
-    "texts (DATA/cat/1.txt), or give a table: its file, not its folder."
-)
-
 
 def choose_split(
     found: Sequence[str], name: str, split: str | None, prefer: Sequence[str]
@@ -61,11 +56,9 @@ def choose_split(
 def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table:
     """Return the images under a folder, labelled by the name of their subfolder.
 
-    If there are none, texts (``.txt``) are. They lie at any depth. Those beside the
-    class folders, or in one named ``unlabelled``, have no label. What is left out is
-    counted and named. `root` may hold one folder (or table file) for each split
-    instead; of those `split` or the first preferred is read, and all if there is no
-    preference.
+    If there are none, texts (``.txt``) are. Those beside the class folders, or in one
+    named ``unlabelled``, have no label. Of folders or table files for splits, `split`
+    or the first preferred is read, and all if there is no preference.
     """
     suffixes = IMAGE_SUFFIXES if _images(root) else _TEXTS
     parts = _splits(root, suffixes)
@@ -82,17 +75,14 @@ def read_folder(root: Path, split: str | None, prefer: tuple[str, ...]) -> Table
     others = ", ".join(repr(p.name) for p in parts.values() if p != part)
     note = f"Split: read '{part.name}' of '{root.name}'"
     note += f", not {others}." if others else "."
-    if part.is_file():
-        table = read_file(part)
-        return replace(table, notes=(note, *table.notes))
-    table = _read_classes(part, suffixes)
-    beside = [p for p in _entries(root) if p not in parts.values()]
+    is_table = part.is_file()
+    table = read_file(part) if is_table else _read_classes(part, suffixes)
+    beside = [p for p in _entries(root) if p not in parts.values() and not is_table]
     places = [f"{shown(p)}: {counted(len(_images(p)), 'image')}" for p in beside]
     message = f"{counted(len(beside), 'entry', 'entries')} beside the splits left out."
     findings = Finding.any_at("beside splits", "warning", message, places)
-    return replace(
-        table, notes=(note, *table.notes), findings=(*table.findings, *findings)
-    )
+    findings = [*table.findings, *findings]
+    return replace(table, notes=(note, *table.notes), findings=tuple(findings))
 
 
 def _splits(root: Path, suffixes: Collection[str]) -> dict[str, Path]:
@@ -145,7 +135,8 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
         said = " ".join(["", *(f"{f.message}{f.places()}" for f in findings)])
         raise DataError(
             f"Folder must hold images or texts, got none in '{shown(root)}'.{said} "
-            f"{_LAYOUT}"
+            "Make one folder of images for each class (DATA/cat/1.jpg, DATA/dog/2.jpg) "
+            "or of texts (DATA/cat/1.txt), or give a table: its file, not its folder."
         )
     paths = [path for path, _ in cells]
     columns: dict[str, Sequence[object]] = {"image": paths}
@@ -164,11 +155,8 @@ def _read_images(root: Path, suffixes: Collection[str]) -> Table:
 
 
 def _findings(left_out: Mapping[str, list[str]], what: str) -> list[Finding]:
-    """Return what was left out, by kind."""
     kinds = Counter(PurePath(p).suffix.lower() for p in left_out["ignored file"])
-    listed = ", ".join(
-        f"{n} {kind or 'without any'}" for kind, n in kinds.most_common(5)
-    )
+    listed = ", ".join(f"{n} {x or 'without any'}" for x, n in kinds.most_common(5))
     doubt: Severity = "note" if kinds.keys() <= _COMPANIONS else "warning"
     said: list[tuple[str, Severity, str, str]] = [
         ("ignored file", doubt, "file", f"without {what} suffix ignored: {listed}."),
@@ -176,11 +164,11 @@ def _findings(left_out: Mapping[str, list[str]], what: str) -> list[Finding]:
         ("empty folder", "note", "folder", "without examples ignored."),
         ("hidden file", "note", "hidden name", "ignored, as programs make them."),
     ]
-    found = []
-    for kind, severity, thing, words in said:
-        message = f"{counted(len(left_out[kind]), thing)} {words}"
-        found += Finding.any_at(kind, severity, message, left_out[kind])
-    return found
+    return [
+        Finding.at(kind, severity, f"{counted(len(left), thing)} {words}", left)
+        for kind, severity, thing, words in said
+        if (left := left_out[kind])
+    ]
 
 
 def _images(

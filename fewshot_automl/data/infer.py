@@ -84,9 +84,7 @@ def _chosen(
     )
     note = f"Input: {row.plural} in column {column!r}"
     note += f" ({row.preference})" if rest else ""
-    rest += [
-        name for name, k in kinds.items() if k in MODALITIES and name not in fitting
-    ]
+    rest += [n for n, kind in kinds.items() if kind in MODALITIES and n not in fitting]
     if rest:
         note += f"; left out, the next best first: {', '.join(map(repr, rest))}"
         note += f" (choose with {' or '.join(f'--{name}' for name in MODALITIES)})"

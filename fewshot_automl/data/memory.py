@@ -64,14 +64,12 @@ def _rows(count: int) -> tuple[str, ...]:
 def _read_items(
     items: Sequence[Any], origins: tuple[str, ...] | None, name: str
 ) -> Table:
-    """Return a table of one column of inputs, or of rows that name their cells."""
     origins = _rows(len(items)) if origins is None else origins
     rows = [item for item in items if isinstance(item, Mapping)]
     if len(rows) == len(items) and not all({"bytes", "path"} <= r.keys() for r in rows):
         return from_records(name, rows, origins)
     cells = [i.numpy(force=True) if comes_from(i, "torch") else i for i in items]
-    columns = {"input": cells}
-    return Table(name=name, columns=columns, origins=origins, is_named=False)
+    return Table(name=name, columns={"input": cells}, origins=origins, is_named=False)
 
 
 def _array_items(array: np.ndarray) -> list[object]:
@@ -80,17 +78,12 @@ def _array_items(array: np.ndarray) -> list[object]:
         return items
     if array.ndim == 3 and array.shape[-1] in (1, 3, 4):
         return [array]  # one image; no batch of grey ones is so narrow
-    if array.ndim == 3 and array.shape[0] == 3:
-        raise DataError(
-            "Array must leave no doubt, and one of shape "
-            f"{list(array.shape)} may be three grey images, or one with channels "
-            "first. Pass list(array), or array.transpose(1, 2, 0)."
-        )
-    if array.ndim in (3, 4):
+    if array.ndim == 4 or (array.ndim == 3 and array.shape[0] != 3):
         return list(array)
     raise DataError(
         "Array must be texts of shape [examples] or [examples, 1], or images of shape "
         "[examples, height, width] or [examples, height, width, 3], got shape "
-        f"{list(array.shape)}. Choose one column of texts, reshape flat images, or "
-        "pass one grey image as [array]; tables of numbers are not supported yet."
+        f"{list(array.shape)}. Choose one column of texts, reshape flat images, pass "
+        "one grey image as [array], three as list(array), and one with channels first "
+        "as array.transpose(1, 2, 0); tables of numbers are not supported yet."
     )

@@ -73,8 +73,7 @@ def read(
     try:
         targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
     except DataError as error:  # what was left out may be why
-        said = [f"{finding.message}{finding.places()}" for finding in table.findings]
-        raise DataError("\n".join([str(error), *said])) from error
+        raise DataError(f"{error}{table.said()}") from error
     task = Task(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     )

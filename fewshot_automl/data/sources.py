@@ -65,7 +65,8 @@ def _read_name(text: str, split: str | None, prefer: tuple[str, ...]) -> Table:
     if os.path.isdir(path):  # noqa: PTH112  and so does this, a long one too
         return read_folder(path, split, prefer)
     if not os.path.exists(path):  # noqa: PTH110
-        if not prefer or not _may_be_on_hub(path):  # no prefer: texts to predict
+        is_name = _HUB_NAME.fullmatch(path.as_posix()) and not _is_file_name(path)
+        if not prefer or not is_name or path.parent.is_dir():  # no prefer: to predict
             raise DataError(missing(path))
         try:
             return _load_hub(text, split, prefer)
@@ -83,11 +84,6 @@ def names_source(text: str) -> bool:
 
 def _is_file_name(path: Path) -> bool:
     return path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES, ".xls", ".zip")
-
-
-def _may_be_on_hub(path: Path) -> bool:
-    is_name = bool(_HUB_NAME.fullmatch(path.as_posix()))
-    return is_name and not _is_file_name(path) and not path.parent.is_dir()
 
 
 def _load_hub(name: str, split: str | None, prefer: tuple[str, ...]) -> Table:

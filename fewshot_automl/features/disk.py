@@ -133,7 +133,6 @@ def read(path: Path, group: str) -> dict[str, Row]:
 
 
 def _name(group: str) -> str:
-    """Return the name of a group's folder."""
     return hashlib.blake2b(group.encode(), digest_size=16).hexdigest()
 
 

@@ -108,7 +108,11 @@ class FeatureStore:
             self.misses += len(asked)
             if asked:
                 self._compute(group, [keys[at] for at in asked], compute(asked), found)
-            self._trim()
+            memory = sum(held.memory_bytes for held in self._held.values())
+            for place, held in list(self._held.items()):
+                if memory > self._max_memory_bytes:
+                    memory -= held.memory_bytes
+                    del self._held[place]
             return [dict(found[key]) for key in keys]
 
     def _find(self, group: str, wanted: set[str]) -> dict[str, Row]:
@@ -197,10 +201,3 @@ class FeatureStore:
         self._serial += 1
         own = dict(zip(keys, rows, strict=True))
         self._held[self._serial] = _Held(group, own, None)
-
-    def _trim(self) -> None:
-        memory = sum(held.memory_bytes for held in self._held.values())
-        for place, held in list(self._held.items()):
-            if memory > self._max_memory_bytes:
-                memory -= held.memory_bytes
-                del self._held[place]

@@ -22,13 +22,11 @@ from fewshot_automl.finding import Finding, Severity, counted
 from fewshot_automl.modalities.modality import Input, Look, content_hash
 
 _HEIC_SUFFIXES: Final = frozenset([".heic", ".heif", ".hif"])
-IMAGE_SUFFIXES: Final = _HEIC_SUFFIXES | frozenset(
-    [
-        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg"),
-        *(".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
-        *(".tiff", ".webp"),
-    ]
-)
+IMAGE_SUFFIXES: Final = _HEIC_SUFFIXES | {
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg"),
+    *(".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
+    *(".tiff", ".webp"),
+}
 TINY: Final = 8
 """An image with a side of fewer pixels shows next to nothing."""
 DARK: Final = 16
@@ -106,11 +104,10 @@ class ImageModality:
         if isinstance(cell, bytes):
             return cell
         if isinstance(cell, (PurePath, str)):
-            path = (folder or Path()) / (
-                cell.strip() if isinstance(cell, str) else cell
-            )
-            if not path.exists() and "\\" in str(cell):  # a table written on Windows
-                path = (folder or Path()) / str(cell).strip().replace("\\", "/")
+            cell = cell.strip() if isinstance(cell, str) else cell
+            path = (folder or Path()) / cell
+            if "\\" in str(cell) and not path.exists():  # a table written on Windows
+                path = (folder or Path()) / str(cell).replace("\\", "/")
             return path
         raise DataError(
             "Image must be a path, bytes, pixels or a Pillow image, got "
@@ -200,7 +197,6 @@ def _opened(image: Input, side: int = 448) -> Image.Image:
 
 
 def _shown(picture: Image.Image) -> Image.Image:
-    """Return a picture upright, in sRGB, on white."""
     with contextlib.suppress(*_DECODING):  # a viewer passes over damaged EXIF too
         picture = ImageOps.exif_transpose(picture)
     if picture.mode[0] in "IF":
@@ -217,7 +213,6 @@ def _shown(picture: Image.Image) -> Image.Image:
 
 
 def _in_srgb(picture: Image.Image) -> Image.Image:
-    """Return a picture with its colour profile applied, if it has one that works."""
     encoded = picture.info.get("icc_profile") or b""
     if not encoded and picture.mode != "LAB":
         return picture
@@ -325,10 +320,8 @@ def _look(image: Input) -> Look:
         and picture.format != "MPO",  # a photograph with its preview
         scaled: bool(scaled),
     }
-    return Look(
-        key=content_hash(shown),
-        oddities=tuple(kind for kind, is_so in seen.items() if is_so),
-    )
+    oddities = tuple(kind for kind, is_so in seen.items() if is_so)
+    return Look(key=content_hash(shown), oddities=oddities)
 
 
 def _fault(error: BaseException) -> str:

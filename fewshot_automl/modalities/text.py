@@ -71,7 +71,9 @@ class TextModality:
 
     def look(self, inputs: Sequence[Input]) -> tuple[Look, ...]:
         """Return the normalised form of each text."""
-        return tuple(Look(key=_normalised(str(text))) for text in inputs)
+        # Without the differences that copying makes: case, blanks, width.
+        plain = (unicodedata.normalize("NFKC", str(text)).casefold() for text in inputs)
+        return tuple(Look(key=" ".join(text.split())) for text in plain)
 
     def findings(
         self, inputs: Sequence[Input], looks: Sequence[Look], origins: Sequence[str]
@@ -99,11 +101,6 @@ class TextModality:
         return str(item)
 
 
-def _normalised(text: str) -> str:
-    """Return a text without the differences that copying makes: case, blanks, width."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def _wording(text: str) -> float:
     """Return the share of a text that is words, 0 for JSON; markup does not count."""
     if text.strip()[:1] in ("{", "["):
@@ -114,7 +111,6 @@ def _wording(text: str) -> float:
 
 
 def _is_garbled(text: str) -> bool:
-    """Say whether a text shows UTF-8 read as Windows-1252, or replaced letters."""
     if "\ufffd" in text:
         return True
     for run in _NOT_ASCII.findall(text):

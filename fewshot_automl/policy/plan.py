@@ -240,7 +240,6 @@ def _setups(situation: Situation) -> dict[str, float]:
 def _affordable(
     setups: Mapping[str, float], ranked: Sequence[str], seconds: float
 ) -> list[str]:
-    """Return the backbones that rung 0 tries, the cheapest first."""
     chosen = set(list(setups)[:1])
     for name in (name for name in ranked if name in setups):
         if sum(setups[other] for other in {*chosen, name}) <= seconds:
@@ -260,10 +259,7 @@ def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
     folds = min(folds, situation.most_folds)
     is_small = situation.costs.arithmetic.examples < 128 and situation.reference
     is_repeated = bool(is_small) and room >= 2 * folds * 150
-    return Splits(
-        folds=folds,
-        training_repeats=2 if is_repeated else 1,
-    )
+    return Splits(folds=folds, training_repeats=2 if is_repeated else 1)
 
 
 def _trial_seconds(forms: Sequence[float], time: float) -> float:

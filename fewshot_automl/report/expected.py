@@ -22,7 +22,6 @@ class Row(NamedTuple):
     """One line of a comparison: a score, in the metric's own direction."""
 
     label: str
-    """What was scored."""
     detail: str
     """With which backbone, or on what."""
     value: float
@@ -45,10 +44,8 @@ class Expectation:
     corrected: float
     """What to expect on new data, the luck taken off."""
     low: float
-    """Lower end of the interval."""
     high: float
     examples: int
-    """Labelled examples behind it."""
     tried: int
     """Trials it was picked from."""
     majority_share: float | None
@@ -60,23 +57,7 @@ class Expectation:
     validated_rows: tuple[Row, ...]
     """The model and the baselines from best to worst, all cross-validated."""
     test_scores: tuple[tuple[str, float], ...]
-    """Everything measured on the test data, the metric first."""
     test_examples: int
-
-    @property
-    def is_share(self) -> bool:
-        """Return whether the metric is the share of new examples that are right."""
-        return self.metric.name in SHARES
-
-    @property
-    def is_flattered(self) -> bool:
-        """Return whether the luck is more than nothing as it is printed."""
-        return round(self.luck, 3) > 0
-
-    @property
-    def test(self) -> Row | None:
-        """Return the test's row; None without."""
-        return self.on_new_data[1] if len(self.on_new_data) > 1 else None
 
     def axis(self, rows: Sequence[Row]) -> Axis:
         """Return an axis that holds these rows, in percent of its length."""
@@ -123,7 +104,7 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         beats_majority=all(history[i][0].text("method") != "majority" for i in equal),
         on_new_data=tuple(new),
         validated_rows=tuple(rows),
-        test_scores=tuple(sorted(tests.items(), key=lambda row: row[0] != metric.name)),
+        test_scores=tuple(tests.items()),
         test_examples=size,
     )
 
@@ -138,7 +119,6 @@ def _reach(value: float, error: float, metric: Metric) -> tuple[float, float, fl
 def _baselines(
     summary: Mapping[str, Any], history: History, metric: Metric
 ) -> list[Row]:
-    """Return a row for each baseline but the one that is the model itself."""
     places = {config: number for number, (config, _) in enumerate(history)}
     winner, rows = summary["winner"]["number"], []
     for entry in sorted(summary["baselines"], key=lambda b: -metric.orient(b["score"])):

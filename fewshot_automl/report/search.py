@@ -123,9 +123,7 @@ def search(summary: Mapping[str, Any], history: History) -> Search:
         first=done[0].number,
         trials=Axis(low=-0.5, high=max(len(history), 2) - 0.5, start=0, end=WIDTH),
         scores=Axis(low=low, high=high, start=HEIGHT, end=0),
-        seconds=Axis(
-            low=min(costs) / 1.5, high=max(costs) * 1.5, start=0, end=WIDTH, log=True
-        ),
+        seconds=_log_axis(costs),
         hidden=hidden,
         quick=sum(row.outcome.cost_seconds < min(costs) / 1.5 for row in done),
     )
@@ -226,12 +224,16 @@ def _score_axis(rows: Sequence[TrialRow], metric: Metric) -> Axis:
     return Axis(low=low, high=high, start=HEIGHT, end=0)
 
 
+def _log_axis(values: Sequence[float]) -> Axis:
+    low, high = min(values) / 1.5, max(values) * 1.5
+    return Axis(low=low, high=high, start=0, end=WIDTH, log=True)
+
+
 def _value_axis(values: Sequence[float], measure: Measure) -> Axis:
     """Return an axis that holds values; what is less stands at its start."""
     positive = [value for value in values if value > 0] or [1.0]
     if measure.adds_up and max(positive) > WIDE * min(positive):
-        low, high = min(positive) / 1.5, max(positive) * 1.5
-        return Axis(low=low, high=high, start=0, end=WIDTH, log=True)
+        return _log_axis(positive)
     low, high = around(values, (0.0, 1.0 if measure.is_maximised else math.inf), 0.1)
     if high - low < 0.1 * high:  # ticks have three digits
         low, high = 0.9 * low, 1.1 * high

@@ -84,15 +84,6 @@ def duration(seconds: Number | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def counted(count: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "class", "classes"), counted(1200, "example")
-    ('1 class', '1,200 examples')
-    """
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
 def share(value: float, low: float, high: float) -> str:
     """Return a share as so many of 100, as finely as its interval supports.
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import LedgerError, ShapeError
 from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.finding import counted
 from fewshot_automl.modalities import Input
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.report import words
@@ -111,11 +112,6 @@ def write_report(
     return path
 
 
-def _embedded(jpeg: bytes) -> str:
-    """Return a JPEG as an address that holds it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -132,11 +128,12 @@ def _environment() -> Environment:
         "summary_of": words.summary_of,
         "settings_of": words.settings,
         "bound_of": words.bound_of,
-        "embedded": _embedded,
+        "base64": lambda jpeg: base64.b64encode(jpeg).decode(),
     }
     environment.globals |= {
-        "counted": words.counted,
+        "counted": counted,
         "share": words.share,
+        "shares": words.SHARES,
         "digits_for": words.digits_for,
         "endings": words.ENDINGS,
         "methods": METHODS,

@@ -235,7 +235,6 @@ def _one_class_a_row(cell: object, origin: str) -> str:
 
 
 def _refuse_numbers(labels: Sequence[str | None], column: str) -> None:
-    """Refuse a target that measures something instead of naming classes."""
     names = [label for label in labels if label is not None]
     called = tidied(Counter(names))
     given = [number(name) for name in names if called[name] is not None]

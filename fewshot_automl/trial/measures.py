@@ -11,12 +11,7 @@ from fewshot_automl.adaptation.frozen import reads_windows
 from fewshot_automl.adaptation.kinds import FLOAT, Numbers
 from fewshot_automl.adaptation.lora import update_numbers
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.saved import (
-    MEGABYTE,
-    latency_seconds,
-    middling,
-    size_of,
-)
+from fewshot_automl.adaptation.saved import MEGABYTE, latency_seconds, middling, size_of
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.backbone import Anatomy

@@ -166,5 +166,4 @@ def first_trained(config: Config, depth: int) -> int:
 
 
 def _tokens(characters: float) -> float:
-    """Return the mean tokens of a text, the special ones included; 0 for images."""
     return 2.0 + TOKENS_PER_CHARACTER * characters if characters else 0.0
