@@ -229,13 +229,13 @@ def _scores(result: Result, others: list[Config]) -> Table:
         made.add_column(head, overflow="fold")
     _, outcome = result.history[result.summary["winner"]["number"]]
     more = f" and {len(others)} more, averaged" if others else ""
-    value, error = expected.raw, math.nan
+    shown, error = expected.raw, math.nan
     if not others:  # as the log and the report show the trial
-        value = metric_named(expected.metric).orient(outcome.mean)
+        shown = metric_named(expected.metric).orient(outcome.mean)
         error = outcome.standard_error
     made.add_row(
         Text(summary_of(result.config) + more, style="bold"),
-        score(value, error),
+        score(shown, error),
         Text(f"{expected.corrected:.3f}", style="bold green"),
         f"{expected.low:.3f} to {expected.high:.3f}",
     )
