@@ -22,10 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fewshot_automl"
 GOALS = {
-    "package lines": 20_000,
+    "package lines": 21_200,
     "package files": 150,
     "oracle lines": 1_600,
-    "test lines": 15_000,
+    "test lines": 16_200,
     "glossary terms": 30,
     "circles": 0,
     "broken contracts": 0,
