@@ -96,7 +96,9 @@ class Plan:
         """Return the plan in one line."""
         most, count = self.trial_seconds, self.training_trials
         plural = "" if len(self.backbones) == 1 else "s"
-        words = [f"cheap trials on {len(self.backbones)} backbone{plural}"]
+        words = ["cheap trials"]
+        if self.backbones:
+            words[0] += f" on {len(self.backbones)} backbone{plural}"
         if self.rung_zero_seconds is not None:
             words[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
         words.append(f"{self.splits.folds} folds")
