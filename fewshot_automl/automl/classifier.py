@@ -23,8 +23,7 @@ from fewshot_automl.errors import DataError
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Searches, fits and predicts; works wherever a scikit-learn classifier does.
 
-    The study's folder goes with the classifier; `save` keeps the model. Parameters are
-    those of `fit`, where None is the default too.
+    Parameters are those of the function `fit`, where None is the default too.
     """
 
     budget: str | SupportsFloat = "5min"
@@ -94,6 +93,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     ) -> float:
         """Return the accuracy on the examples that have a label."""
         labels, is_labelled = _labels_of(y)
+        if not is_labelled.any():
+            raise DataError("y must have a label to score, got none. Label some.")
         weights = np.ones(len(is_labelled)) if sample_weight is None else sample_weight
         is_right = self.predict(X)[is_labelled] == labels
         return float(np.average(is_right, weights=np.asarray(weights)[is_labelled]))
