@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast
 
 import numpy as np
 
-from fewshot_automl.adaptation import NAMES
+from fewshot_automl.adaptation import method_names
 from fewshot_automl.errors import UserError, unknown_name
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.executors import EXECUTORS
@@ -47,7 +47,7 @@ class Option:
     """Stands for the value in help."""
     least: int = 1
     """Least number, for a `count`."""
-    allowed: Iterable[str] = ()
+    allowed: Callable[[], Iterable[str]] = tuple
     """The names that it may have, for help; empty for any."""
 
 
@@ -75,10 +75,13 @@ class Settings:
         "Default: inferred.",
         "data",
         "columns",
-        allowed=MODALITIES,
+        allowed=lambda: MODALITIES,
     )
     modality: str | None = _setting(
-        None, "What an example is. Default: inferred.", "data", allowed=MODALITIES
+        None,
+        "What an example is. Default: inferred.",
+        "data",
+        allowed=lambda: MODALITIES,
     )
     target_kind: str | None = _setting(
         None,
@@ -86,7 +89,7 @@ class Settings:
         "are classes. Default: inferred.",
         "data",
         name="task",
-        allowed=TASK_KINDS,
+        allowed=lambda: TASK_KINDS,
     )
     tidy_labels: bool = _setting(
         False,
@@ -108,7 +111,7 @@ class Settings:
         "space",
         "names",
         metavar="NAME,...",
-        allowed=NAMES,
+        allowed=method_names,
     )
     narrow: Mapping[str, tuple[Value, ...]] = _setting(
         dict,
@@ -119,7 +122,7 @@ class Settings:
         metavar="NAME=VALUE,...",
     )
     metric: str | None = _setting(
-        None, "What to maximise. Default: accuracy.", "goal", allowed=metric_names()
+        None, "What to maximise. Default: accuracy.", "goal", allowed=metric_names
     )
     objectives: tuple[str, ...] = _setting(
         (SCORE,),
@@ -128,7 +131,7 @@ class Settings:
         "goal",
         "names",
         metavar="NAME,...",
-        allowed=(SCORE, *MEASURES),
+        allowed=lambda: (SCORE, *MEASURES),
     )
     limits: Mapping[str, float] = _setting(
         dict,
@@ -136,7 +139,7 @@ class Settings:
         '{"max_latency_ms": 20}.',
         "goal",
         "limits",
-        allowed=LIMITS,
+        allowed=lambda: LIMITS,
     )
     members: int | None = _setting(
         None,
@@ -174,7 +177,10 @@ class Settings:
         metavar="URL",
     )
     oracle: str = _setting(
-        "gp", "What chooses the next trial. Default: gp.", "run", allowed=ORACLES
+        "gp",
+        "What chooses the next trial. Default: gp.",
+        "run",
+        allowed=lambda: ORACLES,
     )
     prior: str | None = _setting(
         None,
@@ -187,7 +193,7 @@ class Settings:
         None,
         "Where trials run. Default: in_process, or loky with more workers than one.",
         "run",
-        allowed=EXECUTORS,
+        allowed=lambda: EXECUTORS,
     )
     workers: int = _setting(1, "Trials side by side. Default: 1.", "run", "count")
     device: str | None = _setting(
@@ -211,10 +217,11 @@ class Settings:
                     f"Use {option.least}."
                 )
             given = (value,) if isinstance(value, str) else value or ()
-            for one in given if option.allowed else ():
-                if one not in option.allowed:
+            allowed = tuple(option.allowed())
+            for one in given if allowed else ():
+                if one not in allowed:
                     what = name.replace("_", " ").removesuffix("s")
-                    raise unknown_name(what, one, option.allowed, "fewshot fit --help")
+                    raise unknown_name(what, one, allowed, "fewshot fit --help")
             if option.kind == "names" and value == ():
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."

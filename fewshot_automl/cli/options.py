@@ -61,9 +61,9 @@ def settings_of_words(values: Mapping[str, Any]) -> Settings:
 def _made_of(name: str, row: Option) -> list[Callable[[Function], Function]]:
     flag, help = f"--{(row.name or name).replace('_', '-')}", row.help
     more: dict[str, Any] = {"metavar": row.metavar}
-    if row.allowed:
+    if allowed := tuple(row.allowed()):
         more["metavar"] = row.metavar or "NAME"
-        help += f" One of {', '.join(row.allowed)}."
+        help += f" One of {', '.join(allowed)}."
     match row.kind:
         case "limits":
             return [_limit_option(measure) for measure in LIMITS.values()]

@@ -242,7 +242,10 @@ def test_classes_and_numbers_are_learnt_from_vectors(vectors, number_kind, tmp_p
     ):
         out = tmp_path / name
         data = {**table, name: cells}
-        result = fit(data, target=name, budget="none", trials=2, out=out)
+        methods = ["majority", "vectors"]
+        result = fit(
+            data, target=name, methods=methods, budget="none", trials=2, out=out
+        )
         assert result.task.modality == "vector"
         used = {config.text("method") for config, _ in result.history}
         assert used == {"majority", "vectors"}
