@@ -40,6 +40,8 @@ TEMPERATURES: Final = (1.0, 2.0, 5.0, 10.0)
 """Divisors of the LDA logits tried: with few examples its Gaussians are too sure."""
 BANDWIDTHS: Final = (0.25, 1.0, 4.0)
 """RBF gammas tried, times the inverse median squared distance."""
+SAYS: Final = (1.0, 3.0)
+"""Examples that the name of a class is worth, tried."""
 MAX_INNER_FOLDS: Final = 5
 MOST_SPANNED: Final = 512
 """Sparse examples in whose span a head is fitted, at a cost that rises with the cube;
@@ -71,15 +73,21 @@ class Labelled:
 
 
 def fit_class_head(
-    features: Rows | SparseRows, labels: Labels, task: Task, config: Config, seed: int
+    features: Rows | SparseRows,
+    labels: Labels,
+    task: Task,
+    config: Config,
+    seed: int,
+    names: Float[np.ndarray, "classes width"] | None = None,
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss.
 
-    Sparse features get a logistic one, in the span of the examples: it is the same in
+    `names` are features of the classes' names: each is one more example of its class,
+    or worth some. Sparse features get a logistic one, in the span of the examples: it is the same in
     any rotation. Of many examples, some choose the strength for all.
     """
     if isinstance(features, np.ndarray):
-        return _cross_validated(features, labels, task, config, seed)[0]
+        return _cross_validated(features, labels, task, config, seed, names)[0]
     places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
     places.sort()
     few = features[places]
@@ -112,22 +120,36 @@ def fit_class_head(
 
 
 def _cross_validated(
-    features: Rows, labels: Labels, task: Task, config: Config, seed: int
+    features: Rows,
+    labels: Labels,
+    task: Task,
+    config: Config,
+    seed: int,
+    names: Float[np.ndarray, "classes width"] | None = None,
 ) -> tuple[Head, Any]:
     """Return the head of the strength that cross-validates best, and the strength."""
     weighting = str(config.get("class_weights", "none"))
     weights = class_weights(labels, task.width, weighting)[labels]
+    present = np.unique(labels)
 
-    def part(chosen: Bool[np.ndarray, " examples"]) -> Labelled:
+    def part(chosen: Bool[np.ndarray, " examples"], say: float) -> Labelled:
         rule = Scaling.fit(features[chosen], str(config.get("scaling", "unit")))
+        rows, known, counts = features[chosen], labels[chosen], weights[chosen]
+        rows = rule.apply(rows)
+        if names is not None and say:  # of the classes that somebody has labelled
+            named = rule.apply(names[present])
+            rows = np.concatenate([rows, named - named.mean(axis=0)])
+            known = np.concatenate([known, present])
+            counts = np.concatenate([counts, np.full(len(present), say)])
         return Labelled(
-            features=rule.apply(features[chosen]),
-            labels=labels[chosen],
-            weights=weights[chosen],
+            features=rows,
+            labels=known,
+            weights=counts,
             classes=task.width,
             scaling=rule,
         )
 
+    says = SAYS if names is not None else (0.0,)
     grid, path = PATHS[str(config.get("head", "logistic"))]
     threads = 1 if len(labels) < THREADED_FROM else None
     with _thread_pools().limit(limits=threads, user_api="blas"):
@@ -138,12 +160,13 @@ def _cross_validated(
             known = np.bincount(labels[~held_out], minlength=task.width) > 0
             judged = held_out & known[labels]
             if judged.any() and known.sum() > 1:
-                inner = part(~held_out)
-                scaled = inner.scaling.apply(features[judged])
-                heads = path(inner, grid)
+                inner = [part(~held_out, say) for say in says]
+                scaled = inner[0].scaling.apply(features[judged])
+                heads = [head for each in inner for head in path(each, grid)]
                 losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
         best = int(np.argmin(np.sum(losses, axis=0))) if losses else len(grid) // 2
-        return path(part(np.ones(len(labels), dtype=bool)), [grid[best]])[0], grid[best]
+        say, strength = says[best // len(grid)], grid[best % len(grid)]
+        return path(part(np.ones(len(labels), dtype=bool), say), [strength])[0], strength
 
 
 def class_weights(
@@ -230,7 +253,10 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
     features, labels, weights = data.features, data.labels, data.weights
     classes = data.classes
     known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
-    means = np.stack([features[labels == label].mean(axis=0) for label in known])
+    inside = [labels == label for label in known]
+    means = np.stack(
+        [np.average(features[one], axis=0, weights=weights[one]) for one in inside]
+    )
     center = means.mean(axis=0)
     within = features - means[np.searchsorted(known, labels)]
     _, singular, rows = np.linalg.svd(
@@ -241,13 +267,13 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
     priors = np.bincount(labels, weights=weights, minlength=classes)
     priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
     around = means - center
-    inside = around @ rows.T
+    turned = around @ rows.T
     heads: list[Head] = []
     for shrinkage, temperature in grid:
         outside = 1.0 / (shrinkage * sphere)
         scale = 1.0 / ((1 - shrinkage) * variances + shrinkage * sphere) - outside
         weight = np.zeros((features.shape[1], classes))
-        weight[:, known] = (around * outside + (inside * scale) @ rows).T
+        weight[:, known] = (around * outside + (turned * scale) @ rows).T
         known_bias = priors[known] - 0.5 * (around * weight[:, known].T).sum(axis=1)
         # The known weights sum to 0, so the mean of their logits is that of their
         # biases; below it a class that nobody has seen wins nowhere.

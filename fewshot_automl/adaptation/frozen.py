@@ -35,18 +35,24 @@ class Probe(Method):
     title: str = "Probe"
     meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
     rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
-    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"}, WINDOWS)
+    rung_zero_best: tuple[Mapping[str, Value], ...] = (
+        {"head": "rbf"},
+        {"head": "logistic", "class_names": "none"},
+        WINDOWS,
+    )
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""
         head = head_dimension(profile.task)
-        more = imbalance_dimensions(profile)
+        more = (*name_dimensions(profile.task), *imbalance_dimensions(profile))
         return (head, SCALING, *more, *long_text_dimensions(profile))
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        whole = reads_windows(job.config)
-        head = job.fit_head(train.pooled(whole=whole), targets)
+        whole, more = reads_windows(job.config), {}
+        if job.config.get("class_names", "none") != "none":
+            more["names"] = train.of(job.task.words).pooled()
+        head = job.fit_head(train.pooled(whole=whole), targets, **more)
         return Adapted(backbone=train.backbone, head=head, is_whole=whole)
 
 
@@ -54,6 +60,15 @@ def head_dimension(task: Task) -> Choice:
     """Return the choice among the heads of a task."""
     heads = HEADS[task.kind].heads
     return Choice(name="head", options=heads, default=heads[0])
+
+
+def name_dimensions(task: Task) -> tuple[Dimension, ...]:
+    """Return whether texts are compared with names, where these are words."""
+    heads = HEADS[task.kind].takes_names
+    if not heads or task.modality != "text" or not task.words:
+        return ()
+    when = (When("head", heads),)
+    return (Choice(name="class_names", options=("examples", "none"), when=when),)
 
 
 def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:

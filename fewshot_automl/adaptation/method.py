@@ -60,12 +60,17 @@ class Job:
     deadline: float | None = None
     """`time.monotonic()` at which the fit must be over; None for no limit."""
 
-    def fit_head(self, features: np.ndarray | SparseRows, targets: np.ndarray) -> Head:
-        """Fit the head that the Config names; if none, the first of its kind."""
+    def fit_head(
+        self, features: np.ndarray | SparseRows, targets: np.ndarray, **more: np.ndarray
+    ) -> Head:
+        """Fit the head that the Config names; if none, the first of its kind.
+
+        Of `more` the kind's `HeadRow` knows.
+        """
         row = HEADS[self.task.kind]
         if not row.takes_sparse and not isinstance(features, np.ndarray):
             features = features.toarray()
-        return row.fit(features, targets, self.task, self.config, self.seed)
+        return row.fit(features, targets, self.task, self.config, self.seed, **more)
 
 
 @runtime_checkable

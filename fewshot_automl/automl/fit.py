@@ -118,6 +118,7 @@ def fit(
         target_kind=asked.target_kind,
         tidy_labels=asked.tidy_labels,
         metric=asked.metric,
+        describe=asked.describe,
         labels=labels,  # type: ignore[arg-type]
     )
     from fewshot_automl.automl.finish import finish

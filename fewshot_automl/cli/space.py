@@ -32,6 +32,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         modality=asked.modality,
         target_kind=asked.target_kind,
         tidy_labels=asked.tidy_labels,
+        describe=asked.describe,
     )
     from fewshot_automl.adaptation.method import Profile
     from fewshot_automl.automl.available import named_cards, texts_cut

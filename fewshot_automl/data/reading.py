@@ -34,6 +34,7 @@ def read(
     split: str | None = None,
     class_names: Sequence[str] | None = None,
     tidy_labels: bool = False,
+    describe: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read examples and infer the task they pose; `inferred` says what was inferred.
 
@@ -51,6 +52,7 @@ def read(
         class_names: The classes in order; None sorts the ones found.
         tidy_labels: Whether spellings of one class are joined, and those of nothing
             are no labels.
+        describe: What classes are, in words, by their names.
 
     Raises:
         DataError: If the source cannot be read or holds nothing to learn from.
@@ -76,7 +78,7 @@ def read(
         raise DataError(f"{error}{table.said()}") from error
     task = Task(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
-    )
+    ).describing(describe or {})
     notes = (*table.notes, *chosen.notes, *target_notes, task.rules.describe(targets))
     telling = _telling_columns(table, column, {column, chosen.column})
     return Dataset(
