@@ -41,6 +41,8 @@ class HeadRow:
     fit: Callable[..., Head]
     """Fits the one that a Config names to features and targets, given a task, the
     Config and a seed; where it `takes_names`, to `names` too if they are given."""
+    unlabelled_heads: tuple[str, ...] = ()
+    """Heads that learn from features of `unlabelled` examples too."""
     takes_names: tuple[str, ...] = ()
     """Heads that learn from features of the names of the classes too."""
     takes_sparse: bool = False
@@ -79,7 +81,8 @@ HEADS: Final[dict[str, HeadRow]] = {
     "classes": HeadRow(
         heads=("logistic", "lda", "rbf"),
         fit=fit_class_head,
-        takes_names=("logistic", "lda"),
+        unlabelled_heads=("mixture",),
+        takes_names=("logistic", "lda", "mixture"),
         takes_sparse=True,
         classes=(LinearHead, KernelHead, NeighbourHead),
         is_weighed=True,

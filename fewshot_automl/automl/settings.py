@@ -24,7 +24,9 @@ from fewshot_automl.tasks import TASK_KINDS, metric_names
 
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
-Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges", "texts"]
+Kind = Literal[
+    "word", "names", "count", "time", "flag", "columns", "limits", "ranges", "texts"
+]
 Group = Literal["data", "space", "goal", "run"]
 LIMITS: Final = {row.limit: row for row in MEASURES.values()}
 """The measure that each limit bounds, by the name of the limit."""
@@ -105,6 +107,13 @@ class Settings:
         "data",
         "texts",
         metavar="CLASS=TEXT",
+    )
+    unlabelled: str | None = _setting(
+        None,
+        "More examples to learn from, without labels, beside those of the data; may be "
+        "those to be predicted. Default: none.",
+        "data",
+        metavar="DATA",
     )
     backbones: tuple[str, ...] | None = _setting(
         None,
