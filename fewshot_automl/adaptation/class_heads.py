@@ -78,7 +78,7 @@ class Labelled:
     """Number of classes."""
     scaling: Scaling
     """What the heads will scale features with."""
-    unlabelled: Rows | None = None
+    unlabelled: Float[np.ndarray, "more width"] | None = None
     """Scaled features of examples that nobody has labelled."""
     basis: Float[np.ndarray, "width rank"] | None = None
     """Directions in which those differ most."""
