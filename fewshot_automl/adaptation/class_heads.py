@@ -27,6 +27,7 @@ from fewshot_automl.adaptation.heads import (
     rbf,
     softmax,
     squared_distances,
+    unit_rows,
 )
 from fewshot_automl.adaptation.logistic import fit_softmax_path
 from fewshot_automl.space import Config
@@ -40,6 +41,15 @@ TEMPERATURES: Final = (1.0, 2.0, 5.0, 10.0)
 """Divisors of the LDA logits tried: with few examples its Gaussians are too sure."""
 BANDWIDTHS: Final = (0.25, 1.0, 4.0)
 """RBF gammas tried, times the inverse median squared distance."""
+RANK: Final = 128
+"""Directions in which a mixture is fitted; beyond them features hardly differ."""
+EM_STEPS: Final = 5
+SOFTENED: Final = 2.0
+"""Divisor of the logits that say how likely an unlabelled example is of a class."""
+LEAST_SPHERE: Final = 0.1
+"""Least share of all variance that is within classes; one example shows none."""
+SAYS: Final = (1.0, 3.0)
+"""Examples that the name of a class is worth, tried."""
 MAX_INNER_FOLDS: Final = 5
 MOST_SPANNED: Final = 512
 """Sparse examples in whose span a head is fitted, at a cost that rises with the cube;
@@ -68,18 +78,33 @@ class Labelled:
     """Number of classes."""
     scaling: Scaling
     """What the heads will scale features with."""
+    unlabelled: Float[np.ndarray, "more width"] | None = None
+    """Scaled features of examples that nobody has labelled."""
+    basis: Float[np.ndarray, "width rank"] | None = None
+    """Directions in which those differ most."""
 
 
 def fit_class_head(
-    features: Rows | SparseRows, labels: Labels, task: Task, config: Config, seed: int
+    features: Rows | SparseRows,
+    labels: Labels,
+    task: Task,
+    config: Config,
+    seed: int,
+    names: Float[np.ndarray, "classes width"] | None = None,
+    unlabelled: Float[np.ndarray, "more width"] | None = None,
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss.
+
+    `names` are features of the classes' names: each is one more example of its class,
+    or worth some. `unlabelled` are features of examples without a label.
 
     Sparse features get a logistic one, in the span of the examples: it is the same in
     any rotation. Of many examples, some choose the strength for all.
     """
     if isinstance(features, np.ndarray):
-        return _cross_validated(features, labels, task, config, seed)[0]
+        return _cross_validated(
+            features, labels, task, config, seed, names, unlabelled
+        )[0]
     places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
     places.sort()
     few = features[places]
@@ -112,22 +137,41 @@ def fit_class_head(
 
 
 def _cross_validated(
-    features: Rows, labels: Labels, task: Task, config: Config, seed: int
+    features: Rows,
+    labels: Labels,
+    task: Task,
+    config: Config,
+    seed: int,
+    names: Float[np.ndarray, "classes width"] | None = None,
+    unlabelled: Float[np.ndarray, "more width"] | None = None,
 ) -> tuple[Head, Any]:
     """Return the head of the strength that cross-validates best, and the strength."""
     weighting = str(config.get("class_weights", "none"))
     weights = class_weights(labels, task.width, weighting)[labels]
+    present, basis = np.unique(labels), None
+    if unlabelled is not None:
+        basis = _directions(unlabelled.astype(np.float32).tobytes(), len(unlabelled))
 
-    def part(chosen: Bool[np.ndarray, " examples"]) -> Labelled:
+    def part(chosen: Bool[np.ndarray, " examples"], say: float) -> Labelled:
         rule = Scaling.fit(features[chosen], str(config.get("scaling", "unit")))
+        rows, known, counts = features[chosen], labels[chosen], weights[chosen]
+        rows = rule.apply(rows)
+        if names is not None and say:  # of the classes that somebody has labelled
+            named = rule.apply(names[present])
+            rows = np.concatenate([rows, named - named.mean(axis=0)])
+            known = np.concatenate([known, present])
+            counts = np.concatenate([counts, np.full(len(present), say)])
         return Labelled(
-            features=rule.apply(features[chosen]),
-            labels=labels[chosen],
-            weights=weights[chosen],
+            features=rows,
+            labels=known,
+            weights=counts,
             classes=task.width,
             scaling=rule,
+            unlabelled=None if unlabelled is None else rule.apply(unlabelled),
+            basis=basis,
         )
 
+    says = SAYS if names is not None else (0.0,)
     grid, path = PATHS[str(config.get("head", "logistic"))]
     threads = 1 if len(labels) < THREADED_FROM else None
     with _thread_pools().limit(limits=threads, user_api="blas"):
@@ -138,12 +182,15 @@ def _cross_validated(
             known = np.bincount(labels[~held_out], minlength=task.width) > 0
             judged = held_out & known[labels]
             if judged.any() and known.sum() > 1:
-                inner = part(~held_out)
-                scaled = inner.scaling.apply(features[judged])
-                heads = path(inner, grid)
+                inner = [part(~held_out, say) for say in says]
+                scaled = inner[0].scaling.apply(features[judged])
+                heads = [head for each in inner for head in path(each, grid)]
                 losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
         best = int(np.argmin(np.sum(losses, axis=0))) if losses else len(grid) // 2
-        return path(part(np.ones(len(labels), dtype=bool)), [grid[best]])[0], grid[best]
+        say, strength = says[best // len(grid)], grid[best % len(grid)]
+        return path(part(np.ones(len(labels), dtype=bool), say), [strength])[
+            0
+        ], strength
 
 
 def class_weights(
@@ -230,7 +277,10 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
     features, labels, weights = data.features, data.labels, data.weights
     classes = data.classes
     known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
-    means = np.stack([features[labels == label].mean(axis=0) for label in known])
+    inside = [labels == label for label in known]
+    means = np.stack(
+        [np.average(features[one], axis=0, weights=weights[one]) for one in inside]
+    )
     center = means.mean(axis=0)
     within = features - means[np.searchsorted(known, labels)]
     _, singular, rows = np.linalg.svd(
@@ -241,20 +291,84 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
     priors = np.bincount(labels, weights=weights, minlength=classes)
     priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
     around = means - center
-    inside = around @ rows.T
+    turned = around @ rows.T
     heads: list[Head] = []
     for shrinkage, temperature in grid:
         outside = 1.0 / (shrinkage * sphere)
         scale = 1.0 / ((1 - shrinkage) * variances + shrinkage * sphere) - outside
-        weight = np.zeros((features.shape[1], classes))
-        weight[:, known] = (around * outside + (inside * scale) @ rows).T
-        known_bias = priors[known] - 0.5 * (around * weight[:, known].T).sum(axis=1)
-        # The known weights sum to 0, so the mean of their logits is that of their
-        # biases; below it a class that nobody has seen wins nowhere.
-        bias = np.full(classes, known_bias.mean() - 30.0 * temperature)
-        bias[known] = known_bias - center @ weight[:, known]
-        heads.append(_linear(data, weight / temperature, bias / temperature))
+        weight = (around * outside + (turned * scale) @ rows).T
+        bias = priors[known] - 0.5 * (around * weight.T).sum(axis=1)
+        heads.append(_cooled(data, known, center, weight, bias, temperature))
     return heads
+
+
+def _cooled(
+    data: Labelled,
+    known: Labels,
+    center: Float[np.ndarray, " width"],
+    weight: Float[np.ndarray, "width known"],
+    bias: Float[np.ndarray, " known"],
+    temperature: float,
+) -> LinearHead:
+    """Return the head of logits of the known classes for features around a center."""
+    weights = np.zeros((len(weight), data.classes))
+    weights[:, known] = weight - weight.mean(axis=1, keepdims=True)
+    # The known weights sum to 0, so the mean of their logits is that of their
+    # biases; below it a class that nobody has seen wins nowhere.
+    biases = np.full(data.classes, bias.mean() - 30.0 * temperature)
+    biases[known] = bias - center @ weights[:, known]
+    return _linear(data, weights / temperature, biases / temperature)
+
+
+def mixture_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
+    """Return, for each shrinkage and temperature, Gaussians that unlabelled rows move.
+
+    A linear discriminant begins at the class means; then unlabelled examples count as
+    much for a class as they are likely to be of it (EM). Its covariance is shared and
+    shrunk as in `lda_path`. Classes are as frequent as in the labels.
+
+    Source:
+        Nigam et al., Machine Learning 2000, sec. 3 (EM with some labels).
+    """
+    assert data.unlabelled is not None
+    assert data.basis is not None
+    rows, basis = np.concatenate([data.features, data.unlabelled]), data.basis
+    few, center, known = len(data.labels), rows.mean(axis=0), np.unique(data.labels)
+    inside = (rows - center) @ basis
+    share = np.zeros((len(rows), len(known)))
+    share[np.arange(few), np.searchsorted(known, data.labels)] = data.weights
+    priors = np.log(share.sum(axis=0) / share.sum())
+    beginning = (inside[:few] * data.weights[:, None]).T @ inside[:few]
+    scatters = beginning, beginning + inside[few:].T @ inside[few:]
+    floor = LEAST_SPHERE * float(np.trace(scatters[1])) / len(rows) / len(center)
+    unit = np.eye(basis.shape[1])
+    heads: list[Head] = []
+    for shrinkage, places in itertools.groupby(grid, key=lambda place: place[0]):
+        share[few:] = 0.0
+        for step in range(EM_STEPS + 1):
+            sums = share.sum(axis=0)
+            means = share.T @ inside / sums[:, None]
+            within = scatters[step > 0] - (means.T * sums) @ means
+            within /= max(float(sums.sum()) - len(known), 1.0)
+            sphere = max(float(np.trace(within)) / len(center), floor)
+            mixed = shrinkage if step else 1.0
+            both = (1 - mixed) * within + mixed * sphere * unit
+            weight = np.linalg.solve(both, means.T)
+            bias = priors - 0.5 * (means.T * weight).sum(axis=0)
+            share[few:] = softmax((inside[few:] @ weight + bias) / SOFTENED)
+        whole = basis @ weight
+        heads += [_cooled(data, known, center, whole, bias, t) for _, t in places]
+    return heads
+
+
+@functools.lru_cache(maxsize=4)
+def _directions(unlabelled: bytes, rows: int) -> Float[np.ndarray, "width rank"]:
+    """Return the principal directions of features; once for all folds of a trial."""
+    features = unit_rows(np.frombuffer(unlabelled, np.float32).reshape(rows, -1))
+    features -= features.mean(axis=0)
+    _, vectors = np.linalg.eigh(features.T @ features)
+    directions: np.ndarray = vectors[:, -RANK:]
+    return directions
 
 
 def rbf_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
@@ -299,6 +413,7 @@ Path = Callable[[Labelled, Sequence[Any]], list[Head]]
 PATHS: Final[dict[str, tuple[Sequence[Any], Path]]] = {
     "logistic": (STRENGTHS, logistic_path),
     "lda": (tuple(itertools.product(SHRINKAGES, TEMPERATURES)), lda_path),
+    "mixture": (tuple(itertools.product((0.6, 0.9), TEMPERATURES)), mixture_path),
     "rbf": (tuple(itertools.product(BANDWIDTHS, STRENGTHS)), rbf_path),
 }
 """The strengths of each head, and what fits it; the middle one is taken where

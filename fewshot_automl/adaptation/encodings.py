@@ -118,6 +118,10 @@ class Encodings:
         """Return the number of examples."""
         return len(self.inputs)
 
+    def of(self, inputs: Sequence[Input]) -> "Encodings":
+        """Return other examples, seen by the same backbone."""
+        return Encodings(inputs=tuple(inputs), encoder=self.encoder)
+
     def take(self, indices: Int[np.ndarray, " chosen"]) -> "Encodings":
         """Return some of the examples, in the order asked."""
         return Encodings(

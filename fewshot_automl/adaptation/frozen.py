@@ -21,6 +21,8 @@ CLASS_WEIGHTS: Final = Choice(
     name="class_weights", options=("none", "balanced"), default="none"
 )
 RULE: Final = Choice(name="rule", options=("mean", "knn"), default="mean")
+FEWEST_UNLABELLED: Final = 50
+"""Examples without a label from which on heads may learn from them."""
 WINDOWS: Final[Mapping[str, str]] = {"long_texts": "windows"}
 """What a Config says where all of a long text is read, in windows."""
 SHARPNESSES: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -35,25 +37,46 @@ class Probe(Method):
     title: str = "Probe"
     meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
     rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})
-    rung_zero_best: tuple[Mapping[str, Value], ...] = ({"head": "rbf"}, WINDOWS)
+    rung_zero_best: tuple[Mapping[str, Value], ...] = (
+        {"head": "mixture"},
+        {"head": "rbf"},
+        {"head": "logistic", "class_names": "none"},
+        WINDOWS,
+    )
 
     def dimensions(self, profile: Profile) -> tuple[Dimension, ...]:
         """Return head, scaling and, where classes are uneven, their weights."""
-        head = head_dimension(profile.task)
-        more = imbalance_dimensions(profile)
+        head = head_dimension(profile.task, profile.unlabelled)
+        more = (*name_dimensions(profile.task, head), *imbalance_dimensions(profile))
         return (head, SCALING, *more, *long_text_dimensions(profile))
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        whole = reads_windows(job.config)
-        head = job.fit_head(train.pooled(whole=whole), targets)
+        whole, more = reads_windows(job.config), {}
+        if job.config.get("class_names", "none") != "none":
+            more["names"] = train.of(job.task.words).pooled()
+        if job.unlabelled is not None and reads_unlabelled(job.config):
+            more["unlabelled"] = job.unlabelled.pooled(whole=whole)
+        head = job.fit_head(train.pooled(whole=whole), targets, **more)
         return Adapted(backbone=train.backbone, head=head, is_whole=whole)
 
 
-def head_dimension(task: Task) -> Choice:
+def head_dimension(task: Task, unlabelled: int = 0) -> Choice:
     """Return the choice among the heads of a task."""
     heads = HEADS[task.kind].heads
+    if unlabelled >= FEWEST_UNLABELLED:
+        heads += HEADS[task.kind].unlabelled_heads
     return Choice(name="head", options=heads, default=heads[0])
+
+
+def name_dimensions(task: Task, head: Choice) -> tuple[Dimension, ...]:
+    """Return whether texts are compared with names, where these are words."""
+    able = HEADS[task.kind].takes_names
+    heads = tuple(name for name in head.options if name in able)
+    if not heads or task.modality != "text" or not task.words:
+        return ()
+    when = (When("head", heads),)
+    return (Choice(name="class_names", options=("examples", "none"), when=when),)
 
 
 def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
@@ -68,6 +91,11 @@ def long_text_dimensions(profile: Profile) -> tuple[Dimension, ...]:
     when = When("backbone", profile.cut_by)
     options = ("beginning", WINDOWS["long_texts"])
     return (Choice(name="long_texts", options=options, when=(when,)),)
+
+
+def reads_unlabelled(config: Config) -> bool:
+    """Return whether a Config's head learns from unlabelled examples."""
+    return any(config.get("head") in row.unlabelled_heads for row in HEADS.values())
 
 
 def reads_windows(config: Config) -> bool:

@@ -38,8 +38,13 @@ class HeadRow:
     heads: tuple[str, ...]
     """Their names; the first is a `LinearHead`, the default and what trainings start
     from."""
-    fit: Callable[[np.ndarray, np.ndarray, Task, Config, int], Head]
-    """Fits the one that a Config names to features and targets, with a seed."""
+    fit: Callable[..., Head]
+    """Fits the one that a Config names to features and targets, given a task, the
+    Config and a seed; where it `takes_names`, to `names` too if they are given."""
+    unlabelled_heads: tuple[str, ...] = ()
+    """Heads that learn from features of `unlabelled` examples too."""
+    takes_names: tuple[str, ...] = ()
+    """Heads that learn from features of the names of the classes too."""
     takes_sparse: bool = False
     """Whether features of words may come as `SparseRows`; else they are made dense."""
     classes: tuple[type[Head], ...]
@@ -76,6 +81,8 @@ HEADS: Final[dict[str, HeadRow]] = {
     "classes": HeadRow(
         heads=("logistic", "lda", "rbf"),
         fit=fit_class_head,
+        unlabelled_heads=("mixture",),
+        takes_names=("logistic", "lda", "mixture"),
         takes_sparse=True,
         classes=(LinearHead, KernelHead, NeighbourHead),
         is_weighed=True,

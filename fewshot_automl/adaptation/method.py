@@ -27,6 +27,8 @@ class Profile:
     """Labelled examples of each stratum: of each class, where there are classes."""
     cut_by: tuple[str, ...] = ()
     """Backbones that read only the beginning of many texts."""
+    unlabelled: int = 0
+    """Examples without a label that methods may learn from."""
 
     @classmethod
     def of(cls, task: Task, targets: np.ndarray) -> "Profile":
@@ -59,13 +61,20 @@ class Job:
     """Where it trains."""
     deadline: float | None = None
     """`time.monotonic()` at which the fit must be over; None for no limit."""
+    unlabelled: Encodings | None = None
+    """Examples that nobody has labelled, as the backbone sees them."""
 
-    def fit_head(self, features: np.ndarray | SparseRows, targets: np.ndarray) -> Head:
-        """Fit the head that the Config names; if none, the first of its kind."""
+    def fit_head(
+        self, features: np.ndarray | SparseRows, targets: np.ndarray, **more: np.ndarray
+    ) -> Head:
+        """Fit the head that the Config names; if none, the first of its kind.
+
+        Of `more` the kind's `HeadRow` knows.
+        """
         row = HEADS[self.task.kind]
         if not row.takes_sparse and not isinstance(features, np.ndarray):
             features = features.toarray()
-        return row.fit(features, targets, self.task, self.config, self.seed)
+        return row.fit(features, targets, self.task, self.config, self.seed, **more)
 
 
 @runtime_checkable

@@ -118,6 +118,8 @@ def fit(
         target_kind=asked.target_kind,
         tidy_labels=asked.tidy_labels,
         metric=asked.metric,
+        describe=asked.describe,
+        unlabelled=asked.unlabelled,
         labels=labels,  # type: ignore[arg-type]
     )
     from fewshot_automl.automl.finish import finish
@@ -229,6 +231,8 @@ def _settings(base: Settings, budget: Any, **given: Any) -> Settings:
         seconds = parse_budget(budget) if isinstance(budget, str) else budget
         changes["budget_seconds"] = seconds
     made = replace(base, **plain(changes))
+    if made.unlabelled is not None and Path(made.unlabelled).exists():
+        made = replace(made, unlabelled=str(Path(made.unlabelled).absolute()))
     if made.prior in (None, NONE):
         return made
     return replace(made, prior=str(Path(made.prior).absolute()))

@@ -10,6 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
+from fewshot_automl.adaptation.frozen import FEWEST_UNLABELLED
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.available import available_backbones, texts_cut
@@ -30,7 +33,7 @@ from fewshot_automl.evaluation.folds import Folds, choose_folds
 from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.modalities import content_hashes
+from fewshot_automl.modalities import Input, content_hashes
 from fewshot_automl.oracle import oracle_named
 from fewshot_automl.places import cache_folder
 from fewshot_automl.policy import (
@@ -58,6 +61,10 @@ from fewshot_automl.trial import (
     space_for,
 )
 
+MOST_UNLABELLED: Final = 1_000
+"""Examples without a label that are read, drawn at random."""
+UNLABELLED_SHARE: Final = 0.1
+"""Of the budget, that the slowest backbone may take to encode them."""
 PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
 HOPEFUL_SHARE: Final = 0.8
@@ -115,10 +122,11 @@ def prepare(
     placement = _checked_place(settings)
     prior = chosen_prior(settings.prior, folder)
     seconds, task, aims = settings.budget_seconds, dataset.task, settings.aims
-    labelled, tested, facts = _audited(dataset, data, test, settings, listener)
+    labelled, more, tested, facts = _audited(dataset, data, test, settings, listener)
     inputs, targets = labelled.inputs, labelled.targets
     keys = content_hashes(inputs)
-    mark = fingerprint(keys, targets, task, settings.seed)
+    read = (*keys, *content_hashes(more))
+    mark = fingerprint(read, targets, task, settings.seed)
     study = write_record(folder, settings, data, test, mark)
     rows = [METHODS[name] for name in settings.methods or METHODS]
     others = [row for row in rows if row.suits(task) and not row.needs_backbone]
@@ -136,7 +144,8 @@ def prepare(
     background.submit(import_module, "sklearn.feature_extraction.text")
     listener.say(f"{placement} Planning the search.")
     cut, cut_by = texts_cut(at_hand, labelled)
-    profile = replace(Profile.of(task, targets), cut_by=cut_by)
+    profile = Profile.of(task, targets)
+    profile = replace(profile, cut_by=cut_by, unlabelled=len(more))
     space = space_for(profile, at_hand, settings.methods)
     for line in [finding.line() for finding in cut if "backbone" in space]:
         listener.say(line)
@@ -179,6 +188,10 @@ def prepare(
     workload = Workload.measured(
         tuple(card for card in at_hand if card.id in searched), inputs, placement.device
     )
+    if seconds is not None:  # those left out are no loss that others could pay for
+        payable = workload.payable(UNLABELLED_SHARE * seconds)
+        more = more[: max(payable, FEWEST_UNLABELLED)]
+    workload = replace(workload, unlabelled=len(more))
     situation = Situation(
         costs=CostModel(arithmetic=workload),
         space=space,
@@ -210,6 +223,7 @@ def prepare(
         targets=targets,
         folds=folds,
         keys=keys,
+        unlabelled=more,
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
     context = TrialContext(
@@ -298,7 +312,7 @@ def _audited(
     test: Source | None,
     settings: Settings,
     listener: Listener,
-) -> tuple[Examples, Examples | None, dict[str, Any]]:
+) -> tuple[Examples, tuple[Input, ...], Examples | None, dict[str, Any]]:
     for sentence in dataset.inferred:
         listener.say(sentence)
     task, columns, tested = dataset.task, dataset.columns, None
@@ -311,6 +325,10 @@ def _audited(
             listener.say(finding.line())
     findings.raise_if_fatal()
     labelled = findings.examples.labelled(task)
+    others = findings.examples.unlabelled(task)
+    chosen = np.random.default_rng(settings.seed).permutation(len(others))
+    more = others.take(chosen[:MOST_UNLABELLED]).inputs
+    more = more if len(more) >= FEWEST_UNLABELLED else ()
     facts = {
         "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
         "labelled": len(labelled),
@@ -320,7 +338,7 @@ def _audited(
         "findings": findings.lines(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return labelled, tested.labelled(task) if tested else None, facts
+    return labelled, more, tested.labelled(task) if tested else None, facts
 
 
 def search(ready: Prepared) -> StudyEnd:

@@ -24,7 +24,9 @@ from fewshot_automl.tasks import TASK_KINDS, metric_names
 
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
-Kind = Literal["word", "names", "count", "time", "flag", "columns", "limits", "ranges"]
+Kind = Literal[
+    "word", "names", "count", "time", "flag", "columns", "limits", "ranges", "texts"
+]
 Group = Literal["data", "space", "goal", "run"]
 LIMITS: Final = {row.limit: row for row in MEASURES.values()}
 """The measure that each limit bounds, by the name of the limit."""
@@ -97,6 +99,21 @@ class Settings:
         "as no label. Default: labels are taken as written.",
         "data",
         "flag",
+    )
+    describe: Mapping[str, str] = _setting(
+        dict,
+        "What classes of texts are, in words, where their names are codes, as in "
+        '"ABBR=an abbreviation"; may be repeated. Default: their names.',
+        "data",
+        "texts",
+        metavar="CLASS=TEXT",
+    )
+    unlabelled: str | None = _setting(
+        None,
+        "More examples to learn from, without labels, beside those of the data; may be "
+        "those to be predicted. Default: none.",
+        "data",
+        metavar="DATA",
     )
     backbones: tuple[str, ...] | None = _setting(
         None,
@@ -281,7 +298,7 @@ class Settings:
             for key, part in parts.items():
                 text = ",".join(map(str, part)) if isinstance(part, tuple) else part
                 text = f"{text:.15g}" if isinstance(text, float) else text or NONE
-                if option.kind == "ranges":
+                if option.kind in ("ranges", "texts"):
                     key, text = flag, f"{key}={text}"
                 words.append(f"--{key.replace('_', '-')}")
                 words += [] if option.kind == "flag" else [str(text)]
@@ -327,6 +344,7 @@ _PLAIN: Final[Mapping[Kind, tuple[str, Callable[[Any], Any]]]] = {
     "flag": ("True or False", bool),
     "columns": ("columns by modality", lambda x: {n: str(c) for n, c in x.items()}),
     "limits": ("numbers by limit", lambda x: {n: float(end) for n, end in x.items()}),
+    "texts": ("texts by class", lambda x: {str(n): str(t) for n, t in x.items()}),
     "ranges": ("values by name", lambda x: {n: _several(v) for n, v in x.items()}),
 }
 """What each kind of setting is in words, and what makes its values plain."""

@@ -77,6 +77,8 @@ def _made_of(name: str, row: Option) -> list[Callable[[Function], Function]]:
             more |= {"multiple": True, "callback": names}
         case "ranges":
             more |= {"multiple": True, "callback": ranges}
+        case "texts":
+            more |= {"multiple": True, "callback": texts}
         case "count":
             more["type"] = click.IntRange(min=row.least)
         case "time":
@@ -122,6 +124,17 @@ def ranges(
             raise click.BadParameter(f"must be as in rank=4,16, got {word!r}.")
         found[name] = tuple(map(_value, ends.split(",")))
     return found
+
+
+def texts(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Return a text for each name, as in ``ABBR=an abbreviation``."""
+    pairs = [word.partition("=") for word in values]
+    for name, _, text in pairs:
+        if not (name and text.strip()):
+            raise click.BadParameter(f"must be as in CLASS=TEXT, got {name!r}.")
+    return {name: text for name, _, text in pairs}
 
 
 def _value(word: str) -> Value:

@@ -32,6 +32,8 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         modality=asked.modality,
         target_kind=asked.target_kind,
         tidy_labels=asked.tidy_labels,
+        describe=asked.describe,
+        unlabelled=asked.unlabelled,
     )
     from fewshot_automl.adaptation.method import Profile
     from fewshot_automl.automl.available import named_cards, texts_cut
@@ -50,7 +52,9 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         at_hand = f"{sum(map(zoo.is_at_hand, every))} of {len(every)} at hand"
         console.print(f"Backbones: {at_hand}. Others: fewshot zoo get ID", markup=False)
     _, cut_by = texts_cut(tuple(filter(zoo.is_at_hand, cards)), labelled)
-    profile = replace(Profile.of(dataset.task, labelled.targets), cut_by=cut_by)
+    profile = Profile.of(dataset.task, labelled.targets)
+    more = len(dataset.examples) - len(labelled)
+    profile = replace(profile, cut_by=cut_by, unlabelled=more)
     found = space_for(profile, cards, asked.methods)
     for name, values in asked.narrow.items():
         found = found.narrow(name, list(values))

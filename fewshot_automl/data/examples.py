@@ -163,6 +163,18 @@ class Examples:
         """Return the examples that somebody has labelled."""
         return self.take(np.flatnonzero(task.rules.is_labelled(self.targets)))
 
+    def unlabelled(self, task: Task) -> "Examples":
+        """Return the examples that nobody has labelled."""
+        return self.take(np.flatnonzero(~task.rules.is_labelled(self.targets)))
+
+    def and_more(self, others: "Examples") -> "Examples":
+        """Return these examples, then others."""
+        return Examples(
+            inputs=self.inputs + others.inputs,
+            targets=np.concatenate([self.targets, others.targets]),
+            origins=self.origins + others.origins,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:

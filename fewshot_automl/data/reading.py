@@ -34,6 +34,8 @@ def read(
     split: str | None = None,
     class_names: Sequence[str] | None = None,
     tidy_labels: bool = False,
+    describe: Mapping[str, str] | None = None,
+    unlabelled: Source | None = None,
 ) -> Dataset:
     """Read examples and infer the task they pose; `inferred` says what was inferred.
 
@@ -51,6 +53,8 @@ def read(
         class_names: The classes in order; None sorts the ones found.
         tidy_labels: Whether spellings of one class are joined, and those of nothing
             are no labels.
+        describe: What classes are, in words, by their names.
+        unlabelled: More examples; their labels, if there are any, are not looked at.
 
     Raises:
         DataError: If the source cannot be read or holds nothing to learn from.
@@ -76,17 +80,23 @@ def read(
         raise DataError(f"{error}{table.said()}") from error
     task = Task(
         modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
-    )
+    ).describing(describe or {})
     notes = (*table.notes, *chosen.notes, *target_notes, task.rules.describe(targets))
     telling = _telling_columns(table, column, {column, chosen.column})
+    columns = Columns(
+        input=chosen.column if table.is_named else None,
+        target=column if table.is_named and labels is None else None,
+        is_tidied=tidy_labels,
+    )
+    examples = _examples(table, chosen, targets)
+    if unlabelled is not None:
+        more = read_inputs(unlabelled, task, columns)
+        examples = examples.and_more(more)
+        notes += (f"{counted(len(more), 'example')} more without labels.",)
     return Dataset(
-        examples=_examples(table, chosen, targets),
+        examples=examples,
         task=task,
-        columns=Columns(
-            input=chosen.column if table.is_named else None,
-            target=column if table.is_named and labels is None else None,
-            is_tidied=tidy_labels,
-        ),
+        columns=columns,
         inferred=notes,
         findings=(*table.findings, *telling),
     )

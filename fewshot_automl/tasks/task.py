@@ -1,10 +1,11 @@
 """Every kind of target there is, and what is to be learnt in one study."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from fewshot_automl.errors import unknown_name
+from fewshot_automl.errors import TaskError, unknown_name
 from fewshot_automl.modalities import modality_named
 from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.tasks.kind import Metric, TaskKind
@@ -12,6 +13,9 @@ from fewshot_automl.tasks.kind import Metric, TaskKind
 TASK_KINDS: Final[dict[str, type[TaskKind]]] = {Classes.name: Classes}
 """By name; add to it. A column is offered to the last row first; almost any can be
 classes."""
+
+CODE: Final = re.compile(r"\d|^[A-Z]{1,5}$|^\W*\w{0,2}\W*$")
+"""Marks a name that says nothing to a reader of texts: ``c1``, ``ABBR``, ``y``."""
 
 
 def kind_named(name: str) -> type[TaskKind]:
@@ -53,6 +57,8 @@ class Task:
     """Names of what is told apart (classes); a target may be a place among them."""
     metric: str = ""
     """Name of what predictions are scored by; the kind's default if empty."""
+    described: tuple[str, ...] = ()
+    """What somebody said of each name, empty where nobody did; or nothing at all."""
 
     def __post_init__(self) -> None:
         """Check that the fields agree with each other."""
@@ -67,6 +73,36 @@ class Task:
         return kind_named(self.kind)(self.names)
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Return what each name says, in words; nothing if one is only a code.
+
+        >>> Task(modality="text", names=("audio_off", "time")).words
+        ('audio off', 'time')
+        >>> codes = Task(modality="text", names=("c0", "c1"))
+        >>> codes.words, codes.describing({"c0": "ham", "c1": "junk mail"}).words
+        ((), ('ham', 'junk mail'))
+        """
+        said = self.described or ("",) * len(self.names)
+        pairs = list(zip(said, self.names, strict=True))
+        if any(not given and CODE.search(name) for given, name in pairs):
+            return ()
+        return tuple(given or name.replace("_", " ") for given, name in pairs)
+
+    def describing(self, said: Mapping[str, str]) -> "Task":
+        """Return the task with what is said of some of its names.
+
+        Raises:
+            TaskError: If it has no such name.
+        """
+        if odd := [repr(name) for name in said if name not in self.names]:
+            raise TaskError(
+                f"Described classes must be among {', '.join(self.names)}, got "
+                f"{', '.join(odd)}. Write them as in the data."
+            )
+        described = tuple(said.get(name, "") for name in self.names)
+        return replace(self, described=described if said else ())
+
+    @property
     def measured(self) -> Metric:
         """Return the metric that the search maximises."""
         return metric_named(self.metric, self.kind)
@@ -78,7 +114,8 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
-        return {**asdict(self), "names": list(self.names)}
+        lists = {"names": list(self.names), "described": list(self.described)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Task":
@@ -88,4 +125,5 @@ class Task:
             kind=values.get("kind", "classes"),
             names=tuple(values.get("names", values.get("class_names", ()))),
             metric=values["metric"],
+            described=tuple(values.get("described", ())),
         )

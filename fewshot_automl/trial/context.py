@@ -1,7 +1,7 @@
 """Everything a trial needs besides its Config, ready to be sent to another process."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ class Problem:
     """How they are split."""
     keys: tuple[str, ...] = ()
     """Content hashes; made from `inputs` when left out."""
+    unlabelled: tuple[Input, ...] = ()
+    """Examples without a label that heads may learn from."""
     training_repeats: int = 1
     """Partitions on which methods that train by steps are scored."""
 
@@ -51,7 +53,8 @@ class Problem:
     @property
     def profile(self) -> Profile:
         """Return what dimensions depend on."""
-        return Profile.of(self.task, self.targets)
+        known = Profile.of(self.task, self.targets)
+        return replace(known, unlabelled=len(self.unlabelled))
 
     def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
         """Return the folds of a trial, repeat by repeat; trained methods have fewer."""

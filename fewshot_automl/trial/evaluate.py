@@ -84,12 +84,14 @@ def _fit(
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
+    more = context.problem.unlabelled
     job = Job(
         task=context.problem.task,
         config=config,
         seed=context.seed,
         placement=context.placement,
         deadline=deadline,
+        unlabelled=encodings.of(more) if more else None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fewshot_automl.adaptation.encodings import POOLED, WHOLE
-from fewshot_automl.adaptation.frozen import reads_windows
+from fewshot_automl.adaptation.frozen import reads_unlabelled, reads_windows
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.adaptation.trained import views_of
 from fewshot_automl.backbones.card import Card, TextInput
@@ -48,6 +48,8 @@ class Workload:
     """Labelled examples."""
     characters: float
     """Mean length of a text; 0 for images."""
+    unlabelled: int = 0
+    """Examples without a label that some heads read."""
     rate: float
     """Floating-point operations per second of a matrix product here."""
     _by_name: dict[str, Card] = field(init=False, repr=False, compare=False)
@@ -96,7 +98,10 @@ class Workload:
         first = first_trained(config, card.depth)
         pooled = WHOLE if reads_windows(config) else POOLED
         place = pooled if first == card.depth else first
-        return card.id, (card.id, place, config.get("augmentation", "none"))
+        read = (card.id, (card.id, place, config.get("augmentation", "none")))
+        if reads_unlabelled(config):
+            return (*read, (card.id, place, "unlabelled"))
+        return read
 
     def parts(
         self, config: Config, fits: int, have: Set[Hashable]
@@ -108,7 +113,7 @@ class Workload:
                 head += fits * COUNTING_SECONDS * self.examples * self.characters
             return 0.0, 0.0, 0.0, head
         card = self._by_name[config.text("backbone")]
-        loaded, encoded = self.shared(config)
+        loaded, encoded, *more = self.shared(config)
         trained = 1.0 - max(first_trained(config, card.depth), 0) / card.depth
         each = self.pass_seconds(card.id)
         load = encode = train = 0.0
@@ -117,12 +122,18 @@ class Workload:
         if encoded not in have:
             encode = views_of(config) * (1.0 - trained) * self.examples * each
             encode *= self.windows(config)
+        if any(one not in have for one in more):
+            encode += self.unlabelled * each * self.windows(config)
         if self.trains(config):
             passes = METHODS[config.text("method")].passes
             steps, batch = int(config["steps"]), int(config["batch_size"])
             rows = passes * steps * batch + self.examples
             train = fits * (steps * STEP_SECONDS + rows * trained * each)
         return load, encode, train, head
+
+    def payable(self, seconds: float) -> int:
+        """Return how many unlabelled examples the slowest backbone reads in a time."""
+        return int(seconds / max(map(self.pass_seconds, self._by_name), default=1.0))
 
     def pass_seconds(self, backbone: str) -> float:
         """Return the seconds of one example's way through a backbone."""
