@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.result import Score
 from fewshot_automl.evaluation.intervals import (
+    Corrected,
     correct_for_selection,
     indistinguishable,
 )
@@ -117,14 +118,28 @@ def honest_score(
     corrected = correct_for_selection(
         targets, every, metric, bonus=bonus, trained_share=share, seed=seed
     )
-    low, high = sorted(map(metric.orient, (corrected.low, corrected.high)))
+    return as_told(tried.problem, corrected)
+
+
+def as_told(problem: Problem, found: Corrected) -> Score:
+    """Return a score in the metric's own direction, beside that of the majority."""
+    targets, metric = problem.targets, problem.task.measured
+    constant = np.tile(problem.task.rules.no_information(targets), (len(targets), 1))
+    majority = pooled_score(metric, targets, constant)
+    verdict: Literal["better", "unclear", "not better"] = "better"
+    if found.low <= majority:  # nothing is, where the metric has no value for it
+        verdict = "unclear" if found.expected > majority else "not better"
+    low, high = sorted(map(metric.orient, (found.low, found.high)))
     return Score(
         metric=metric.name,
-        raw=metric.orient(float(raw[0])),
-        corrected=metric.orient(corrected.score),
+        expected=metric.orient(found.expected),
+        raw=metric.orient(found.raw_score),
+        corrected=metric.orient(found.score),
         low=low,
         high=high,
         examples=len(targets),
+        majority=metric.orient(majority) if math.isfinite(majority) else None,
+        against_majority=verdict,
     )
 
 
