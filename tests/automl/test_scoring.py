@@ -60,7 +60,10 @@ def test_the_model_is_the_pick_whatever_it_was_picked_for(metric):
     measured = tried.problem.task.measured
     raw = measured.orient(pooled_score(measured, LABELS, poor))
     assert score.raw == pytest.approx(raw)
-    assert score.low <= score.corrected <= score.high
+    for told in (score.corrected, score.expected):
+        assert score.low <= told <= score.high
+    assert measured.orient(score.expected) >= measured.orient(score.corrected)
+
 
 
 def test_correction_takes_something_off_the_best_of_equals():
