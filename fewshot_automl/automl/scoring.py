@@ -19,6 +19,7 @@ from fewshot_automl.evaluation.measures import MEASURES, added_up
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.outcome import REFINEMENT, History, Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric
 from fewshot_automl.trial import Problem
 
 Outputs = Float[np.ndarray, "repeats examples width"]
@@ -115,19 +116,28 @@ def honest_score(
     # Scored as the correction scores them; a mean over repeats may differ from it.
     raw = np.array([pooled_score(metric, targets, outputs) for outputs in every])
     bonus = _bonus(raw, np.array([max(scores.values()), *scores.values()]))
-    corrected = correct_for_selection(
-        targets, every, metric, bonus=bonus, trained_share=share, seed=seed
-    )
-    return as_told(tried.problem, corrected)
-
-
-def as_told(problem: Problem, found: Corrected) -> Score:
-    """Return a score in the metric's own direction, beside that of the majority."""
-    targets, metric = problem.targets, problem.task.measured
-    constant = np.tile(problem.task.rules.no_information(targets), (len(targets), 1))
+    nothing = tried.problem.task.rules.no_information(targets)
+    constant = np.tile(nothing, (len(targets), 1))
     majority = pooled_score(metric, targets, constant)
+    found = correct_for_selection(
+        targets,
+        every,
+        metric,
+        bonus=bonus,
+        trained_share=share,
+        constant=majority,
+        seed=seed,
+    )
+    return as_told(found, metric, majority, len(targets))
+
+
+def as_told(found: Corrected, metric: Metric, majority: float, examples: int) -> Score:
+    """Return a score in the metric's own direction, beside that of a constant answer.
+
+    `majority` is oriented, and NaN if the metric has no value for such an answer.
+    """
     verdict: Literal["better", "unclear", "not better"] = "better"
-    if found.low <= majority:  # nothing is, where the metric has no value for it
+    if found.low <= majority:
         verdict = "unclear" if found.expected > majority else "not better"
     low, high = sorted(map(metric.orient, (found.low, found.high)))
     return Score(
@@ -137,7 +147,7 @@ def as_told(problem: Problem, found: Corrected) -> Score:
         corrected=metric.orient(found.score),
         low=low,
         high=high,
-        examples=len(targets),
+        examples=examples,
         majority=metric.orient(majority) if math.isfinite(majority) else None,
         against_majority=verdict,
     )

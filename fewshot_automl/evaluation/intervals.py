@@ -57,10 +57,8 @@ class and tested on its natural shares reached 0.80. `benchmarks/selection_cover
 repeats the part on digits.
 """
 
-LEARNING_RATE: Final = 0.3
-"""Power of the examples trained on with which errors fall."""
-FASTEST_RATE: Final = 0.5
-"""The greatest such power that is usual."""
+LEARNING_RATE: Final = 0.5
+"""Power of the examples trained on with which errors fall at most."""
 
 
 def standard_error(
@@ -140,6 +138,7 @@ def correct_for_selection(
     *,
     bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
     trained_share: float = 1.0,
+    constant: float = math.nan,
     draws: int | None = None,
     seed: int = 0,
 ) -> Corrected:
@@ -149,8 +148,9 @@ def correct_for_selection(
     predicted. A model scored on few examples is picked as readily as any other: leave
     it out, or let `bonus` hold it back, which is added to the oriented scores before
     the picking only. `trained_share` of the examples is what each was trained on; the
-    deployed model gets all. `draws` of the bootstrap are as many as the metric's cost
-    allows.
+    deployed model gets all. `constant` is the oriented score of the best constant
+    answer, for `expected_score`. `draws` of the bootstrap are as many as the metric's
+    cost allows.
 
     Raises:
         ShapeError: If targets and outputs do not fit, or the pick has no score.
@@ -183,27 +183,33 @@ def correct_for_selection(
     corrected = min(max(raw - bias, metric.limits[0]), raw)
     low, high = _interval(metric, targets, outputs[winner], corrected, raw, seed)
     return Corrected(
-        expected=expected_score(metric, corrected, trained_share),
+        expected=expected_score(metric, corrected, trained_share, constant),
         score=corrected,
         low=low,
-        high=expected_score(metric, high, trained_share, FASTEST_RATE),
+        high=expected_score(metric, high, trained_share),
         raw_score=raw,
         winner=winner,
     )
 
 
 def expected_score(
-    metric: Metric, score: float, trained_share: float, rate: float = LEARNING_RATE
+    metric: Metric, score: float, trained_share: float, constant: float = math.nan
 ) -> float:
-    """Return the score of a model that is trained on all examples.
+    """Return the best guess of the score of a model that is trained on all examples.
 
-    `score` is an oriented one, of models trained on a share of them. What it lacks to
-    the best possible score falls with the examples trained on, to the power of `rate`.
+    `score` is an oriented one, of models trained on a share of them, freed from luck.
+    What it lacks to the best possible score falls with the examples trained on to the
+    power of `LEARNING_RATE`, times how far it has come there from the score of a
+    constant answer: what has learnt nothing from some examples expects nothing of more.
+    Where that score is undefined, it counts as if all the way had been come.
     """
     best = metric.limits[1]
     if not math.isfinite(best):
         return score
-    return best - (best - score) * trained_share**rate
+    skill = 1.0
+    if constant < best:
+        skill = min(max((score - constant) / (best - constant), 0.0), 1.0)
+    return best - (best - score) * trained_share ** (LEARNING_RATE * skill)
 
 
 def indistinguishable(

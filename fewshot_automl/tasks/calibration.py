@@ -7,7 +7,7 @@ from jaxtyping import Float, Float64, Int
 
 TEMPERATURES: Final = (0.05, 20.0)
 """Range in which a temperature is looked for."""
-SOFTER, SHARPER = 1.0, 0.1
+SOFTER, SHARPER = 0.25, 0.1
 """Mean size of a log temperature above 0, and of one below, that is assumed beforehand
 (decision 0029 has the figures)."""
 LEAST: Final = 1e-6
