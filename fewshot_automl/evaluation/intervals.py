@@ -209,7 +209,7 @@ def expected_score(
     skill = 1.0
     if constant < best:
         skill = min(max((score - constant) / (best - constant), 0.0), 1.0)
-    return best - (best - score) * trained_share ** (LEARNING_RATE * skill)
+    return best - (best - score) * math.pow(trained_share, LEARNING_RATE * skill)
 
 
 def indistinguishable(
