@@ -43,7 +43,8 @@ NO_LUCK: Final = {
 }
 """Measures that are counted, or timed once for all Configs that are alike."""
 MODEL_PREDICTIONS: Final = "predictions/model.safetensors"
-"""Out-of-fold outputs of the model, relative to the study's folder."""
+"""Out-of-fold outputs of the model, calibrated as its own are, relative to the study's
+folder."""
 
 
 def finish(ready: Prepared, end: StudyEnd) -> Result:
@@ -88,11 +89,13 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     parts = with_partners(ready, tried, (winner, fitted), wanted, saving, limit)
     numbers, configs = list(parts), list(map(tried.config, parts))
     outputs = tried.together(numbers)
-    write_outputs(ready.folder / MODEL_PREDICTIONS, outputs.astype(np.float32))
     assigned = problem.folds.assignment[: len(outputs)]
     allowed = {i: ranking.scores[i] for i in ranking.order}
     honest = cross_calibrated(problem, outputs, assigned)
+    write_outputs(ready.folder / MODEL_PREDICTIONS, honest.astype(np.float32))
     score = honest_score(tried, allowed, honest, context.seed)
+    if score.caution:
+        say(f"warning: {score.caution}")
     calibration = problem.task.rules.fit_calibration(problem.targets, outputs)
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 from fewshot_automl.finding import counted
 from fewshot_automl.modalities import Input
@@ -39,16 +39,34 @@ class Score:
 
     metric: str
     """Name of the metric."""
+    expected: float
+    """The best guess: `corrected`, and what training on all examples adds."""
     raw: float
     """Cross-validated score of the model: too good, for it was picked by it."""
     corrected: float
-    """The same, corrected for having picked the best of many."""
+    """The same, corrected for having picked the best of many: too low, for each fold
+    trained on fewer examples than the model."""
     low: float
     """Lower end of the 95 % interval for the score on new data."""
     high: float
     """Upper end of it."""
     examples: int
     """Labelled examples behind it."""
+    majority: float | None
+    """Score there of the best constant answer; None if the metric has none for it."""
+    against_majority: Literal["better", "unclear", "not better"]
+    """Whether the whole interval is better than that, the best guess, or neither."""
+
+    @property
+    def caution(self) -> str:
+        """Return why the model is not to be relied on, and what to do; or nothing."""
+        if self.against_majority == "better":
+            return ""
+        same = f"always giving the same answer, which scores {self.majority:.3f}"
+        said = f"It cannot be told whether the model is better than {same}."
+        if self.against_majority == "not better":
+            said = f"The model is no better than {same}."
+        return f"{said} Label more examples, or search on with a larger budget."
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -57,7 +75,7 @@ class Score:
     def __str__(self) -> str:
         """Return the score with its interval."""
         return (
-            f"{self.metric.replace('_', ' ')} {self.corrected:.3f} "
+            f"{self.metric.replace('_', ' ')} {self.expected:.3f} "
             f"(95 % interval {self.low:.3f} to {self.high:.3f})"
         )
 
@@ -147,6 +165,7 @@ class Result:
         rows = [
             ("Expect on new data", str(self.score)),
             ("On your test data", f"{test[task.metric]:.3f}" if test else ""),
+            ("Caution", self.score.caution),
             ("Limits", "" if self.is_feasible else "The model breaks a limit."),
             ("Learnt from", learnt),
             *(("Noticed", line) for line in summary["findings"]),

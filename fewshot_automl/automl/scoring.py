@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.result import Score
 from fewshot_automl.evaluation.intervals import (
+    Corrected,
     correct_for_selection,
     indistinguishable,
 )
@@ -18,6 +19,7 @@ from fewshot_automl.evaluation.measures import MEASURES, added_up
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.outcome import REFINEMENT, History, Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Metric
 from fewshot_automl.trial import Problem
 
 Outputs = Float[np.ndarray, "repeats examples width"]
@@ -114,17 +116,40 @@ def honest_score(
     # Scored as the correction scores them; a mean over repeats may differ from it.
     raw = np.array([pooled_score(metric, targets, outputs) for outputs in every])
     bonus = _bonus(raw, np.array([max(scores.values()), *scores.values()]))
-    corrected = correct_for_selection(
-        targets, every, metric, bonus=bonus, trained_share=share, seed=seed
+    nothing = tried.problem.task.rules.no_information(targets)
+    constant = np.tile(nothing, (len(targets), 1))
+    majority = pooled_score(metric, targets, constant)
+    found = correct_for_selection(
+        targets,
+        every,
+        metric,
+        bonus=bonus,
+        trained_share=share,
+        constant=majority,
+        seed=seed,
     )
-    low, high = sorted(map(metric.orient, (corrected.low, corrected.high)))
+    return as_told(found, metric, majority, len(targets))
+
+
+def as_told(found: Corrected, metric: Metric, majority: float, examples: int) -> Score:
+    """Return a score in the metric's own direction, beside that of a constant answer.
+
+    `majority` is oriented, and NaN if the metric has no value for such an answer.
+    """
+    verdict: Literal["better", "unclear", "not better"] = "better"
+    if found.low <= majority:
+        verdict = "unclear" if found.expected > majority else "not better"
+    low, high = sorted(map(metric.orient, (found.low, found.high)))
     return Score(
         metric=metric.name,
-        raw=metric.orient(float(raw[0])),
-        corrected=metric.orient(corrected.score),
+        expected=metric.orient(found.expected),
+        raw=metric.orient(found.raw_score),
+        corrected=metric.orient(found.score),
         low=low,
         high=high,
-        examples=len(targets),
+        examples=examples,
+        majority=metric.orient(majority) if math.isfinite(majority) else None,
+        against_majority=verdict,
     )
 
 

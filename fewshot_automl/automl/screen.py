@@ -220,7 +220,7 @@ def show_result(console: Console, result: Result) -> None:
 def _scores(result: Result, others: list[Config]) -> Table:
     """Return one row for the model and one for the best of each cheap method.
 
-    Only the model has a corrected score: it alone was chosen for its score.
+    Only of the model is said what to expect: it alone was chosen for its score.
     """
     expected = result.score
     validated = f"{expected.metric}, cross-validated"
@@ -236,7 +236,7 @@ def _scores(result: Result, others: list[Config]) -> Table:
     made.add_row(
         Text(summary_of(result.config) + more, style="bold"),
         score(shown, error),
-        Text(f"{expected.corrected:.3f}", style="bold green"),
+        Text(f"{expected.expected:.3f}", style="bold green"),
         f"{expected.low:.3f} to {expected.high:.3f}",
     )
     for row in result.summary["baselines"]:

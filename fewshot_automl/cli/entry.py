@@ -1,7 +1,8 @@
 """The command ``fewshot``: from words to an exit code.
 
-0 done, 1 failed, 2 the user's to mend, 130 interrupted. Commands are imported when they
-are used; this file is light, so that ``fewshot --help`` is quick.
+0 done, 1 failed, 2 the user's to mend, 3 a model that is of no use, 130 interrupted.
+Commands are imported when they are used; this file is light, so that ``fewshot --help``
+is quick.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from fewshot_automl.errors import FewShotError, UserError
 
 FAILED: Final = 1
 USER_ERROR: Final = 2
+NO_USE: Final = 3
 INTERRUPTED: Final = 130
 OLDEST_SECONDS: Final = 60.0
 """A process that is older was not started for this command."""
@@ -98,7 +100,8 @@ def app() -> None:
       fewshot fit reviews.csv --target sentiment --budget 5min
 
     Exit codes: 0 done, 1 failed, 2 something to mend in the command or the data,
-    130 interrupted.
+    3 a model was made that is no better than always giving the same answer, 130
+    interrupted.
     """
 
 

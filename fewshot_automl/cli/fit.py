@@ -17,7 +17,7 @@ from fewshot_automl.automl.record import STUDY_FILE, settings_of
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.cli.console import people, print_json
-from fewshot_automl.cli.entry import INTERRUPTED, started
+from fewshot_automl.cli.entry import INTERRUPTED, NO_USE, started
 from fewshot_automl.cli.options import (
     FOLDER,
     json_option,
@@ -105,7 +105,9 @@ def _answered(
     result = shown(work, settings, folder, people(is_json), started(), has_bar=has_bar)
     if is_json:
         print_json(result_json(result))
-    return INTERRUPTED if result.summary["ending"] == "interrupted" else 0
+    if result.summary["ending"] == "interrupted":
+        return INTERRUPTED
+    return NO_USE if result.score.against_majority == "not better" else 0
 
 
 def shown(

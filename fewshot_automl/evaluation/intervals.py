@@ -5,15 +5,16 @@ examples. `correct_for_selection` repeats the picking on bootstrap draws of the
 examples, and scores each pick on the examples the draw left out (BBC-CV, Tsamardinos
 et al.). Nothing is trained: out-of-fold predictions are enough.
 
-The interval (`Corrected.low`, `Corrected.high`) is for the accuracy on new data of
-the model that is deployed, that is, the pick trained on *all* examples. Two errors
-with opposite signs lie between it and the raw score: picking made the raw score too
-good, and each fold trained on fewer examples than the deployed model, which makes it
-too bad. So the interval reaches from the lower end around the corrected score to the
-upper end around the raw score, where the error falls with the square root of the
-examples trained on, the fastest rate that is usual. Both ends are Wilson's, with the
-number of examples divided by `VARIANCE_INFLATION`, since out-of-fold predictions of
-models that share training data are worth less than independent ones. Percentiles of
+What is told is for the accuracy on new data of the model that is deployed, that is,
+the pick trained on *all* examples. Two errors with opposite signs lie between it and
+the raw score: picking made the raw score too good, and each fold trained on fewer
+examples than the deployed model, which makes it too bad. The corrected score lacks the
+first, and `expected_score`, the best guess, both. The interval reaches from the lower
+end around the corrected score to the upper end around the raw score, where the error
+falls with the square root of the examples trained on, the fastest rate that is usual.
+Both ends are Wilson's, with the number of examples divided by `VARIANCE_INFLATION`,
+since out-of-fold predictions of models that share training data are worth less than
+independent ones. Percentiles of
 the out-of-bag scores are not used: they come from 37 % of the examples, so they are
 wide on middling scores, and yet have no width at all on perfect ones.
 """
@@ -55,6 +56,9 @@ mends a sample whose classes have other shares than the world: trec6 drawn at 8 
 class and tested on its natural shares reached 0.80. `benchmarks/selection_coverage.py`
 repeats the part on digits.
 """
+
+LEARNING_RATE: Final = 0.5
+"""Power of the examples trained on with which errors fall at most."""
 
 
 def standard_error(
@@ -114,8 +118,10 @@ def wilson_interval(share: float, examples: int | float) -> tuple[float, float]:
 class Corrected:
     """Says how good the chosen model is; all scores are oriented."""
 
+    expected: float
+    """Best guess of the deployed model's score."""
     score: float
-    """Expected score of the pick, corrected for the picking."""
+    """Score of models trained on as few examples as in a fold, without luck."""
     low: float
     high: float
     """Ends of the interval for the deployed model."""
@@ -132,6 +138,7 @@ def correct_for_selection(
     *,
     bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
     trained_share: float = 1.0,
+    constant: float = math.nan,
     draws: int | None = None,
     seed: int = 0,
 ) -> Corrected:
@@ -141,8 +148,9 @@ def correct_for_selection(
     predicted. A model scored on few examples is picked as readily as any other: leave
     it out, or let `bonus` hold it back, which is added to the oriented scores before
     the picking only. `trained_share` of the examples is what each was trained on; the
-    deployed model gets all. `draws` of the bootstrap are as many as the metric's cost
-    allows.
+    deployed model gets all. `constant` is the oriented score of the best constant
+    answer, for `expected_score`. `draws` of the bootstrap are as many as the metric's
+    cost allows.
 
     Raises:
         ShapeError: If targets and outputs do not fit, or the pick has no score.
@@ -174,9 +182,34 @@ def correct_for_selection(
     bias = float(gap.mean()) if gap.size else 0.0
     corrected = min(max(raw - bias, metric.limits[0]), raw)
     low, high = _interval(metric, targets, outputs[winner], corrected, raw, seed)
-    if math.isfinite(metric.limits[1]):
-        high = metric.limits[1] - (metric.limits[1] - high) * math.sqrt(trained_share)
-    return Corrected(score=corrected, low=low, high=high, raw_score=raw, winner=winner)
+    return Corrected(
+        expected=expected_score(metric, corrected, trained_share, constant),
+        score=corrected,
+        low=low,
+        high=expected_score(metric, high, trained_share),
+        raw_score=raw,
+        winner=winner,
+    )
+
+
+def expected_score(
+    metric: Metric, score: float, trained_share: float, constant: float = math.nan
+) -> float:
+    """Return the best guess of the score of a model that is trained on all examples.
+
+    `score` is an oriented one, of models trained on a share of them, freed from luck.
+    What it lacks to the best possible score falls with the examples trained on to the
+    power of `LEARNING_RATE`, times how far it has come there from the score of a
+    constant answer: what has learnt nothing from some examples expects nothing of more.
+    Where that score is undefined, it counts as if all the way had been come.
+    """
+    best = metric.limits[1]
+    if not math.isfinite(best):
+        return score
+    skill = 1.0
+    if constant < best:
+        skill = min(max((score - constant) / (best - constant), 0.0), 1.0)
+    return best - (best - score) * math.pow(trained_share, LEARNING_RATE * skill)
 
 
 def indistinguishable(

@@ -41,8 +41,8 @@ class Expectation:
     """Cross-validated score of the model; of a single trial, that trial's."""
     luck: float
     """By how much being picked flatters it; 0 or more."""
-    corrected: float
-    """What to expect on new data, the luck taken off."""
+    expected: float
+    """What to expect on new data: the luck taken off, and trained on all examples."""
     low: float
     high: float
     examples: int
@@ -50,8 +50,8 @@ class Expectation:
     """Trials it was picked from."""
     majority_share: float | None
     """Share of the most common class."""
-    beats_majority: bool
-    """Whether the winner can be told apart from a constant answer."""
+    against_majority: str
+    """How the model compares with a constant answer; see `Score`."""
     on_new_data: tuple[Row, ...]
     """What to expect, and the test if the metric was measured there."""
     validated_rows: tuple[Row, ...]
@@ -74,7 +74,8 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
     size = int(tests.pop("n", 0))
     low, high, count = float(score["low"]), float(score["high"]), score["examples"]
     corrected, raw = float(score["corrected"]), float(score["raw"])
-    new = [Row("To expect", f"from {count:,} labelled examples", corrected, low, high)]
+    best_guess, detail = float(score["expected"]), f"from {count:,} labelled examples"
+    new = [Row("To expect", detail, best_guess, low, high)]
     if math.isfinite(value := tests.get(metric.name, math.nan)):
         ends = wilson_interval(value, size) if metric.name in SHARES else (value, value)
         detail = f"{size:,} examples never used before"
@@ -90,18 +91,17 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
         *_baselines(summary, history, metric),
     ]
     counts = summary.get("class_counts", {}).values()
-    equal = {winner, *summary["indistinguishable"]}
     return Expectation(
         metric=metric,
         validated=validated,
         luck=max(metric.orient(raw) - metric.orient(corrected), 0.0),
-        corrected=corrected,
+        expected=best_guess,
         low=low,
         high=high,
         examples=int(count),
         tried=sum(outcome.is_done for _, outcome in history),
         majority_share=max(counts) / sum(counts) if counts else None,
-        beats_majority=all(history[i][0].text("method") != "majority" for i in equal),
+        against_majority=score["against_majority"],
         on_new_data=tuple(new),
         validated_rows=tuple(rows),
         test_scores=tuple(tests.items()),

@@ -186,8 +186,7 @@ class Classes(TaskKind):
         self, targets: Labels, outputs: Float[np.ndarray, "repeats examples classes"]
     ) -> dict[str, float]:
         """Return the temperature that out-of-fold probabilities ask for."""
-        proba = outputs.reshape(-1, outputs.shape[-1])
-        return {"temperature": fit_temperature(proba, np.tile(targets, len(outputs)))}
+        return {"temperature": fit_temperature(outputs, targets)}
 
     @staticmethod
     def calibrate(

@@ -102,7 +102,9 @@ def test_text_end_to_end(whole):
     assert {c.get("backbone", "tiny-bert") for c in tried(result)} == {"tiny-bert"}
     assert result.task.names == ("film", "name", "place")
     assert result.score.metric == "accuracy"
-    assert result.score.low <= result.score.corrected <= result.score.high
+    score = result.score
+    assert score.low <= score.corrected <= score.expected <= score.high
+    assert f"accuracy {score.expected:.3f}" in repr(result)
     assert result.score.examples == 18
     assert result.config in tried(result)
     assert {"model", "predictions", "result.json", "study.json", "study.journal"} <= {

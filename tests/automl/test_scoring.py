@@ -60,7 +60,9 @@ def test_the_model_is_the_pick_whatever_it_was_picked_for(metric):
     measured = tried.problem.task.measured
     raw = measured.orient(pooled_score(measured, LABELS, poor))
     assert score.raw == pytest.approx(raw)
-    assert score.low <= score.corrected <= score.high
+    for told in (score.corrected, score.expected):
+        assert score.low <= told <= score.high
+    assert measured.orient(score.expected) >= measured.orient(score.corrected)
 
 
 def test_correction_takes_something_off_the_best_of_equals():
@@ -104,3 +106,18 @@ def test_partners_are_of_other_kinds_and_keep_the_limits():
     assert partners_of(tried, 0, every, most=1) == [3]
     held = partners_of(tried, 0, every, most=2, holds=lambda numbers: 3 not in numbers)
     assert held == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"), [(0.95, "better"), (0.45, "unclear"), (0.0, "not better")]
+)
+def test_a_model_stands_beside_a_constant_answer(right, verdict):
+    wrong = np.arange(48) >= 48 * right
+    outputs = (np.eye(3)[np.where(wrong, (LABELS + 1) % 3, LABELS)] * 0.9 + 0.1 / 3)[
+        None
+    ]
+    tried = tried_with([outputs])
+    score = honest_score(tried, scores_of(tried), outputs, seed=0)
+    assert score.majority == pytest.approx(1 / 3)
+    assert score.against_majority == verdict
+    assert bool(score.caution) == (verdict != "better")

@@ -45,6 +45,14 @@ def test_fit_answers_in_json_and_in_words(fitted):
     assert "Traceback" not in said
 
 
+def test_a_model_of_no_use_is_made_and_told_apart(capsys, home):
+    words = "fit reviews.csv --target stars --budget none --trials 1 --out useless"
+    assert run([*words.split(), "--methods", "majority"]) == 3
+    said = capsys.readouterr()
+    assert "warning: The model is no better than always giving" in said.out + said.err
+    assert (home / "useless" / "model" / "model.json").exists()
+
+
 def test_what_the_answer_names_is_there(fitted, home):
     answer, _ = fitted
     assert (home / answer["model"] / "model.json").exists()

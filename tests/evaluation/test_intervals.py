@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.intervals import (
     correct_for_selection,
+    expected_score,
     indistinguishable,
     standard_error,
     wilson_interval,
@@ -158,6 +159,17 @@ def test_more_examples_than_the_folds_had_may_only_raise_the_upper_end():
     )
     assert (more.low, more.score) == (plain.low, plain.score)
     assert 1 - more.high == pytest.approx((1 - plain.high) / 2)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "log_loss"])
+def test_more_examples_add_to_skill_and_to_nothing_else(name):
+    metric = CLASS_METRICS[name]
+    told = [expected_score(metric, s, 0.75, -0.7) for s in (-0.8, -0.7, -0.3)]
+    assert told[:2] == pytest.approx([-0.8, -0.7])
+    assert -0.3 < told[2] < metric.limits[1]
+    assert expected_score(metric, -0.3, 1.0, -0.7) == pytest.approx(-0.3)
+    best = metric.limits[1]
+    assert best - expected_score(metric, -0.3, 0.25) == pytest.approx((best + 0.3) / 2)
 
 
 def test_a_bonus_decides_the_pick():

@@ -99,11 +99,12 @@ def test_what_users_wrote_is_text_and_never_markup(make_study):
 
 def test_says_share_of_new_examples_and_interval_in_words(make_study):
     study = make_study(("a", "b"), per_class=40)
-    study.summary["score"] |= {"raw": 0.9, "corrected": 0.874, "low": 0.8, "high": 0.92}
+    numbers = {"raw": 0.9, "corrected": 0.85, "expected": 0.874}
+    study.summary["score"] |= {**numbers, "low": 0.8, "high": 0.92}
     words = checked(study.write()).words
     assert "Expect about 87 of 100 new examples" in words
     assert "Anything from 80 to 92 of 100" in words
-    assert "the difference, 0.026, was taken off" in words
+    assert "the difference, 0.050, was taken off" in words
     assert "same source as the labelled ones" in words
 
 
@@ -112,14 +113,16 @@ def test_one_trial_claims_no_luck(make_study):
     study.summary["score"]["corrected"] = study.summary["score"]["raw"]
     words = checked(study.write()).words
     assert "nothing was picked" in words
-    assert "Do not rely on this model yet" in words  # it is the majority class
 
 
-def test_warns_if_the_winner_cannot_be_told_from_a_constant_answer(make_study):
+def test_warns_if_the_model_may_be_no_better_than_a_constant_answer(make_study):
     study = make_study(("a", "b"))
     assert "Do not rely on this model" not in study.write()
-    study.summary["indistinguishable"].append(0)
-    assert "cannot be told apart from always giving" in checked(study.write()).words
+    study.summary["score"]["against_majority"] = "unclear"
+    words = checked(study.write()).words
+    assert "It cannot be told whether it is better than always giving" in words
+    study.summary["score"]["against_majority"] = "not better"
+    assert "It is not better than always giving" in checked(study.write()).words
 
 
 def test_failed_trials_are_listed_with_their_reasons(make_study):
@@ -180,7 +183,7 @@ def test_a_model_has_one_number_for_one_thing_wherever_it_stands(make_study):
     winner = study.summary["winner"]["number"]
     config, outcome = study.history[winner]
     study.history[winner] = (config, replace(outcome, mean=0.9167))
-    study.summary["score"] |= {"raw": 0.9161, "corrected": 0.8882}  # as pooled
+    study.summary["score"] |= {"raw": 0.9161, "expected": 0.8882}  # as pooled
     source = study.write()
     page = checked(source)
     chart = page.words.split("Next to simpler models")[2].split("Class by class")[0]
@@ -193,7 +196,7 @@ def test_a_model_has_one_number_for_one_thing_wherever_it_stands(make_study):
 def test_the_average_of_trials_is_no_trial(make_study):
     study = make_study(("a", "b"), per_class=20)
     study.summary["members"].append(study.summary["members"][0] | {"number": 2})
-    study.summary["score"] |= {"raw": 0.961, "corrected": 0.9}
+    study.summary["score"] |= {"raw": 0.961, "expected": 0.9}
     words = checked(study.write()).words
     assert "The model the average of trials 4, 2 0.961" in words
 

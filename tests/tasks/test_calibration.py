@@ -34,6 +34,23 @@ def test_the_temperature_of_many_examples_is_found(sharpness):
     assert fit_temperature(proba, labels) == pytest.approx(sharpness, rel=0.1)
 
 
+def test_few_examples_do_not_sharpen_and_soon_soften():
+    rng = np.random.default_rng(0)
+    labels = np.arange(16) % 2
+    timid = np.eye(2)[labels] * 0.2 + 0.4  # right each time, and 0.6 sure
+    assert fit_temperature(timid, labels) == 1
+    assert fit_temperature(np.tile(timid, (9, 1)), np.tile(labels, 9)) < 0.5
+    boastful = np.eye(2)[rng.permutation(labels)] * 0.98 + 0.01
+    assert fit_temperature(boastful, labels) > 2
+
+
+def test_an_example_counts_once_however_often_it_was_predicted():
+    proba, labels = sample(3, 30, sharpness=3.0)
+    once = fit_temperature(proba, labels)
+    assert once > 1
+    assert fit_temperature(np.stack([proba] * 5), labels) == pytest.approx(once)
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 8, 16])
 def test_the_temperature_stays_sane_on_sixteen_examples(wrong):
     labels = np.array([0, 1] * 8)
