@@ -190,14 +190,15 @@ class _Works:
             limit = LATE[0] * cell.budget + LATE[1]
         start = time.monotonic()
         try:
-            process = subprocess.Popen(  # noqa: S603  the user's own command
-                cell.entrant.words(places),
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=(folder / "stderr").open("w"),
-                text=True,
-                start_new_session=True,  # so that its children end with it
-            )
+            with (folder / "stderr").open("w") as errors:
+                process = subprocess.Popen(  # noqa: S603  the user's own command
+                    cell.entrant.words(places),
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    text=True,
+                    start_new_session=True,  # so that its children end with it
+                )
         except OSError as error:
             return 0.0, f"It cannot be started: {error}"
         self.running.add(process)

@@ -132,8 +132,10 @@ class Summary:
             "latest_seconds": max((r.finish_seconds for r in done), default=np.nan),
             "latency_ms": _mean([r.latency_ms for r in done]),
             "members": _mean([r.members for r in done]),
-            "runs": len(done),
-            "failed": sum(r.entrant == entrant and not r.is_done for r in self.runs),
+            "runs": float(len(done)),
+            "failed": float(
+                sum(r.entrant == entrant and not r.is_done for r in self.runs)
+            ),
         }
 
     def figures(self) -> dict[str, Any]:
