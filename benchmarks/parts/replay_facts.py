@@ -48,13 +48,12 @@ def known() -> dict[str, Facts]:
 
 def looked_up(name: str) -> Facts:
     """Return the facts of a task, drawn as `landscape.py` draws it."""
-    from landscape import FOLDS, QUICK_REPEATS, SEED, SHOTS, data_folder, modality_of
-    from shared_data import draw, read_split
+    from landscape import FOLDS, QUICK_REPEATS, SEED, drawn_and_test, modality_of
 
     from fewshot_automl.evaluation.folds import choose_folds
     from fewshot_automl.modalities import content_hashes
 
-    drawn = draw(read_split(data_folder() / name, "train"), SHOTS[name], SEED)
+    drawn, _ = drawn_and_test(name)
     names = sorted(set(drawn.labels))
     counts = Counter(drawn.labels)
     folds = choose_folds(

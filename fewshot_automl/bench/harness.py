@@ -218,13 +218,18 @@ class _Works:
 
     def _prepared(self, cell: Cell, folder: Path) -> dict[str, str]:
         """Return the environment: weights at hand, nothing else from earlier runs."""
-        cache = folder / "cache"
-        cache.mkdir()
-        (cache / "weights").symlink_to(cache_folder().absolute() / "weights")
         Prior.default().without(cell.task.name).write(folder / "prior.json")
         threads = {f"{name}_NUM_THREADS": str(self.threads) for name in THREADS}
-        more = {"FEWSHOT_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-        return {**os.environ, **threads, **more, "OMP_WAIT_POLICY": "PASSIVE"}
+        more = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        return {**os.environ, **threads, **more, **fresh_cache(folder)}
+
+
+def fresh_cache(folder: Path) -> dict[str, str]:
+    """Make a cache with our weights and nothing else; return what points there."""
+    cache = folder / "cache"
+    cache.mkdir()
+    (cache / "weights").symlink_to(cache_folder().absolute() / "weights")
+    return {"FEWSHOT_CACHE": str(cache)}
 
 
 def scored(
