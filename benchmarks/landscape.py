@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
 
 from fewshot_automl.adaptation.encodings import Encodings
@@ -38,7 +39,7 @@ from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.bench import load_suite
-from fewshot_automl.bench.suite import Rows, Suite
+from fewshot_automl.bench.suite import Suite, draw
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.evaluation.folds import Fold, choose_folds
@@ -108,11 +109,11 @@ def modality_of(name: str) -> str:
     return task.modality
 
 
-def drawn_and_test(name: str) -> tuple[Rows, Rows]:
+def drawn_and_test(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the labelled examples of a task, and its test part."""
     suite = suite_with(name)
     (task,) = suite.tasks
-    drawn = suite.rows(task, "train").draw(SHOTS[name], SEED)
+    drawn = draw(suite.rows(task, "train"), SHOTS[name], SEED)
     return drawn, suite.rows(task, "test")
 
 
@@ -164,14 +165,14 @@ def embedded(modality: str) -> tuple[Card, ...]:
 def scene(name: str, cache: Path) -> Scene:
     """Return a task, its examples drawn and its unseen rows beside them."""
     drawn, test = drawn_and_test(name)
-    names = sorted(set(drawn.labels))
-    kept = [i for i, label in enumerate(test.labels) if label in names]
+    names = sorted(set(drawn["label"]))
+    kept = np.flatnonzero(test["label"].isin(names))
     modality = modality_of(name)
     order = np.random.default_rng(SEED).permutation(kept)[: UNSEEN_ROWS[modality]]
-    unseen = test.take(order.tolist())
-    inputs = (*drawn.inputs, *unseen.inputs)
-    labels = np.array([names.index(x) for x in (*drawn.labels, *unseen.labels)])
-    count = len(drawn.labels)
+    whole = pd.concat([drawn, test.iloc[order]])
+    inputs = tuple(whole["input"])
+    labels = np.array([names.index(label) for label in whole["label"]])
+    count = len(drawn)
     keys = content_hashes(inputs)
     folds = choose_folds(
         labels[:count],

@@ -176,13 +176,13 @@ def median(runs: list[Taken]) -> Taken:
 def training_data(modality: str, shared: Path, folder: Path) -> tuple[str, list[str]]:
     """Return the name of a data set and the words of `fewshot fit` for it."""
     from fewshot_automl.bench import load_suite
-    from fewshot_automl.bench.suite import INPUT, LABEL, write_inputs
+    from fewshot_automl.bench.suite import INPUT, LABEL, draw, write_rows
 
     suite = load_suite(ROOT / "benchmarks/suite", data=shared, tasks=[SHARED[modality]])
     for task in suite.tasks:
         folder.mkdir()
-        rows = suite.rows(task, "train").draw(SHOTS, seed=0)
-        write_inputs(rows, folder / "train.csv", with_labels=True)
+        rows = draw(suite.rows(task, "train"), SHOTS, seed=0)
+        write_rows(rows, folder / "train.csv")
         words = [str(folder / "train.csv"), "--target", LABEL, f"--{modality}", INPUT]
         return task.name, words
     from fewshot_automl.cli.demo import IMAGES, TEXT, demo_folder

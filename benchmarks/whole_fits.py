@@ -29,7 +29,12 @@ from fewshot_automl.bench.results import read_results
 from fewshot_automl.study import parse_budget
 
 HERE = Path(__file__).resolve().parent
-ROWS = "ours,ours-1,ours-14,probe,probe-cv,probes-mean"
+ROWS = (
+    "ours,ours-1,ours-14,probe,probe-cv,probes-mean,"
+    "setfit-minilm,setfit-mpnet,autogluon"
+)
+OTHERS = {"setfit": "with_setfit.py", "autogluon": "with_autogluon.py"}
+ENCODERS = {"setfit-minilm": "minilm-l6", "setfit-mpnet": "mpnet-base"}
 LEAST_GAIN = {
     "ours-14": 0.03,
     "probe": 0.05,
@@ -49,31 +54,38 @@ LATE = 1.10, 15.0
 """A fit may end after so many budgets, or so many seconds over."""
 
 
-def others(pythons: dict[str, str], folder: Path) -> list[Entrant]:
-    """Return the rows of other programs whose Python is named."""
+def rows_of(names: str, pythons: dict[str, str], folder: Path) -> list[Entrant]:
+    """Return rows by name; those of other programs only where their Python is named."""
     made = []
-    for name, backbone in (
-        ("setfit-minilm", "minilm-l6"),
-        ("setfit-mpnet", "mpnet-base"),
-    ):
-        if "setfit" in pythons:
-            words = ["{seed}", str(write_encoder(backbone, folder / backbone))]
-            made.append(other(name, pythons["setfit"], "with_setfit.py", words))
-    if "autogluon" in pythons:
-        made.append(other("autogluon", pythons["autogluon"], "with_autogluon.py", []))
-    for name in {"setfit", "autogluon"} - set(pythons):
-        print(f"{name} is left out: give --python {name}=PATH.", file=sys.stderr)
+    for name in names.split(","):
+        kind = name.partition("-")[0]
+        if kind == "ours":
+            made.append(entrant_named(name))
+            continue
+        if kind in OTHERS and kind not in pythons:
+            print(f"{name} is left out: give --python {kind}=PATH.", file=sys.stderr)
+            continue
+        script, modalities = OTHERS.get(kind, "probes.py"), ()
+        places = [name, *PLACES] if script == "probes.py" else [*PLACES]
+        if kind == "setfit":
+            places.append(write_encoder(ENCODERS[name], folder / name))
+            modalities = ("text",)
+        made.append(
+            Entrant(
+                name=name,
+                command=(
+                    pythons.get(kind, sys.executable),
+                    str(HERE / "entrants" / script),
+                    *places,
+                ),
+                modalities=modalities,
+                minds_budget=kind in OTHERS,
+            )
+        )
     return made
 
 
-def other(name: str, python: str, script: str, words: list[str]) -> Entrant:
-    """Return a row that runs a script of `benchmarks/entrants` with another Python."""
-    command = (python, str(HERE / "entrants" / script), *PLACES, *words)
-    modalities = ("text",) if "setfit" in script else ()
-    return Entrant(name=name, command=command, modalities=modalities)
-
-
-def write_encoder(backbone: str, folder: Path) -> Path:
+def write_encoder(backbone: str, folder: Path) -> str:
     """Write a folder that sentence-transformers can load from weights at hand."""
     from fewshot_automl.backbones import weights
     from fewshot_automl.backbones.zoo import Zoo
@@ -83,7 +95,7 @@ def write_encoder(backbone: str, folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(dict(card.config)), "utf-8")
     facts = {"max_tokens": card.input.max_tokens}
     (folder / "fewshot.json").write_text(json.dumps(facts), "utf-8")
-    return folder
+    return str(folder)
 
 
 def judge(summaries: list[Summary]) -> list[str]:
@@ -155,10 +167,9 @@ def main() -> None:
     pythons = dict(words.split("=", 1) for words in asked.python)
     tasks = tuple(filter(None, asked.tasks.split(",")))
     with tempfile.TemporaryDirectory() as folder:
-        entrants = [entrant_named(name) for name in asked.entrants.split(",")]
         runs = run(
             load_suite(HERE / "suite", data=asked.data, tasks=tasks),
-            [*entrants, *others(pythons, Path(folder))],
+            rows_of(asked.entrants, pythons, Path(folder)),
             out=asked.out,
             shots=[int(n) for n in asked.shots.split(",")],
             draws=[int(n) for n in asked.draws.split(",")],
@@ -168,10 +179,9 @@ def main() -> None:
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
     if asked.against is not None:
-        keys = {r.key for r in runs}
+        keys = {r.key for r in runs if r.entrant == "ours"}
         before = [r for r in read_results(asked.against) if r.key in keys]
-        theirs = [replace(r, entrant="before") for r in before if r.entrant == "ours"]
-        runs += theirs
+        runs += [replace(r, entrant="before") for r in before]
     summaries = summarise(runs, "ours")
     print(*(summary.table() for summary in summaries), sep="\n")
     print(*draw_all(summaries, asked.out), sep="\n", file=sys.stderr)

@@ -4,33 +4,16 @@ The protocol, for all alike: the words of a command hold ``{train}`` (a CSV file
 the columns `input` and `label`; images are paths), ``{test}`` (the same without
 `label`), ``{out}`` (a CSV file to write, a row a test example, with a column
 `prediction` and, if there are any, `proba_CLASS` a class), ``{budget}`` (seconds) and
-``{seed}``. A JSON file beside `out`, of the same name, may tell more (see `TOLD`).
+``{seed}``. A JSON file beside `out`, of the same name, may tell more: `results.TOLD`.
 """
 
-import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from fewshot_automl.errors import UserError, unknown_name
 
-PLACES: Final = ("{train}", "{test}", "{out}", "{budget}")
-OURS: Final = ("{python}", "-m", "fewshot_automl.bench.ours")
-TOLD: Final[Mapping[str, type]] = {
-    "expected": float,
-    "low": float,
-    "high": float,
-    "fit_seconds": float,
-    "predict_seconds": float,
-    "latency_ms": float,
-    "members": int,
-    "winner": str,
-    "version": str,
-}
-"""What an entrant may tell: the score it expects and its interval; its own seconds;
-what one prediction costs; of how many models, which, and the version of the program."""
+PLACES: Final = ("{train}", "{test}", "{out}", "{budget}", "{seed}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +29,10 @@ class Entrant:
     minds_budget: bool = True
     """Whether it depends on the budget; else one run counts for all budgets."""
 
-    def words(self, places: Mapping[str, str]) -> list[str]:
-        """Return its command with places filled in."""
-        filled = list(self.command)
-        for name, value in places.items():
-            filled = [word.replace(f"{{{name}}}", value) for word in filled]
-        return filled
 
-
-def _ours(name: str, *options: str, **more: bool) -> Entrant:
-    kind = name if name.startswith("probe") else "ours"
-    words = (*OURS, kind, *PLACES, "{seed}", *options)
-    return Entrant(name=name, command=words, **more)  # type: ignore[arg-type]
+def _ours(name: str, *options: str) -> Entrant:
+    words = ("{python}", "-m", "fewshot_automl.bench.ours", *PLACES, *options)
+    return Entrant(name=name, command=words)
 
 
 ENTRANTS: Final[dict[str, Entrant]] = {
@@ -67,9 +42,6 @@ ENTRANTS: Final[dict[str, Entrant]] = {
         _ours("ours-1", "--members", "1"),
         _ours("ours-cheap", "--methods", "probe,prototype"),
         _ours("ours-14", "--methods", "probe,prototype", "--trials", "14"),
-        _ours("probe", minds_budget=False),
-        _ours("probe-cv", minds_budget=False),
-        _ours("probes-mean", minds_budget=False),
     )
 }
 """The rows that come with fewshot."""
@@ -87,35 +59,16 @@ def entrant_named(words: str) -> Entrant:
     'mine'
     """
     name, is_command, command = words.partition("=")
-    if not is_command:
-        if name not in ENTRANTS:
-            raise unknown_name("entrant", name, ENTRANTS, "fewshot bench --help")
-        return ENTRANTS[name]
+    if not is_command and name not in ENTRANTS:
+        raise unknown_name("entrant", name, ENTRANTS, "fewshot bench --help")
     base, has_options, options = command.partition(":")
-    if has_options and base in ENTRANTS:
-        row = ENTRANTS[base]
+    if not is_command or (has_options and base in ENTRANTS):
+        row = ENTRANTS[base or name]
         return replace(row, name=name, command=(*row.command, *shlex.split(options)))
     split = tuple(shlex.split(command))
-    if missing := {"{train}", "{test}", "{out}"} - set(" ".join(split).split()):
+    if missing := {"{train}", "{test}", "{out}"} - set(split):
         raise UserError(
             "Command of an entrant must hold {train}, {test} and {out}, got none of "
             f"{', '.join(sorted(missing))} in {command!r}. See docs/benchmarks.md."
         )
     return Entrant(name=name, command=split)
-
-
-def read_told(path: Path) -> dict[str, float | int | str]:
-    """Return what an entrant told beside its predictions; nothing if it told nothing.
-
-    Raises:
-        UserError: If what it told is not of the kind that `TOLD` says.
-    """
-    if not path.exists():
-        return {}
-    try:
-        said = json.loads(path.read_text("utf-8"))
-        return {n: kind(said[n]) for n, kind in TOLD.items() if said.get(n) is not None}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path.name} must hold numbers and words, got {error}."
-        ) from error

@@ -1,11 +1,21 @@
 """Runs as lines of a file: one JSON object each, written as soon as it is over."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Final
 
 Key = tuple[str, int, int, float | None, str]
+TOLD: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("expected", "low", "high"), float),
+    **dict.fromkeys(("fit_seconds", "predict_seconds", "latency_ms"), float),
+    "members": int,
+    "winner": str,
+    "version": str,
+}
+"""What an entrant may tell: the score it expects and its interval; its own seconds;
+what one prediction costs; of how many models, which, and the version of the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +44,6 @@ class Run:
     log_loss_before: float | None = None
     """The same before calibration, if the entrant tells those probabilities too."""
     expected: float | None = None
-    """What the entrant said that `value` would be."""
     low: float | None = None
     high: float | None = None
     fit_seconds: float | None = None
@@ -65,11 +74,10 @@ class Run:
 def read_results(path: Path | str) -> list[Run]:
     """Read runs; of two with one key, the later. A line broken off is left out."""
     path, known = Path(path), {field.name for field in fields(Run)}
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
     runs: dict[Key, Run] = {}
-    for line in lines:
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
-            values = json.loads(line)
+            values: dict[str, Any] = json.loads(line)
         except ValueError:  # the harness was killed while it wrote
             continue
         run = Run(**{name: v for name, v in values.items() if name in known})
@@ -77,9 +85,8 @@ def read_results(path: Path | str) -> list[Run]:
     return list(runs.values())
 
 
-def append(path: Path, runs: Iterable[Run]) -> None:
-    """Write runs as further lines, on lines of their own whatever stands there."""
-    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
+def append(path: Path, run: Run) -> None:
+    """Write a run as a further line, on a line of its own whatever stands there."""
+    is_whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write("" if whole else "\n")
-        file.writelines(json.dumps(asdict(run)) + "\n" for run in runs)
+        file.write(f"{'' if is_whole else chr(10)}{json.dumps(asdict(run))}\n")

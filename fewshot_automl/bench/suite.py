@@ -1,6 +1,5 @@
 """A suite: task cards, the data they name, and the draws of shots from them."""
 
-import json
 import os
 import tomllib
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from fewshot_automl.cells import label_text
 from fewshot_automl.data.sources import read_table
@@ -17,10 +17,8 @@ from fewshot_automl.tasks import Task
 
 DATA: Final = "FEWSHOT_BENCH_DATA"
 """Environment variable: the folder that the data of cards are relative to."""
-INPUT: Final = "input"
-"""Column of the examples in the files that entrants read."""
-LABEL: Final = "label"
-"""Column of their labels."""
+INPUT, LABEL = "input", "label"
+"""Columns of the examples and of their labels in the files that entrants read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,37 +42,6 @@ class TaskCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """Examples and their labels, in one order."""
-
-    inputs: Sequence[str | Path]
-    """Texts, or files of images."""
-    labels: Sequence[str]
-    """What is to be predicted of each."""
-
-    def take(self, chosen: Sequence[int]) -> "Rows":
-        """Return some of the examples."""
-        inputs, labels = self.inputs, self.labels
-        return Rows(
-            inputs=[inputs[i] for i in chosen], labels=[labels[i] for i in chosen]
-        )
-
-    def draw(self, shots: int, seed: int) -> "Rows":
-        """Return `shots` examples of each class, or all there are.
-
-        >>> rows = Rows(inputs=["a", "b", "c", "d"], labels=["x", "y", "x", "x"])
-        >>> rows.draw(2, seed=0).labels
-        ['x', 'x', 'y']
-        """
-        taken: dict[str, list[int]] = {name: [] for name in sorted(set(self.labels))}
-        for index in np.random.default_rng(seed).permutation(len(self.labels)):
-            members = taken[self.labels[index]]
-            if len(members) < shots:
-                members.append(int(index))
-        return self.take([index for members in taken.values() for index in members])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """Task cards whose data are at hand."""
 
@@ -87,8 +54,8 @@ class Suite:
     missing: dict[str, str]
     """Tasks whose data are not there, and where they should be."""
 
-    def rows(self, task: TaskCard, part: str) -> Rows:
-        """Return the `train` or the `test` part of a task."""
+    def rows(self, task: TaskCard, part: str) -> pd.DataFrame:
+        """Return the labelled rows of the `train` or the `test` part of a task."""
         table = read_table(os.fspath(self.folders[task.name]), split=part)
         column = task.column or task.modality
         for name in (column, task.target):
@@ -97,14 +64,24 @@ class Suite:
                     f"Data of task {task.name!r} must have a column {name!r}, got "
                     f"{', '.join(table.columns)}. Mend its card."
                 )
-        cells, labels = table.columns[column], table.columns[task.target]
-        names = [(x, label_text(y)) for x, y in zip(cells, labels, strict=True)]
-        known: list[tuple[str, str]] = [(str(x), y) for x, y in names if y is not None]
-        if task.modality != "image":
-            return Rows(inputs=[x for x, _ in known], labels=[y for _, y in known])
-        home = table.folder or Path()
-        files = sorted(((home / x).absolute(), y) for x, y in known)
-        return Rows(inputs=[x for x, _ in files], labels=[y for _, y in files])
+        labels = [label_text(cell) for cell in table.columns[task.target]]
+        cells: list[object] = [str(cell) for cell in table.columns[column]]
+        if task.modality == "image":
+            home = table.folder or Path()
+            cells = [(home / str(cell)).absolute() for cell in cells]
+        frame = pd.DataFrame({INPUT: cells, LABEL: labels}, dtype=object).dropna()
+        return frame.sort_values(INPUT) if task.modality == "image" else frame
+
+
+def draw(rows: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
+    """Return `shots` rows of each class, or all there are.
+
+    >>> rows = pd.DataFrame({"input": [*"abcd"], "label": ["x", "y", "x", "x"]})
+    >>> draw(rows, 2, seed=0)["label"].tolist()
+    ['x', 'x', 'y']
+    """
+    mixed = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
+    return mixed.groupby(LABEL).head(shots).sort_values(LABEL, kind="stable")
 
 
 def load_suite(
@@ -123,18 +100,13 @@ def load_suite(
     """
     folder = Path(folder)
     base = Path(data or os.environ.get(DATA) or folder)
-    cards = [_read_card(path) for path in sorted(folder.glob("*.toml"))]
-    names = [card.name for card in cards]
-    if not cards or len(set(names)) < len(names):
+    cards = {c.name: c for c in map(_read_card, sorted(folder.glob("*.toml")))}
+    if not cards or not {*tasks} <= {*cards}:
         raise UserError(
-            f"Suite must be a folder of task cards (*.toml) of distinct names, got "
-            f"{', '.join(names) or 'none'} in '{folder}'. See docs/benchmarks.md."
+            f"Suite must be a folder with a card (*.toml) for each task, got "
+            f"{', '.join(cards) or 'none'} in '{folder}'. See docs/benchmarks.md."
         )
-    if unknown := set(tasks) - set(names):
-        raise UserError(
-            f"tasks must be of {', '.join(names)}, got {', '.join(sorted(unknown))}."
-        )
-    wanted = [card for card in cards if not tasks or card.name in tasks]
+    wanted = [card for card in cards.values() if not tasks or card.name in tasks]
     folders = {card.name: base / card.data for card in wanted}
     gone = {name: f"no data at {at}" for name, at in folders.items() if not at.is_dir()}
     return Suite(
@@ -146,41 +118,25 @@ def load_suite(
 
 
 def _read_card(path: Path) -> TaskCard:
-    known = [field.name for field in fields(TaskCard)]
     try:
         card = TaskCard(**tomllib.loads(path.read_text("utf-8")))
         Task(modality=card.modality, names=("a", "b"), metric=card.metric)
     except (TypeError, ValueError) as error:
+        known = ", ".join(field.name for field in fields(TaskCard))
         raise UserError(
-            f"Task card must have the keys {', '.join(known)}, got {error} in '{path}'."
+            f"Task card must have keys of {known}, got {error} in '{path}'."
         ) from error
     return card
 
 
-def write_inputs(rows: Rows, path: Path, *, with_labels: bool) -> None:
-    """Write examples as entrants read them: a CSV file, images under plain names."""
-    import pandas as pd
-
-    cells: list[str] = []
-    for number, cell in enumerate(rows.inputs):
+def write_rows(rows: pd.DataFrame, path: Path) -> None:
+    """Write rows as entrants read them: a CSV file, images under plain names."""
+    cells = []
+    for number, cell in enumerate(rows[INPUT]):
         if isinstance(cell, Path):  # its name would tell the class
             link = path.parent / "images" / f"{path.stem}-{number:05}{cell.suffix}"
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(cell)
-            cells.append(str(link))
-        else:
-            cells.append(cell)
-    columns = {INPUT: cells, **({LABEL: rows.labels} if with_labels else {})}
-    pd.DataFrame(columns).to_csv(path, index=False)
-
-
-def write_task(task: TaskCard, folder: Path, budget_seconds: float, seed: int) -> None:
-    """Write what an entrant may want to know besides the examples."""
-    facts = {
-        "task": task.name,
-        "modality": task.modality,
-        "metric": task.metric,
-        "budget_seconds": budget_seconds,
-        "seed": seed,
-    }
-    (folder / "task.json").write_text(json.dumps(facts), "utf-8")
+            cell = link
+        cells.append(cell)
+    rows.assign(**{INPUT: cells}).to_csv(path, index=False)

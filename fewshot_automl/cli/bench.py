@@ -28,10 +28,10 @@ def _words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
 @click.option("--budgets", default="60s", callback=_words, metavar="TIME,...")
 @click.option(
     "--entrants",
-    default="ours,probe",
+    default="ours",
     callback=_words,
     metavar="NAME,...",
-    help="ours, ours-1, ours-cheap, ours-14, probe, probe-cv, probes-mean.",
+    help="Rows of ours: ours, ours-1, ours-cheap, ours-14.",
 )
 @click.option(
     "--entrant",
@@ -56,7 +56,7 @@ def bench(suite: Path, out: Path, is_json: bool, **given: Any) -> None:
 
     \b
     Examples:
-      fewshot bench benchmarks/suite --data ../shared/data --entrants ours,probe
+      fewshot bench benchmarks/suite --data ../shared/data
       fewshot bench suite --shots 8,32 --budgets 60s,120s --jobs 2
       fewshot bench suite --entrant "mine=python my.py {train} {test} {out}"
     """

@@ -19,6 +19,7 @@ from fewshot_automl.bench import (
     summarise,
 )
 from fewshot_automl.bench.entrant import entrant_named
+from fewshot_automl.bench.suite import draw
 from fewshot_automl.cli.entry import run as command
 from fewshot_automl.errors import UserError
 
@@ -68,7 +69,17 @@ def test_a_strangers_entrant_runs_beside_ours(suite, tmp_path, monkeypatch):
     cheap = "cheap=ours: --methods tfidf,majority --trials 2"
     monkeypatch.chdir(tmp_path)
     words = "bench suite --data data --tasks films --shots 4 --draws 3 --out r.jsonl"
-    added = ["--json", "--entrants", "", "--entrant", stranger, "--entrant", cheap]
+    added = [
+        "--budgets",
+        "30min",
+        "--json",
+        "--entrants",
+        "",
+        "--entrant",
+        stranger,
+        "--entrant",
+        cheap,
+    ]
     assert command([*words.split(), *added]) == 0
     theirs, ours = read_results("r.jsonl")
     assert (theirs.reason, ours.reason) == (None, None)
@@ -118,15 +129,15 @@ def test_a_command_that_does_not_end_is_a_failed_run(suite, tmp_path, monkeypatc
 
 def test_draws_are_seeded_and_hold_so_many_of_each_class(suite):
     rows = suite.rows(suite.tasks[0], "train")
-    one, other = rows.draw(3, seed=0), rows.draw(3, seed=1)
-    assert list(one.labels) == ["bad"] * 3 + ["good"] * 3
-    assert rows.draw(3, seed=0) == one
-    assert one.inputs != other.inputs
+    one, other = draw(rows, 3, seed=0), draw(rows, 3, seed=1)
+    assert one["label"].tolist() == ["bad"] * 3 + ["good"] * 3
+    assert draw(rows, 3, seed=0).equals(one)
+    assert not one.equals(other)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("name = 'x'", "must have the keys"), (CARD.format("films", "smell"), "smell")],
+    [("name = 'x'", "must have keys"), (CARD.format("films", "smell"), "smell")],
 )
 def test_wrong_cards_are_refused(suite, tmp_path, text, words):
     (tmp_path / "suite" / "films.toml").write_text(text)
@@ -137,8 +148,8 @@ def test_wrong_cards_are_refused(suite, tmp_path, text, words):
 def test_commands_without_places_and_unknown_rows_are_refused():
     with pytest.raises(UserError, match=r"got none of \{out\}"):
         entrant_named("mine=run {train} {test}")
-    with pytest.raises(UserError, match="Closest: 'probe'"):
-        entrant_named("prob")
+    with pytest.raises(UserError, match="Closest: 'ours"):
+        entrant_named("our")
 
 
 VALUES = {"ours": (0.9, 0.8, 0.7), "probe": (0.8, 0.8, 0.6), "third": (0.7, 0.6, 0.5)}
