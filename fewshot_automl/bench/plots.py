@@ -35,56 +35,53 @@ def rank_figure(summary: Summary) -> Any:
 
     ranks, critical, _ = summary.ranks()
     order = sorted(ranks, key=lambda name: ranks[name])
-    left = [name for place, name in enumerate(order) if place < (len(order) + 1) // 2]
-    figure = Figure(figsize=(7, 1.6 + 0.28 * len(left)), layout="constrained")
+    groups, half = _level(order, ranks, critical), (len(order) + 1) // 2
+    depth = 1.0 + 0.3 * len(groups)
+    figure = Figure(figsize=(7.5, 1.2 + 0.3 * (depth + half)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(
-        xlim=(0.9, len(order) + 0.1), ylim=(-0.8 * len(left) - 1.2, 1.4), yticks=[]
-    )
     axes.set_title(f"Mean rank over {len(summary.tasks)} tasks, {summary.title}")
-    axes.xaxis.tick_top()
+    axes.set(xlim=(0.8, len(order) + 0.2), ylim=(-depth - half - 0.5, 0), yticks=[])
     axes.set_xticks(range(1, len(order) + 1))
+    axes.xaxis.tick_top()
     axes.spines[["left", "right", "bottom"]].set_visible(False)
-    axes.axhline(1.4, color="black", linewidth=1)
-    axes.plot([1, 1 + critical], [0.9, 0.9], color="black", marker="|")
-    axes.text(
-        1 + critical + 0.08, 0.9, f"critical difference {critical:.2f}", va="center"
-    )
-    groups = _level(order, ranks, critical)
     for place, name in enumerate(order):
-        is_left = name in left
-        row = place if is_left else len(order) - 1 - place
-        height = -0.8 * row - 0.5 - 0.18 * len(groups)
-        end = 0.95 if is_left else len(order) + 0.05
-        axes.plot([ranks[name]] * 2 + [end], [1.4, height, height], "k-", linewidth=0.8)
-        words = f"{name} {ranks[name]:.2f}"
-        side = "left" if is_left else "right"
-        axes.text(end, height + 0.06, words, ha=side, va="bottom", fontsize=9)
+        is_left = place < half
+        height = -depth - (place if is_left else len(order) - 1 - place)
+        end = 0.8 if is_left else len(order) + 0.2
+        axes.plot([ranks[name]] * 2 + [end], [0, height, height], "k-", linewidth=0.8)
+        side = "right" if is_left else "left"
+        axes.text(end, height, f" {name} {ranks[name]:.2f} ", ha=side, va="center")
     for row, (first, last) in enumerate(groups):
-        axes.plot(
-            [ranks[first] - 0.03, ranks[last] + 0.03],
-            [0.45 - 0.25 * row] * 2,
-            linewidth=3.5,
-        )
+        axes.plot([first - 0.04, last + 0.04], [-0.5 - 0.3 * row] * 2, linewidth=4)
+    bottom = -depth - half
+    axes.plot([1, 1 + critical], [bottom] * 2, "k|-")
+    axes.text(1.1 + critical, bottom, "critical difference", va="center")
     return figure
 
 
 def time_figure(summaries: Sequence[Summary]) -> Any:
-    """Draw mean value over mean seconds of each entrant, budgets joined by a line."""
+    """Draw mean value over mean seconds of each entrant, budgets joined by a line.
+
+    Entrants that lack a task are left out: their means are of other tasks.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    names = dict.fromkeys(name for one in summaries for name in one.entrants)
-    for number, name in enumerate(names):
-        facts = [one.facts(name) for one in summaries if one.of(name)]
-        points = sorted({(row["seconds"], row["value"]) for row in facts})
-        if points:
-            style = "osD^vPX*"[number % 8] + "-"
-            axes.plot(*zip(*points, strict=True), style, label=name)
+    points: dict[str, set[tuple[float, float]]] = {}
+    for one in summaries:
+        for name in one.ranks()[0]:
+            facts = one.facts(name)
+            points.setdefault(name, set()).add((facts["seconds"], facts["value"]))
+    for number, (name, found) in enumerate(points.items()):
+        style = f"{'osD^vPX*'[number % 8]}-"
+        axes.plot(*zip(*sorted(found), strict=True), style, label=name)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
     axes.set_xlabel("seconds of fit and predictions, mean")
-    axes.set_ylabel(f"{summaries[0].runs[0].metric}, mean over tasks and draws")
+    axes.set_ylabel("metric, mean over tasks and draws")
     axes.set_title(f"{summaries[0].shots} labels a class")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
@@ -93,14 +90,14 @@ def time_figure(summaries: Sequence[Summary]) -> Any:
 
 def _level(
     order: Sequence[str], ranks: dict[str, float], critical: float
-) -> list[tuple[str, str]]:
-    """Return the longest stretches of entrants within the critical difference."""
-    groups: list[tuple[int, int]] = []
-    for first, name in enumerate(order):
-        within = [i for i, x in enumerate(order) if ranks[x] - ranks[name] < critical]
-        if within[-1] > first and (not groups or within[-1] > groups[-1][1]):
-            groups.append((first, within[-1]))
-    return [(order[first], order[last]) for first, last in groups]
+) -> list[tuple[float, float]]:
+    """Return both ends of the longest stretches of ranks that are level."""
+    groups: list[tuple[float, float]] = []
+    for name in order:
+        last = max(r for r in ranks.values() if r - ranks[name] < critical)
+        if last > ranks[name] and (not groups or last > groups[-1][1]):
+            groups.append((ranks[name], last))
+    return groups
 
 
 def _written(figure: Any, results: Path, name: str) -> list[str]:
