@@ -87,8 +87,8 @@ class Summary:
         p = stats.friedmanchisquare(*ranks).pvalue if k > 2 and n > 1 else np.nan
         return means, q / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n)), float(p)
 
-    def difference(self, other: str) -> Difference:
-        """Return by how much the reference is ahead of another entrant."""
+    def difference(self, other: str) -> Difference | None:
+        """Return by how much the reference is ahead; None if they share no draw."""
         theirs = {(r.task, r.draw): r for r in self.of(other)}
         gaps: dict[str, list[float]] = {}
         for run in self.of(self.reference):
@@ -97,14 +97,7 @@ class Summary:
                 gaps.setdefault(run.task, []).append(gap)
         pairs = np.array([gap for each in gaps.values() for gap in each])
         if not len(pairs):
-            return Difference(
-                mean=np.nan,
-                low=np.nan,
-                high=np.nan,
-                pairs=0,
-                worst=np.nan,
-                worst_task="",
-            )
+            return None
         draws = np.random.default_rng(0).choice(pairs, (RESAMPLES, len(pairs)))
         low, high = np.quantile(draws.mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         worst = min(gaps, key=lambda task: _mean(gaps[task]))
@@ -133,9 +126,7 @@ class Summary:
             "latency_ms": _mean([r.latency_ms for r in done]),
             "members": _mean([r.members for r in done]),
             "runs": float(len(done)),
-            "failed": float(
-                sum(r.entrant == entrant and not r.is_done for r in self.runs)
-            ),
+            "failed": float(sum(r.entrant == entrant for r in self.runs) - len(done)),
         }
 
     def figures(self) -> dict[str, Any]:
@@ -148,10 +139,11 @@ class Summary:
                 name: {
                     **self.facts(name),
                     "rank": ranks.get(name),
-                    "behind": asdict(self.difference(name)),
+                    "behind": gap and asdict(gap),
                     "tasks": {task: self.mean(name, task) for task in self.tasks},
                 }
                 for name in self.entrants
+                for gap in [self.difference(name)]
             },
         }
 
@@ -179,7 +171,7 @@ class Summary:
             f"{gap.high:+.3f}], {gap.pairs} pairs, worst task {gap.worst_task} "
             f"{gap.worst:+.3f}"
             for name, gap in gaps.items()
-            if gap.pairs
+            if gap is not None
         ]
         return "\n".join([*lines, ""])
 
