@@ -41,7 +41,7 @@ def main() -> None:
     rules = model.task.rules
     proba = rules.calibrate(before, model.calibration)
     columns = {"prediction": rules.decode(proba), **rules.columns(proba)}
-    columns |= {f"before_{n}": before[:, i] for i, n in enumerate(rules.names)}
+    columns |= {f"before_{n}": before[:, i].tolist() for i, n in enumerate(rules.names)}
     pd.DataFrame(columns).to_csv(out, index=False)
     score, config = summary["score"], summary["winner"]["config"]
     told = {

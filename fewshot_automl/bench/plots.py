@@ -15,6 +15,7 @@ def draw_all(summaries: Sequence[Summary], results: Path) -> list[str]:
     if find_spec("matplotlib") is None:
         return ["No plots, for matplotlib is not installed: pip install matplotlib"]
     said = []
+    summaries = [summary for summary in summaries if summary.ranks()[0]]
     for shots in dict.fromkeys(summary.shots for summary in summaries):
         alike = [summary for summary in summaries if summary.shots == shots]
         said += _written(time_figure(alike), results, f"{shots}-seconds")

@@ -80,6 +80,8 @@ class Summary:
             for name in self.entrants
         }
         values = {name: row for name, row in rows.items() if np.isfinite(row).all()}
+        if not values:
+            return {}, np.nan, np.nan
         ranks = stats.rankdata([-np.array(row) for row in values.values()], axis=0)
         means = dict(zip(values, map(float, ranks.mean(axis=1)), strict=True))
         k, n = ranks.shape

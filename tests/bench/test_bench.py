@@ -198,7 +198,7 @@ def test_figures_of_the_summary_are_those_by_hand(runs):
     assert "ours - probe: +0.072" in summary.table()
 
 
-def test_what_lacks_a_task_has_no_rank_and_failures_are_counted(runs):
+def test_what_lacks_a_task_has_no_rank_and_failures_are_counted(runs, tmp_path):
     runs[-1] = replace(runs[-1], status="failed", value=None)
     runs[-2] = replace(runs[-2], status="failed", value=None)
     (summary,) = summarise(runs, "ours")
@@ -208,6 +208,11 @@ def test_what_lacks_a_task_has_no_rank_and_failures_are_counted(runs):
     json.dumps(summary.figures())
     with pytest.raises(UserError, match="must be one of ours, probe, third"):
         summarise(runs, "fourth")
+    none = [replace(one, status="failed", value=None) for one in runs]
+    (summary,) = summarise(none, "ours")
+    assert summary.ranks()[0] == {}
+    assert "failed" in summary.table()
+    assert plots.draw_all([summary], tmp_path / "r.jsonl") == []
 
 
 def test_plots_are_written_or_their_absence_is_told(runs, tmp_path, monkeypatch):
