@@ -14,6 +14,7 @@ Examples:
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -134,6 +135,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run what is missing, print the tables, end with one JSON line."""
     asked = parse_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what runs, too
     pythons = dict(words.split("=", 1) for words in asked.python)
     tasks = tuple(filter(None, asked.tasks.split(",")))
     with tempfile.TemporaryDirectory() as place:

@@ -1,5 +1,6 @@
 """The command ``bench``."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def bench(suite: Path, out: Path, is_json: bool, **given: Any) -> None:
     from fewshot_automl.bench.entrant import entrant_named
     from fewshot_automl.bench.plots import draw_all
 
+    # As an interrupt it ends what was started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     entrants = [entrant_named(x) for x in (*given["entrants"], *given["more"])]
     runs = run(
         load_suite(suite, data=given["data"], tasks=given["tasks"]),
