@@ -207,7 +207,7 @@ def _oriented(run: Run) -> float:
     return metric_named(run.metric).orient(run.value)
 
 
-def _mean(values: Sequence[float | None]) -> float:
+def _mean(values: Sequence[float | int | None]) -> float:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else np.nan
 
