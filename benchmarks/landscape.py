@@ -30,14 +30,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
-from shared_data import draw, read_split
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.bench import load_suite
+from fewshot_automl.bench.suite import Suite, draw
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.evaluation.folds import Fold, choose_folds
@@ -102,9 +104,22 @@ class Scene:
 
 
 def modality_of(name: str) -> str:
-    """Return what an example of a shared dataset is."""
-    is_table = (data_folder() / name / "train.csv").exists()
-    return "text" if is_table else "image"
+    """Return what an example of a task is."""
+    (task,) = suite_with(name).tasks
+    return task.modality
+
+
+def drawn_and_test(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the labelled examples of a task, and its test part."""
+    suite = suite_with(name)
+    (task,) = suite.tasks
+    drawn = draw(suite.rows(task, "train"), SHOTS[name], SEED)
+    return drawn, suite.rows(task, "test")
+
+
+def suite_with(name: str) -> Suite:
+    """Return our suite, of one task."""
+    return load_suite(ROOT / "benchmarks/suite", data=data_folder(), tasks=[name])
 
 
 def data_folder() -> Path:
@@ -149,17 +164,15 @@ def embedded(modality: str) -> tuple[Card, ...]:
 
 def scene(name: str, cache: Path) -> Scene:
     """Return a task, its examples drawn and its unseen rows beside them."""
-    folder = data_folder() / name
-    drawn = draw(read_split(folder, "train"), SHOTS[name], SEED)
-    test = read_split(folder, "test")
-    names = sorted(set(drawn.labels))
-    kept = [i for i, label in enumerate(test.labels) if label in names]
+    drawn, test = drawn_and_test(name)
+    names = sorted(set(drawn["label"]))
+    kept = np.flatnonzero(test["label"].isin(names))
     modality = modality_of(name)
     order = np.random.default_rng(SEED).permutation(kept)[: UNSEEN_ROWS[modality]]
-    unseen = test.take(order.tolist())
-    inputs = (*drawn.inputs, *unseen.inputs)
-    labels = np.array([names.index(x) for x in (*drawn.labels, *unseen.labels)])
-    count = len(drawn.labels)
+    whole = pd.concat([drawn, test.iloc[order]])
+    inputs = tuple(whole["input"])
+    labels = np.array([names.index(label) for label in whole["label"]])
+    count = len(drawn)
     keys = content_hashes(inputs)
     folds = choose_folds(
         labels[:count],

@@ -95,12 +95,13 @@ def watched(arguments: list[str]) -> NoReturn:
 
 def run_fit(words: list[str], *options: str) -> tuple[dict[str, Taken], str]:
     """Run `fewshot fit` on data in a new process; return its marks and its stderr."""
-    from shared_data import fresh_cache
+    from fewshot_automl.bench.harness import fresh_cache
 
     with tempfile.TemporaryDirectory(prefix="fewshot-benchmark-") as name:
         work = Path(name)
         marks = work / "marks.json"
         environment = {
+            **os.environ,
             **fresh_cache(work),
             MARKS: str(marks),
             STARTED: repr(time.time()),
@@ -119,14 +120,15 @@ def run_fit(words: list[str], *options: str) -> tuple[dict[str, Taken], str]:
 def idle_share(words: list[str], budget: str) -> float:
     """Run a whole fit; return the share of its search in which no trial ran."""
     import optuna
-    from shared_data import fresh_cache
+
+    from fewshot_automl.bench.harness import fresh_cache
 
     with tempfile.TemporaryDirectory(prefix="fewshot-benchmark-") as name:
         out = Path(name) / "out"
         command = [sys.executable, "-m", "fewshot_automl", "fit", *words]
         subprocess.run(
             [*command, "--budget", budget, "--out", str(out)],
-            env=fresh_cache(Path(name)),
+            env={**os.environ, **fresh_cache(Path(name))},
             capture_output=True,
             check=True,
         )
@@ -173,13 +175,16 @@ def median(runs: list[Taken]) -> Taken:
 
 def training_data(modality: str, shared: Path, folder: Path) -> tuple[str, list[str]]:
     """Return the name of a data set and the words of `fewshot fit` for it."""
-    from shared_data import draw, read_split, write_training_data
+    from fewshot_automl.bench import load_suite
+    from fewshot_automl.bench.suite import INPUT, LABEL, draw, write_rows
 
-    home = shared / SHARED[modality]
-    if home.is_dir():
+    suite = load_suite(ROOT / "benchmarks/suite", data=shared, tasks=[SHARED[modality]])
+    for task in suite.tasks:
         folder.mkdir()
-        split = draw(read_split(home, "train"), SHOTS, seed=0)
-        return home.name, write_training_data(split, folder)
+        rows = draw(suite.rows(task, "train"), SHOTS, seed=0)
+        write_rows(rows, folder / "train.csv")
+        words = [str(folder / "train.csv"), "--target", LABEL, f"--{modality}", INPUT]
+        return task.name, words
     from fewshot_automl.cli.demo import IMAGES, TEXT, demo_folder
 
     data = TEXT if modality == "text" else IMAGES

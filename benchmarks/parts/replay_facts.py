@@ -48,18 +48,17 @@ def known() -> dict[str, Facts]:
 
 def looked_up(name: str) -> Facts:
     """Return the facts of a task, drawn as `landscape.py` draws it."""
-    from landscape import FOLDS, QUICK_REPEATS, SEED, SHOTS, data_folder, modality_of
-    from shared_data import draw, read_split
+    from landscape import FOLDS, QUICK_REPEATS, SEED, drawn_and_test, modality_of
 
     from fewshot_automl.evaluation.folds import choose_folds
     from fewshot_automl.modalities import content_hashes
 
-    drawn = draw(read_split(data_folder() / name, "train"), SHOTS[name], SEED)
-    names = sorted(set(drawn.labels))
-    counts = Counter(drawn.labels)
+    drawn, _ = drawn_and_test(name)
+    names = sorted(set(drawn["label"]))
+    counts = Counter(drawn["label"])
     folds = choose_folds(
-        np.array([names.index(label) for label in drawn.labels]),
-        groups=content_hashes(drawn.inputs),
+        np.array([names.index(label) for label in drawn["label"]]),
+        groups=content_hashes(drawn["input"]),
         seed=SEED,
         max_folds=FOLDS,
         max_repeats=QUICK_REPEATS,
@@ -67,7 +66,7 @@ def looked_up(name: str) -> Facts:
     return Facts(
         modality=modality_of(name),
         counts=tuple(counts[label] for label in names),
-        characters=round(float(np.mean([len(x) for x in drawn.inputs])), 2)
+        characters=round(float(np.mean([len(x) for x in drawn["input"]])), 2)
         if modality_of(name) == "text"
         else 0.0,
         folds=(len(folds), len(folds.first)),

@@ -51,6 +51,7 @@ HOMES: Final = {
     "prior": ("prior", "Let finished studies advise the next ones."),
     "zoo": ("zoo", "List the backbones; show, get, add or check them."),
     "space": ("space", "Print every dimension that a fit of DATA would search."),
+    "bench": ("bench", "Compare programs that learn from few labels."),
     "doctor": ("doctor", "Say what this machine has and what is missing."),
     "cache": ("cache", "Say what the cache folder holds; --clear empties it."),
     "demo": ("demo", "Learn real texts and images from 8 labels a class."),
