@@ -51,7 +51,7 @@ class Ensemble:
 
     members: tuple[Member, ...]
     kind: str = "classes"
-    """Of the target, whose rules say how outputs are calibrated and averaged."""
+    """Of the target, whose rules say how outputs are calibrated."""
 
     @property
     def is_finite(self) -> bool:
@@ -72,8 +72,9 @@ class Ensemble:
                 encoder = replace(encoder, store=store)
             outputs = member.fitted.outputs(replace(encodings, encoder=encoder))
             votes.append(rules.calibrate(outputs, member.calibration))
-        weights = np.array([member.weight for member in self.members])
-        return rules.average(np.stack(votes), weights)
+        weights = [member.weight for member in self.members]
+        mean: np.ndarray = np.average(votes, axis=0, weights=weights)
+        return mean
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write each member into a folder of its own, a shared backbone once."""

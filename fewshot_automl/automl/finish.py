@@ -13,7 +13,9 @@ from fewshot_automl.automl.available import broken_in_words
 from fewshot_automl.automl.fitting import as_one, deliver, fitted_committee
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
+    Outputs,
     Tried,
+    committee,
     cross_calibrated,
     equal_trials,
     honest_score,
@@ -22,6 +24,7 @@ from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
+from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
@@ -125,6 +128,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "task": problem.task.to_json(),
         "winner": {"number": winner, "config": fresh.config.to_json()},
         "predictions": MODEL_PREDICTIONS,
+        "beside_best": _beside_best(tried, weights, honest),
         "standard_error": error,
         "indistinguishable": equal,
         **_account(ready, history, ranking, measures),
@@ -188,6 +192,30 @@ def _check(ready: Prepared, history: History, ranking: Ranking) -> None:
             f"closest, {config}: {words}. Loosen the limit, or search on with a larger "
             "budget."
         )
+
+
+def _beside_best(
+    tried: Tried, weights: Mapping[int, float], honest: Outputs
+) -> dict[str, Any]:
+    """Return what a committee wins and costs beside its best member; else nothing."""
+    if len(weights) == 1:
+        return {}
+    problem, rules = tried.problem, tried.problem.task.rules
+    alone = committee(tried, list(weights), 1)
+    (number,) = alone
+    outputs = tried.outputs[number]
+    assigned = problem.folds.assignment[: len(outputs)]
+    both = honest, cross_calibrated(problem, outputs, assigned)
+    proper = [name for name in rules.reported if rules.metrics[name].needs == "outputs"]
+    scores = {}
+    for name in (problem.task.metric, *proper):
+        metric = rules.metrics[name]
+        found = [pooled_score(metric, problem.targets, each) for each in both]
+        scores[name] = [*map(metric.orient, found)]
+    measured = [tried.measures(one) for one in (weights, alone)]
+    known = all("latency_ms" in one for one in measured)
+    times = {"latency_ms": [one["latency_ms"] for one in measured]} if known else {}
+    return {"number": number, "scores": scores, **times}
 
 
 def _account(

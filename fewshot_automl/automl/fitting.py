@@ -13,6 +13,7 @@ from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import Ensemble, Member, own_encoder
 from fewshot_automl.automl.scoring import Tried, committee
 from fewshot_automl.automl.search import Prepared
+from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import ExportError, RunError, TrialError
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
@@ -52,7 +53,8 @@ def fitted_committee(
     def has_time(number: int) -> bool:
         scored = {tried.frozen(i): tried.config(i) for i in (*fitted, number)}
         needed = saving_seconds + costs.refit_seconds(tried.config(number))
-        needed += sum(costs.scoring_seconds(one, ready.tested) for one in scored.values())
+        for config in scored.values():
+            needed += costs.scoring_seconds(config, ready.tested)
         return deadline is None or deadline - time.monotonic() > needed
 
     def fit(number: int) -> Fitted | None:
@@ -109,25 +111,29 @@ def as_one(
     parts: Mapping[int, Fitted], weights: Mapping[int, float], tried: Tried, device: str
 ) -> Fitted:
     """Return a fitted model, or a committee of several, as it predicts by itself."""
-    alone = {number: _alone(fitted, device) for number, fitted in parts.items()}
-    if len(alone) == 1:
-        return next(iter(alone.values()))
-    members = tuple(
+    frozen: dict[str, Backbone] = {}
+
+    def alone(fitted: Fitted) -> Fitted:
+        if not isinstance(fitted, Adapted):
+            return fitted
+        backbone = fitted.backbone
+        if fitted.start is None and fitted.base is None:
+            # It may have been loaded twice, if others had to make room in between.
+            backbone = frozen.setdefault(backbone.card.id, backbone)
+        return replace(fitted, backbone=backbone, start=None, device=device)
+
+    if len(parts) == 1:
+        return alone(next(iter(parts.values())))
+    members = [
         Member(
-            fitted=fitted,
+            fitted=(fitted := alone(part)),
             calibration=tried.calibration(number),
             encoder=own_encoder(fitted),
             weight=weights[number],
         )
-        for number, fitted in alone.items()
-    )
-    return Ensemble(members=members, kind=tried.problem.task.kind)
-
-
-def _alone(fitted: Fitted, device: str) -> Fitted:
-    if not isinstance(fitted, Adapted):
-        return fitted
-    return replace(fitted, start=None, device=device)
+        for number, part in parts.items()
+    ]
+    return Ensemble(members=tuple(members), kind=tried.problem.task.kind)
 
 
 def deliver(

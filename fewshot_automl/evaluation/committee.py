@@ -51,14 +51,16 @@ def committee_weights(
             out.
 
     Returns:
-        One row a draw, which sums to 1.
+        One row a draw, which sums to 1. One member alone is the one of most evidence.
 
     >>> evidence = np.log([[0.9, 0.9, 0.9, 0.2], [0.2, 0.3, 0.2, 0.9], [0.8] * 4])
     >>> committee_weights(evidence, "aba", most=2).round(2).tolist()
-    [[0.0, 0.26, 0.74]]
+    [[0.0, 0.31, 0.69]]
     """
     if counts is None:
         counts = np.ones((1, evidence.shape[1]))
+    if most == 1:
+        kinds = [None] * len(kinds)  # the best of all is all
     is_known = ~np.isnan(evidence).all(axis=0)
     evidence, counts = evidence[:, is_known], counts[:, is_known]
     picked = _best_of_each(evidence, kinds, counts)
@@ -149,20 +151,25 @@ def _best_of_each(
 def _mixture(evidence: Evidence, picked: Picked, counts: Weights) -> Say:
     """Return the weights under which the mixture makes the examples most probable.
 
-    Each member is given one example beforehand, which pulls towards equal weights. An
-    example that a member has not predicted changes nothing in its weight.
+    Beforehand all members together are given the geometric mean of their number and
+    that of the examples, which pulls to equal weights and loses its say as examples
+    come in. An example that a member has not predicted changes nothing in its weight.
 
     Source:
         Dempster, Laird and Rubin, J. Royal Stat. Soc. B 39, 1977, section 4.3 (the
-        weights of a finite mixture); the prior is a Dirichlet's, of 2 each.
+        weights of a finite mixture); the strength of the Dirichlet prior is ours.
     """
     there = ~np.isnan(evidence)
-    likelihood = np.exp(np.where(there, evidence, -np.inf) - np.nanmax(evidence, axis=0))
+    best = np.nanmax(evidence, axis=0)
+    likelihood = np.exp(np.where(there, evidence, -np.inf) - best)
     absent = counts @ (~there).T
-    weights: np.ndarray = picked / picked.sum(axis=1, keepdims=True)
+    members = picked.sum(axis=1, keepdims=True)
+    prior = picked * np.sqrt(counts.sum(axis=1, keepdims=True) / members)
+    weights: np.ndarray = picked / members
     for _ in range(ROUNDS):
         held, seen = weights @ there, weights @ likelihood
-        credit = np.divide(counts * held, seen, out=np.zeros(seen.shape), where=seen > 0)
-        weights = weights * (credit @ likelihood.T + absent) + picked
+        trust = np.zeros(seen.shape)
+        np.divide(counts * held, seen, out=trust, where=seen > 0)
+        weights = weights * (trust @ likelihood.T + absent) + prior
         weights /= weights.sum(axis=1, keepdims=True)
     return weights

@@ -160,15 +160,16 @@ def test_more_examples_than_the_folds_had_may_only_raise_the_upper_end():
     assert 1 - more.high == pytest.approx((1 - plain.high) / 2)
 
 
-def test_a_bonus_decides_the_pick():
+def test_one_model_picked_elsewhere_comes_with_its_gaps():
     labels = np.arange(20) % 2
-    good = as_proba(np.arange(20) < 18, labels)
-    fair = as_proba(np.arange(20) < 17, labels)
-    assert correct_for_selection(labels, [good, fair], ACCURACY).winner == 0
-    favoured = correct_for_selection(
-        labels, [good, fair], ACCURACY, bonus=np.array([0.0, 0.1])
-    )
-    assert (favoured.winner, favoured.raw_score) == (1, 0.85)
+    proba = np.eye(2)[np.where(np.arange(20) < 16, labels, 1 - labels)]
+    alone = correct_for_selection(labels, [proba], ACCURACY)
+    gaps = np.array([0.1, 0.3, np.nan])
+    found = correct_for_selection(labels, [proba], ACCURACY, gaps=gaps)
+    assert (alone.score, alone.raw_score) == (0.8, 0.8)
+    assert found.score == pytest.approx(0.6)
+    assert found.low < alone.low
+    assert found.high == alone.high
 
 
 def test_the_same_model_cannot_be_told_apart_and_a_worse_one_can():
