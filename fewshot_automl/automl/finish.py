@@ -15,6 +15,7 @@ from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     Outputs,
     Tried,
+    calibration_of,
     committee,
     cross_calibrated,
     equal_trials,
@@ -90,7 +91,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     assigned = problem.folds.assignment[: len(outputs)]
     honest = cross_calibrated(problem, outputs, assigned)
     score = honest_score(tried, pool, ready.members, honest, context.seed)
-    calibration = problem.task.rules.fit_calibration(problem.targets, outputs)
+    calibration = calibration_of(problem, outputs)
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
     known = {

@@ -62,7 +62,7 @@ class Tried:
 
     def calibration(self, number: int) -> dict[str, float]:
         """Return what puts the confidence of a trial's outputs right."""
-        return _calibration(self.problem, self.outputs[number])
+        return calibration_of(self.problem, self.outputs[number])
 
     def calibrated(self, number: int) -> Outputs:
         """Return a trial's outputs, their confidence put right."""
@@ -127,12 +127,12 @@ def cross_calibrated(
         for fold in np.unique(assigned):
             held = assigned == fold
             others = np.where(held[:, None], np.nan, predicted)
-            found = _calibration(problem, others[None])
+            found = calibration_of(problem, others[None])
             calibrated[row, held] = rules.calibrate(predicted[held], found)
     return calibrated
 
 
-def _calibration(problem: Problem, outputs: Outputs) -> dict[str, float]:
+def calibration_of(problem: Problem, outputs: Outputs) -> dict[str, float]:
     """Return what calibrates outputs, fitted to the examples that they predict."""
     there = ~np.isnan(outputs).any(axis=(0, 2))
     if not there.any():

@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
+from fewshot_automl.evaluation import committee as module
 from fewshot_automl.evaluation.committee import (
     average,
     choosing_gaps,
@@ -112,6 +113,7 @@ def gap_of(seed, most, models=12, examples=40):
 
 
 @pytest.mark.parametrize("most", [1, 4])
-def test_the_gap_takes_off_what_choosing_among_equals_gains_by_luck(most):
-    luck, gap = np.mean([gap_of(seed, most) for seed in range(8)], axis=0)
+def test_the_gap_takes_off_what_choosing_among_equals_gains_by_luck(most, monkeypatch):
+    monkeypatch.setattr(module, "MOST_DRAWS", 40)
+    luck, gap = np.mean([gap_of(seed, most) for seed in range(5)], axis=0)
     assert 0.02 < luck < gap < luck + 0.06  # draws hold fewer examples
