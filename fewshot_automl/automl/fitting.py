@@ -48,6 +48,8 @@ def fitted_committee(
     left = list(pool)
 
     def holds(weights: Mapping[int, float]) -> bool:
+        if not limits:
+            return True
         return not broken(limits, tried.measures(weights) | sizes(weights, fitted))
 
     def has_time(number: int) -> bool:

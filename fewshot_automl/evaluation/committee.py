@@ -31,6 +31,8 @@ ROUNDS: Final = 100
 """Of expectation and maximisation; the prior makes them settle sooner."""
 MOST_DRAWS: Final = 400
 """Bootstrap draws in which a committee is chosen anew."""
+NUMBERS: Final = 40_000_000
+"""Outputs that are averaged in all draws together, but for 40 draws: some seconds."""
 
 
 def committee_weights(
@@ -109,7 +111,9 @@ def choosing_gaps(
     the committee of all examples, which knows them, is ahead by what knowing is worth.
     `outputs` are asked for by the place of a model.
     """
-    draws = min(default_draws(metric, [outputs(0)]), MOST_DRAWS)
+    first = outputs(0)
+    draws = min(default_draws(metric, [first]), MOST_DRAWS)
+    draws = min(draws, max(NUMBERS // first.size, 40))
     counts = bootstrap_weights(len(targets), draws, np.random.default_rng(seed))
     chosen = committee_weights(evidence, kinds, most=most)
     others = committee_weights(evidence, kinds, most=most, counts=counts)
