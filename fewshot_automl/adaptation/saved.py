@@ -166,20 +166,26 @@ def size_of(*models: Fitted) -> dict[str, float]:
     LoRA layers stay beside the weights that they change, and count. A backbone that
     several models share is there once.
     """
-    every = [array for fitted in models for array in _arrays(fitted)]
-    arrays = {id(array): array for array in every}.values()
+    every: list[Fitted] = []
+    for fitted in models:
+        if isinstance(fitted, Ensemble):
+            every += [member.fitted for member in fitted.members]
+        else:
+            every.append(fitted)
+    arrays: list[np.ndarray | Tensor] = []
+    for at, fitted in enumerate(every):
+        is_first = not any(_shares(one, fitted) for one in every[:at])
+        arrays += _arrays(fitted, with_backbone=is_first)
     return {
         "parameters": float(sum(math.prod(array.shape) for array in arrays)),
         "memory_mb": sum(array.nbytes for array in arrays) / MEGABYTE,
     }
 
 
-def _arrays(fitted: Fitted) -> Iterator[np.ndarray | Tensor]:
-    if isinstance(fitted, Ensemble):
-        for member in fitted.members:
-            yield from _arrays(member.fitted)
-    elif isinstance(fitted, Adapted):
-        yield from fitted.backbone.module.parameters()
+def _arrays(fitted: Fitted, with_backbone: bool) -> Iterator[np.ndarray | Tensor]:
+    if isinstance(fitted, Adapted):
+        if with_backbone:
+            yield from fitted.backbone.module.parameters()
         yield from fitted.head.arrays().values()
     elif isinstance(fitted, TermHead):
         yield from fitted.arrays().values()
