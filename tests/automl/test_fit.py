@@ -363,7 +363,7 @@ def test_the_model_is_a_committee_with_weights(texts, tmp_path):
         labels=texts[1],
         methods=("majority", "tfidf", "probe"),
         out=tmp_path / "r",
-        settings=replace(SETTINGS, members=2),
+        settings=replace(SETTINGS, members=3, trials=3),
     )
     members = result.summary["members"]
     methods = {result.history[row["number"]][0].text("method") for row in members}
