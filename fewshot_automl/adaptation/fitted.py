@@ -21,6 +21,8 @@ from fewshot_automl.backbones.load import load_saved
 from fewshot_automl.training import choose_placement
 
 BATCH: Final = 64
+BACKBONE: Final = "backbone"
+"""Folder of the encoder in that of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,11 @@ class Adapted:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write backbone, adapter and head: a folder that needs no zoo."""
-        (self.base or self.backbone).save(folder / "backbone")
+        (self.base or self.backbone).save(folder / BACKBONE)
+        return self.save_head(folder)
+
+    def save_head(self, folder: Path) -> dict[str, Any]:
+        """Write all but the backbone, which another model may have written."""
         if self.base is not None:
             save_adapter(self.backbone.module, folder / "adapter")
         arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
@@ -67,10 +73,16 @@ class Adapted:
         return {"head": self.head.kind, "is_whole": self.is_whole}
 
     @classmethod
-    def load(cls, folder: Path, state: dict[str, Any]) -> "Adapted":
-        """Return what `save` wrote; its encodings come from its own backbone."""
+    def load(
+        cls, folder: Path, state: dict[str, Any], backbone: Backbone | None = None
+    ) -> "Adapted":
+        """Return what `save` wrote; its encodings come from its own backbone.
+
+        One that another model has loaded already is shared with it.
+        """
         device = choose_placement().device
-        backbone: Backbone = load_saved(folder / "backbone").to(device)
+        if backbone is None:
+            backbone = load_saved(folder / BACKBONE).to(device)
         base, adapter = None, folder / "adapter"
         if adapter.is_dir():
             base, backbone = backbone, load_adapter(backbone, adapter)

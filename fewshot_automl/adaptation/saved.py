@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,17 +38,15 @@ class Member:
     """What puts its confidence right, so that no member shouts."""
     encoder: Encoder | None
     """What its features come from; None if it needs none."""
+    weight: float
+    """Its say; those of an ensemble sum to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ensemble:
-    """Averages the calibrated outputs of its members, all with equal say.
+    """Averages the calibrated outputs of its members, each by its weight.
 
-    Equal weights are not a lack of ambition: an ensemble is made where the labels
-    cannot tell the members apart, and weights learnt from them would be noise.
-
-    Source:
-        Clemen, Int. J. Forecasting 1989 (equal weights are hard to beat).
+    Members on one frozen backbone share it, in memory, on disk and in a prediction.
     """
 
     members: tuple[Member, ...]
@@ -60,41 +59,70 @@ class Ensemble:
         return all(member.fitted.is_finite for member in self.members)
 
     def outputs(self, encodings: Encodings) -> Outputs:
-        """Return the mean; each member sees the examples through its own encoder."""
-        votes = [
-            kind_named(self.kind).calibrate(
-                member.fitted.outputs(replace(encodings, encoder=member.encoder)),
-                member.calibration,
-            )
-            for member in self.members
-        ]
-        mean: np.ndarray = np.mean(votes, axis=0)
+        """Return the average; each member sees the examples through its own encoder.
+
+        What a backbone says of them is kept until all its members have answered.
+        """
+        rules, votes = kind_named(self.kind), []
+        stores: defaultdict[int, FeatureStore] = defaultdict(lambda: FeatureStore(None))
+        for member in self.members:
+            encoder = member.encoder
+            if encoder is not None:
+                store = stores[id(encoder.backbone)]
+                encoder = replace(encoder, store=store)
+            outputs = member.fitted.outputs(replace(encodings, encoder=encoder))
+            votes.append(rules.calibrate(outputs, member.calibration))
+        weights = [member.weight for member in self.members]
+        mean: np.ndarray = np.average(votes, axis=0, weights=weights)
         return mean
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write each member into a folder of its own."""
-        states = []
+        """Write each member into a folder of its own, a shared backbone once."""
+        states: list[dict[str, Any]] = []
         for index, member in enumerate(self.members):
-            home = folder / f"member-{index}"
+            home, fitted = folder / f"member-{index}", member.fitted
             home.mkdir(parents=True)
-            state = save_fitted(member.fitted, home)
-            states.append({"calibration": dict(member.calibration), "fitted": state})
+            owner = next(
+                i for i, one in enumerate(self.members) if _shares(one.fitted, fitted)
+            )
+            if isinstance(fitted, Adapted) and owner < index:
+                state = {"kind": "adapted", **fitted.save_head(home)}
+            else:
+                state = save_fitted(fitted, home)
+            rest = {"calibration": dict(member.calibration), "weight": member.weight}
+            states.append({**rest, "backbone_of": owner, "fitted": state})
         return {"of": self.kind, "members": states}
 
     @classmethod
     def load(cls, folder: Path, state: dict[str, Any]) -> "Ensemble":
-        """Return what `save` wrote, each member on its own backbone."""
-        members = []
+        """Return what `save` wrote; older ensembles have equal weights."""
+        members: list[Member] = []
         for index, values in enumerate(state["members"]):
-            fitted = load_fitted(folder / f"member-{index}", values["fitted"])
+            home = folder / f"member-{index}"
+            owner = values.get("backbone_of", index)
+            if owner < index:
+                first = members[owner].fitted
+                assert isinstance(first, Adapted)
+                fitted: Fitted = Adapted.load(home, values["fitted"], first.backbone)
+            else:
+                fitted = load_fitted(home, values["fitted"])
             members.append(
                 Member(
                     fitted=fitted,
                     calibration=values["calibration"],
                     encoder=own_encoder(fitted),
+                    weight=values.get("weight", 1 / len(state["members"])),
                 )
             )
         return cls(members=tuple(members), kind=state["of"])
+
+
+def _shares(one: Fitted, other: Fitted) -> bool:
+    """Return whether models are one, or have one and the same frozen backbone."""
+    if isinstance(one, Adapted) and isinstance(other, Adapted):
+        no_layers = one.base is None and other.base is None
+        return one is other or (no_layers and one.backbone is other.backbone)
+    return one is other
 
 
 FITTED_KINDS: Final[dict[str, type[Fitted]]] = {
@@ -132,25 +160,32 @@ def own_encoder(fitted: Fitted) -> Encoder | None:
     return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
 
 
-def size_of(fitted: Fitted) -> dict[str, float]:
-    """Return what can be counted of a saved model: its numbers, and their bytes.
+def size_of(*models: Fitted) -> dict[str, float]:
+    """Return what can be counted of saved models: their numbers, and their bytes.
 
-    LoRA layers stay beside the weights that they change, and count. Members of an
-    ensemble are saved, loaded and run each with its own backbone, and add up.
+    LoRA layers stay beside the weights that they change, and count. A backbone that
+    several models share is there once.
     """
-    arrays = list(_arrays(fitted))
+    every: list[Fitted] = []
+    for fitted in models:
+        if isinstance(fitted, Ensemble):
+            every += [member.fitted for member in fitted.members]
+        else:
+            every.append(fitted)
+    arrays: list[np.ndarray | Tensor] = []
+    for at, fitted in enumerate(every):
+        is_first = not any(_shares(one, fitted) for one in every[:at])
+        arrays += _arrays(fitted, with_backbone=is_first)
     return {
         "parameters": float(sum(math.prod(array.shape) for array in arrays)),
         "memory_mb": sum(array.nbytes for array in arrays) / MEGABYTE,
     }
 
 
-def _arrays(fitted: Fitted) -> Iterator[np.ndarray | Tensor]:
-    if isinstance(fitted, Ensemble):
-        for member in fitted.members:
-            yield from _arrays(member.fitted)
-    elif isinstance(fitted, Adapted):
-        yield from fitted.backbone.module.parameters()
+def _arrays(fitted: Fitted, with_backbone: bool) -> Iterator[np.ndarray | Tensor]:
+    if isinstance(fitted, Adapted):
+        if with_backbone:
+            yield from fitted.backbone.module.parameters()
         yield from fitted.head.arrays().values()
     elif isinstance(fitted, TermHead):
         yield from fitted.arrays().values()

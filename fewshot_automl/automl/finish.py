@@ -10,19 +10,22 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.available import broken_in_words
-from fewshot_automl.automl.fitting import as_one, deliver, fitted_winner, with_partners
+from fewshot_automl.automl.fitting import as_one, deliver, fitted_committee
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
+    Outputs,
     Tried,
+    calibration_of,
+    committee,
     cross_calibrated,
     equal_trials,
     honest_score,
-    partners_of,
 )
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
+from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
@@ -63,8 +66,10 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     tried = Tried(problem=problem, history=history, outputs=outputs_of)
     ranking = ready.leader(history)
     _check(ready, history, ranking)
-    best = ranking.order[0]
-    say(f"Fitting the winner to all {len(problem.targets)} labelled examples.")
+    pool = [i for i in ranking.order if tried.learns(i)]
+    if not tried.learns(best := ranking.order[0]):
+        pool = [best]  # nothing learnt leads a constant answer by enough
+    say(f"Fitting the model to all {len(problem.targets)} labelled examples.")
     costs = ready.costs.after(history)
     saving = saving_seconds(costs, budget.seconds or math.inf)
     limit = budget.end
@@ -74,29 +79,22 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         limit = max(limit, time.monotonic() + saving + 2 * fits)
     late = LATE_SHARE * (budget.seconds or 0.0)
     end_of_fit = None if limit is None else limit + late
-    winner, fitted = fitted_winner(ready, tried, ranking.order, end_of_fit)
+    pool, weights, parts = fitted_committee(
+        ready, tried, pool, ready.members, saving, end_of_fit
+    )
+    winner = next(iter(weights))
     equal = equal_trials(tried, winner, context.seed)
     if limits:
         equal = [i for i in equal if i in ranking.order or i == winner]
-    wanted = partners_of(
-        tried,
-        winner,
-        # The best may be among them if it could not be fitted.
-        [i for i in equal if i != best and context.is_at_hand(tried.config(i))],
-        most=ready.members - 1,
-        holds=lambda numbers: not broken(limits, tried.measures(numbers)),
-    )
-    parts = with_partners(ready, tried, (winner, fitted), wanted, saving, limit)
-    numbers, configs = list(parts), list(map(tried.config, parts))
-    outputs = tried.together(numbers)
+    configs = list(map(tried.config, weights))
+    outputs = tried.together(weights)
     assigned = problem.folds.assignment[: len(outputs)]
-    allowed = {i: ranking.scores[i] for i in ranking.order}
     honest = cross_calibrated(problem, outputs, assigned)
     write_outputs(ready.folder / MODEL_PREDICTIONS, honest.astype(np.float32))
-    score = honest_score(tried, allowed, honest, context.seed)
+    score = honest_score(tried, pool, ready.members, honest, context.seed)
     if score.caution:
         say(f"warning: {score.caution}")
-    calibration = problem.task.rules.fit_calibration(problem.targets, outputs)
+    calibration = calibration_of(problem, outputs)
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
     known = {
@@ -104,8 +102,8 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         **({"license": ", ".join(licenses)} if licenses else {}),
         "score": score.to_json(),
         "members": [
-            {"number": number, "config": config.to_json()}
-            for number, config in zip(numbers, configs, strict=True)
+            {"number": i, "weight": weights[i], "config": tried.config(i).to_json()}
+            for i in weights
         ],
         "seed": context.seed,
         "calibration": calibration,
@@ -114,18 +112,18 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     fresh = Predictor(
         task=problem.task,
         config=tried.config(winner),
-        fitted=as_one(parts, tried, device),
+        fitted=as_one(parts, weights, tried, device),
         columns=ready.columns,
         calibration=calibration,
         facts=known,
     )
     predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
-    measures = {**tried.measures(numbers), **size_of(fresh.fitted)}
+    measures = {**tried.measures(weights), **size_of(fresh.fitted)}
     if ranking.holds and (words := broken_in_words(limits, measures)):
         say(f"warning: The model breaks a limit: {words}.")
     statuses = [outcome.status for _, outcome in history]
     error = tried.outcome(winner).standard_error
-    if len(numbers) > 1:
+    if len(weights) > 1:
         metric = problem.task.measured
         error = standard_error(metric, problem.targets, honest, seed=context.seed)
     summary = {
@@ -134,6 +132,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "task": problem.task.to_json(),
         "winner": {"number": winner, "config": fresh.config.to_json()},
         "predictions": MODEL_PREDICTIONS,
+        "beside_best": _beside_best(tried, weights, honest),
         "standard_error": error,
         "indistinguishable": equal,
         **_account(ready, history, ranking, measures),
@@ -197,6 +196,30 @@ def _check(ready: Prepared, history: History, ranking: Ranking) -> None:
             f"closest, {config}: {words}. Loosen the limit, or search on with a larger "
             "budget."
         )
+
+
+def _beside_best(
+    tried: Tried, weights: Mapping[int, float], honest: Outputs
+) -> dict[str, Any]:
+    """Return what a committee wins and costs beside its best member; else nothing."""
+    if len(weights) == 1:
+        return {}
+    problem, rules = tried.problem, tried.problem.task.rules
+    alone = committee(tried, list(weights), 1)
+    (number,) = alone
+    outputs = tried.outputs[number]
+    assigned = problem.folds.assignment[: len(outputs)]
+    both = honest, cross_calibrated(problem, outputs, assigned)
+    proper = [name for name in rules.reported if rules.metrics[name].needs == "outputs"]
+    scores = {}
+    for name in (problem.task.metric, *proper):
+        metric = rules.metrics[name]
+        found = [pooled_score(metric, problem.targets, each) for each in both]
+        scores[name] = [*map(metric.orient, found)]
+    measured = [tried.measures(one) for one in (weights, alone)]
+    known = all("latency_ms" in one for one in measured)
+    times = {"latency_ms": [one["latency_ms"] for one in measured]} if known else {}
+    return {"number": number, "scores": scores, **times}
 
 
 def _account(

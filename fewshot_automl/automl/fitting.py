@@ -1,7 +1,7 @@
-"""The final fit: the winner on all examples, or who takes its place, and partners."""
+"""The final fit: the members on all examples, or who takes their place."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,10 +11,10 @@ import numpy as np
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import Ensemble, Member, own_encoder
-from fewshot_automl.automl.scoring import Tried
+from fewshot_automl.automl.scoring import Tried, committee
 from fewshot_automl.automl.search import Prepared
+from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import ExportError, RunError, TrialError
-from fewshot_automl.evaluation.measures import added_up
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
@@ -29,60 +29,70 @@ TOLERANCE, GPU_TOLERANCE = 1e-3, 0.1
 temperatures magnify what was rounded."""
 
 
-def fitted_winner(
-    ready: Prepared, tried: Tried, order: Sequence[int], deadline: float | None
-) -> tuple[int, Fitted]:
-    """Fit the first in order to all examples, or who takes its place.
+def fitted_committee(
+    ready: Prepared,
+    tried: Tried,
+    pool: Sequence[int],
+    most: int,
+    saving_seconds: float,
+    deadline: float | None,
+) -> tuple[list[int], dict[int, float], dict[int, Fitted]]:
+    """Return a pool, the committee of it with its weights, and its fitted members.
 
-    What cannot be fitted by the deadline gives way to the next, `MOST_FITTED` times,
-    and then to cheap trials: first to those in order, then to any.
+    A member that cannot be fitted to all examples in time, besides the seconds of
+    saving and of scoring test examples, leaves the pool, and the weights are learnt
+    again. If all do, the best of the cheap trials, of any, is the model.
     """
-    cheap = sorted(
-        (i for i in tried.outputs if not tried.trains(i)),
-        key=lambda i: (i not in order, -tried.outcome(i).mean),
-    )
-    left = [i for i in cheap if ready.context.is_at_hand(tried.config(i))]
-    for number in dict.fromkeys([*order[:MOST_FITTED], *left]):
+    costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
+    fitted: dict[int, Fitted] = {}
+    left = list(pool)
+
+    def holds(weights: Mapping[int, float]) -> bool:
+        if not limits:
+            return True
+        return not broken(limits, tried.measures(weights) | sizes(weights, fitted))
+
+    def has_time(number: int) -> bool:
+        scored = {tried.frozen(i): tried.config(i) for i in (*fitted, number)}
+        needed = saving_seconds + costs.refit_seconds(tried.config(number))
+        for config in scored.values():
+            needed += costs.scoring_seconds(config, ready.tested)
+        return deadline is None or deadline - time.monotonic() > needed
+
+    def fit(number: int) -> Fitted | None:
+        # Rather a late model than none: the first is fitted in any case.
+        if fitted and not has_time(number):
+            return None
         end = deadline if tried.trains(number) else None
-        if (fitted := _fitted(number, ready, tried, end)) is not None:
-            return number, fitted
+        return _fitted(number, ready, tried, end)
+
+    failed = 0
+    while left and failed < MOST_FITTED:
+        weights = committee(tried, left, most, holds)
+        new = next((number for number in weights if number not in fitted), None)
+        if new is None:
+            return left, weights, {number: fitted[number] for number in weights}
+        if (model := fit(new)) is None:
+            left.remove(new)
+            failed += not fitted
+        else:
+            fitted[new] = model
+    cheap = [i for i in tried.outputs if not tried.trains(i)]
+    for number in sorted(cheap, key=lambda i: (i not in left, -tried.outcome(i).mean)):
+        at_hand = ready.context.is_at_hand(tried.config(number))
+        if at_hand and (model := _fitted(number, ready, tried, None)) is not None:
+            return [number], {number: 1.0}, {number: model}
     raise RunError("No model could be fitted to all examples. Give a larger budget.")
 
 
-def with_partners(
-    ready: Prepared,
-    tried: Tried,
-    winner: tuple[int, Fitted],
-    wanted: Sequence[int],
-    saving_seconds: float,
-    deadline: float | None,
-) -> dict[int, Fitted]:
-    """Return the winner and those partners that can be fitted in time.
+def sizes(numbers: Iterable[int], fitted: Mapping[int, Fitted]) -> dict[str, float]:
+    """Return the sizes of fitted members together; none while one is missing.
 
-    Partners come in their order, if there is time to fit and score them besides the
-    seconds of saving, and all together keep the limits.
+    Heads that keep examples are larger than they were in a fold.
     """
-    costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
-
-    def scoring(number: int) -> float:
-        return costs.scoring_seconds(tried.config(number), ready.tested)
-
-    kept = dict([winner])
-    needed = saving_seconds + scoring(winner[0])
-    for number in wanted:
-        more = costs.refit_seconds(tried.config(number)) + scoring(number)
-        if deadline is not None and deadline - time.monotonic() <= needed + more:
-            continue
-        fitted = _fitted(number, ready, tried, deadline)
-        if fitted is None:
-            continue
-        if limits:  # heads that keep examples are larger than they were in a fold
-            sizes = added_up([size_of(one) for one in (*kept.values(), fitted)])
-            if broken(limits, {**tried.measures([*kept, number]), **sizes}):
-                continue
-        kept[number] = fitted
-        needed += scoring(number)
-    return kept
+    members = [fitted.get(number) for number in numbers]
+    known = [member for member in members if member is not None]
+    return size_of(*known) if len(known) == len(members) else {}
 
 
 def _fitted(
@@ -99,25 +109,33 @@ def _fitted(
         return None
 
 
-def as_one(parts: Mapping[int, Fitted], tried: Tried, device: str) -> Fitted:
-    """Return a fitted model, or an ensemble of several, as it predicts by itself."""
-    alone = {
-        number: replace(fitted, start=None, device=device)
-        if isinstance(fitted, Adapted)
-        else fitted
-        for number, fitted in parts.items()
-    }
-    if len(alone) == 1:
-        return next(iter(alone.values()))
-    members = tuple(
+def as_one(
+    parts: Mapping[int, Fitted], weights: Mapping[int, float], tried: Tried, device: str
+) -> Fitted:
+    """Return a fitted model, or a committee of several, as it predicts by itself."""
+    frozen: dict[str, Backbone] = {}
+
+    def alone(fitted: Fitted) -> Fitted:
+        if not isinstance(fitted, Adapted):
+            return fitted
+        backbone = fitted.backbone
+        if fitted.start is None and fitted.base is None:
+            # It may have been loaded twice, if others had to make room in between.
+            backbone = frozen.setdefault(backbone.card.id, backbone)
+        return replace(fitted, backbone=backbone, start=None, device=device)
+
+    if len(parts) == 1:
+        return alone(next(iter(parts.values())))
+    members = [
         Member(
-            fitted=fitted,
+            fitted=(fitted := alone(part)),
             calibration=tried.calibration(number),
             encoder=own_encoder(fitted),
+            weight=weights[number],
         )
-        for number, fitted in alone.items()
-    )
-    return Ensemble(members=members, kind=tried.problem.task.kind)
+        for number, part in parts.items()
+    ]
+    return Ensemble(members=tuple(members), kind=tried.problem.task.kind)
 
 
 def deliver(

@@ -91,7 +91,7 @@ class Result:
     score: Score
     """The metric to expect on new data, with its interval."""
     config: Config
-    """The winner; of several models averaged, the best."""
+    """The winner; of several models averaged, the one of greatest weight."""
     history: History
     """Every trial."""
     predictor: "Predictor"
@@ -154,7 +154,7 @@ class Result:
         return write_report(self.folder, self.summary, list(self.history), self.inputs)
 
     def _words(self) -> list[tuple[str, str]]:
-        from fewshot_automl.report.words import clipped, summary_of
+        from fewshot_automl.report.words import clipped, committee, summary_of
 
         task, test, summary = self.task, self.test_scores, self.summary
         learnt = counted(self.score.examples, f"labelled {task.modality}")
@@ -170,6 +170,7 @@ class Result:
             ("Learnt from", learnt),
             *(("Noticed", line) for line in summary["findings"]),
             ("Model", f"{summary_of(self.config)}{more}"),
+            ("Averaged", committee(summary)),
             ("Everything is in", str(self.folder)),
         ]
         return [(name, words) for name, words in rows if words]

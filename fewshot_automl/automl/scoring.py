@@ -1,31 +1,36 @@
 """The honest number: out-of-fold outputs of all trials, corrected for choosing."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 
+from fewshot_automl.adaptation.frozen import reads_windows
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.result import Score
+from fewshot_automl.evaluation.committee import (
+    average,
+    choosing_gaps,
+    committee_weights,
+    stacked,
+)
 from fewshot_automl.evaluation.intervals import (
     Corrected,
     correct_for_selection,
     indistinguishable,
 )
-from fewshot_automl.evaluation.measures import MEASURES, added_up
-from fewshot_automl.evaluation.resampling import pooled_score
-from fewshot_automl.outcome import REFINEMENT, History, Outcome
+from fewshot_automl.evaluation.measures import MEASURES, added_up, greatest
+from fewshot_automl.evaluation.resampling import example_values, pooled_score
+from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric
 from fewshot_automl.trial import Problem
 
 Outputs = Float[np.ndarray, "repeats examples width"]
-
-LEAST_KEPT: Final = 0.1
-"""Share of a score's luck that survives in a posterior mean, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class Tried:
     history: History
     outputs: Mapping[int, Outputs]
     """Out-of-fold, of the trials that are done."""
+    _evidence: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def config(self, number: int) -> Config:
         """Return what a trial tried."""
@@ -49,37 +55,66 @@ class Tried:
         """Return whether a trial trained by gradient steps."""
         return METHODS[self.config(number).text("method")].trains
 
+    def learns(self, number: int) -> bool:
+        """Return whether a trial's model is more than a constant answer."""
+        return METHODS[self.config(number).text("method")].learns
+
+    def kind(self, number: int) -> tuple[str, str]:
+        """Return what a trial has in common with its near copies."""
+        config = self.config(number)
+        return str(config.get("backbone", "")), config.text("method")
+
     def calibration(self, number: int) -> dict[str, float]:
         """Return what puts the confidence of a trial's outputs right."""
-        rules, targets = self.problem.task.rules, self.problem.targets
-        return rules.fit_calibration(targets, self.outputs[number])
+        return calibration_of(self.problem, self.outputs[number])
 
-    def together(self, numbers: Sequence[int]) -> Outputs:
-        """Return out-of-fold outputs of one trial, or of an ensemble of several.
+    def calibrated(self, number: int) -> Outputs:
+        """Return a trial's outputs, their confidence put right."""
+        rules = self.problem.task.rules
+        return rules.calibrate(self.outputs[number], self.calibration(number))
 
-        Those of an ensemble are calibrated, over the repeats that all members have.
+    def evidence(self, number: int) -> Float64[np.ndarray, " examples"]:
+        """Return how probable a trial's calibrated outputs make each target."""
+        if number not in self._evidence:
+            targets, rules = self.problem.targets, self.problem.task.rules
+            self._evidence[number] = example_values(
+                targets, self.calibrated(number), rules.log_likelihood
+            )
+        return self._evidence[number]
+
+    def together(self, weights: Mapping[int, float]) -> Outputs:
+        """Return out-of-fold outputs of one trial, or of a committee of several.
+
+        Those of a committee are calibrated, over the repeats that all members have.
         """
-        if len(numbers) == 1:
-            return self.outputs[numbers[0]]
-        repeats = min(len(self.outputs[number]) for number in numbers)
-        calibrate = self.problem.task.rules.calibrate
-        members = [
-            calibrate(self.outputs[number], self.calibration(number))[:repeats]
-            for number in numbers
-        ]
-        mean: np.ndarray = np.mean(members, axis=0)
-        return mean
+        if len(weights) == 1:
+            return self.outputs[next(iter(weights))]
+        repeats = min(len(self.outputs[number]) for number in weights)
+        members = [self.calibrated(number)[:repeats] for number in weights]
+        return average(stacked(members), np.array([*weights.values()]))
 
-    def measures(self, numbers: Sequence[int]) -> dict[str, float]:
+    def measures(self, weights: Mapping[int, float]) -> dict[str, float]:
         """Return the expected measures of a model of one trial, or of several.
 
-        Sizes and times add up; others are those of the averaged outputs.
+        Sizes and times add up, those of a shared backbone counted once; others are
+        those of the averaged outputs.
         """
-        values = added_up([self.outcome(number).measures for number in numbers])
-        problem, outputs = self.problem, self.together(numbers)
-        rows = [problem.task.rules.measures(problem.targets, x) for x in outputs]
+        rules, targets = self.problem.task.rules, self.problem.targets
+        shared: dict[Hashable, list[Mapping[str, float]]] = defaultdict(list)
+        for number in weights:
+            shared[self.frozen(number)].append(self.outcome(number).measures)
+        values = added_up([greatest(parts) for parts in shared.values()])
+        there = [(x, ~np.isnan(x).any(axis=1)) for x in self.together(weights)]
+        rows = [rules.measures(targets[row], x[row]) for x, row in there if row.any()]
         names = MEASURES.keys() & rows[0].keys()
         return values | {n: float(np.mean([row[n] for row in rows])) for n in names}
+
+    def frozen(self, number: int) -> Hashable:
+        """Return what trials have in common that share one pass of a backbone."""
+        config = self.config(number)
+        if "backbone" not in config or self.trains(number):
+            return number
+        return config["backbone"], reads_windows(config)
 
 
 def cross_calibrated(
@@ -90,40 +125,79 @@ def cross_calibrated(
     What calibrates a fold is fitted on the other folds, so that a score of
     probabilities (log loss, Brier) is that of a calibrated model, unflattered.
     """
-    rules, targets = problem.task.rules, problem.targets
+    rules = problem.task.rules
     calibrated = np.empty(outputs.shape, dtype=np.float64)
     for row, (predicted, assigned) in enumerate(zip(outputs, folds, strict=True)):
         for fold in np.unique(assigned):
             held = assigned == fold
-            found = rules.fit_calibration(targets[~held], predicted[None, ~held])
+            others = np.where(held[:, None], np.nan, predicted)
+            found = calibration_of(problem, others[None])
             calibrated[row, held] = rules.calibrate(predicted[held], found)
     return calibrated
 
 
-def honest_score(
-    tried: Tried, scores: Mapping[int, float], model: Outputs, seed: int
-) -> Score:
-    """Return the score of the model, corrected for having been picked.
+def calibration_of(problem: Problem, outputs: Outputs) -> dict[str, float]:
+    """Return what calibrates outputs, fitted to the examples that they predict."""
+    there = ~np.isnan(outputs).any(axis=(0, 2))
+    if not there.any():
+        return {}
+    rules, targets = problem.task.rules, problem.targets
+    return rules.fit_calibration(targets[there], outputs[:, there])
 
-    The model was picked by posterior means, not by raw scores; so does the bootstrap.
-    It stands among the trials as one more candidate, for it may be an ensemble.
-    `scores` are the posterior means of those that could win; `model` are its outputs,
-    calibrated.
+
+def committee(
+    tried: Tried,
+    pool: Sequence[int],
+    most: int,
+    holds: Callable[[Mapping[int, float]], bool] = lambda weights: True,
+) -> dict[int, float]:
+    """Return the trials that make the model, with their weights, the greatest first.
+
+    If together they do not hold, the one of least weight goes and the others are
+    weighted anew. The first of the pool stands alone where nothing tells how probable
+    outputs make the targets.
+    """
+    evidence = np.array([tried.evidence(number) for number in pool])
+    if np.isnan(evidence).all():
+        return {pool[0]: 1.0}
+    kinds = [tried.kind(number) for number in pool]
+    weights = committee_weights(evidence, kinds, most=most)[0]
+    order = [int(at) for at in np.argsort(-weights, kind="stable") if weights[at] > 0]
+    chosen = {pool[at]: float(weights[at]) for at in order}
+    if len(chosen) == 1 or holds(chosen):
+        return chosen
+    return committee(tried, list(chosen)[:-1], most, holds)
+
+
+def honest_score(
+    tried: Tried, pool: Sequence[int], most: int, model: Outputs, seed: int
+) -> Score:
+    """Return the score of the model, corrected for having been chosen and weighted.
+
+    `pool` are the trials that could be members; `model` are its outputs, calibrated.
     """
     targets, metric = tried.problem.targets, tried.problem.task.measured
+    evidence = np.array([tried.evidence(number) for number in pool])
+    gaps = np.zeros(1)
+    if not np.isnan(evidence).all():
+        gaps = choosing_gaps(
+            targets,
+            lambda at: tried.calibrated(pool[at]),
+            metric,
+            evidence,
+            [tried.kind(number) for number in pool],
+            most=most,
+            seed=seed,
+        )
     share = len(tried.problem.folds.first[0].train) / len(targets)
-    every = [model, *(tried.outputs[i] for i in scores)]
-    # Scored as the correction scores them; a mean over repeats may differ from it.
-    raw = np.array([pooled_score(metric, targets, outputs) for outputs in every])
-    bonus = _bonus(raw, np.array([max(scores.values()), *scores.values()]))
     nothing = tried.problem.task.rules.no_information(targets)
     constant = np.tile(nothing, (len(targets), 1))
     majority = pooled_score(metric, targets, constant)
     found = correct_for_selection(
         targets,
-        every,
+        [model],
         metric,
-        bonus=bonus,
+        gaps=gaps,
         trained_share=share,
         constant=majority,
         seed=seed,
@@ -153,24 +227,6 @@ def as_told(found: Corrected, metric: Metric, majority: float, examples: int) ->
     )
 
 
-def _bonus(
-    raw: Float[np.ndarray, " models"], means: Float[np.ndarray, " models"]
-) -> Float[np.ndarray, " models"]:
-    """Return what to add to raw scores so that the best is picked as it was picked.
-
-    A posterior mean is taken as linear in the scores: of a trial's luck in a draw, only
-    the share `kept` reaches it. Picking by ``mean + kept * luck`` is picking by
-    ``raw + luck + bonus`` with the bonus returned. The first is the model and lifted to
-    the top, whatever it was picked for.
-    """
-    spread = float(raw.var())
-    slope = float(np.cov(raw, means, bias=True)[0, 1]) / spread if spread else 1.0
-    kept = float(np.clip(slope, LEAST_KEPT, 1.0))
-    bonus: np.ndarray = means / kept - raw
-    bonus[0] += float((raw + bonus).max() - (raw + bonus)[0]) + 1e-9
-    return bonus
-
-
 def equal_trials(tried: Tried, winner: int, seed: int) -> list[int]:
     """Return the numbers of the trials that cannot be told apart from the winner."""
     problem, done = tried.problem, list(tried.outputs)
@@ -182,40 +238,3 @@ def equal_trials(tried: Tried, winner: int, seed: int) -> list[int]:
         seed=seed,
     )
     return [i for i, same in zip(done, equal, strict=True) if same]
-
-
-def partners_of(
-    tried: Tried,
-    winner: int,
-    equal: Sequence[int],
-    most: int,
-    holds: Callable[[Sequence[int]], bool] = lambda numbers: True,
-) -> list[int]:
-    """Return trials to average with the winner, the most trusted first.
-
-    With 8 labels a class the best trial is often best by luck. A partner cannot be
-    told apart from the winner on the metric, has another backbone or another kind of
-    training than the winner and the partners before it, and comes in the order of
-    out-of-fold log loss, which is less noisy than a share of right answers. (Texts,
-    8 a class, 6 draws, cheap methods, test accuracy: the best by the metric 0.669,
-    0.777, 0.841 on trec6, subj and clickbait; with two partners 0.659, 0.828, 0.869;
-    once, by hand: decision 0008.) Partners with whom the average does not hold are
-    passed over.
-    """
-
-    def kind(number: int) -> tuple[str, bool]:
-        backbone = tried.config(number).get("backbone", "")
-        return str(backbone), tried.trains(number)
-
-    losses = {
-        i: tried.outcome(i).measures.get(REFINEMENT, math.inf)
-        for i in equal
-        if METHODS[tried.config(i).text("method")].needs_backbone
-    }
-    chosen: list[int] = []
-    for i in sorted(losses, key=losses.__getitem__):
-        kinds = set(map(kind, [winner, *chosen]))
-        is_new = len(chosen) < most and kind(i) not in kinds
-        if is_new and holds([winner, *chosen, i]):
-            chosen.append(i)
-    return chosen

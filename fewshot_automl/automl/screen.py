@@ -20,7 +20,14 @@ from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.policy import broken
-from fewshot_automl.report.words import ENDINGS, duration, score, settings, summary_of
+from fewshot_automl.report.words import (
+    ENDINGS,
+    committee,
+    duration,
+    score,
+    settings,
+    summary_of,
+)
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
 from fewshot_automl.tasks import metric_named
@@ -196,9 +203,9 @@ def show_result(console: Console, result: Result) -> None:
         said += f"\nPareto front: {len(summary['front'])} of the trials, in the report."
     if about := settings(result.config):
         said += f"\nWinner: {about}."
-    if others:
+    if words := committee(summary):
         named = ", ".join(map(summary_of, others))
-        said += f"\nThe model averages it with {named}: the labels cannot rank them."
+        said += f"\n{words} The winner is joined by {named}."
     console.print(Text(f"{said}\n\nEverything is in {result.folder}"))
     folder = shlex.quote(str(result.folder))
     column = result.predictor.columns.target

@@ -160,8 +160,8 @@ class Settings:
     )
     members: int | None = _setting(
         None,
-        "Most models averaged where the labels cannot rank them. Default: 3, or 5 "
-        "with 10 minutes or more.",
+        "Most models that the finished one averages, by weights that are learnt. "
+        "Default: 5.",
         "goal",
         "count",
     )

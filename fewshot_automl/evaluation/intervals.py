@@ -20,7 +20,6 @@ wide on middling scores, and yet have no width at all on perfect ones.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -136,7 +135,7 @@ def correct_for_selection(
     outputs: Stacks,
     metric: Metric,
     *,
-    bonus: Float[np.ndarray, " models"] | Sequence[float] | None = None,
+    gaps: Float[np.ndarray, " draws"] | None = None,
     trained_share: float = 1.0,
     constant: float = math.nan,
     draws: int | None = None,
@@ -146,11 +145,11 @@ def correct_for_selection(
 
     Outputs are out of fold, of each model; a row of NaN is an example that was not
     predicted. A model scored on few examples is picked as readily as any other: leave
-    it out, or let `bonus` hold it back, which is added to the oriented scores before
-    the picking only. `trained_share` of the examples is what each was trained on; the
-    deployed model gets all. `constant` is the oriented score of the best constant
-    answer, for `expected_score`. `draws` of the bootstrap are as many as the metric's
-    cost allows.
+    it out. One model that was picked elsewhere comes with its `gaps`, how much better
+    it is out of bag than the pick of each draw. `trained_share` of the examples is
+    what each was trained on; the deployed model gets all. `constant` is the oriented
+    score of the best constant answer, for `expected_score`. `draws` of the bootstrap
+    are as many as the metric's cost allows.
 
     Raises:
         ShapeError: If targets and outputs do not fit, or the pick has no score.
@@ -162,24 +161,24 @@ def correct_for_selection(
         metrics the bias of scoring on fewer examples), so that one model alone keeps
         its raw score; the corrected score is never above the raw one; the interval.
     """
-    extra = np.zeros(len(outputs)) if bonus is None else np.asarray(bonus)
     score_draws = scorer(metric, targets, outputs)
     full = score_draws(np.ones((1, len(targets))))[0]
-    winner = int(_best(full + extra))
+    winner = int(_best(full))
     raw = float(full[winner])
     if not math.isfinite(raw):
         raise ShapeError(
             f"{metric.name} must be defined for the model that was chosen, got {raw}. "
             "Use another metric, or label examples of another class."
         )
-    count = default_draws(metric, outputs) if draws is None else draws
-    weights = bootstrap_weights(len(targets), count, np.random.default_rng(seed))
-    # How much better the pick is out of bag than each draw's own pick.
-    picks = _best(score_draws(weights) + extra)
-    out_of_bag = score_draws((weights == 0).astype(np.float64))
-    gap = out_of_bag[:, winner] - out_of_bag[np.arange(count), picks]
-    gap = gap[np.isfinite(gap)]
-    bias = float(gap.mean()) if gap.size else 0.0
+    if gaps is None:
+        count = default_draws(metric, outputs) if draws is None else draws
+        weights = bootstrap_weights(len(targets), count, np.random.default_rng(seed))
+        # How much better the pick is out of bag than each draw's own pick.
+        picks = _best(score_draws(weights))
+        out_of_bag = score_draws((weights == 0).astype(np.float64))
+        gaps = out_of_bag[:, winner] - out_of_bag[np.arange(count), picks]
+    gaps = gaps[np.isfinite(gaps)]
+    bias = float(gaps.mean()) if gaps.size else 0.0
     corrected = min(max(raw - bias, metric.limits[0]), raw)
     low, high = _interval(metric, targets, outputs[winner], corrected, raw, seed)
     return Corrected(

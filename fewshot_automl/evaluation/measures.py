@@ -84,13 +84,17 @@ MEASURES: Final[Mapping[str, Measure]] = {row.name: row for row in _ROWS}
 
 
 def added_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the measures of models that predict together, as far as they add up.
-
-    Each member of an average has its own backbone, so nothing is counted once.
-    """
+    """Return the measures of models that predict together, as far as they add up."""
     every = list(parts)
     return {
         name: float(sum(part[name] for part in every))
         for name, row in MEASURES.items()
         if row.adds_up and all(name in part for part in every)
     }
+
+
+def greatest(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the measures of models on one backbone: beside it heads are nothing."""
+    every = list(parts)
+    known = set.intersection(*(set(part) for part in every))
+    return {name: max(part[name] for part in every) for name in known}

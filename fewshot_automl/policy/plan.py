@@ -18,6 +18,8 @@ from fewshot_automl.space import Config, Space
 
 SAVING_SECONDS: Final = 6.0
 """Of scoring, writing, checking and reading the model, besides its fits."""
+MOST_MEMBERS: Final = 5
+"""Models in a committee, if nobody says how many: more won nothing (decision 0027)."""
 SCORING_SHARE: Final = 0.25
 """Of the budget, that scoring test data may claim; beyond it the result is late."""
 RUNG_ZERO_SHARE: Final = 0.3
@@ -75,7 +77,7 @@ class Plan:
     """Training trials between the defaults and the oracle."""
     final_seconds: float | None = None
     """Expected for fitting, scoring and saving the model; None without limit."""
-    members: int = 3
+    members: int = MOST_MEMBERS
     """Most models averaged in the result."""
 
     def to_json(self) -> dict[str, Any]:
@@ -182,7 +184,7 @@ def draw_plan(situation: Situation) -> Plan:
             splits=situation.splits or Splits(),
             backbones=tuple(name for name in setups if name in ranked),
             training_trials=None if rungs else 0,
-            members=situation.members or 3,
+            members=situation.members or MOST_MEMBERS,
         )
     left = max(budget - situation.spent_seconds, 0.0)
     saving = saving_seconds(costs, left)
@@ -211,7 +213,7 @@ def draw_plan(situation: Situation) -> Plan:
         training_backbones=1 + (expected >= 4) + (expected >= 60),
         space_filling=min(expected // 6, 8),
         final_seconds=final + min(fit_seconds, limit / fits),
-        members=situation.members or (3 if left < 600 else 5),
+        members=situation.members or MOST_MEMBERS,
     )
 
 

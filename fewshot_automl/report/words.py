@@ -106,6 +106,27 @@ def summary_of(config: Config) -> str:
     return f"{words} on {config['backbone']}" if "backbone" in config else words
 
 
+def committee(summary: Mapping[str, Any]) -> str:
+    """Return who makes the model with what weight, what it wins and what it costs.
+
+    Nothing, if it is one trial alone.
+    """
+    if not (beside := summary["beside_best"]):
+        return ""
+    parts = [f"{row['number']} ({row['weight']:.2f})" for row in summary["members"]]
+    values = [
+        f"{name.replace('_', ' ')} {together:.3f} (alone {alone:.3f})"
+        for name, (together, alone) in beside["scores"].items()
+    ]
+    if "latency_ms" in beside:
+        both = map(MEASURES["latency_ms"].format, beside["latency_ms"])
+        values.append("{} an example (alone {})".format(*both))
+    return (
+        f"The model averages trials by weight: {', '.join(parts)}. Beside the best of "
+        f"them, trial {beside['number']}, alone, cross-validated: {', '.join(values)}."
+    )
+
+
 PHRASES: Final[Mapping[str, str | Mapping[str, str]]] = {
     "head": {"lda": "linear discriminant", "rbf": "curved boundaries (RBF kernel)"},
     "rule": {"mean": "to class averages", "knn": "to single examples"},

@@ -132,6 +132,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "counted": counted,
+        "committee": words.committee,
         "share": words.share,
         "shares": words.SHARES,
         "digits_for": words.digits_for,

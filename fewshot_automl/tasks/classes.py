@@ -17,6 +17,7 @@ from fewshot_automl.errors import DataError, TaskError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.outcome import REFINEMENT
 from fewshot_automl.tasks.calibration import (
+    LEAST,
     apply_temperature,
     fit_temperature,
     refinement_loss,
@@ -196,6 +197,16 @@ class Classes(TaskKind):
         if not calibration:
             return outputs
         return apply_temperature(outputs, calibration["temperature"])
+
+    def log_likelihood(
+        self, targets: Labels, outputs: Proba
+    ) -> Float64[np.ndarray, " examples"]:
+        """Return the logarithm of the true class's probability, no less than `LEAST`.
+
+        One example that a model rules out in error must not decide alone.
+        """
+        proba = outputs[np.arange(len(targets)), targets].astype(np.float64)
+        return np.asarray(np.log(np.maximum(proba, LEAST)))
 
     def measures(self, targets: Labels, outputs: Proba) -> dict[str, float]:
         """Return the recall of the weakest class and the refinement loss."""

@@ -215,6 +215,16 @@ class TaskKind(ABC):
         """Return outputs that can be believed; an empty mapping changes nothing."""
         return outputs
 
+    def log_likelihood(
+        self, targets: Targets, outputs: Outputs
+    ) -> Float[np.ndarray, " examples"]:
+        """Return how probable calibrated outputs make each target, as a logarithm.
+
+        By it members of a committee get their say. NaN: outputs are no probabilities,
+        and the best by the metric is the model.
+        """
+        return np.full(len(outputs), np.nan)
+
     def measures(self, targets: Targets, outputs: Outputs) -> dict[str, float]:
         """Return what else every trial measures of its outputs, by measure."""
         return {}

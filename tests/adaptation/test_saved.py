@@ -1,5 +1,7 @@
 """A model measured in memory is the model that is saved; several average."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -70,11 +72,63 @@ def test_counts_what_is_saved_and_predicts_what_was_fitted(fit, name, values, tm
     np.testing.assert_allclose(loaded.outputs(own), expected, atol=1e-5)
 
 
-def test_members_of_an_ensemble_add_up_for_each_has_its_own_backbone(fit, tmp_path):
+def test_what_was_saved_without_weights_has_equal_ones(tmp_path):
+    state = save_fitted(
+        Ensemble(members=(member(0.9, 0.1), member(0.3, 0.7))), tmp_path
+    )
+    for values in state["members"]:
+        del values["weight"], values["backbone_of"]
+    old = load_fitted(tmp_path, state)
+    np.testing.assert_allclose(old.outputs(BARE), [[0.6, 0.4]] * 2)
+
+
+def test_members_on_one_frozen_backbone_share_it(fit, tmp_path, monkeypatch):
+    """One pass, one file and one count of its numbers for a probe and a prototype."""
+    probe, encodings = fit("probe")
+    prototype, _ = fit("prototype")
+    prototype = replace(prototype, backbone=probe.backbone)
+    model = Ensemble(
+        members=tuple(
+            Member(
+                fitted=fitted,
+                calibration={},
+                encoder=own_encoder(fitted),
+                weight=weight,
+            )
+            for fitted, weight in ((probe, 0.75), (prototype, 0.25))
+        )
+    )
+    loaded = load_fitted(tmp_path, save_fitted(model, tmp_path))
+    assert len([*tmp_path.rglob("model.safetensors")]) == 1
+    heads = sum(
+        value.size for one in (probe, prototype) for value in one.head.arrays().values()
+    )
+    backbone = size_of(probe)["parameters"] - sum(
+        value.size for value in probe.head.arrays().values()
+    )
+    assert size_of(loaded)["parameters"] == backbone + heads
+    passes = []
+    forward = Encoder._forward
+
+    def counted(encoder, rows, cut):
+        passes.extend(rows)
+        return forward(encoder, rows, cut)
+
+    monkeypatch.setattr(Encoder, "_forward", counted)
+    bare = Encodings(inputs=TEXTS, encoder=None)
+    outputs = loaded.outputs(bare)
+    assert len(passes) == len(TEXTS)
+    expected = 0.75 * probe.outputs(encodings) + 0.25 * prototype.outputs(encodings)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    loaded.outputs(bare)
+    assert len(passes) == 2 * len(TEXTS)  # nothing is kept between predictions
+
+
+def test_members_of_an_ensemble_add_up_where_each_has_its_own_backbone(fit, tmp_path):
     models = [fit(name) for name in ("probe", "lora")]
     ensemble = Ensemble(
         members=tuple(
-            Member(fitted=fitted, calibration={}, encoder=encodings.encoder)
+            Member(fitted=fitted, calibration={}, encoder=encodings.encoder, weight=0.5)
             for fitted, encodings in models
         )
     )
@@ -113,18 +167,20 @@ def test_a_latency_is_that_of_one_whole_prediction(fit):
     assert 0 < seconds["majority"] < seconds["probe"] < 1
 
 
-def member(*proba, temperature=1.0):
+def member(*proba, temperature=1.0, weight=0.5):
     return Member(
         fitted=Constant(output=np.array(proba)),
         calibration={"temperature": temperature},
         encoder=None,
+        weight=weight,
     )
 
 
-def test_averages_calibrated_probabilities():
+def test_averages_calibrated_probabilities_by_weight():
     sure, unsure = np.array([[0.99, 0.01]]), np.array([[0.4, 0.6]])
-    model = Ensemble(members=(member(*sure[0], temperature=3.0), member(*unsure[0])))
-    expected = (apply_temperature(sure, 3.0) + unsure) / 2
+    first = member(*sure[0], temperature=3.0, weight=0.75)
+    model = Ensemble(members=(first, member(*unsure[0], weight=0.25)))
+    expected = 0.75 * apply_temperature(sure, 3.0) + 0.25 * unsure
     np.testing.assert_allclose(model.outputs(BARE), np.tile(expected, (2, 1)))
     assert model.is_finite
 
@@ -134,7 +190,8 @@ def test_one_broken_member_breaks_it():
 
 
 def test_comes_back_from_disk_and_again(tmp_path):
-    model = Ensemble(members=(member(0.9, 0.1, temperature=2.0), member(0.3, 0.7)))
+    first = member(0.9, 0.1, temperature=2.0, weight=0.7)
+    model = Ensemble(members=(first, member(0.3, 0.7, weight=0.3)))
     expected = model.outputs(BARE)
     for name in ("one", "two"):
         folder = tmp_path / name

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from fewshot_automl import Settings, fit, resume
-from fewshot_automl.automl import finish
 from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
@@ -360,19 +359,25 @@ def test_a_failing_method_does_not_stop_a_study(texts, tmp_path, monkeypatch):
     assert result.summary["trials"]["failed"] == len(failed)
 
 
-def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
-    def the_other(tried, winner, *_, **__):
-        return [1 - winner]
-
-    monkeypatch.setattr(finish, "partners_of", the_other)
+def test_the_model_is_a_committee_with_weights(texts, tmp_path):
     result = fit(
         texts[0],
         labels=texts[1],
-        methods=("tfidf", "probe"),
+        methods=("majority", "tfidf", "probe"),
         out=tmp_path / "r",
-        settings=SETTINGS,
+        settings=replace(SETTINGS, members=3, trials=3),
     )
-    assert len(result.summary["members"]) == 2
+    members = result.summary["members"]
+    methods = {result.history[row["number"]][0].text("method") for row in members}
+    assert methods == {"tfidf", "probe"}  # a constant answer has no vote
+    weights = [row["weight"] for row in members]
+    assert sum(weights) == pytest.approx(1)
+    assert weights == sorted(weights, reverse=True)
+    beside = result.summary["beside_best"]
+    assert {"accuracy", "log_loss"} <= beside["scores"].keys()
+    assert beside["number"] in [row["number"] for row in members]
+    assert "The model averages trials by weight" in str(result)
+    assert f"{weights[0]:.2f}" in result.report().read_text("utf-8")
     proba = result.predictor.predict_proba(texts[0])
     again = Predictor.load(result.predictor.save(tmp_path / "copy"))
     np.testing.assert_allclose(again.predict_proba(texts[0]), proba, atol=1e-6)
@@ -388,18 +393,13 @@ def test_models_too_close_to_call_are_averaged(texts, tmp_path, monkeypatch):
     assert result.score.raw == pytest.approx(accuracy)
 
 
-def test_members_may_be_changed_by_a_resume(texts, copied, monkeypatch):
-    asked = []
-
-    def partners(tried, winner, *_, most, **__):
-        asked.append(most)
-        return []
-
-    monkeypatch.setattr(finish, "partners_of", partners)
-    for members in (3, 1):
+def test_members_may_be_changed_by_a_resume(texts, copied):
+    for members in (2, 1):
         settings = replace(SETTINGS, members=members)
-        fit(texts[0], labels=texts[1], out=copied, settings=settings)
-    assert asked == [2, 0]
+        result = fit(texts[0], labels=texts[1], out=copied, settings=settings)
+        assert len(result.summary["members"]) <= members
+    assert result.summary["members"][0]["weight"] == 1.0
+    assert result.summary["beside_best"] == {}
 
 
 def test_more_time_for_a_study_changes_its_plan_and_not_its_folds(texts, tmp_path):

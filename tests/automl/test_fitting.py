@@ -38,7 +38,10 @@ def bare(kind, **values):
 
 @pytest.fixture
 def tried():
-    return bare(Tried, history=HISTORY, outputs=range(3))
+    """The greater its score, the more likely a trial makes each of 20 labels."""
+    evidence = {i: np.full(20, np.log(o.mean)) for i, (_, o) in enumerate(HISTORY)}
+    values = {"history": HISTORY, "outputs": range(3), "_evidence": evidence}
+    return bare(Tried, **values)
 
 
 @pytest.fixture
@@ -72,55 +75,46 @@ def broken(monkeypatch):
     return names
 
 
-def winner(ready, tried, order):
-    return fitting.fitted_winner(ready, tried, order, None)[0]
+def made(ready, tried, pool, seconds=None):
+    """Return the weights of the committee that can be fitted."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    found = fitting.fitted_committee(ready, tried, pool, 3, 0.0, deadline)
+    left, weights, fitted = found
+    assert weights.keys() == fitted.keys() <= set(left)
+    assert sum(weights.values()) == pytest.approx(1)
+    return weights
 
 
-def test_a_winner_that_cannot_be_fitted_gives_way_and_says_so(
+def test_a_member_that_cannot_be_fitted_gives_way_and_says_so(
     ready, tried, broken, notes
 ):
-    assert winner(ready, tried, [0, 1]) == 0
+    assert list(made(ready, tried, [0, 1])) == [0, 1]
     broken.add(TRAINED)
-    assert winner(ready, tried, [0, 1]) == 1
+    assert made(ready, tried, [0, 1]) == {1: 1.0}
     assert notes.heard("could not be fitted to all examples (The moon is full.)")
 
 
 def test_without_a_model_in_the_order_any_cheap_one_will_do(ready, tried, broken):
     broken.add(TRAINED)
-    assert winner(ready, tried, [0]) == 2
+    assert made(ready, tried, [0]) == {2: 1.0}
     broken.update((CHEAP, MAJORITY))
     with pytest.raises(RunError, match="Give a larger budget"):
-        winner(ready, tried, [0])
+        made(ready, tried, [0])
 
 
-def partners(ready, tried, seconds=None):
-    deadline = None if seconds is None else time.monotonic() + seconds
-    first = (0, Constant(output=np.array([0.5, 0.5])))
-    return list(fitting.with_partners(ready, tried, first, [1, 2], 0.0, deadline))
-
-
-def test_partners_are_fitted_if_they_can_be(ready, tried, broken, notes):
-    assert partners(ready, tried) == [0, 1, 2]
-    broken.add(CHEAP)
-    assert partners(ready, tried) == [0, 2]
-    assert notes.heard("Left out: ")
-
-
-def test_the_scoring_of_partners_is_not_forgotten(ready, tried, broken):
+def test_the_scoring_of_members_is_not_forgotten(ready, tried, broken):
     """Of 400 s, each asks 150 for scoring: two are in time, three are not."""
-    assert partners(ready, tried, 400.0) == [0, 1]
+    assert list(made(ready, tried, [0, 1, 2], 400.0)) == [0, 2]
+    assert made(ready, tried, [0, 1, 2], -1.0) == {0: 1.0}  # rather late than none
 
 
-def test_partners_over_a_limit_together_are_passed_over(
-    ready, tried, broken, monkeypatch
-):
+def test_members_over_a_limit_once_fitted_leave(ready, tried, broken, monkeypatch):
     """Each model here holds two numbers, and one in its folds."""
-    in_folds = {"parameters": 1.0}
-    monkeypatch.setattr(Tried, "measures", lambda tried, numbers: in_folds)
-    for most, kept in ((3.0, [0]), (5.0, [0, 1])):
+    monkeypatch.setattr(Tried, "measures", lambda tried, weights: {"parameters": 1.0})
+    for most, kept in ((3.0, [0]), (5.0, [0, 2])):
         aims = SimpleNamespace(limits=(Limit("parameters", most=most),))
         object.__setattr__(ready, "leader", SimpleNamespace(aims=aims))
-        assert partners(ready, tried) == kept
+        assert list(made(ready, tried, [0, 1, 2])) == kept
 
 
 @pytest.mark.parametrize(("off", "device"), [(1e-4, "cpu"), (0.01, "cuda")])

@@ -5,13 +5,13 @@ import pytest
 
 from fewshot_automl.automl.scoring import (
     Tried,
+    committee,
     cross_calibrated,
     honest_score,
-    partners_of,
 )
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.resampling import pooled_score
-from fewshot_automl.outcome import REFINEMENT, Outcome
+from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 from fewshot_automl.trial import Problem
@@ -37,7 +37,10 @@ def sure(rng, right):
 
 def tried_with(outputs, metric="accuracy"):
     task = replace(TASK, metric=metric)
-    configs = [Config.of({"number": number}) for number in range(len(outputs))]
+    configs = [
+        Config.of({"method": "probe", "backbone": f"b{i}"})
+        for i, _ in enumerate(outputs)
+    ]
     history = [
         (c, Outcome(status="done", mean=pooled_score(task.measured, LABELS, x)))
         for c, x in zip(configs, outputs, strict=True)
@@ -46,33 +49,43 @@ def tried_with(outputs, metric="accuracy"):
     return Tried(problem=problem, history=history, outputs=dict(enumerate(outputs)))
 
 
-def scores_of(tried):
-    return {i: outcome.mean for i, (_, outcome) in enumerate(tried.history)}
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "log_loss"])
-def test_the_model_is_the_pick_whatever_it_was_picked_for(metric):
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "log_loss", "roc_auc"])
+def test_the_score_is_that_of_the_model_corrected_for_choosing_it(metric):
     rng = np.random.default_rng(0)
-    outputs = [np.stack([sure(rng, x) for _ in range(3)]) for x in (0.5, 0.6, 0.7)]
+    outputs = [np.stack([sure(rng, 0.6) for _ in range(2)]) for _ in range(8)]
     tried = tried_with(outputs, metric)
-    poor = sure(np.random.default_rng(9), 0.4)[None]
-    score = honest_score(tried, scores_of(tried), poor, seed=0)
+    model = tried.together(committee(tried, range(8), 3))
+    score = honest_score(tried, range(8), 3, model, seed=0)
     measured = tried.problem.task.measured
-    raw = measured.orient(pooled_score(measured, LABELS, poor))
+    raw = measured.orient(pooled_score(measured, LABELS, model))
     assert score.raw == pytest.approx(raw)
+    assert measured.orient(score.corrected) < measured.orient(score.raw)
     for told in (score.corrected, score.expected):
         assert score.low <= told <= score.high
     assert measured.orient(score.expected) >= measured.orient(score.corrected)
 
 
-def test_correction_takes_something_off_the_best_of_equals():
-    rng = np.random.default_rng(1)
-    tried = tried_with([sure(rng, 0.6)[None] for _ in range(12)])
-    scores = scores_of(tried)
-    best = max(scores, key=scores.get)
-    score = honest_score(tried, scores, tried.outputs[best], seed=0)
-    assert score.corrected < score.raw
-    assert score.low < 0.6 < score.high
+def test_one_trial_alone_keeps_its_score():
+    tried = tried_with([sure(np.random.default_rng(1), 0.6)[None]])
+    score = honest_score(tried, [0], 3, tried.outputs[0], seed=0)
+    assert score.corrected == score.raw
+
+
+def test_trials_of_few_folds_join_and_leave_the_score_whole():
+    """The first predicted one fold of three only; there it is the best."""
+    rng = np.random.default_rng(3)
+    partly = sure(rng, 1.0)[None]
+    partly[:, 16:] = np.nan
+    whole = [np.stack([sure(rng, 0.6) for _ in range(2)]) for _ in range(2)]
+    tried = tried_with([partly, *whole])
+    weights = committee(tried, range(3), 3)
+    assert next(iter(weights)) == 0
+    assert sum(weights.values()) == pytest.approx(1)
+    together = tried.together(weights)
+    assert np.isfinite(together).all()
+    alone = cross_calibrated(tried.problem, partly, tried.problem.folds.assignment[:1])
+    np.testing.assert_array_equal(np.isnan(alone), np.isnan(partly))
+    assert 0 <= tried.measures({0: 1.0})["worst_recall"] <= 1
 
 
 def test_calibration_of_a_fold_never_sees_its_own_labels():
@@ -90,22 +103,40 @@ def test_calibration_of_a_fold_never_sees_its_own_labels():
     np.testing.assert_array_equal(before.argmax(-1), outputs.argmax(-1))
 
 
-def test_partners_are_of_other_kinds_and_keep_the_limits():
-    names = ("a", "a", "b", "c", "c")
-    losses = (0.5, 0.1, 0.4, 0.2, 0.3)
+def test_members_leave_until_together_they_hold():
+    rng = np.random.default_rng(4)
+    tried = tried_with([sure(rng, x)[None] for x in (0.5, 0.7, 0.9)])
+    weights = committee(tried, range(3), 3)
+    assert list(weights) == [2, 1, 0]
+    assert list(committee(tried, range(3), 2)) == [2, 1]
+    held = committee(tried, range(3), 3, lambda weights: len(weights) < 3)
+    assert held == pytest.approx(committee(tried, (2, 1), 2))
+    assert committee(tried, range(3), 3, lambda weights: False) == {2: 1.0}
+
+
+def test_without_probabilities_the_leader_is_the_model(monkeypatch):
+    tried = tried_with([sure(np.random.default_rng(5), x)[None] for x in (0.5, 0.9)])
+    unknown = lambda kind, targets, outputs: np.full(len(outputs), np.nan)  # noqa: E731
+    monkeypatch.setattr(type(TASK.rules), "log_likelihood", unknown)
+    assert committee(tried, (0, 1), 3) == {0: 1.0}
+    assert honest_score(tried, (0, 1), 3, tried.outputs[0], seed=0).raw > 0
+
+
+def test_a_frozen_backbone_is_counted_once():
+    names = [("probe", "a"), ("prototype", "a"), ("probe", "b"), ("lora", "a")]
+    each = {"latency_ms": 10.0, "parameters": 100.0}
     history = [
         (
-            Config.of({"method": "probe", "backbone": name, "number": number}),
-            Outcome(status="done", mean=0.5, measures={REFINEMENT: loss}),
+            Config.of({"method": method, "backbone": name}),
+            Outcome(status="done", mean=0.5, measures=each),
         )
-        for number, (name, loss) in enumerate(zip(names, losses, strict=True))
+        for method, name in names
     ]
-    tried = Tried(problem=problem_of(TASK, LABELS), history=history, outputs={})
-    every = list(range(5))
-    assert partners_of(tried, 0, every, most=2) == [3, 2]
-    assert partners_of(tried, 0, every, most=1) == [3]
-    held = partners_of(tried, 0, every, most=2, holds=lambda numbers: 3 not in numbers)
-    assert held == [4, 2]
+    outputs = {i: sure(np.random.default_rng(i), 0.7)[None] for i in range(4)}
+    tried = Tried(problem=problem_of(TASK, LABELS), history=history, outputs=outputs)
+    for numbers, times in (((0, 1), 1), ((0, 2), 2), ((0, 3), 2), (range(4), 3)):
+        found = tried.measures({i: 1 / len(numbers) for i in numbers})
+        assert found["latency_ms"] == 10 * times
 
 
 @pytest.mark.parametrize(
@@ -117,7 +148,7 @@ def test_a_model_stands_beside_a_constant_answer(right, verdict):
         None
     ]
     tried = tried_with([outputs])
-    score = honest_score(tried, scores_of(tried), outputs, seed=0)
+    score = honest_score(tried, [0], 1, outputs, seed=0)
     assert score.majority == pytest.approx(1 / 3)
     assert score.against_majority == verdict
     assert bool(score.caution) == (verdict != "better")

@@ -172,15 +172,16 @@ def test_more_examples_add_to_skill_and_to_nothing_else(name):
     assert best - expected_score(metric, -0.3, 0.25) == pytest.approx((best + 0.3) / 2)
 
 
-def test_a_bonus_decides_the_pick():
+def test_one_model_picked_elsewhere_comes_with_its_gaps():
     labels = np.arange(20) % 2
-    good = as_proba(np.arange(20) < 18, labels)
-    fair = as_proba(np.arange(20) < 17, labels)
-    assert correct_for_selection(labels, [good, fair], ACCURACY).winner == 0
-    favoured = correct_for_selection(
-        labels, [good, fair], ACCURACY, bonus=np.array([0.0, 0.1])
-    )
-    assert (favoured.winner, favoured.raw_score) == (1, 0.85)
+    proba = np.eye(2)[np.where(np.arange(20) < 16, labels, 1 - labels)]
+    alone = correct_for_selection(labels, [proba], ACCURACY)
+    gaps = np.array([0.1, 0.3, np.nan])
+    found = correct_for_selection(labels, [proba], ACCURACY, gaps=gaps)
+    assert (alone.score, alone.raw_score) == (0.8, 0.8)
+    assert found.score == pytest.approx(0.6)
+    assert found.low < alone.low
+    assert found.high == alone.high
 
 
 def test_the_same_model_cannot_be_told_apart_and_a_worse_one_can():

@@ -145,7 +145,10 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "origins": [f"reviews.csv:{i + 2}" for i in range(len(labels))],
         "seed": 0,
         "folds": [5, 2],
-        "members": [{"number": winner, "config": history[winner][0].to_json()}],
+        "members": [
+            {"number": winner, "weight": 1.0, "config": history[winner][0].to_json()}
+        ],
+        "beside_best": {},
         "objectives": ["score"],
         "limits": [],
         "front": [],

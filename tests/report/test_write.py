@@ -197,8 +197,13 @@ def test_the_average_of_trials_is_no_trial(make_study):
     study = make_study(("a", "b"), per_class=20)
     study.summary["members"].append(study.summary["members"][0] | {"number": 2})
     study.summary["score"] |= {"raw": 0.961, "expected": 0.9}
+    scores = {"accuracy": [0.961, 0.95], "log_loss": [0.2, 0.25]}
+    beside = {"number": 4, "scores": scores, "latency_ms": [31.0, 12.0]}
+    study.summary["beside_best"] = beside
     words = checked(study.write()).words
     assert "The model the average of trials 4, 2 0.961" in words
+    assert "averages trials by weight: 4 (1.00), 2 (1.00)." in words
+    assert "log loss 0.200 (alone 0.250), 31 ms an example (alone 12 ms)" in words
 
 
 def test_examples_are_shown_not_only_their_rows(make_study):
