@@ -15,7 +15,7 @@ from fewshot_automl.evaluation.intervals import (
     indistinguishable,
 )
 from fewshot_automl.evaluation.measures import MEASURES, added_up
-from fewshot_automl.evaluation.resampling import pooled_score
+from fewshot_automl.evaluation.resampling import pooled_score, predicted_rows
 from fewshot_automl.outcome import REFINEMENT, History, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial import Problem
@@ -74,8 +74,8 @@ class Tried:
         Sizes and times add up; others are those of the averaged outputs.
         """
         values = added_up([self.outcome(number).measures for number in numbers])
-        problem, outputs = self.problem, self.together(numbers)
-        rows = [problem.task.rules.measures(problem.targets, x) for x in outputs]
+        predicted = predicted_rows(self.problem.targets, self.together(numbers))
+        rows = [self.problem.task.rules.measures(y, x) for y, x in predicted]
         names = MEASURES.keys() & rows[0].keys()
         return values | {n: float(np.mean([row[n] for row in rows])) for n in names}
 

@@ -44,6 +44,7 @@ from fewshot_automl.policy import (
     draw_plan,
     options,
 )
+from fewshot_automl.policy.allowed import PATIENCE
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Space
 from fewshot_automl.study import SECONDS_USED, Budget, Study, StudyEnd, run
@@ -60,9 +61,8 @@ from fewshot_automl.trial import (
 
 PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
-HOPEFUL_SHARE: Final = 0.8
-"""Of what is expected; a trial with less time than that is not started. A trial that
-runs out of time costs only time that nothing else could have used."""
+SPARE_SHARE: Final = 0.05
+"""Of the budget; a search that leaves more of it says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +344,9 @@ def search(ready: Prepared) -> StudyEnd:
     ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
     study = Study(
         space=ready.space,
-        evaluate=partial(evaluate, ready.context),
+        evaluate=partial(
+            evaluate, ready.context, enough_seconds=ready.plan.trial_seconds
+        ),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
         executor=executor,
@@ -352,9 +354,7 @@ def search(ready: Prepared) -> StudyEnd:
         opening=Opening(methods=tuple(METHODS.values()), allowed=allowed),
         allows=allowed,
         reserve=allowed.reserve,
-        expected_seconds=lambda config, history: (
-            HOPEFUL_SHARE * costs.after(history).seconds(config)
-        ),
+        expected_seconds=allowed.needed,
         thinks_ahead=settings.runs_in != "in_process",
         seed=settings.seed,
         on_event=ready.listener.trial,
@@ -363,10 +363,17 @@ def search(ready: Prepared) -> StudyEnd:
         end = run(study)
     finally:
         executor.shutdown()
-    if end.ending != "exhausted":
-        return end
-    # Is there something left that only takes too long now?
-    counting = [pair for pair in end.history if pair[1].status != "stopped"]
-    keeps = allowed.within_limits(counting)
-    left = oracle_named("sobol").suggest(ready.space, counting, 1, 0, keeps)
-    return replace(end, ending="seconds") if left else end
+    if end.ending == "exhausted":
+        # Is there something left that only takes too long now, or does not pay?
+        counting = [pair for pair in end.history if pair[1].status != "stopped"]
+        keeps = allowed.within_limits(counting)
+        left = oracle_named("sobol").suggest(ready.space, counting, 1, 0, keeps)
+        end = replace(end, ending="seconds") if left else end
+    if end.ending == "seconds" and ready.budget.seconds is not None:
+        spare = allowed.remaining() - allowed.reserve(end.history)
+        if spare > SPARE_SHARE * ready.budget.seconds:
+            why = ["no trial that trains fits in them beside its final fit"]
+            if not allowed.cheap_pays(end.history):
+                why.append(f"the last {PATIENCE} cheap trials found nothing better")
+            ready.listener.say(f"{spare:.0f} s are given back: {', and '.join(why)}.")
+    return end

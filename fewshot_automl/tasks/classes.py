@@ -186,8 +186,10 @@ class Classes(TaskKind):
         self, targets: Labels, outputs: Float[np.ndarray, "repeats examples classes"]
     ) -> dict[str, float]:
         """Return the temperature that out-of-fold probabilities ask for."""
+        labels = np.tile(targets, len(outputs))
         proba = outputs.reshape(-1, outputs.shape[-1])
-        return {"temperature": fit_temperature(proba, np.tile(targets, len(outputs)))}
+        known = ~np.isnan(proba).any(axis=1)
+        return {"temperature": fit_temperature(proba[known], labels[known])}
 
     @staticmethod
     def calibrate(

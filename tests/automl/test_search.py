@@ -44,7 +44,7 @@ def test_real_methods_and_backbones_are_planned_for_on_two_cores():
     assert set(plan.backbones) == set(NAMES)
     assert plan.training_trials >= 4
     assert plan.splits.folds == 4
-    first = situation(60.0).reference[0]
+    first = situation(60.0).forms("minilm-l6")[0]
     assert (first.text("method"), first["frozen_fraction"]) == ("contrastive", 0.5)
 
 

@@ -52,7 +52,7 @@ def test_sixty_seconds_on_two_cores_compare_several():
     assert set(plan.backbones) == set(FLOPS)
     assert plan.training_trials >= 4
     costs = CostModel(arithmetic=now.costs.arithmetic, training_folds=plan.splits.folds)
-    half = now.reference[1]
+    half = now.forms("large")[1]
     assert (half["frozen_fraction"], half["steps"]) == (0.5, 20)
     assert costs.seconds(half) <= 1.3 * plan.trial_seconds
 
