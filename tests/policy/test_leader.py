@@ -168,3 +168,22 @@ def test_scoring_claims_no_more_than_its_share(costs):
     many = reserve(costs, tested=10**9)
     assert many(history) < 6.5 + 25.0 * 3
     assert many(history) > reserve(costs, tested=3)(history) + 20.0
+
+
+def test_what_trains_now_keeps_time_for_its_final_fit(costs):
+    long = config_of(steps=160, batch_size=64)
+    fit = costs.refit_seconds(long)
+    assert reserve(costs)([(long, Outcome(status="running"))]) > 6.0 + fit
+    within = allowed_for(costs, Plan(budget_seconds=100.0))
+    assert within.needed(long, []) > 0.8 * costs.seconds(long, 1) + fit
+
+
+def test_cheap_trials_end_when_they_find_nothing_better(costs):
+    heads = [config_of("probe", "small", head=str(n)) for n in range(12)]
+    found = [trial(c, 0.5 + 0.01 * n) for n, c in enumerate(heads)]
+    stale = [trial(c, 0.5) for c in heads]
+    for budget, pays in ((100.0, False), (None, True)):
+        within = allowed_for(costs, Plan(budget_seconds=budget), left=100.0)
+        assert within(found)(config_of("probe"))
+        assert within(stale)(config_of("probe")) == pays
+        assert within(stale)(config_of(steps=10))
