@@ -520,5 +520,5 @@ def test_a_study_of_trainings_on_one_fold_ends_with_a_model_and_a_report(
         known = ~np.isnan(outputs).any(axis=(0, 2))
         assert 0 < known.sum() < len(texts[0])
     assert 0 <= result.score.low <= result.score.corrected <= result.score.high <= 1
-    assert "Class by class" in result.report.read_text("utf-8")
+    assert "Class by class" in result.report().read_text("utf-8")
     assert len(result.predictor.predict(texts[0][:3])) == 3
