@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.method import Method, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.available import available_backbones, texts_cut
 from fewshot_automl.automl.record import (
@@ -30,7 +30,7 @@ from fewshot_automl.evaluation.folds import Folds, choose_folds
 from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.modalities import content_hashes
+from fewshot_automl.modalities import content_hashes, modality_named
 from fewshot_automl.oracle import oracle_named
 from fewshot_automl.places import cache_folder
 from fewshot_automl.policy import (
@@ -182,7 +182,7 @@ def prepare(
     situation = Situation(
         costs=CostModel(arithmetic=workload),
         space=space,
-        methods=tuple(METHODS.values()),
+        methods=_in_order(task.modality),
         budget_seconds=seconds,
         trials=settings.trials,
         spent_seconds=budget.used(time.monotonic()),
@@ -281,6 +281,13 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     return plan
 
 
+def _in_order(modality: str) -> tuple[Method, ...]:
+    """Return every method's row, those first that a modality is tuned by first."""
+    first = modality_named(modality).first_trained
+    rows = [METHODS[name] for name in first]
+    return (*rows, *(row for row in METHODS.values() if row not in rows))
+
+
 def _checked_place(settings: Settings) -> Placement:
     placement = choose_placement(settings.device)
     if placement.processes > 1:
@@ -351,7 +358,9 @@ def search(ready: Prepared) -> StudyEnd:
         ledger=ready.ledger,
         executor=executor,
         budget=ready.budget,
-        opening=Opening(methods=tuple(METHODS.values()), allowed=allowed),
+        opening=Opening(
+            methods=_in_order(ready.context.problem.task.modality), allowed=allowed
+        ),
         allows=allowed,
         reserve=allowed.reserve,
         expected_seconds=allowed.needed,

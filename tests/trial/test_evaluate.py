@@ -151,7 +151,7 @@ class Slow:
         (2.5, None, 2),  # there is no time for another
         (1.85, None, 1),  # there seemed to be
         (100.0, 2.5, 2),  # another trial may use the rest
-        (3.5, 1.5, 3),  # none could
+        (2.9, 1.5, 2),  # none could
     ],
 )
 def test_a_training_is_scored_on_the_folds_there_is_time_for(
