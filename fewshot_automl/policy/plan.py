@@ -54,8 +54,8 @@ class Splits:
 class Plan:
     """What a study decides once, from its size, its machine and its budget.
 
-    >>> print(Plan(budget_seconds=None, backbones=("minilm-l6",)))
-    cheap trials on 1 backbone, 4 folds, training trials of any length, an ensemble of 3
+    >>> print(Plan(budget_seconds=None))
+    cheap trials, then training trials of any length with 4 folds, an ensemble of 3
     """
 
     budget_seconds: float | None
@@ -106,10 +106,9 @@ class Plan:
     def __str__(self) -> str:
         """Return the plan in one line."""
         most, count = self.trial_seconds, self.training_trials
-        plural = "" if len(self.backbones) == 1 else "s"
         words = ["cheap trials"]
-        if self.backbones:
-            words[0] += f" on {len(self.backbones)} backbone{plural}"
+        if known := len(self.backbones):
+            words[0] += f" on {known} backbone" + "s" * (known > 1)
         if self.rung_zero_seconds is not None:
             words[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
         folds = f"{self.splits.folds} folds"
@@ -117,15 +116,11 @@ class Plan:
             folds = f"{self.training_folds} of {folds} or more"
         if self.splits.training_repeats > 1:
             folds += " twice"
-        first = (
-            f", {self.first_trained} first, on the strongest backbone that fits"
-            * bool(self.first_trained)
-        )
         if count:
-            plural = "" if count == 1 else "s"
             words.append(
-                f"then about {count} training trial{plural}{first}, with {folds} in at "
-                f"most {most:.0f} s"
+                f"then about {count} training trial{'s' * (count > 1)}, "
+                f"{self.first_trained or 'any method'} first, on the strongest "
+                f"backbone that fits, with {folds} in at most {most:.0f} s"
             )
         elif most is not None:
             words.append(f"hardly time for training trials (at most {most:.0f} s)")
