@@ -210,7 +210,7 @@ def draw_plan(situation: Situation) -> Plan:
     time = max(left - rung_zero_seconds - final, 0.0)
     splits = situation.splits or _splits(situation, time)
     training = _training(situation, chosen, splits, time)
-    count = training.count
+    count = training.trials
     return Plan(
         budget_seconds=budget,
         splits=splits,
@@ -289,7 +289,7 @@ class _Training(NamedTuple):
     """Most of one."""
     folds: int
     """On which each should be scored at least."""
-    count: int
+    trials: int
     """How many of them fit."""
     final_seconds: float
     """Of the final fit of one."""
