@@ -82,7 +82,7 @@ class ImageModality:
     efficiency = 0.25
     """The depthwise convolutions of small encoders are far from matrix products."""
     first_trained = ("partial_freeze", "contrastive")
-    """The contrastive loss lowered test accuracy: decision 0028."""
+    """On some sets the contrastive loss lowered test accuracy: decision 0028."""
 
     def holds(self, cells: Sequence[object]) -> bool:
         """Say whether cells are images, or paths most of which end as images do."""
