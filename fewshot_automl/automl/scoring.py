@@ -24,7 +24,11 @@ from fewshot_automl.evaluation.intervals import (
     indistinguishable,
 )
 from fewshot_automl.evaluation.measures import MEASURES, added_up, greatest
-from fewshot_automl.evaluation.resampling import example_values, pooled_score
+from fewshot_automl.evaluation.resampling import (
+    example_values,
+    pooled_score,
+    predicted_rows,
+)
 from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Metric
@@ -99,13 +103,12 @@ class Tried:
         Sizes and times add up, those of a shared backbone counted once; others are
         those of the averaged outputs.
         """
-        rules, targets = self.problem.task.rules, self.problem.targets
         shared: dict[Hashable, list[Mapping[str, float]]] = defaultdict(list)
         for number in weights:
             shared[self.frozen(number)].append(self.outcome(number).measures)
         values = added_up([greatest(parts) for parts in shared.values()])
-        there = [(x, ~np.isnan(x).any(axis=1)) for x in self.together(weights)]
-        rows = [rules.measures(targets[row], x[row]) for x, row in there if row.any()]
+        predicted = predicted_rows(self.problem.targets, self.together(weights))
+        rows = [self.problem.task.rules.measures(y, x) for y, x in predicted]
         names = MEASURES.keys() & rows[0].keys()
         return values | {n: float(np.mean([row[n] for row in rows])) for n in names}
 

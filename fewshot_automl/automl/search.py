@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.adaptation.frozen import FEWEST_UNLABELLED
-from fewshot_automl.adaptation.method import Profile
+from fewshot_automl.adaptation.method import Method, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.available import available_backbones, texts_cut
 from fewshot_automl.automl.record import (
@@ -33,7 +33,7 @@ from fewshot_automl.evaluation.folds import Folds, choose_folds
 from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
-from fewshot_automl.modalities import Input, content_hashes
+from fewshot_automl.modalities import Input, content_hashes, modality_named
 from fewshot_automl.oracle import oracle_named
 from fewshot_automl.places import cache_folder
 from fewshot_automl.policy import (
@@ -47,6 +47,7 @@ from fewshot_automl.policy import (
     draw_plan,
     options,
 )
+from fewshot_automl.policy.allowed import PATIENCE
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Space
 from fewshot_automl.study import SECONDS_USED, Budget, Study, StudyEnd, run
@@ -67,9 +68,8 @@ UNLABELLED_SHARE: Final = 0.1
 """Of the budget, that the slowest backbone may take to encode them."""
 PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
-HOPEFUL_SHARE: Final = 0.8
-"""Of what is expected; a trial with less time than that is not started. A trial that
-runs out of time costs only time that nothing else could have used."""
+SPARE_SHARE: Final = 0.05
+"""Of the budget; a search that leaves more of it says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def prepare(
     situation = Situation(
         costs=CostModel(arithmetic=workload),
         space=space,
-        methods=tuple(METHODS.values()),
+        methods=_in_order(task.modality),
         budget_seconds=seconds,
         trials=settings.trials,
         spent_seconds=budget.used(time.monotonic()),
@@ -295,6 +295,13 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     return plan
 
 
+def _in_order(modality: str) -> tuple[Method, ...]:
+    """Return every method's row, those first that a modality is tuned by first."""
+    first = modality_named(modality).first_trained
+    rows = [METHODS[name] for name in first]
+    return (*rows, *(row for row in METHODS.values() if row not in rows))
+
+
 def _checked_place(settings: Settings) -> Placement:
     placement = choose_placement(settings.device)
     if placement.processes > 1:
@@ -362,17 +369,19 @@ def search(ready: Prepared) -> StudyEnd:
     ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
     study = Study(
         space=ready.space,
-        evaluate=partial(evaluate, ready.context),
+        evaluate=partial(
+            evaluate, ready.context, enough_seconds=ready.plan.trial_seconds
+        ),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
         executor=executor,
         budget=ready.budget,
-        opening=Opening(methods=tuple(METHODS.values()), allowed=allowed),
+        opening=Opening(
+            methods=_in_order(ready.context.problem.task.modality), allowed=allowed
+        ),
         allows=allowed,
         reserve=allowed.reserve,
-        expected_seconds=lambda config, history: (
-            HOPEFUL_SHARE * costs.after(history).seconds(config)
-        ),
+        expected_seconds=allowed.needed,
         thinks_ahead=settings.runs_in != "in_process",
         seed=settings.seed,
         on_event=ready.listener.trial,
@@ -381,10 +390,17 @@ def search(ready: Prepared) -> StudyEnd:
         end = run(study)
     finally:
         executor.shutdown()
-    if end.ending != "exhausted":
-        return end
-    # Is there something left that only takes too long now?
-    counting = [pair for pair in end.history if pair[1].status != "stopped"]
-    keeps = allowed.within_limits(counting)
-    left = oracle_named("sobol").suggest(ready.space, counting, 1, 0, keeps)
-    return replace(end, ending="seconds") if left else end
+    if end.ending == "exhausted":
+        # Is there something left that only takes too long now, or does not pay?
+        counting = [pair for pair in end.history if pair[1].status != "stopped"]
+        keeps = allowed.within_limits(counting)
+        left = oracle_named("sobol").suggest(ready.space, counting, 1, 0, keeps)
+        end = replace(end, ending="seconds") if left else end
+    if end.ending == "seconds" and ready.budget.seconds is not None:
+        spare = allowed.remaining() - allowed.reserve(end.history)
+        if spare > SPARE_SHARE * ready.budget.seconds:
+            why = ["no trial that trains fits in them beside its final fit"]
+            if not allowed.cheap_pays(end.history):
+                why.append(f"the last {PATIENCE} cheap trials found nothing better")
+            ready.listener.say(f"{spare:.0f} s are given back: {', and '.join(why)}.")
+    return end

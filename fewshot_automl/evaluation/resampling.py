@@ -81,6 +81,14 @@ def is_predicted(outputs: Stack) -> Bool[np.ndarray, "repeats examples"]:
     return np.asarray(~np.isnan(outputs).any(axis=2))
 
 
+def predicted_rows(
+    targets: np.ndarray, outputs: Stack
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each repeat with a prediction, targets and outputs of those rows."""
+    there = zip(is_predicted(outputs), outputs, strict=True)
+    return [(targets[rows], x[rows]) for rows, x in there if rows.any()]
+
+
 def as_repeats(outputs: AnyStack) -> Stack:
     """Return outputs with an axis of repeats, if need be of length 1."""
     return outputs if outputs.ndim == 3 else outputs[None]

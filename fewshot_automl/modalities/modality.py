@@ -67,6 +67,8 @@ class Modality(Protocol):
     """What a search may do to training examples; the first changes nothing."""
     efficiency: float
     """Share of the rate of matrix products that its encoders reach, before a trial."""
+    first_trained: tuple[str, ...]
+    """Methods that train, those that a search tries first."""
 
     def holds(self, cells: Sequence[object]) -> bool:
         """Say whether these cells, none of them missing, are examples of it."""

@@ -38,6 +38,7 @@ class TextModality:
     preference = "by name, wording and length"
     augmentations: tuple[str, ...] = ("none",)
     efficiency = 0.75
+    first_trained: tuple[str, ...] = ("contrastive", "partial_freeze")
 
     def holds(self, cells: Sequence[object]) -> bool:
         """Say whether cells are strings that are not just numbers."""

@@ -1,10 +1,13 @@
 """What may still be tried, and the seconds kept for what comes after the search."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fewshot_automl.outcome import History
+import numpy as np
+
+from fewshot_automl.outcome import REFINEMENT, History
 from fewshot_automl.policy.costs import CostModel
 from fewshot_automl.policy.defaults import options
 from fewshot_automl.policy.leader import Leader, broken
@@ -13,10 +16,16 @@ from fewshot_automl.space import Config
 
 CHEAP_SECONDS: Final = 2.0
 """Always granted to a trial, so that a plan without training allows cheap trials."""
+HOPEFUL_SHARE: Final = 0.8
+"""Of what is expected; a trial with less time than that is not started. A trial that
+runs out of time costs only time that nothing else could have used."""
 USED_SHARE: Final = 0.9
 """Of the time left that a trial may be expected to take."""
 MOST_FINAL_SHARE: Final = 0.2
 """Of the budget, that fits of more members than one may take."""
+PATIENCE: Final = 8
+"""Cheap trials in a row that found nothing better, after which time is better given
+back: beyond rung 0 they seldom pay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +47,41 @@ class Allowed:
     _leaders: dict[int, Sequence[Config]] = field(default_factory=dict, repr=False)
 
     def __call__(self, history: History) -> Callable[[Config], bool]:
-        """Return whether a Config keeps the limits and can be paid for."""
-        keeps = self.within_limits(history)
+        """Return whether a Config keeps the limits, may pay and can be paid for."""
+        keeps, pays = self.within_limits(history), self.cheap_pays(history)
+        costs, folds = self.costs.after(history), self.plan.training_folds
+        trains, reserved = costs.arithmetic.trains, self.reserve(history)
+        left = self.remaining()
+        planned = self.plan.trial_seconds
+        most = math.inf if planned is None else max(planned, CHEAP_SECONDS)
+
+        def allows(config: Config) -> bool:
+            if not keeps(config) or not (pays or trains(config)):
+                return False
+            spare = left - max(reserved, self._reserved(costs, [config]))
+            return costs.seconds(config, folds) <= min(USED_SHARE * spare, most)
+
+        return allows
+
+    def cheap_pays(self, history: History) -> bool:
+        """Return whether cheap trials may still find something, if time is limited."""
+        if self.plan.budget_seconds is None:
+            return True
+        losses = [
+            outcome.measures.get(REFINEMENT, -outcome.mean)
+            for config, outcome in history
+            if outcome.is_done and not self.costs.arithmetic.trains(config)
+        ]
+        return not losses or len(losses) - 1 - int(np.argmin(losses)) < PATIENCE
+
+    def needed(self, config: Config, history: History) -> float:
+        """Return the least seconds that a trial needs besides `reserve`.
+
+        One that trains needs its first fold, and time for its final fit.
+        """
         costs = self.costs.after(history)
-        most = USED_SHARE * (self.remaining() - self.reserve(history))
-        if self.plan.trial_seconds is not None:
-            most = min(most, max(self.plan.trial_seconds, CHEAP_SECONDS))
-        return lambda config: keeps(config) and costs.seconds(config) <= most
+        more = self._reserved(costs, [config]) - self.reserve(history)
+        return HOPEFUL_SHARE * costs.seconds(config, 1) + max(more, 0.0)
 
     def within_limits(self, history: History) -> Callable[[Config], bool]:
         """Return whether a Config keeps the limits, as far as that is known.
@@ -71,17 +108,29 @@ class Allowed:
     def reserve(self, history: History) -> float:
         """Return the seconds to keep for fitting, scoring and saving what leads.
 
+        What trains now may lead when it is done, so that its fit is kept, too.
+        """
+        running = [
+            config
+            for config, outcome in history
+            if outcome.status == "running" and self.costs.arithmetic.trains(config)
+        ]
+        costs, leading = self.costs.after(history), self._leading(history)
+        return max(self._reserved(costs, some) for some in ([*leading], running))
+
+    def _reserved(self, costs: CostModel, configs: Sequence[Config]) -> float:
+        """Return the seconds of fitting, scoring and saving a model of some Configs.
+
         Scoring claims no more than its share: rather a late result than no search.
         """
         budget = self.plan.budget_seconds
         if budget is None:
             return 0.0
-        costs = self.costs.after(history)
         most = SCORING_SHARE * budget / SLACK
         each = [
             costs.refit_seconds(config)
             + min(costs.scoring_seconds(config, self.tested), most)
-            for config in self._leading(history)
+            for config in configs
         ]
         together = min(sum(each), MOST_FINAL_SHARE * budget)
         fitting = max(max(each, default=0.0), together)

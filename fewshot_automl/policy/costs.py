@@ -120,9 +120,12 @@ class CostModel:
         trains = self.arithmetic.trains(config)
         return self.training_folds if trains else self.cheap_folds
 
-    def seconds(self, config: Config) -> float:
-        """Return the expected seconds of a trial."""
-        return sum(self._parts(config, self.folds(config)))
+    def seconds(self, config: Config, training_folds: int | None = None) -> float:
+        """Return the expected seconds of a trial, if it trains on so many folds."""
+        fits = self.folds(config)
+        if training_folds is not None and self.arithmetic.trains(config):
+            fits = min(training_folds, fits)
+        return sum(self._parts(config, fits))
 
     def refit_seconds(self, config: Config) -> float:
         """Return the expected seconds of fitting a Config to all examples."""

@@ -6,9 +6,6 @@ from typing import Final, Protocol, runtime_checkable
 
 from fewshot_automl.space import Choice, Config, Space, Value
 
-FIRST_TRAINED: Final = ("contrastive", "partial_freeze")
-"""Training methods that come first: both losses on whole blocks. LoRA costs as much and
-trains less; where two trials are all that fits, these differ most."""
 RUNG: Final = ("frozen_fraction", "steps", "batch_size")
 LADDER: Final = (
     (0.5, 40, 32),
@@ -92,11 +89,9 @@ def on_best_backbone(
 
 
 def training_methods(space: Space, methods: Iterable[Method]) -> list[str]:
-    """Return the methods of a space that train, in the order of trying."""
+    """Return the methods of a space that train, in the order they are given in."""
     known = options(space, "method")
-    names = [row.name for row in methods if row.trains and row.name in known]
-    first = [name for name in FIRST_TRAINED if name in names]
-    return first + [name for name in names if name not in first]
+    return [row.name for row in methods if row.trains and row.name in known]
 
 
 @lru_cache(maxsize=1024)

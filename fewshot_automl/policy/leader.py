@@ -12,8 +12,6 @@ from fewshot_automl.space import Config, Space
 
 PRIOR_WEIGHT: Final = 0.02
 """Score that a backbone e times as high in the zoo's ranking is worth beforehand."""
-MUCH_SLOWER: Final = 4.0
-"""Times the operations of another backbone from which it counts as another kind."""
 
 
 def broken(limits: Sequence[Limit], measures: Mapping[str, float]) -> list[Limit]:
@@ -121,26 +119,6 @@ def ranked_backbones(
     best, prior = _best_cheap(names, history, arithmetic), arithmetic.prior
     promise = {name: best[name] + PRIOR_WEIGHT * prior(name) for name in names}
     return sorted(names, key=lambda name: (-promise[name], -prior(name)))
-
-
-def undominated(
-    names: Sequence[str], rivals: Sequence[str], history: History, costs: Arithmetic
-) -> list[str]:
-    """Return some backbones without those that a rival beats twice.
-
-    That is by the zoo's prior, and no worse by its best cheap score. One that costs
-    much less is not beaten: it may be trained for longer.
-    """
-    best = _best_cheap(rivals, history, costs)
-
-    def beats(one: str, other: str) -> bool:
-        return (
-            best[one] >= best[other]
-            and costs.prior(one) > costs.prior(other)
-            and costs.pass_seconds(one) < MUCH_SLOWER * costs.pass_seconds(other)
-        )
-
-    return [name for name in names if not any(beats(rival, name) for rival in rivals)]
 
 
 def _best_cheap(

@@ -18,12 +18,9 @@ from fewshot_automl.policy.defaults import (
     training_methods,
     whole,
 )
-from fewshot_automl.policy.leader import ranked_backbones, undominated
+from fewshot_automl.policy.leader import ranked_backbones
 from fewshot_automl.space import Config
 
-VISITS: Final = 3
-"""Times that the trial on the best backbone should see each example, if its steps have
-to be few."""
 SPREAD: Final = 16
 """Configs among which the next space-filling one is chosen."""
 LEAST_TRUST: Final = 0.5
@@ -76,18 +73,21 @@ class _Moment:
         return found
 
     def training(self) -> list[Config]:
-        """Return the forms of the training defaults that keep to the plan.
+        """Return the forms of the training defaults, those to be preferred first.
 
-        Where none of any fits, the cheapest come until one was tried: an estimate may
-        be wrong, and time that is left over buys nothing.
+        The best that is scored on as many folds as planned; else the quickest on one.
+        Where that is too long, too, it comes until one was tried: an estimate may be
+        wrong, and time that is left over buys nothing.
         """
         ladders = [rungs for rungs in self._ladders() if self.tried.isdisjoint(rungs)]
-        payable = [c for rungs in ladders for c in rungs if self._is_payable(c)]
-        if not payable and not any(map(self.trains, self.tried)):
-            payable = [rungs[-1] for rungs in ladders]
-        first = [c for c in payable if c.text("method") == self.training_names[0]]
-        rest = [config for config in payable if config not in first]
-        return first + self._on_best_backbone() + rest
+        found: list[Config] = []
+        for rungs in ladders:
+            planned = list(filter(self._is_payable, rungs))
+            short = [c for c in rungs if c not in planned and self._is_payable(c, 1)]
+            found += planned + short[::-1]
+        if not found and not any(map(self.trains, self.tried)):
+            return [rungs[-1] for rungs in ladders]
+        return found
 
     def filling(self) -> list[Config]:
         """Return the next of a few space-filling Configs of the training methods.
@@ -132,48 +132,26 @@ class _Moment:
             chosen.append(name)
         return chosen
 
-    def _on_best_backbone(self) -> list[Config]:
-        """Return the forms of one training default on the best backbone, if untried.
-
-        It may take all the time that is left: more methods on a lesser backbone would
-        differ less than the folds' noise. (On a draw of trec6 at 8 a class, 10 steps of
-        16 on half of MPNet scored 0.93 and cost as much as 40 of 32 on MiniLM-L6, which
-        scored 0.83; once, by hand.)
-        """
-        if self.plan.trial_seconds is None or not self.training_names:
-            return []
-        method, backbone = self.training_names[0], self.ranked[0]
-        if not self.tried.isdisjoint(self._ladder(method, backbone)):
-            return []
-        rungs = self._kept(method, backbone, is_whole=True)
-        least = VISITS * self.costs.arithmetic.examples
-        brief = [c for c in rungs if int(c["steps"]) * int(c["batch_size"]) >= least]
-        return brief[::-1] + [c for c in rungs if c not in brief]
-
     def _ladders(self) -> list[list[Config]]:
         """Return the training defaults on the best backbones that can be paid for.
 
         Each method on every backbone before the next. A backbone that can only be
         trained by less of it than the others makes room for the next best; if there is
-        none other, it is better than nothing. So does one that another beats in rung 0
-        and in the zoo's ranking.
+        none other, it is better than nothing.
         """
         payable = [
             name
             for name in self.ranked
             if any(
-                self._is_payable(config)
+                self._is_payable(config, 1)
                 for method in self.training_names
                 for config in self._kept(method, name, is_whole=True)
             )
         ]
-        chosen = undominated(
-            payable or self.ranked, self.ranked, self.history, self.costs.arithmetic
-        )
         found = (
             self._kept(method, name, is_whole=bool(payable))
             for method in self.training_names
-            for name in chosen[: self.plan.training_backbones]
+            for name in (payable or self.ranked)[: self.plan.training_backbones]
         )
         return [rungs for rungs in found if rungs]
 
@@ -188,6 +166,8 @@ class _Moment:
     def _ladder(self, method: str, backbone: str) -> tuple[Config, ...]:
         return ladder(self.space, method, backbone, self.costs.arithmetic.examples)
 
-    def _is_payable(self, config: Config) -> bool:
+    def _is_payable(self, config: Config, folds: int | None = None) -> bool:
+        """Return whether a trial on so many folds, those planned if None, is short."""
         most = self.plan.trial_seconds
-        return most is None or self.costs.seconds(config) <= most
+        folds = folds or self.plan.training_folds
+        return most is None or self.costs.seconds(config, folds) <= most

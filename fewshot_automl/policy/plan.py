@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from itertools import product
+from typing import Any, Final, NamedTuple
 
 from fewshot_automl.policy.costs import CostModel
 from fewshot_automl.policy.defaults import (
@@ -26,10 +27,14 @@ RUNG_ZERO_SHARE: Final = 0.3
 """Of the time for trials, at most, for cheap methods on the planned backbones."""
 SLACK: Final = 1.3
 """Of an estimate, where being wrong would cost more than time."""
-SEVERAL_SHARE: Final = 1 / 4
-"""Of the time for training trials, for one of which several are to be compared."""
+SEVERAL: Final = 4
+"""Training trials with all folds that are to be compared where there is time."""
+MORE_SECONDS: Final = 200.0
+"""For each of which one more is."""
 ONE_SHARE: Final = 0.6
-"""The same where several do not fit in any form."""
+"""Of the time for training trials, for the first of them where several do not fit."""
+FEW_FOLDS: Final = 2
+"""Folds that the first should be scored on before it is made longer."""
 TRIALS_A_BACKBONE: Final = 9
 """Where only their number is limited: trials for each backbone of rung 0, a third of
 them in it."""
@@ -51,8 +56,8 @@ class Splits:
 class Plan:
     """What a study decides once, from its size, its machine and its budget.
 
-    >>> print(Plan(budget_seconds=None, backbones=("minilm-l6",)))
-    cheap trials on 1 backbone, 4 folds, training trials of any length, an ensemble of 3
+    >>> print(Plan(budget_seconds=None))
+    cheap trials, then training trials of any length with 4 folds, an ensemble of 3
     """
 
     budget_seconds: float | None
@@ -67,7 +72,13 @@ class Plan:
     """Most for cheap methods on them, before the next is left out; None without
     limit."""
     trial_seconds: float | None = None
-    """Most that one trial that trains may be expected to take; None without limit."""
+    """Most that one trial that trains should take; None without limit. It is scored on
+    as many folds as fit in it."""
+    training_folds: int | None = None
+    """How many folds that should be at least; None for all. Where they do not fit, one
+    fold of the strongest backbone is better than none."""
+    first_trained: str = ""
+    """Method of the first of those trials."""
     training_trials: int | None = None
     """How many of those are expected; None where nobody can tell, 0 with no limit of
     seconds where the space has none."""
@@ -97,24 +108,33 @@ class Plan:
     def __str__(self) -> str:
         """Return the plan in one line."""
         most, count = self.trial_seconds, self.training_trials
-        plural = "" if len(self.backbones) == 1 else "s"
         words = ["cheap trials"]
-        if self.backbones:
-            words[0] += f" on {len(self.backbones)} backbone{plural}"
+        if known := len(self.backbones):
+            words[0] += f" on {known} backbone" + "s" * (known > 1)
         if self.rung_zero_seconds is not None:
             words[0] += f" (at most {self.rung_zero_seconds:.0f} s)"
-        words.append(f"{self.splits.folds} folds")
+        folds = f"{self.splits.folds} folds"
+        if self.training_folds is not None and self.training_folds < self.splits.folds:
+            folds = f"{self.training_folds} of {folds} or more"
         if self.splits.training_repeats > 1:
-            words.append("twice for training trials")
+            folds += " twice"
         if count:
-            words.append(f"about {count} training trials of at most {most:.0f} s")
+            words.append(
+                f"then about {count} training trial{'s' * (count > 1)}, "
+                f"{self.first_trained or 'any method'} first, on the strongest "
+                f"backbone that fits, with {folds} in at most {most:.0f} s"
+            )
         elif most is not None:
             words.append(f"hardly time for training trials (at most {most:.0f} s)")
         elif count is None:
-            words.append("training trials of any length")
+            words.append(f"then training trials of any length with {folds}")
+        else:
+            words.append(folds)
         model = f"an ensemble of {self.members}" if self.members > 1 else "one model"
         final = self.final_seconds
-        words.append(model if final is None else f"{final:.0f} s for {model}")
+        words.append(
+            model if final is None else f"{final:.0f} s for the final fit of {model}"
+        )
         return ", ".join(words)
 
 
@@ -150,31 +170,27 @@ class Situation:
         names = [name for name in arithmetic.backbones if name in known]
         return self.tested * sum(map(arithmetic.pass_seconds, names[:1]), 0.0)
 
-    @property
-    def reference(self) -> tuple[Config, ...]:
-        """Return the training Config that a plan makes room for, the best form first.
+    def forms(self, backbone: str) -> list[Config]:
+        """Return the forms of the first training default on a backbone, best first.
 
-        Empty if the space has no method that trains.
+        None if the space has no method that trains.
         """
         names = training_methods(self.space, self.methods)
-        if not names:
-            return ()
-        backbone = self.space.default(method=names[0]).text("backbone")
-        return ladder(self.space, names[0], backbone, self.costs.arithmetic.examples)
+        examples = self.costs.arithmetic.examples
+        return whole(ladder(self.space, names[0], backbone, examples)) if names else []
 
 
 def draw_plan(situation: Situation) -> Plan:
     """Return how to spend a budget.
 
-    Time for the final fit is set aside first. Of the rest, rung 0 gets what its
-    backbones need, up to `RUNG_ZERO_SHARE`: the cheapest, for something must be there
-    at the end, then the most promising that fit. What is left is for trials that
-    train; one of them may take no more than lets several be compared. Folds are as
-    many as leave room for that with the reference Config.
+    Time to save and score the model is set aside first. Of the rest, rung 0 gets what
+    its backbones need, up to `RUNG_ZERO_SHARE`: the cheapest, for something must be
+    there at the end, then the most promising that fit. What is left is for trials that
+    train, the strongest backbone first, and for the final fit of one of them.
     """
     budget, costs = situation.budget_seconds, situation.costs
     setups, ranked = _setups(situation), costs.arithmetic.backbones
-    rungs = situation.reference
+    methods = training_methods(situation.space, situation.methods)
     if budget is None:
         if situation.trials is not None:
             ranked = ranked[: max(situation.trials // TRIALS_A_BACKBONE, 1)]
@@ -183,7 +199,7 @@ def draw_plan(situation: Situation) -> Plan:
             trials=situation.trials,
             splits=situation.splits or Splits(),
             backbones=tuple(name for name in setups if name in ranked),
-            training_trials=None if rungs else 0,
+            training_trials=None if methods else 0,
             members=situation.members or MOST_MEMBERS,
         )
     left = max(budget - situation.spent_seconds, 0.0)
@@ -191,28 +207,24 @@ def draw_plan(situation: Situation) -> Plan:
     most = RUNG_ZERO_SHARE * max(left - saving, 0.0)
     chosen = _affordable(setups, ranked, most)
     rung_zero_seconds = sum(setups[name] for name in chosen)
-    dearest = rungs[:1] or rung_zero(situation.space, situation.methods, ())
-    fit_seconds = max(map(costs.refit_seconds, dearest), default=0.0)
     passes = sum(costs.arithmetic.pass_seconds(name) for name in chosen[:2])
     final = saving + min(situation.tested * passes, SCORING_SHARE * left)
     time = max(left - rung_zero_seconds - final, 0.0)
-    # The model is one more fit of what the trials were, so it shares their time.
-    splits = situation.splits or _splits(situation, fit_seconds, time)
-    fits = splits.folds * splits.training_repeats
-    forms = [fits * costs.refit_seconds(rung) for rung in whole(rungs)]
-    limit = _trial_seconds(forms, time)
-    fitting = [seconds for seconds in forms if seconds <= limit]
-    expected = int(time / fitting[0]) if fitting else 0
+    splits = situation.splits or _splits(situation, time)
+    training = _training(situation, chosen, splits, time)
+    count = training.trials
     return Plan(
         budget_seconds=budget,
         splits=splits,
         backbones=tuple(chosen),
         rung_zero_seconds=max(most, rung_zero_seconds),
-        trial_seconds=limit if rungs else None,
-        training_trials=expected,
-        training_backbones=1 + (expected >= 4) + (expected >= 60),
-        space_filling=min(expected // 6, 8),
-        final_seconds=final + min(fit_seconds, limit / fits),
+        trial_seconds=training.seconds if methods else None,
+        training_folds=training.folds,
+        first_trained=methods[0] if methods else "",
+        training_trials=count,
+        training_backbones=1 + (count >= SEVERAL) + (count >= 60),
+        space_filling=min(count // 6, 8),
+        final_seconds=final + training.final_seconds,
         members=situation.members or MOST_MEMBERS,
     )
 
@@ -251,35 +263,63 @@ def _affordable(
     return [name for name in setups if name in chosen]
 
 
-def _splits(situation: Situation, fit_seconds: float, time: float) -> Splits:
-    """Return folds and repeats such that several references could be compared.
+def _splits(situation: Situation, time: float) -> Splits:
+    """Return folds and repeats such that trials on the default backbone compare.
 
     Four folds train on three quarters of the examples; three are enough where no two
-    references could be compared; five need time to spare. Few examples are scored
-    again in other folds.
+    trials could be compared; five need time to spare. Few examples are scored again in
+    other folds.
     """
+    space, costs = situation.space, situation.costs
+    dearest = rung_zero(space, situation.methods, ())
+    if names := training_methods(space, situation.methods):
+        backbone = space.default(method=names[0]).text("backbone")
+        dearest = situation.forms(backbone)[:1]
+    fit_seconds = max(map(costs.refit_seconds, dearest), default=0.0)
     room = time / (SLACK * fit_seconds) if fit_seconds else math.inf
     folds = 3 if room < 4 * 2 else 4 if room < 5 * 60 else 5
     folds = min(folds, situation.most_folds)
-    is_small = situation.costs.arithmetic.examples < 128 and situation.reference
+    is_small = costs.arithmetic.examples < 128 and names
     is_repeated = bool(is_small) and room >= 2 * folds * 150
     return Splits(folds=folds, training_repeats=2 if is_repeated else 1)
 
 
-def _trial_seconds(forms: Sequence[float], time: float) -> float:
-    """Return the most that one training trial may take.
+class _Training(NamedTuple):
+    """What trials that train may spend."""
 
-    Enough for the best form of the reference of which several fit; else of which one
-    does; else as much anyway, for an estimate may be wrong. More if there is much time:
-    five such trials fit, and one more for every 200 s.
+    seconds: float
+    """Most of one."""
+    folds: int
+    """On which each should be scored at least."""
+    trials: int
+    """How many of them fit."""
+    final_seconds: float
+    """Of the final fit of one."""
 
-    Args:
-        forms: Seconds of the forms of the reference, the best first.
-        time: For all training trials.
+
+def _training(
+    situation: Situation, names: Sequence[str], splits: Splits, time: float
+) -> _Training:
+    """Return what to spend on training the strongest backbone that can be trained.
+
+    Tuning it wins more than anything else does, so it comes before more folds, and
+    those come before longer training: enough for several trials with all folds; else
+    for one with `FEW_FOLDS`, and what is left for another; else for one fold in the
+    quickest form. There must be time for its final fit, too.
     """
-    modest = time / (5 + time / 200)
-    for share in (SEVERAL_SHARE, ONE_SHARE):
-        fitting = [SLACK * cost for cost in forms if SLACK * cost <= share * time]
-        if fitting:
-            return max(modest, fitting[0])
-    return ONE_SHARE * time
+    costs, arithmetic = situation.costs, situation.costs.arithmetic
+    every = splits.folds * splits.training_repeats
+    for name in sorted(names, key=arithmetic.prior, reverse=True):
+        fits = [SLACK * costs.refit_seconds(form) for form in situation.forms(name)]
+        for several, fit in product((SEVERAL + time / MORE_SECONDS, SEVERAL), fits):
+            if (several * every + 1) * fit <= time:
+                count = int((time - fit) / (every * fit))
+                return _Training((time - fit) / several, every, count, fit)
+        for fit in fits:
+            most = ONE_SHARE * (time - fit)
+            if FEW_FOLDS * fit <= most:
+                folds = min(int(most / fit), every)
+                return _Training(most, folds, int((time - fit) / (folds * fit)), fit)
+        if fits and 2 * fits[-1] <= time:
+            return _Training(time - fits[-1], 1, 1, fits[-1])
+    return _Training(ONE_SHARE * time, 1, 0, 0.0)

@@ -125,7 +125,7 @@ class _Run:
     def _start(self, config: Config, history: History) -> None:
         study = self.study
         flight = _Flight(study.ledger.start(config), config, study.clock())
-        left = self._seconds_left(history)
+        left = self._seconds_left([*history, (config, Outcome(status="running"))])
         allowance = left if left < math.inf else None
         ticket = study.executor.submit(study.evaluate, config, allowance)
         self.flights[ticket] = flight

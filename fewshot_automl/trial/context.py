@@ -58,8 +58,14 @@ class Problem:
 
     def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
         """Return the folds of a trial, repeat by repeat; trained methods have fewer."""
-        most = self.training_repeats if method(config.text("method")).trains else None
-        return self.folds.repeats[:most]
+        return self.folds.repeats[
+            : self.training_repeats if self.trains(config) else None
+        ]
+
+    @staticmethod
+    def trains(config: Config) -> bool:
+        """Return whether a Config trains by gradient steps."""
+        return method(config.text("method")).trains
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -1,7 +1,9 @@
 """Runs a Config: cross-validated for the search, on all examples for the model."""
 
+import math
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -11,8 +13,9 @@ from jaxtyping import Float, Int
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
-from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.errors import DataError, OutOfTime, ShapeError, TrialError
 from fewshot_automl.evaluation.intervals import standard_error
+from fewshot_automl.evaluation.resampling import predicted_rows
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.trial.context import Problem, TrialContext
@@ -23,40 +26,81 @@ SURE: Final = 0.8
 
 
 def evaluate(
-    context: TrialContext, config: Config, allowance_seconds: float | None = None
+    context: TrialContext,
+    config: Config,
+    allowance_seconds: float | None = None,
+    *,
+    enough_seconds: float | None = None,
 ) -> Outcome:
     """Cross-validate a Config.
 
+    A method that trains by steps is scored on as many folds as there is time for.
+    Examples of the other folds have outputs of NaN; they widen the standard error.
+
+    Args:
+        context: The examples, and what trials need.
+        config: What is tried.
+        allowance_seconds: When it must be over; None for no limit.
+        enough_seconds: After which a training begins no other fold, if the rest of the
+            allowance is enough for two folds of another; None for never.
+
     Raises:
         TrialError: If it cannot be fitted.
-        OutOfTime: If it would not be over in time.
+        OutOfTime: If it would not be over in time, or what was has no score.
     """
     start = time.monotonic()
-    deadline = None if allowance_seconds is None else start + allowance_seconds
+    end = None if allowance_seconds is None else start + allowance_seconds
+    enough = None if enough_seconds is None else start + enough_seconds
     problem = context.problem
-    encodings = context.encodings(config, deadline)
+    metric, targets, trains = (
+        problem.task.measured,
+        problem.targets,
+        problem.trains(config),
+    )
+    encodings = context.encodings(config, end)
     repeats = problem.repeats(config)
-    outputs = np.empty(
-        (len(repeats), len(problem.targets), problem.task.width), dtype=np.float32
+    outputs = np.full(
+        (len(repeats), len(targets), problem.task.width), np.nan, dtype=np.float32
     )
     planned = [(row, fold) for row, folds in enumerate(repeats) for fold in folds]
     times: list[float] = []
     for row, fold in planned:
-        _check_time(times, len(planned), deadline)
+        if not trains:
+            _check_time(times, len(planned), end)
+        elif _is_enough(times, enough, end):
+            break
         times.append(time.monotonic())
-        fitted = _fit(context, encodings, config, fold.train, deadline)
+        try:
+            fitted = _fit(context, encodings, config, fold.train, end)
+        except OutOfTime:
+            times.pop()
+            if trains and times:
+                break
+            raise
         held_out = fitted.outputs(encodings.take(fold.validation))
         if not np.isfinite(held_out).all():
             raise TrialError("Predictions are NaN. Use a lower learning rate.")
         outputs[row, fold.validation] = held_out
-    metric, targets = problem.task.measured, problem.targets
-    by_fold = [(outputs[row], fold.validation) for row, fold in planned]
+    whole = max(len(times) // len(repeats[0]), 1)
+    outputs = outputs[:whole]  # of a later partition all folds count, or none
+    done = planned[: min(len(times), whole * len(repeats[0]))]
+    by_fold = [(outputs[row], fold.validation) for row, fold in done]
+    try:
+        means = [metric.score(y, x) for y, x in predicted_rows(targets, outputs)]
+        error = standard_error(metric, targets, outputs)
+    except (DataError, ShapeError) as why:  # as a ranking of one class
+        if len(times) == len(planned):
+            raise
+        raise OutOfTime(
+            f"There was time for {len(times)} of {len(planned)} folds, too few for a "
+            f"score: {why}"
+        ) from why
     return Outcome(
         status="done",
         # On so few some metrics are undefined, and `score` would refuse.
         scores=tuple(metric.orient(metric.value(targets[v], x[v])) for x, v in by_fold),
-        mean=float(np.mean([metric.score(targets, x) for x in outputs])),
-        standard_error=standard_error(metric, targets, outputs),
+        mean=float(np.mean(means)),
+        standard_error=error,
         cost_seconds=time.monotonic() - start,
         measures=_scored(problem, outputs) | measures_of(context, config, fitted),
         outputs=outputs,
@@ -113,12 +157,30 @@ def _scored(
     metrics = {name: rules.metrics[name] for name in rules.reported}
     rows = [
         {
-            **{name: one.value(problem.targets, x) for name, one in metrics.items()},
-            **rules.measures(problem.targets, x),
+            **{name: one.value(y, x) for name, one in metrics.items()},
+            **rules.measures(y, x),
         }
-        for x in outputs
+        for y, x in predicted_rows(problem.targets, outputs)
     ]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _is_enough(
+    times: Sequence[float], enough: float | None, deadline: float | None
+) -> bool:
+    """Return whether a training trial ends with the folds it has.
+
+    Time that would not do for two folds of another trial is used for one more of this.
+    `times` are when each fold so far began.
+    """
+    if not times:
+        return False
+    now = time.monotonic()
+    each = min(after - before for before, after in pairwise([*times, now]))
+    left = math.inf if deadline is None else deadline - now
+    if SURE * each > left:
+        return True
+    return enough is not None and now + each > enough and 2 * each <= left
 
 
 def _check_time(times: Sequence[float], planned: int, deadline: float | None) -> None:

@@ -497,3 +497,30 @@ def test_a_method_that_trains_is_searched_alone(texts, tmp_path):
     settings = replace(SETTINGS, trials=3, methods=("contrastive",), narrow=SHORT)
     result = fit(texts[0], labels=texts[1], settings=settings, out=tmp_path / "run")
     assert [config["method"] for config in tried(result)] == ["contrastive"] * 3
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_study_of_trainings_on_one_fold_ends_with_a_model_and_a_report(
+    texts, members, tmp_path, monkeypatch
+):
+    module = import_module("fewshot_automl.trial.evaluate")
+    monkeypatch.setattr(module, "_is_enough", lambda times, *ends: bool(times))
+    result = fit(
+        texts[0],
+        labels=texts[1],
+        settings=replace(
+            SETTINGS,
+            methods=("contrastive", "partial_freeze"),
+            narrow=SHORT,
+            members=members,
+        ),
+        out=tmp_path / "run",
+    )
+    assert [len(outcome.scores) for _, outcome in result.history] == [1, 1]
+    files = (result.folder / "predictions").glob("*.safetensors")
+    for outputs in map(read_outputs, files):  # of both trials and the model
+        known = ~np.isnan(outputs).any(axis=(0, 2))
+        assert 0 < known.sum() < len(texts[0])
+    assert 0 <= result.score.low <= result.score.corrected <= result.score.high <= 1
+    assert "Class by class" in result.report().read_text("utf-8")
+    assert len(result.predictor.predict(texts[0][:3])) == 3

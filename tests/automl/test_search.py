@@ -42,9 +42,10 @@ def settled(folder, now):
 def test_real_methods_and_backbones_are_planned_for_on_two_cores():
     plan = draw_plan(situation(60.0))
     assert set(plan.backbones) == set(NAMES)
-    assert plan.training_trials >= 4
-    assert plan.splits.folds == 4
-    first = situation(60.0).reference[0]
+    assert plan.first_trained == "contrastive"
+    assert (plan.training_folds, plan.splits.folds) == (2, 4)
+    assert plan.training_trials >= 1
+    first = situation(60.0).forms("minilm-l6")[0]
     assert (first.text("method"), first["frozen_fraction"]) == ("contrastive", 0.5)
 
 

@@ -127,6 +127,7 @@ class Vectors:
     preference = "the first column of vectors"
     augmentations = ("none",)
     efficiency = 1.0
+    first_trained = ()
 
     def holds(self, cells):
         return all(isinstance(cell, str) and cell.startswith("[") for cell in cells)

@@ -7,7 +7,7 @@ from policy_numbers import Counted, allowed_for, config_of, done, space_of
 from fewshot_automl.oracle import Aims, Limit
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.policy import Leader, Plan, broken, excess, leader
-from fewshot_automl.policy.leader import ranked_backbones, undominated
+from fewshot_automl.policy.leader import ranked_backbones
 
 LIMITS = (Limit("latency_ms", most=5.0), Limit("worst_recall", least=0.5))
 AIMS = Aims(limits=LIMITS)
@@ -91,9 +91,6 @@ def test_backbones_are_ranked_by_their_best_cheap_score_and_the_zoo():
     trained = [trial(config_of(backbone="middle"), 1.0)]
     ranked = ranked_backbones(names, cheap + trained, arithmetic)
     assert ranked == ["small", "large", "middle"]
-    even = [trial(config_of("probe", n, head="lda"), 0.5) for n in names]
-    left = undominated(names, names, even, arithmetic)
-    assert left == ["middle", "large"]  # small is hardly faster than middle
 
 
 def test_limits_say_what_breaks_them_and_by_how_much():
@@ -171,3 +168,22 @@ def test_scoring_claims_no_more_than_its_share(costs):
     many = reserve(costs, tested=10**9)
     assert many(history) < 6.5 + 25.0 * 3
     assert many(history) > reserve(costs, tested=3)(history) + 20.0
+
+
+def test_what_trains_now_keeps_time_for_its_final_fit(costs):
+    long = config_of(steps=160, batch_size=64)
+    fit = costs.refit_seconds(long)
+    assert reserve(costs)([(long, Outcome(status="running"))]) > 6.0 + fit
+    within = allowed_for(costs, Plan(budget_seconds=100.0))
+    assert within.needed(long, []) > 0.8 * costs.seconds(long, 1) + fit
+
+
+def test_cheap_trials_end_when_they_find_nothing_better(costs):
+    heads = [config_of("probe", "small", head=str(n)) for n in range(12)]
+    found = [trial(c, 0.5 + 0.01 * n) for n, c in enumerate(heads)]
+    stale = [trial(c, 0.5) for c in heads]
+    for budget, pays in ((100.0, False), (None, True)):
+        within = allowed_for(costs, Plan(budget_seconds=budget), left=100.0)
+        assert within(found)(config_of("probe"))
+        assert within(stale)(config_of("probe")) == pays
+        assert within(stale)(config_of(steps=10))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from policy_numbers import FLOPS, situation
 
-from fewshot_automl.policy import CostModel, Plan, Splits, draw_plan
+from fewshot_automl.policy import Plan, Splits, draw_plan
 
 SLOW, USUAL, FAST = 1.5e10, 9e10, 1e13
 """An old core, two good cores, a GPU: operations per second."""
@@ -46,15 +46,30 @@ def test_more_time_never_buys_less(rate):
     assert len(plans[-1].backbones) == len(FLOPS)
 
 
-def test_sixty_seconds_on_two_cores_compare_several():
-    now = situation(60.0)
+@pytest.mark.parametrize(
+    ("seconds", "folds", "least", "backbones", "filling", "words"),
+    [
+        (60.0, 2, 1, 1, 0, "1 training trial, contrastive first"),
+        (120.0, 2, 2, 1, 0, "with 2 of 4 folds or more"),
+        (300.0, 4, 4, 2, 1, "with 4 folds in at most"),
+        (1800.0, 5, 12, 2, 3, "with 5 folds in at most"),
+    ],
+)
+def test_more_time_buys_folds_then_methods_then_a_search(
+    seconds, folds, least, backbones, filling, words
+):
+    now = situation(seconds)
     plan = draw_plan(now)
     assert set(plan.backbones) == set(FLOPS)
-    assert plan.training_trials >= 4
-    costs = CostModel(arithmetic=now.costs.arithmetic, training_folds=plan.splits.folds)
-    half = now.reference[1]
-    assert (half["frozen_fraction"], half["steps"]) == (0.5, 20)
-    assert costs.seconds(half) <= 1.3 * plan.trial_seconds
+    assert plan.training_folds == folds
+    assert plan.training_trials >= least
+    assert plan.training_backbones == backbones
+    assert plan.space_filling == filling
+    assert words in str(plan)
+    # The strongest backbone can be trained and fitted finally, too.
+    cheapest = now.costs.refit_seconds(now.forms("large")[-1])
+    assert folds * cheapest <= plan.trial_seconds
+    assert plan.final_seconds > cheapest
 
 
 def test_a_fast_machine_scores_training_trials_twice_where_examples_are_few():
@@ -113,7 +128,7 @@ def test_time_that_is_gone_is_not_planned():
 def test_a_plan_of_another_version_is_read():
     plan = draw_plan(situation(60.0))
     noted = {**plan.to_json(), "stray": 3}
-    del noted["space_filling"]
+    del noted["space_filling"], noted["training_folds"], noted["first_trained"]
     assert Plan.from_json(noted).trial_seconds == plan.trial_seconds
     assert Plan.from_json({}) == Plan(budget_seconds=None)
 

@@ -9,9 +9,10 @@ import pytest
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.evaluation.folds import Fold, Folds
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.tasks import metric_named
-from fewshot_automl.trial import evaluate, refit
+from fewshot_automl.trial import Problem, evaluate, refit
 
 module = importlib.import_module("fewshot_automl.trial.evaluate")
 
@@ -122,6 +123,65 @@ def test_gives_up_when_its_folds_show_that_it_will_be_late(context, space, monke
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     with pytest.raises(OutOfTime, match=r"2 of 8 folds took 0\.2 s.* larger budget"):
         evaluate(context, config_of(space, "majority"), 0.4)
+
+
+class Slow:
+    """A method that trains, a second a fold on a clock that only it moves."""
+
+    name, trains, first_trained = "majority", True, staticmethod(lambda *at: 0)
+
+    def __init__(self, monkeypatch):
+        self.now = time.monotonic() + 1000
+        clock = SimpleNamespace(monotonic=lambda: self.now)
+        monkeypatch.setattr(module, "method", lambda name: self)
+        monkeypatch.setattr(Problem, "trains", staticmethod(lambda config: True))
+        monkeypatch.setattr(module, "time", clock)
+
+    def fit(self, train, labels, job):
+        self.now += 1.0
+        if job.deadline is not None and self.now > job.deadline:
+            raise OutOfTime("late")
+        return METHODS["majority"].fit(train, labels, job)
+
+
+@pytest.mark.parametrize(
+    ("allowance", "enough", "folds"),
+    [
+        (100.0, None, 4),
+        (2.5, None, 2),  # there is no time for another
+        (1.85, None, 1),  # there seemed to be
+        (100.0, 2.5, 2),  # another trial may use the rest
+        (2.9, 1.5, 2),  # none could
+    ],
+)
+def test_a_training_is_scored_on_the_folds_there_is_time_for(
+    context, space, monkeypatch, allowance, enough, folds
+):
+    Slow(monkeypatch)
+    config = config_of(space, "majority")
+    outcome = evaluate(context, config, allowance, enough_seconds=enough)
+    every = context.problem.folds.first
+    held = np.concatenate([fold.validation for fold in every[:folds]])
+    assert len(outcome.scores) == folds
+    (predicted,) = ~np.isnan(outcome.outputs).any(axis=2)
+    assert set(np.flatnonzero(predicted)) == set(held)
+    right = outcome.outputs[0, held].argmax(axis=1) == context.problem.targets[held]
+    assert outcome.mean == outcome.measures["accuracy"] == pytest.approx(right.mean())
+    assert np.isfinite([*outcome.measures.values(), outcome.standard_error]).all()
+
+
+def test_folds_too_few_for_the_metric_are_no_score(context, space, monkeypatch):
+    task = dataclasses.replace(context.problem.task, metric="roc_auc")
+    lone = tuple(
+        Fold(train=np.delete(np.arange(15), v), validation=np.array(v), repeat=0)
+        for v in ([0, 1], list(range(2, 15)))
+    )
+    context.problem = dataclasses.replace(
+        context.problem, task=task, folds=Folds(repeats=(lone,))
+    )
+    Slow(monkeypatch)
+    with pytest.raises(OutOfTime, match="1 of 2 folds"):
+        evaluate(context, config_of(space, "majority"), 1.5)
 
 
 def test_a_model_of_nan_is_refused(context, space, monkeypatch):
