@@ -1,5 +1,6 @@
 """A study: made ready, with all its parts checked before the first trial, and run."""
 
+import math
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from fewshot_automl.automl.record import (
 )
 from fewshot_automl.automl.result import Listener
 from fewshot_automl.automl.settings import NONE, Settings
+from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
 from fewshot_automl.errors import UserError
@@ -46,7 +48,7 @@ from fewshot_automl.policy import (
 )
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Space
-from fewshot_automl.study import SECONDS_USED, Budget, Study, StudyEnd, run
+from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial import (
     Problem,
@@ -60,6 +62,12 @@ from fewshot_automl.trial import (
 
 PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
+LATE_SHARE, LATE_SECONDS = 0.1, 15.0
+"""How late a fit may end, whichever is more, to have learnt anything at all."""
+NETWORK_STARTS, TERMS_STARTS = 2.5, 2.0
+"""Times what a fit has taken until it plans, for a budget in which a first network is
+imported before the plan, so that no trial pays for it; and for an end of the fit that
+leaves time for TF-IDF. Other programs slow down all of it alike."""
 HOPEFUL_SHARE: Final = 0.8
 """Of what is expected; a trial with less time than that is not started. A trial that
 runs out of time costs only time that nothing else could have used."""
@@ -85,6 +93,9 @@ class Prepared:
     ledger: Ledger
     budget: Budget
     listener: Listener
+    timeline: Timeline
+    late_seconds: float
+    """How late the result may be if nothing has learnt anything before."""
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
 
@@ -106,16 +117,18 @@ def prepare(
     settings: Settings,
     folder: Path,
     listener: Listener,
-    began: float,
+    timeline: Timeline,
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
-    The budget counts from `began`, on the clock of `time.monotonic`.
+    The budget counts from the start of the time line.
     """
+    began = timeline.started
     placement = _checked_place(settings)
     prior = chosen_prior(settings.prior, folder)
     seconds, task, aims = settings.budget_seconds, dataset.task, settings.aims
     labelled, tested, facts = _audited(dataset, data, test, settings, listener)
+    timeline.mark("audit")
     inputs, targets = labelled.inputs, labelled.targets
     keys = content_hashes(inputs)
     mark = fingerprint(keys, targets, task, settings.seed)
@@ -131,9 +144,16 @@ def prepare(
         is_needed=any(row.needs_backbone for row in rows),
         others=[row.name for row in others if any(each.learns for each in others)],
     )
+    timeline.mark("weights")
     background = ThreadPoolExecutor(1)
-    background.map(build_bare, at_hand[:1])
-    background.submit(import_module, "sklearn.feature_extraction.text")
+    spent, most = timeline.seconds, math.inf if seconds is None else seconds
+    late = max(LATE_SHARE * most, LATE_SECONDS)
+    if NETWORK_STARTS * spent <= most:
+        background.map(build_bare, at_hand[:1])
+    if TERMS_STARTS * spent <= most + late:
+        background.submit(import_module, "sklearn.feature_extraction.text")
+    else:
+        late = 0.0  # it would be later yet
     listener.say(f"{placement} Planning the search.")
     cut, cut_by = texts_cut(at_hand, labelled)
     profile = replace(Profile.of(task, targets), cut_by=cut_by)
@@ -164,6 +184,7 @@ def prepare(
         trials=settings.trials,
         used_before=float(used) if isinstance(used, int | float) else 0.0,
     )
+    timeline.resumed(budget.used_before)
 
     def folds_of(splits: Splits) -> Folds:
         return choose_folds(
@@ -248,6 +269,8 @@ def prepare(
         ledger=ledger,
         budget=budget,
         listener=listener,
+        timeline=timeline,
+        late_seconds=late,
         facts={
             **facts,
             "placement": str(placement),
@@ -326,6 +349,7 @@ def _audited(
 def search(ready: Prepared) -> StudyEnd:
     """Try Configs until the budget is spent, or nothing is left to try."""
     settings, costs, leader = ready.settings, ready.costs, ready.leader
+    timeline, trains = ready.timeline, costs.arithmetic.trains
     allowed = Allowed(
         leader=leader,
         costs=costs,
@@ -333,7 +357,9 @@ def search(ready: Prepared) -> StudyEnd:
         remaining=lambda: ready.budget.remaining(time.monotonic()),
         members=ready.members,
         tested=ready.tested,
+        late_seconds=ready.late_seconds,
     )
+    opening = Opening(methods=tuple(METHODS.values()), allowed=allowed)
     executor = executor_named(
         settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
     )
@@ -341,7 +367,14 @@ def search(ready: Prepared) -> StudyEnd:
     # deprecation of torch there.
     warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
     warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
-    ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
+    if ready.plan.training_trials != 0:
+        ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
+    def on_event(event: Event) -> None:
+        kind = "training" if trains(event.config) else "cheap"
+        timeline.trial(event, f"{kind} trials")
+        ready.listener.trial(event)
+
+    timeline.mark("planning")
     study = Study(
         space=ready.space,
         evaluate=partial(evaluate, ready.context),
@@ -349,7 +382,8 @@ def search(ready: Prepared) -> StudyEnd:
         ledger=ready.ledger,
         executor=executor,
         budget=ready.budget,
-        opening=Opening(methods=tuple(METHODS.values()), allowed=allowed),
+        opening=opening,
+        sure=opening.sure,
         allows=allowed,
         reserve=allowed.reserve,
         expected_seconds=lambda config, history: (
@@ -357,7 +391,7 @@ def search(ready: Prepared) -> StudyEnd:
         ),
         thinks_ahead=settings.runs_in != "in_process",
         seed=settings.seed,
-        on_event=ready.listener.trial,
+        on_event=on_event,
     )
     try:
         end = run(study)

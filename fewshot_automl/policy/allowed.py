@@ -35,6 +35,8 @@ class Allowed:
     """Most models averaged in the result."""
     tested: int = 0
     """Test examples to be scored at the end."""
+    late_seconds: float = 0.0
+    """How late the result may be if nothing has learnt anything before."""
     _leaders: dict[int, Sequence[Config]] = field(default_factory=dict, repr=False)
 
     def __call__(self, history: History) -> Callable[[Config], bool]:
@@ -77,6 +79,11 @@ class Allowed:
         if budget is None:
             return 0.0
         costs = self.costs.after(history)
+        saving = saving_seconds(costs, budget)
+        if not any(o.is_done and self.leader.learns(c) for c, o in history):
+            kept = saving - self.late_seconds
+            left = max(self.remaining() - kept, 0.0)
+            return kept + left / (1 + costs.cheap_folds)  # for one more fit
         most = SCORING_SHARE * budget / SLACK
         each = [
             costs.refit_seconds(config)
@@ -85,7 +92,7 @@ class Allowed:
         ]
         together = min(sum(each), MOST_FINAL_SHARE * budget)
         fitting = max(max(each, default=0.0), together)
-        return saving_seconds(costs, budget) + SLACK * fitting
+        return saving + SLACK * fitting
 
     def _leading(self, history: History) -> Sequence[Config]:
         """Return what the model will be of, as far as is known.

@@ -49,6 +49,16 @@ class Opening:
         moment = _Moment(self, history)
         return moment.rung_zero() + (moment.training() or moment.filling())
 
+    def sure(self, history: History) -> Config | None:
+        """Return the cheapest Config, which is tried although no time is left.
+
+        That is a constant answer, where the space has one. None once a trial is done.
+        """
+        if any(outcome.is_done for _, outcome in history):
+            return None
+        moment = _Moment(self, history)
+        return min(moment.cheapest(), key=moment.costs.seconds, default=None)
+
 
 class _Moment:
     """An opening at one point of its study."""
@@ -74,6 +84,15 @@ class _Moment:
             last = on_best_backbone(self.space, self.methods, self.ranked[0])
             found += filter(self.keeps, last)
         return found
+
+    def cheapest(self) -> list[Config]:
+        """Return cheap Configs, or the cheapest that train, that are untried."""
+        found = rung_zero(self.space, self.methods, self.backbones) or [
+            self._ladder(method, name)[-1]
+            for method in self.training_names
+            for name in self.backbones
+        ]
+        return [config for config in found if config not in self.tried]
 
     def training(self) -> list[Config]:
         """Return the forms of the training defaults that keep to the plan.
