@@ -20,7 +20,15 @@ from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.policy import broken
-from fewshot_automl.report.words import ENDINGS, duration, score, settings, summary_of
+from fewshot_automl.report.words import (
+    ENDINGS,
+    duration,
+    score,
+    settings,
+    summary_of,
+    times,
+    unused,
+)
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
 from fewshot_automl.tasks import metric_named
@@ -192,6 +200,8 @@ def show_result(console: Console, result: Result) -> None:
     )
     if equal := len(summary["indistinguishable"]) - 1:
         said += f" {equal} of them cannot be told apart from the winner."
+    said += f"\nTime: {times(summary['timeline'])}"
+    said += f"; {left}." if (left := unused(summary)) else "."
     if summary["front"]:
         said += f"\nPareto front: {len(summary['front'])} of the trials, in the report."
     if about := settings(result.config):

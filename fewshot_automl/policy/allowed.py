@@ -80,7 +80,8 @@ class Allowed:
             return 0.0
         costs = self.costs.after(history)
         saving = saving_seconds(costs, budget)
-        if not any(o.is_done and self.leader.learns(c) for c, o in history):
+        learnt = any(o.is_done and self.leader.learns(c) for c, o in history)
+        if self.late_seconds and not learnt:
             kept = saving - self.late_seconds
             left = max(self.remaining() - kept, 0.0)
             return kept + left / (1 + costs.cheap_folds)  # for one more fit
