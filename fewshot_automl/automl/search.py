@@ -200,8 +200,8 @@ def prepare(
     workload = Workload.measured(
         tuple(card for card in at_hand if card.id in searched),
         inputs,
-        task.width,
         placement.device,
+        task.width,
     )
     situation = Situation(
         costs=CostModel(arithmetic=workload),
@@ -372,6 +372,7 @@ def search(ready: Prepared) -> StudyEnd:
     warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
     if ready.plan.training_trials != 0:
         ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
+
     def on_event(event: Event) -> None:
         kind = "training" if trains(event.config) else "cheap"
         timeline.trial(event, f"{kind} trials")

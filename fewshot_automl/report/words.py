@@ -94,7 +94,9 @@ def times(stages: Sequence[Mapping[str, Any]]) -> str:
     'imports 4 s, cheap trials 9 s'
     """
     felt = [row for row in stages if row["seconds"] >= 0.5] or stages
-    return ", ".join(f"{row['stage']} {duration(round(row['seconds']))}" for row in felt)
+    return ", ".join(
+        f"{row['stage']} {duration(round(row['seconds']))}" for row in felt
+    )
 
 
 def unused(summary: Mapping[str, Any]) -> str:

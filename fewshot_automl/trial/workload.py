@@ -63,7 +63,11 @@ class Workload:
 
     @classmethod
     def measured(
-        cls, cards: tuple[Card, ...], inputs: Sequence[Input], width: int, device: str
+        cls,
+        cards: tuple[Card, ...],
+        inputs: Sequence[Input],
+        device: str,
+        width: int = 1,
     ) -> "Workload":
         """Return the workload of some examples, after timing this machine shortly."""
         lengths = [len(text) for text in inputs if isinstance(text, str)]

@@ -11,7 +11,7 @@ from fewshot_automl import Settings, fit, resume
 from fewshot_automl.automl import finish
 from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import RESULT_FILE
-from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
+from fewshot_automl.errors import DataError, UnknownNameError, UserError
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.predictor import Predictor
 
