@@ -35,7 +35,8 @@ def fitted_winner(
     """Fit the first in order to all examples, or who takes its place.
 
     What cannot be fitted by the deadline gives way to the next, `MOST_FITTED` times,
-    and then to cheap trials: first to those in order, then to any.
+    and then to cheap trials: first to those in order, then to any. Without a cheap
+    trial there is no deadline, for a late model is better than none.
     """
     cheap = sorted(
         (i for i in tried.outputs if not tried.trains(i)),
@@ -43,7 +44,7 @@ def fitted_winner(
     )
     left = [i for i in cheap if ready.context.is_at_hand(tried.config(i))]
     for number in dict.fromkeys([*order[:MOST_FITTED], *left]):
-        end = deadline if tried.trains(number) else None
+        end = deadline if left and tried.trains(number) else None
         if (fitted := _fitted(number, ready, tried, end)) is not None:
             return number, fitted
     raise RunError("No model could be fitted to all examples. Give a larger budget.")

@@ -201,7 +201,6 @@ def prepare(
         tuple(card for card in at_hand if card.id in searched),
         inputs,
         placement.device,
-        task.width,
     )
     situation = Situation(
         costs=CostModel(arithmetic=workload),
