@@ -1,6 +1,5 @@
 """A study: made ready, with all its parts checked before the first trial, and run."""
 
-import math
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -64,10 +63,10 @@ PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
 LATE_SHARE, LATE_SECONDS = 0.1, 15.0
 """How late a fit may end, whichever is more, to have learnt anything at all."""
-NETWORK_STARTS, TERMS_STARTS = 2.5, 2.0
-"""Times what a fit has taken until it plans, for a budget in which a first network is
-imported before the plan, so that no trial pays for it; and for an end of the fit that
-leaves time for TF-IDF. Other programs slow down all of it alike."""
+STARTS: Final = 2.5
+"""Times what a fit has taken until it plans, from which budget on a first network is
+imported before the plan, so that no trial pays for it. That takes as long again; where
+other programs slow down both, a model without a network comes first."""
 HOPEFUL_SHARE: Final = 0.8
 """Of what is expected; a trial with less time than that is not started. A trial that
 runs out of time costs only time that nothing else could have used."""
@@ -94,8 +93,6 @@ class Prepared:
     budget: Budget
     listener: Listener
     timeline: Timeline
-    late_seconds: float
-    """How late the result may be if nothing has learnt anything before."""
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
 
@@ -146,14 +143,9 @@ def prepare(
     )
     timeline.mark("weights")
     background = ThreadPoolExecutor(1)
-    spent, most = timeline.seconds, math.inf if seconds is None else seconds
-    late = max(LATE_SHARE * most, LATE_SECONDS)
-    if NETWORK_STARTS * spent <= most:
+    if seconds is None or STARTS * timeline.seconds <= seconds:
         background.map(build_bare, at_hand[:1])
-    if TERMS_STARTS * spent <= most + late:
-        background.submit(import_module, "sklearn.feature_extraction.text")
-    else:
-        late = 0.0  # it would be later yet
+    background.submit(import_module, "sklearn.feature_extraction.text")
     listener.say(f"{placement} Planning the search.")
     cut, cut_by = texts_cut(at_hand, labelled)
     profile = replace(Profile.of(task, targets), cut_by=cut_by)
@@ -201,6 +193,7 @@ def prepare(
         tuple(card for card in at_hand if card.id in searched),
         inputs,
         placement.device,
+        task.width,
     )
     situation = Situation(
         costs=CostModel(arithmetic=workload),
@@ -272,7 +265,6 @@ def prepare(
         budget=budget,
         listener=listener,
         timeline=timeline,
-        late_seconds=late,
         facts={
             **facts,
             "placement": str(placement),
@@ -359,7 +351,7 @@ def search(ready: Prepared) -> StudyEnd:
         remaining=lambda: ready.budget.remaining(time.monotonic()),
         members=ready.members,
         tested=ready.tested,
-        late_seconds=ready.late_seconds,
+        late_seconds=max(LATE_SHARE * (settings.budget_seconds or 0.0), LATE_SECONDS),
     )
     opening = Opening(methods=tuple(METHODS.values()), allowed=allowed)
     executor = executor_named(

@@ -26,6 +26,8 @@ VISITS: Final = 3
 to be few."""
 SPREAD: Final = 16
 """Configs among which the next space-filling one is chosen."""
+MOMENT: Final = 0.5
+"""Seconds that a trial may take although no time is left."""
 LEAST_TRUST: Final = 0.5
 """In past studies, from which on they choose it."""
 
@@ -50,14 +52,18 @@ class Opening:
         return moment.rung_zero() + (moment.training() or moment.filling())
 
     def sure(self, history: History) -> Config | None:
-        """Return the cheapest Config, which is tried although no time is left.
+        """Return what is tried although no time is left; None if there is a model.
 
-        That is a constant answer, where the space has one. None once a trial is done.
+        What learns something in a moment, such as TF-IDF on few texts; else the
+        cheapest Config, a constant answer where the space has one.
         """
-        if any(outcome.is_done for _, outcome in history):
+        learns, moment = self.allowed.leader.learns, _Moment(self, history)
+        done = [config for config, outcome in history if outcome.is_done]
+        seconds, left = moment.costs.seconds, moment.cheapest()
+        quick = [c for c in left if learns(c) and seconds(c) < MOMENT]
+        if any(map(learns, done)) or (done and not quick):
             return None
-        moment = _Moment(self, history)
-        return min(moment.cheapest(), key=moment.costs.seconds, default=None)
+        return min(quick or left, key=seconds, default=None)
 
 
 class _Moment:
