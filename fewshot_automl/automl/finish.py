@@ -60,6 +60,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         RunError: If no trial was done, or none on a backbone that is at hand.
     """
     context, budget, limits = ready.context, ready.budget, ready.leader.aims.limits
+    timeline = ready.timeline
     problem, history, say = context.problem, end.history, ready.listener.say
     done = {i: config for i, (config, outcome) in enumerate(history) if outcome.is_done}
     outputs_of = {i: ready.ledger.outputs(config) for i, config in done.items()}
@@ -69,6 +70,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     pool = [i for i in ranking.order if tried.learns(i)]
     if not tried.learns(best := ranking.order[0]):
         pool = [best]  # nothing learnt leads a constant answer by enough
+    timeline.mark("choosing")
     say(f"Fitting the model to all {len(problem.targets)} labelled examples.")
     costs = ready.costs.after(history)
     saving = saving_seconds(costs, budget.seconds or math.inf)
@@ -86,6 +88,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     equal = equal_trials(tried, winner, context.seed)
     if limits:
         equal = [i for i in equal if i in ranking.order or i == winner]
+    timeline.mark("final fit")
     configs = list(map(tried.config, weights))
     outputs = tried.together(weights)
     assigned = problem.folds.assignment[: len(outputs)]
@@ -95,6 +98,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if score.caution:
         say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)
+    timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
     known = {
@@ -118,9 +122,12 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         facts=known,
     )
     predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
+    timeline.mark("saving")
     measures = {**tried.measures(weights), **size_of(fresh.fitted)}
     if ranking.holds and (words := broken_in_words(limits, measures)):
         say(f"warning: The model breaks a limit: {words}.")
+    test = None if ready.test is None else fresh.scores_on(ready.test, say)
+    timeline.mark("test data")
     statuses = [outcome.status for _, outcome in history]
     error = tried.outcome(winner).standard_error
     if len(weights) > 1:
@@ -142,12 +149,13 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
         "ending": end.ending,
-        "test": None if ready.test is None else fresh.scores_on(ready.test, say),
-        "seconds": round(budget.used(time.monotonic()), 1),
+        "test": test,
         "budget_seconds": budget.seconds,
     }
-    (ready.folder / RESULT_FILE).write_text(json.dumps(summary, indent=2), "utf-8")
+    _write(ready, summary)
     write_report(ready.folder, summary, list(history), problem.inputs)
+    timeline.mark("report")
+    _write(ready, summary)  # which the report could not know
     return Result(
         folder=ready.folder,
         task=problem.task,
@@ -158,6 +166,13 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         inputs=problem.inputs,
         summary=summary,
     )
+
+
+def _write(ready: Prepared, summary: dict[str, Any]) -> None:
+    summary["timeline"] = ready.timeline.to_json()
+    summary["seconds"] = round(ready.timeline.seconds, 1)
+    path = ready.folder / RESULT_FILE
+    path.write_text(json.dumps(summary, indent=2), "utf-8")
 
 
 def _check(ready: Prepared, history: History, ranking: Ranking) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, SupportsFloat, SupportsIndex
 
 from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
 from fewshot_automl.automl.settings import NONE, Settings, plain
+from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
@@ -94,7 +95,8 @@ def fit(
             says what to do.
         RunError: If no trial could be finished, or weights could not be had.
     """
-    began = time.monotonic() if started is None else started
+    timeline = Timeline(started=time.monotonic() if started is None else started)
+    timeline.mark("start")
     asked = _settings(
         settings or Settings(),
         budget,
@@ -122,20 +124,26 @@ def fit(
         unlabelled=asked.unlabelled,
         labels=labels,  # type: ignore[arg-type]
     )
+    timeline.mark("reading")
     from fewshot_automl.automl.finish import finish
     from fewshot_automl.automl.record import kept_if_tried
     from fewshot_automl.automl.search import prepare, search
 
+    timeline.mark("imports")
     folder = _new_folder() if out is None else Path(out)
     with contextlib.ExitStack() as live:
         if listener is None and (console := _screen(progress)):
             from fewshot_automl.automl.screen import Progress
 
             is_new = started is None  # the bar of a resumed study would be wrong
-            listener = Progress(console, began, asked, folder, has_bar=is_new)
+            listener = Progress(
+                console, timeline.started, asked, folder, has_bar=is_new
+            )
             live.enter_context(listener.live())
         live.enter_context(kept_if_tried(folder))
-        ready = prepare(dataset, data, test, asked, folder, listener or _Alone(), began)
+        ready = prepare(
+            dataset, data, test, asked, folder, listener or _Alone(), timeline
+        )
         return finish(ready, search(ready))
 
 

@@ -41,8 +41,10 @@ def fitted_committee(
 
     A member that cannot be fitted to all examples in time, besides the seconds of
     saving and of scoring test examples, leaves the pool, and the weights are learnt
-    again. If all do, the best of the cheap trials, of any, is the model.
+    again. If all do, the best of the cheap trials, of any, is the model. Without a
+    cheap trial there is no deadline, for a late model is better than none.
     """
+    cheap = [i for i in tried.outputs if not tried.trains(i)]
     costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
     fitted: dict[int, Fitted] = {}
     left = list(pool)
@@ -63,7 +65,7 @@ def fitted_committee(
         # Rather a late model than none: the first is fitted in any case.
         if fitted and not has_time(number):
             return None
-        end = deadline if tried.trains(number) else None
+        end = deadline if cheap and tried.trains(number) else None
         return _fitted(number, ready, tried, end)
 
     failed = 0
@@ -77,7 +79,6 @@ def fitted_committee(
             failed += not fitted
         else:
             fitted[new] = model
-    cheap = [i for i in tried.outputs if not tried.trains(i)]
     for number in sorted(cheap, key=lambda i: (i not in left, -tried.outcome(i).mean)):
         at_hand = ready.context.is_at_hand(tried.config(number))
         if at_hand and (model := _fitted(number, ready, tried, None)) is not None:

@@ -27,6 +27,8 @@ from fewshot_automl.report.words import (
     score,
     settings,
     summary_of,
+    times,
+    unused,
 )
 from fewshot_automl.space import Config
 from fewshot_automl.study import Event
@@ -199,6 +201,8 @@ def show_result(console: Console, result: Result) -> None:
     )
     if equal := len(summary["indistinguishable"]) - 1:
         said += f" {equal} of them cannot be told apart from the winner."
+    said += f"\nTime: {times(summary['timeline'])}"
+    said += f"; {left}." if (left := unused(summary)) else "."
     if summary["front"]:
         said += f"\nPareto front: {len(summary['front'])} of the trials, in the report."
     if about := settings(result.config):

@@ -26,6 +26,7 @@ from fewshot_automl.automl.record import (
 )
 from fewshot_automl.automl.result import Listener
 from fewshot_automl.automl.settings import NONE, Settings
+from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
 from fewshot_automl.errors import UserError
@@ -50,7 +51,7 @@ from fewshot_automl.policy import (
 from fewshot_automl.policy.allowed import PATIENCE
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Space
-from fewshot_automl.study import SECONDS_USED, Budget, Study, StudyEnd, run
+from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial import (
     Problem,
@@ -70,6 +71,12 @@ PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
 SPARE_SHARE: Final = 0.05
 """Of the budget; a search that leaves more of it says why."""
+LATE_SHARE, LATE_SECONDS = 0.1, 15.0
+"""How late a fit may end, whichever is more, to have learnt anything at all."""
+STARTS: Final = 2.5
+"""Times what a fit has taken until it plans, from which budget on a first network is
+imported before the plan, so that no trial pays for it. That takes as long again; where
+other programs slow down both, a model without a network comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +99,7 @@ class Prepared:
     ledger: Ledger
     budget: Budget
     listener: Listener
+    timeline: Timeline
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
 
@@ -113,16 +121,18 @@ def prepare(
     settings: Settings,
     folder: Path,
     listener: Listener,
-    began: float,
+    timeline: Timeline,
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
-    The budget counts from `began`, on the clock of `time.monotonic`.
+    The budget counts from the start of the time line.
     """
+    began = timeline.started
     placement = _checked_place(settings)
     prior = chosen_prior(settings.prior, folder)
     seconds, task, aims = settings.budget_seconds, dataset.task, settings.aims
     labelled, more, tested, facts = _audited(dataset, data, test, settings, listener)
+    timeline.mark("audit")
     inputs, targets = labelled.inputs, labelled.targets
     keys = content_hashes(inputs)
     read = (*keys, *content_hashes(more))
@@ -139,8 +149,10 @@ def prepare(
         is_needed=any(row.needs_backbone for row in rows),
         others=[row.name for row in others if any(each.learns for each in others)],
     )
+    timeline.mark("weights")
     background = ThreadPoolExecutor(1)
-    background.map(build_bare, at_hand[:1])
+    if seconds is None or STARTS * timeline.seconds <= seconds:
+        background.map(build_bare, at_hand[:1])
     background.submit(import_module, "sklearn.feature_extraction.text")
     listener.say(f"{placement} Planning the search.")
     cut, cut_by = texts_cut(at_hand, labelled)
@@ -173,6 +185,7 @@ def prepare(
         trials=settings.trials,
         used_before=float(used) if isinstance(used, int | float) else 0.0,
     )
+    timeline.resumed(budget.used_before)
 
     def folds_of(splits: Splits) -> Folds:
         return choose_folds(
@@ -186,7 +199,10 @@ def prepare(
     searched = options(space, "backbone")
     background.shutdown()  # it would slow down what is timed from here on
     workload = Workload.measured(
-        tuple(card for card in at_hand if card.id in searched), inputs, placement.device
+        tuple(card for card in at_hand if card.id in searched),
+        inputs,
+        placement.device,
+        task.width,
     )
     if seconds is not None:  # those left out are no loss that others could pay for
         payable = workload.payable(UNLABELLED_SHARE * seconds)
@@ -262,6 +278,7 @@ def prepare(
         ledger=ledger,
         budget=budget,
         listener=listener,
+        timeline=timeline,
         facts={
             **facts,
             "placement": str(placement),
@@ -351,6 +368,7 @@ def _audited(
 def search(ready: Prepared) -> StudyEnd:
     """Try Configs until the budget is spent, or nothing is left to try."""
     settings, costs, leader = ready.settings, ready.costs, ready.leader
+    timeline, trains = ready.timeline, costs.arithmetic.trains
     allowed = Allowed(
         leader=leader,
         costs=costs,
@@ -358,7 +376,10 @@ def search(ready: Prepared) -> StudyEnd:
         remaining=lambda: ready.budget.remaining(time.monotonic()),
         members=ready.members,
         tested=ready.tested,
+        late_seconds=max(LATE_SHARE * (settings.budget_seconds or 0.0), LATE_SECONDS),
     )
+    modality = ready.context.problem.task.modality
+    opening = Opening(methods=_in_order(modality), allowed=allowed)
     executor = executor_named(
         settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
     )
@@ -366,7 +387,15 @@ def search(ready: Prepared) -> StudyEnd:
     # deprecation of torch there.
     warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
     warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
-    ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
+    if ready.plan.training_trials != 0:
+        ThreadPoolExecutor(1).submit(import_module, "fewshot_automl.oracle.model")
+
+    def on_event(event: Event) -> None:
+        kind = "training" if trains(event.config) else "cheap"
+        timeline.trial(event, f"{kind} trials")
+        ready.listener.trial(event)
+
+    timeline.mark("planning")
     study = Study(
         space=ready.space,
         evaluate=partial(
@@ -376,15 +405,14 @@ def search(ready: Prepared) -> StudyEnd:
         ledger=ready.ledger,
         executor=executor,
         budget=ready.budget,
-        opening=Opening(
-            methods=_in_order(ready.context.problem.task.modality), allowed=allowed
-        ),
+        opening=opening,
+        sure=opening.sure,
         allows=allowed,
         reserve=allowed.reserve,
         expected_seconds=allowed.needed,
         thinks_ahead=settings.runs_in != "in_process",
         seed=settings.seed,
-        on_event=ready.listener.trial,
+        on_event=on_event,
     )
     try:
         end = run(study)

@@ -44,6 +44,8 @@ class Allowed:
     """Most models averaged in the result."""
     tested: int = 0
     """Test examples to be scored at the end."""
+    late_seconds: float = 0.0
+    """How late the result may be if nothing has learnt anything before."""
     _leaders: dict[int, Sequence[Config]] = field(default_factory=dict, repr=False)
 
     def __call__(self, history: History) -> Callable[[Config], bool]:
@@ -58,7 +60,8 @@ class Allowed:
         def allows(config: Config) -> bool:
             if not keeps(config) or not (pays or trains(config)):
                 return False
-            spare = left - max(reserved, self._reserved(costs, [config]))
+            own = self._reserved(costs, [config]) if trains(config) else 0.0
+            spare = left - max(reserved, own)
             return costs.seconds(config, folds) <= min(USED_SHARE * spare, most)
 
         return allows
@@ -79,8 +82,9 @@ class Allowed:
 
         One that trains needs its first fold, and time for its final fit.
         """
-        costs = self.costs.after(history)
-        more = self._reserved(costs, [config]) - self.reserve(history)
+        costs, more = self.costs.after(history), 0.0
+        if costs.arithmetic.trains(config):
+            more = self._reserved(costs, [config]) - self.reserve(history)
         return HOPEFUL_SHARE * costs.seconds(config, 1) + max(more, 0.0)
 
     def within_limits(self, history: History) -> Callable[[Config], bool]:
@@ -115,8 +119,14 @@ class Allowed:
             for config, outcome in history
             if outcome.status == "running" and self.costs.arithmetic.trains(config)
         ]
-        costs, leading = self.costs.after(history), self._leading(history)
-        return max(self._reserved(costs, some) for some in ([*leading], running))
+        costs, budget = self.costs.after(history), self.plan.budget_seconds
+        learnt = any(o.is_done and self.leader.learns(c) for c, o in history)
+        if budget is not None and self.late_seconds and not learnt:
+            kept = saving_seconds(costs, budget) - self.late_seconds
+            left = max(self.remaining() - kept, 0.0)
+            return kept + left / (1 + costs.cheap_folds)  # for one more fit
+        leading = [*self._leading(history)]
+        return max(self._reserved(costs, some) for some in (leading, running))
 
     def _reserved(self, costs: CostModel, configs: Sequence[Config]) -> float:
         """Return the seconds of fitting, scoring and saving a model of some Configs.

@@ -23,6 +23,8 @@ from fewshot_automl.space import Config
 
 SPREAD: Final = 16
 """Configs among which the next space-filling one is chosen."""
+MOMENT: Final = 0.5
+"""Seconds that a trial may take although no time is left."""
 LEAST_TRUST: Final = 0.5
 """In past studies, from which on they choose it."""
 
@@ -45,6 +47,20 @@ class Opening:
         """
         moment = _Moment(self, history)
         return moment.rung_zero() + (moment.training() or moment.filling())
+
+    def sure(self, history: History) -> Config | None:
+        """Return what is tried although no time is left; None if there is a model.
+
+        What learns something in a moment, such as TF-IDF on few texts; else the
+        cheapest Config, a constant answer where the space has one.
+        """
+        learns, moment = self.allowed.leader.learns, _Moment(self, history)
+        done = [config for config, outcome in history if outcome.is_done]
+        seconds, left = moment.costs.seconds, moment.cheapest()
+        quick = [c for c in left if learns(c) and seconds(c) < MOMENT]
+        if any(map(learns, done)) or (done and not quick):
+            return None
+        return min(quick or left, key=seconds, default=None)
 
 
 class _Moment:
@@ -71,6 +87,15 @@ class _Moment:
             last = on_best_backbone(self.space, self.methods, self.ranked[0])
             found += filter(self.keeps, last)
         return found
+
+    def cheapest(self) -> list[Config]:
+        """Return cheap Configs, or the cheapest that train, that are untried."""
+        found = rung_zero(self.space, self.methods, self.backbones) or [
+            self._ladder(method, name)[-1]
+            for method in self.training_names
+            for name in self.backbones
+        ]
+        return [config for config in found if config not in self.tried]
 
     def training(self) -> list[Config]:
         """Return the forms of the training defaults, those to be preferred first.

@@ -1,7 +1,7 @@
 """Numbers and names as people read them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fewshot_automl.evaluation.intervals import REACH
@@ -20,6 +20,8 @@ ENDINGS: Final = {
     "exhausted": "nothing worthwhile was left to try",
     "interrupted": "it was interrupted",
 }
+LEAST_UNUSED: Final = 1.0
+"""Seconds of a budget, below which nobody asks why they were not used."""
 
 
 def number(value: Number | None, digits: int = 3) -> str:
@@ -82,6 +84,34 @@ def duration(seconds: Number | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def times(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the stages of a fit that took long enough to be felt.
+
+    >>> rows = {"imports": 4.2, "reading": 0.1, "cheap trials": 9.0}
+    >>> times([{"stage": name, "seconds": took} for name, took in rows.items()])
+    'imports 4 s, cheap trials 9 s'
+    """
+    felt = [row for row in stages if row["seconds"] >= 0.5] or stages
+    return ", ".join(
+        f"{row['stage']} {duration(round(row['seconds']))}" for row in felt
+    )
+
+
+def unused(summary: Mapping[str, Any]) -> str:
+    """Return how much of a budget was not used, and why; empty if none was left.
+
+    >>> unused({"budget_seconds": 120.0, "seconds": 107.0, "ending": "exhausted"})
+    '13 s of 2 min were not used because nothing worthwhile was left to try'
+    """
+    most, ending = summary["budget_seconds"], summary["ending"]
+    left = 0.0 if most is None else most - summary["seconds"]
+    if left < LEAST_UNUSED:
+        return ""
+    why = "no other trial would have been over in time"
+    why = why if ending == "seconds" else ENDINGS[ending]
+    return f"{duration(round(left))} of {duration(most)} were not used because {why}"
 
 
 def share(value: float, low: float, high: float) -> str:

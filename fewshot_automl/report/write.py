@@ -126,6 +126,7 @@ def _environment() -> Environment:
         "clipped": words.clipped,
         "duration": words.duration,
         "summary_of": words.summary_of,
+        "unused": words.unused,
         "settings_of": words.settings,
         "bound_of": words.bound_of,
         "base64": lambda jpeg: base64.b64encode(jpeg).decode(),

@@ -63,6 +63,8 @@ class _Flight(NamedTuple):
     number: int
     config: Config
     started: float
+    is_endless: bool
+    """Whether no clock ends it."""
 
 
 class _Run:
@@ -108,24 +110,33 @@ class _Run:
             history = self._counting()
             if self._trials_left(history) == 0:
                 return "trials"
-            if self._seconds_left(history) <= 0:
-                return "seconds"
-            ahead = None if self.thought is None else self.thought.result()
-            self.thought, before = None, self.agenda.queue
-            left = partial(self._seconds_left, history)
-            config = self.agenda.next(history, left, ahead)
-            queue = self.agenda.queue
-            if queue is not before and max(len(before), len(queue)) > 1:
-                self.study.ledger.note(SUGGESTED, [one.to_json() for one in queue])
-            if not isinstance(config, Config):
+            config = self._next(history)
+            if isinstance(config, Config):
+                begun = [*history, (config, Outcome(status="running"))]
+                self._start(config, self._seconds_left(begun))
+                continue
+            sure = None if self.flights else self.study.sure(history)
+            if sure is None:
                 return config
-            self._start(config, history)
+            self._start(sure, math.inf)
         return None
 
-    def _start(self, config: Config, history: History) -> None:
+    def _next(self, history: History) -> Config | Literal["seconds", "exhausted"]:
+        if self._seconds_left(history) <= 0:
+            return "seconds"
+        ahead = None if self.thought is None else self.thought.result()
+        self.thought, before = None, self.agenda.queue
+        left = partial(self._seconds_left, history)
+        config = self.agenda.next(history, left, ahead)
+        queue = self.agenda.queue
+        if queue is not before and max(len(before), len(queue)) > 1:
+            self.study.ledger.note(SUGGESTED, [one.to_json() for one in queue])
+        return config
+
+    def _start(self, config: Config, left: float) -> None:
         study = self.study
-        flight = _Flight(study.ledger.start(config), config, study.clock())
-        left = self._seconds_left([*history, (config, Outcome(status="running"))])
+        number = study.ledger.start(config)
+        flight = _Flight(number, config, study.clock(), left == math.inf)
         allowance = left if left < math.inf else None
         ticket = study.executor.submit(study.evaluate, config, allowance)
         self.flights[ticket] = flight
@@ -134,7 +145,9 @@ class _Run:
     def _collect(self) -> None:
         """Record the trials that end, or give up those that should have ended."""
         study, history = self.study, self._counting()
-        end = study.clock() + self._seconds_left(history) + GRACE_SECONDS
+        is_endless = any(flight.is_endless for flight in self.flights.values())
+        left = math.inf if is_endless else self._seconds_left(history)
+        end = study.clock() + left + GRACE_SECONDS
         is_full = len(self.flights) == study.executor.slots
         is_thinking = self.thought is not None or self._trials_left(history) == 0
         if is_full and not is_thinking and self.agenda.is_oracles_turn(history):

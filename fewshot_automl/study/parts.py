@@ -125,6 +125,9 @@ class Study:
     expected_seconds: Callable[[Config, History], float] = lambda config, history: 1.0
     """What a Config is expected to take. One that does not fit the time left is not
     started, and several that are cheap are asked for at once."""
+    sure: Callable[[History], Config | None] = lambda history: None
+    """What is tried although no time is left, given the history, and whatever it takes;
+    None where there is something to end with."""
     thinks_ahead: bool = False
     """Whether the oracle is asked, in a thread, while the last trial runs, of which it
     then knows nothing yet. That saves time where the trial does not need all of this

@@ -26,6 +26,9 @@ HEAD_SECONDS: Final = 0.01
 """Of fitting one head."""
 COUNTING_SECONDS: Final = 3e-6
 """Of a character whose terms are counted, and weighed by a head."""
+TERMS_SECONDS: Final = 3.5e-5
+"""Of an example and a class in a head on terms: 1.2 s for 512 examples of 64 classes,
+4.5 s for 1,861 of them (hwu64, CPU seconds, once, by hand)."""
 TOKENS_PER_CHARACTER: Final = 0.25
 BATCH: Final = 32
 """Examples in a batch whose products are measured."""
@@ -50,6 +53,8 @@ class Workload:
     """Mean length of a text; 0 for images."""
     unlabelled: int = 0
     """Examples without a label that some heads read."""
+    width: int = 1
+    """Outputs for an example: of classes, their number."""
     rate: float
     """Floating-point operations per second of a matrix product here."""
     _by_name: dict[str, Card] = field(init=False, repr=False, compare=False)
@@ -60,7 +65,11 @@ class Workload:
 
     @classmethod
     def measured(
-        cls, cards: tuple[Card, ...], inputs: Sequence[Input], device: str
+        cls,
+        cards: tuple[Card, ...],
+        inputs: Sequence[Input],
+        device: str,
+        width: int = 1,
     ) -> "Workload":
         """Return the workload of some examples, after timing this machine shortly."""
         lengths = [len(text) for text in inputs if isinstance(text, str)]
@@ -71,7 +80,13 @@ class Workload:
             rows=BATCH * min(tokens, LONG),
             width=min((card.width for card in cards), default=WIDTH),
         )
-        return cls(cards=cards, examples=len(inputs), characters=characters, rate=rate)
+        return cls(
+            cards=cards,
+            examples=len(inputs),
+            characters=characters,
+            width=width,
+            rate=rate,
+        )
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -110,7 +125,8 @@ class Workload:
         head = fits * HEAD_SECONDS
         if "backbone" not in config:
             if METHODS[config.text("method")].learns:
-                head += fits * COUNTING_SECONDS * self.examples * self.characters
+                each = COUNTING_SECONDS * self.characters + TERMS_SECONDS * self.width
+                head += fits * self.examples * each
             return 0.0, 0.0, 0.0, head
         card = self._by_name[config.text("backbone")]
         loaded, encoded, *more = self.shared(config)

@@ -10,7 +10,7 @@ import pytest
 from fewshot_automl import Settings, fit, resume
 from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import RESULT_FILE
-from fewshot_automl.errors import DataError, RunError, UnknownNameError, UserError
+from fewshot_automl.errors import DataError, UnknownNameError, UserError
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.predictor import Predictor
 
@@ -274,9 +274,26 @@ def test_a_tiny_budget_ends_the_search_with_the_best_cheap_model(texts, tmp_path
     assert result.predictor.predict(["a film"])
 
 
-def test_a_budget_for_nothing_says_so(texts, tmp_path):
-    with pytest.raises(RunError, match="larger budget"):
-        fit(texts[0], labels=texts[1], budget=0.01, out=tmp_path / "run")
+@pytest.mark.parametrize("methods", [None, ("contrastive",)])
+def test_a_budget_for_nothing_still_buys_a_model(texts, tmp_path, methods):
+    asked = {"backbones": ("tiny-bert",), "methods": methods, "budget": 0.01}
+    result = fit(texts[0], labels=texts[1], out=tmp_path / "run", **asked)
+    assert any(outcome.is_done for _, outcome in result.history)
+    assert result.predictor.predict(["a film"])
+
+
+def test_the_time_line_is_that_of_the_whole_fit(texts, tmp_path):
+    asked = {"backbones": ("tiny-bert",), "methods": ("tfidf", "lora"), "trials": 2}
+    first = fit(texts[0], labels=texts[1], out=tmp_path / "run", **asked)
+    stages = {row["stage"]: row for row in first.summary["timeline"]}
+    assert {"imports", "planning", "cheap trials", "final fit", "report"} <= {*stages}
+    assert sum(row["seconds"] for row in stages.values()) == pytest.approx(
+        first.summary["seconds"], abs=0.01 * len(stages) + 0.1
+    )
+    again = resume(tmp_path / "run", data=texts[0], labels=texts[1], trials=1)
+    earlier, later, *_ = again.summary["timeline"]
+    assert earlier["stage"] == "earlier runs"
+    assert later["start"] == earlier["seconds"] > 0
 
 
 def test_a_study_in_a_database(texts, tmp_path):

@@ -160,5 +160,9 @@ def _summary(history, names, labels, metric) -> dict[str, Any]:
         "ending": "seconds",
         "test": {"accuracy": 0.8, "macro_f1": 0.79, "log_loss": 0.5, "n": 200.0},
         "seconds": 30.0,
+        "timeline": [
+            {"stage": "imports", "start": 0.0, "seconds": 4.0},
+            {"stage": "cheap trials", "start": 4.0, "seconds": 26.0},
+        ],
         "budget_seconds": 60.0,
     }

@@ -118,6 +118,25 @@ def test_the_opening_goes_first_and_follows_the_history(go):
     assert asked == [0, 1, 2, 3, 4]
 
 
+def test_a_study_without_time_tries_what_is_sure_until_a_trial_is_done(go):
+    clock = Clock()
+
+    def evaluate(point, allowance):
+        if point["x"] == 7:
+            raise RuntimeError("broken")
+        return clock.evaluate(point, allowance)
+
+    def sure(history):
+        is_done = any(outcome.is_done for _, outcome in history)
+        return None if is_done else config(7 + len(history))
+
+    budget = Budget(started=0.0, seconds=50.0)  # it is 100 now
+    end = go(evaluate, clock=clock, budget=budget, sure=sure)
+    assert points_of(end) == [7, 8]
+    assert statuses_of(end) == ["failed", "done"]
+    assert (end.ending, clock.now) == ("seconds", 108.0)
+
+
 def test_time_is_spent_exactly(go, ledger):
     """1+2+3 = 6 s fit into 8; the next, of 4 s, is stopped at the end."""
     clock = Clock()
