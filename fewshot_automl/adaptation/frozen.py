@@ -95,7 +95,8 @@ def long_text_dimensions(profile: Profile) -> tuple[Dimension, ...]:
 
 def reads_unlabelled(config: Config) -> bool:
     """Return whether a Config's head learns from unlabelled examples."""
-    return any(config.get("head") in row.unlabelled_heads for row in HEADS.values())
+    head = str(config.get("head", ""))
+    return any(head in row.unlabelled_heads for row in HEADS.values())
 
 
 def reads_windows(config: Config) -> bool:
