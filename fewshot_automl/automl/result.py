@@ -51,7 +51,7 @@ class Score:
     high: float
     """Upper end of it."""
     examples: int
-    """Labelled examples behind it."""
+    """Labelled examples that all members of the model were scored on."""
     majority: float | None
     """Score there of the best constant answer; None if the metric has none for it."""
     against_majority: Literal["better", "unclear", "not better"]
@@ -157,7 +157,7 @@ class Result:
         from fewshot_automl.report.words import clipped, committee, summary_of
 
         task, test, summary = self.task, self.test_scores, self.summary
-        learnt = counted(self.score.examples, f"labelled {task.modality}")
+        learnt = counted(len(summary["labels"]), f"labelled {task.modality}")
         if task.names:
             learnt += f" of {task.width} classes: {clipped(', '.join(task.names), 80)}"
         others = len(summary["members"]) - 1

@@ -26,6 +26,7 @@ from fewshot_automl.evaluation.intervals import (
 from fewshot_automl.evaluation.measures import MEASURES, added_up, greatest
 from fewshot_automl.evaluation.resampling import (
     example_values,
+    is_predicted,
     pooled_score,
     predicted_rows,
 )
@@ -89,7 +90,8 @@ class Tried:
     def together(self, weights: Mapping[int, float]) -> Outputs:
         """Return out-of-fold outputs of one trial, or of a committee of several.
 
-        Those of a committee are calibrated, over the repeats that all members have.
+        Those of a committee are calibrated, of the repeats and the examples that all
+        members have.
         """
         if len(weights) == 1:
             return self.outputs[next(iter(weights))]
@@ -205,7 +207,8 @@ def honest_score(
         constant=majority,
         seed=seed,
     )
-    return as_told(found, metric, majority, len(targets))
+    scored = int(is_predicted(model).any(axis=0).sum())
+    return as_told(found, metric, majority, scored)
 
 
 def as_told(found: Corrected, metric: Metric, majority: float, examples: int) -> Score:

@@ -19,6 +19,7 @@ from fewshot_automl.evaluation.resampling import (
     as_repeats,
     bootstrap_weights,
     default_draws,
+    is_predicted,
     scorer,
 )
 from fewshot_automl.tasks import Metric
@@ -77,12 +78,11 @@ def average(
     outputs: Float[np.ndarray, "models repeats examples width"],
     weights: Float[np.ndarray, " models"],
 ) -> Float[np.ndarray, "repeats examples width"]:
-    """Return the weighted mean over the models that predicted an example, else NaN."""
-    there = ~np.isnan(outputs).any(axis=-1)
-    total = np.tensordot(weights, np.where(there[..., None], outputs, 0.0), axes=1)
-    held = np.tensordot(weights, there, axes=1)[..., None]
-    out = np.full(total.shape, np.nan)
-    return np.asarray(np.divide(total, held, out=out, where=held > 0))
+    """Return the weighted mean; NaN for examples that some model has not predicted.
+
+    Without that model the mean would be another committee's.
+    """
+    return np.asarray(np.tensordot(weights / weights.sum(), outputs, axes=1))
 
 
 def stacked(outputs: Stacks) -> Float[np.ndarray, "models repeats examples width"]:
@@ -121,14 +121,18 @@ def choosing_gaps(
     table = stacked([outputs(int(model)) for model in used])
     left_out = (counts == 0).astype(np.float64)
 
-    def score(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def mean(weights: np.ndarray) -> np.ndarray:
         has_say = weights > 0
-        mean = average(table[has_say], weights[has_say])
-        return scorer(metric, targets, [mean])(rows)[:, 0]
+        return average(table[has_say], weights[has_say])
 
+    def score(outputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return scorer(metric, targets, [outputs])(rows)[:, 0]
+
+    model = mean(chosen[0, used])
+    left_out *= is_predicted(model).any(axis=0)
     pairs = zip(others[:, used], left_out, strict=True)
-    own = np.array([score(weights, rows[None])[0] for weights, rows in pairs])
-    return np.asarray(score(chosen[0, used], left_out) - own)
+    own = np.array([score(mean(weights), rows[None])[0] for weights, rows in pairs])
+    return np.asarray(score(model, left_out) - own)
 
 
 def _best_of_each(
@@ -155,9 +159,9 @@ def _best_of_each(
 def _mixture(evidence: Evidence, picked: Picked, counts: Weights) -> Say:
     """Return the weights under which the mixture makes the examples most probable.
 
-    Beforehand all members together are given the geometric mean of their number and
-    that of the examples, which pulls to equal weights and loses its say as examples
-    come in. An example that a member has not predicted changes nothing in its weight.
+    Beforehand the members share the square root of the number of examples evenly, which
+    pulls to equal weights and loses its say as examples come in. An example that a
+    member has not predicted changes nothing in its weight.
 
     Source:
         Dempster, Laird and Rubin, J. Royal Stat. Soc. B 39, 1977, section 4.3 (the
@@ -168,7 +172,7 @@ def _mixture(evidence: Evidence, picked: Picked, counts: Weights) -> Say:
     likelihood = np.exp(np.where(there, evidence, -np.inf) - best)
     absent = counts @ (~there).T
     members = picked.sum(axis=1, keepdims=True)
-    prior = picked * np.sqrt(counts.sum(axis=1, keepdims=True) / members)
+    prior = picked * np.sqrt(counts.sum(axis=1, keepdims=True)) / members
     weights: np.ndarray = picked / members
     for _ in range(ROUNDS):
         held, seen = weights @ there, weights @ likelihood

@@ -81,10 +81,10 @@ def test_a_model_is_compared_with_its_kind_on_what_both_predicted():
     assert found[1] == 0
 
 
-def test_an_average_is_over_those_that_predicted():
+def test_an_average_needs_the_outputs_of_all():
     outputs = np.array([[[[1.0, 0.0], [1.0, 0.0]]], [[[0.0, 1.0], [np.nan, np.nan]]]])
     found = average(outputs, np.array([0.75, 0.25]))
-    np.testing.assert_allclose(found, [[[0.75, 0.25], [1.0, 0.0]]])
+    np.testing.assert_allclose(found, [[[0.75, 0.25], [np.nan, np.nan]]])
 
 
 def gap_of(seed, most, models=12, examples=40):
