@@ -27,7 +27,7 @@ def head_of(train, labels=LABELS, **values):
     space = Space(Prototype().dimensions(Profile(task=TASK, strata=counts)))
     job = Job(
         task=TASK,
-        config=space.default(**values),
+        config=space.default(blocks="last", **values),
         seed=0,
         placement=choose_placement("cpu"),
     )
