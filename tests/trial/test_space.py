@@ -41,7 +41,7 @@ def test_text_space_holds_every_method_and_backbone(space, cards):
 
 def test_long_texts_are_a_choice_of_cheap_methods_on_backbones_that_cut(space, cards):
     assert "long_texts" not in space
-    assert space["blocks"].default == "both"
+    assert space.default(method="probe")["blocks"] == "both"
     cut_by = dataclasses.replace(profile(), cut_by=("tiny-mpnet",))
     found = space_for(cut_by, cards)
     names = [name for name in found.names if name != "long_texts"]
