@@ -1,7 +1,7 @@
 """Examples as a backbone sees them, each computed once through the feature store."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final
@@ -10,15 +10,26 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
-from fewshot_automl.backbones.backbone import Backbone, Tensors
+from fewshot_automl.adaptation.heads import unit_rows
+from fewshot_automl.backbones.backbone import HIDDEN, MASK, Backbone, Tensors
 from fewshot_automl.backbones.readers import TextReader
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.features.store import FeatureStore, Row
 from fewshot_automl.modalities import Input, content_hashes
 
-POOLED: Final = "pooled"
-WHOLE: Final = "whole"
+POOLED: Final = "pooled-2"
+"""Names pooled features in the store; the number rises when rows hold more."""
+WHOLE: Final = "whole-2"
 """Pooled features of whole texts: the mean over windows that hold all of a text."""
+LAST: Final = "last"
+INNER: Final = "inner"
+"""Mean over the tokens of an inner block; rows of images do not have it."""
+BLOCKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "last": (LAST,),
+    "inner": (INNER,),
+    "both": (LAST, INNER),
+}
+"""Which vectors make up pooled features, by what a Config calls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +77,11 @@ class Encoder:
         for start in range(0, len(inputs), self.batch_size):
             pieces = reader.windows(inputs[start : start + self.batch_size])
             rows = chain(*self._compute([*chain(*pieces)], view, POOLED))
-            vectors = [[r[POOLED] for r in islice(rows, len(one))] for one in pieces]
-            yield [{POOLED: np.mean(each, axis=0)} for each in vectors]
+            texts = [list(islice(rows, len(one))) for one in pieces]
+            yield [
+                {name: np.mean([row[name] for row in text], axis=0) for name in text[0]}
+                for text in texts
+            ]
 
     def _compute(
         self, inputs: Sequence[Input], view: int, cut: int | str
@@ -85,8 +99,9 @@ class Encoder:
         batch = on_device(self.backbone.collate(rows), self.device)
         with torch.no_grad():
             if isinstance(cut, str):
-                pooled = self.backbone.features(batch).float().cpu().numpy()
-                return [{POOLED: vector} for vector in pooled]
+                pooled = pooled_features(self.backbone, batch)
+                names, vectors = pooled.keys(), zip(*pooled.values(), strict=True)
+                return [dict(zip(names, row, strict=True)) for row in vectors]
             activations = self.backbone.stem(batch, cut)
         return [
             {name: value.cpu().numpy() for name, value in row.items()}
@@ -136,12 +151,18 @@ class Encodings:
         return self._need_encoder().backbone
 
     def pooled(
-        self, view: int = 0, *, whole: bool = False
+        self, view: int = 0, *, whole: bool = False, blocks: str = "last"
     ) -> Float32[np.ndarray, "examples width"]:
-        """Return the frozen backbone's feature vectors, of whole texts if asked."""
-        place = WHOLE if whole else POOLED
+        """Return the frozen backbone's feature vectors, of whole texts if asked.
+
+        Those of several `BLOCKS` stand side by side, each of length 1.
+        """
+        place, names = WHOLE if whole else POOLED, BLOCKS[blocks]
         rows = self._need_encoder().fetch(self.inputs, self.keys, view, place)
-        return np.stack([np.asarray(row[POOLED], dtype=np.float32) for row in rows])
+        found = [np.stack([row[name] for row in rows]) for name in names]
+        if len(found) > 1:
+            found = [unit_rows(vectors) for vectors in found]
+        return np.concatenate(found, axis=1).astype(np.float32)
 
     def activations(self, cut: int, view: int = 0) -> list[Tensors]:
         """Return the frozen backbone's activations before block `cut`."""
@@ -159,6 +180,21 @@ class Encodings:
         if self.encoder is None:
             raise TrialError("This method needs a backbone, and the Config names none.")
         return self.encoder
+
+
+def pooled_features(backbone: Backbone, batch: Tensors) -> dict[str, np.ndarray]:
+    """Return what a backbone makes of a batch, and what an inner block of a text's.
+
+    The last block of an encoder of sentences keeps their topic and drops much of their
+    form. Two thirds of the way up, both are there.
+    """
+    inner = round(2 * backbone.depth / 3)
+    activations = backbone.stem(batch, inner)
+    found = {LAST: backbone.tail(activations, inner)}
+    if MASK in activations:
+        mask = activations[MASK][..., None]
+        found[INNER] = (activations[HIDDEN] * mask).sum(1) / mask.sum(1)
+    return {name: vectors.float().cpu().numpy() for name, vectors in found.items()}
 
 
 def length_of(example: Input) -> int:

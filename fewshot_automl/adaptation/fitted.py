@@ -42,6 +42,8 @@ class Adapted:
     """Where the backbone is."""
     is_whole: bool = False
     """Whether an unchanged backbone reads all of a long text, in windows."""
+    blocks: str = "last"
+    """Which of `encodings.BLOCKS` of an unchanged backbone the head reads."""
 
     @property
     def is_finite(self) -> bool:
@@ -54,7 +56,8 @@ class Adapted:
     def outputs(self, encodings: Encodings) -> Outputs:
         """Return what the head predicts."""
         if self.start is None:
-            return self.head.outputs(encodings.pooled(whole=self.is_whole))
+            features = encodings.pooled(whole=self.is_whole, blocks=self.blocks)
+            return self.head.outputs(features)
         return self.head.outputs(
             changed_features(self.backbone, self.start, encodings, self.device)
         )
@@ -70,7 +73,8 @@ class Adapted:
             save_adapter(self.backbone.module, folder / "adapter")
         arrays = {k: np.ascontiguousarray(v) for k, v in self.head.arrays().items()}
         save_file(arrays, folder / "head.safetensors")
-        return {"head": self.head.kind, "is_whole": self.is_whole}
+        reads = {"is_whole": self.is_whole, "blocks": self.blocks}
+        return {"head": self.head.kind, **reads}
 
     @classmethod
     def load(
@@ -87,9 +91,13 @@ class Adapted:
         if adapter.is_dir():
             base, backbone = backbone, load_adapter(backbone, adapter)
         head = head_from_state(state["head"], load_file(folder / "head.safetensors"))
-        whole = state.get("is_whole", False)
         return cls(
-            backbone=backbone, head=head, base=base, device=device, is_whole=whole
+            backbone=backbone,
+            head=head,
+            base=base,
+            device=device,
+            is_whole=state.get("is_whole", False),
+            blocks=state.get("blocks", "last"),
         )
 
 

@@ -7,12 +7,18 @@ from typing import Final
 import numpy as np
 
 from fewshot_automl.adaptation.class_heads import Labels, inner_folds
-from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.encodings import BLOCKS, Encodings
 from fewshot_automl.adaptation.fitted import Adapted
-from fewshot_automl.adaptation.heads import NeighbourHead, Rows, Scaling, unit_rows
-from fewshot_automl.adaptation.kinds import FLOAT, HEADS, WIDE, Numbers
+from fewshot_automl.adaptation.heads import (
+    Head,
+    NeighbourHead,
+    Rows,
+    Scaling,
+    unit_rows,
+)
+from fewshot_automl.adaptation.kinds import FLOAT, HEADS, WIDE, Numbers, head_numbers
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.modalities import Input
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Choice, Config, Dimension, Int, Value, When
 from fewshot_automl.tasks import Task
 
@@ -48,17 +54,23 @@ class Probe(Method):
         """Return head, scaling and, where classes are uneven, their weights."""
         head = head_dimension(profile.task, profile.unlabelled)
         more = (*name_dimensions(profile.task, head), *imbalance_dimensions(profile))
-        return (head, SCALING, *more, *long_text_dimensions(profile))
+        return (head, SCALING, *more, *reading_dimensions(profile))
+
+    def numbers(
+        self, config: Config, width: int, task: Task, inputs: Sequence[Input]
+    ) -> Numbers:
+        """Return the sizes of the head and its scaling."""
+        return head_numbers(config, _read_width(config, width), task, len(inputs))
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Fit the head with the strength that cross-validates best."""
-        whole, more = reads_windows(job.config), {}
+        more = {}
         if job.config.get("class_names", "none") != "none":
-            more["names"] = train.of(job.task.words).pooled()
+            more["names"] = _features(train.of(job.task.words), job.config)
         if job.unlabelled is not None and reads_unlabelled(job.config):
-            more["unlabelled"] = job.unlabelled.pooled(whole=whole)
-        head = job.fit_head(train.pooled(whole=whole), targets, **more)
-        return Adapted(backbone=train.backbone, head=head, is_whole=whole)
+            more["unlabelled"] = _features(job.unlabelled, job.config)
+        head = job.fit_head(_features(train, job.config), targets, **more)
+        return _adapted(train, job.config, head)
 
 
 def head_dimension(task: Task, unlabelled: int = 0) -> Choice:
@@ -84,13 +96,41 @@ def imbalance_dimensions(profile: Profile) -> tuple[Dimension, ...]:
     return (CLASS_WEIGHTS,) if profile.is_imbalanced else ()
 
 
-def long_text_dimensions(profile: Profile) -> tuple[Dimension, ...]:
-    """Return how long texts are read by backbones that cut many, else nothing."""
-    if not profile.cut_by:
-        return ()
-    when = When("backbone", profile.cut_by)
-    options = ("beginning", WINDOWS["long_texts"])
-    return (Choice(name="long_texts", options=options, when=(when,)),)
+def reading_dimensions(profile: Profile) -> tuple[Dimension, ...]:
+    """Return which blocks are read, if not only the last, and how long texts are.
+
+    The latter of backbones that cut many.
+    """
+    found: list[Dimension] = []
+    blocks = modality_named(profile.task.modality).blocks
+    if len(blocks) > 1:
+        found.append(Choice(name="blocks", options=blocks))
+    if profile.cut_by:
+        when = When("backbone", profile.cut_by)
+        options = ("beginning", WINDOWS["long_texts"])
+        found.append(Choice(name="long_texts", options=options, when=(when,)))
+    return tuple(found)
+
+
+def _blocks(config: Config) -> str:
+    return str(config.get("blocks", "last"))
+
+
+def _read_width(config: Config, width: int) -> int:
+    return width * len(BLOCKS[_blocks(config)])
+
+
+def _features(encodings: Encodings, config: Config) -> Rows:
+    return encodings.pooled(whole=reads_windows(config), blocks=_blocks(config))
+
+
+def _adapted(train: Encodings, config: Config, head: Head) -> Adapted:
+    return Adapted(
+        backbone=train.backbone,
+        head=head,
+        is_whole=reads_windows(config),
+        blocks=_blocks(config),
+    )
 
 
 def reads_unlabelled(config: Config) -> bool:
@@ -132,20 +172,20 @@ class Prototype(Method):
             default=min(5, most),
             when=(When("rule", ("knn",)),),
         )
-        return (RULE, SCALING, neighbours, *long_text_dimensions(profile))
+        return (RULE, SCALING, neighbours, *reading_dimensions(profile))
 
     def numbers(
         self, config: Config, width: int, task: Task, inputs: Sequence[Input]
     ) -> Numbers:
         """Return the sizes of scaling and points."""
         points = len(inputs) if config["rule"] == "knn" else task.width
+        width = _read_width(config, width)
         held = points * (width + task.width)
         return [(1, 1), (2 * width + held, FLOAT), (2, WIDE)]
 
     def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
         """Place the points; the sharpness is the one that cross-validates best."""
-        whole = reads_windows(job.config)
-        features = train.pooled(whole=whole)
+        features = _features(train, job.config)
         losses = np.zeros(len(SHARPNESSES))
         for held_out in inner_folds(targets, job.seed):
             kept = ~held_out
@@ -158,7 +198,7 @@ class Prototype(Method):
                     losses[at] -= np.log(proba[np.arange(len(truth)), truth]).sum()
         best = SHARPNESSES[int(np.argmin(losses))]
         head = replace(_placed(features, targets, job), sharpness=best)
-        return Adapted(backbone=train.backbone, head=head, is_whole=whole)
+        return _adapted(train, job.config, head)
 
 
 def _placed(features: Rows, labels: Labels, job: Job) -> NeighbourHead:

@@ -79,6 +79,7 @@ class ImageModality:
     is_fault_an_error = True
     preference = "the first column of images"
     augmentations: tuple[str, ...] = ("none", "light")
+    blocks: tuple[str, ...] = ("last",)
     efficiency = 0.25
     """The depthwise convolutions of small encoders are far from matrix products."""
     first_trained: tuple[str, ...] = ("partial_freeze", "contrastive")

@@ -65,6 +65,8 @@ class Modality(Protocol):
     """By what one of several columns is taken, in words."""
     augmentations: tuple[str, ...]
     """What a search may do to training examples; the first changes nothing."""
+    blocks: tuple[str, ...]
+    """Which blocks of its encoders a head may read; the first is the default."""
     efficiency: float
     """Share of the rate of matrix products that its encoders reach, before a trial."""
     first_trained: tuple[str, ...]

@@ -37,6 +37,7 @@ class TextModality:
     is_fault_an_error = False
     preference = "by name, wording and length"
     augmentations: tuple[str, ...] = ("none",)
+    blocks: tuple[str, ...] = ("both", "last", "inner")
     efficiency = 0.75
     first_trained: tuple[str, ...] = ("contrastive", "partial_freeze")
 

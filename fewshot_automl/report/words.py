@@ -162,6 +162,11 @@ PHRASES: Final[Mapping[str, str | Mapping[str, str]]] = {
     "rule": {"mean": "to class averages", "knn": "to single examples"},
     "neighbours": "{} nearest",
     "scaling": {"unit": "features of length one", "standard": "features standardised"},
+    "blocks": {
+        "both": "last and an inner block of the encoder read",
+        "last": "last block of the encoder read",
+        "inner": "an inner block of the encoder read",
+    },
     "class_weights": {"none": "", "balanced": "rare classes weigh more"},
     "augmentation": {"none": "", "light": "training images varied lightly"},
     "lora_variant": {"lora": "", "rslora": "rsLoRA", "dora": "DoRA"},

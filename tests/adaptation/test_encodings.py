@@ -62,7 +62,23 @@ def test_whole_texts_are_means_over_windows_and_short_ones_what_they_were(encodi
     (pieces,) = backbone.reader.windows([long])
     assert len(pieces) > 3
     np.testing.assert_allclose(windows, direct(backbone, pieces).mean(0), atol=1e-5)
+    inner = Encodings(inputs=tuple(pieces), encoder=encoder).pooled(blocks="inner")
+    read = mixed.pooled(whole=True, blocks="inner")[1]
+    np.testing.assert_allclose(read, inner.mean(0), atol=1e-5)
     assert abs(windows - mixed.pooled()[1]).max() > 1e-4
+
+
+def test_an_inner_block_is_the_mean_over_its_tokens_alone_or_beside_the_last(encodings):
+    inner = round(2 * encodings.backbone.depth / 3)
+    rows = encodings.activations(inner)
+    expected = np.stack([row["hidden"].mean(0).numpy() for row in rows])
+    found = encodings.pooled(blocks="inner")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - encodings.pooled()).max() > 1e-3
+    both = encodings.pooled(blocks="both").reshape(len(TEXTS), 2, -1)
+    parts = np.stack([encodings.pooled(), found], axis=1)
+    units = parts / np.linalg.norm(parts, axis=2, keepdims=True)
+    np.testing.assert_allclose(both, units, atol=1e-6)
 
 
 def test_each_example_is_computed_once(encodings, spy):

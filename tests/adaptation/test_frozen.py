@@ -27,7 +27,7 @@ def head_of(train, labels=LABELS, **values):
     space = Space(Prototype().dimensions(Profile(task=TASK, strata=counts)))
     job = Job(
         task=TASK,
-        config=space.default(**values),
+        config=space.default(blocks="last", **values),
         seed=0,
         placement=choose_placement("cpu"),
     )
@@ -88,4 +88,4 @@ def test_there_are_no_more_neighbours_to_choose_than_make_sense():
 def test_class_weights_are_a_dimension_of_uneven_classes_only():
     for counts, more in (((8, 8), []), ((8, 12), []), ((8, 13), ["class_weights"])):
         found = Probe().dimensions(Profile(task=TASK, strata=counts))
-        assert [each.name for each in found] == ["head", "scaling", *more]
+        assert [each.name for each in found] == ["head", "scaling", *more, "blocks"]

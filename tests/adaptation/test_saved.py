@@ -55,6 +55,7 @@ def fit(tiny_backbone):
     [
         *((n, {}) for n in ("majority", "tfidf", "prototype", "probe", "lora")),
         *((n, {"long_texts": "windows"}) for n in ("prototype", "probe")),
+        *(("probe", {"blocks": blocks}) for blocks in ("last", "inner")),
         ("partial_freeze", {}),
     ],
 )

@@ -126,6 +126,7 @@ class Vectors:
     is_fault_an_error = True
     preference = "the first column of vectors"
     augmentations = ("none",)
+    blocks = ("last",)
     efficiency = 1.0
     first_trained = ()
 

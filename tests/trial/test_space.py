@@ -41,6 +41,7 @@ def test_text_space_holds_every_method_and_backbone(space, cards):
 
 def test_long_texts_are_a_choice_of_cheap_methods_on_backbones_that_cut(space, cards):
     assert "long_texts" not in space
+    assert space.default(method="probe")["blocks"] == "both"
     cut_by = dataclasses.replace(profile(), cut_by=("tiny-mpnet",))
     found = space_for(cut_by, cards)
     names = [name for name in found.names if name != "long_texts"]
@@ -54,6 +55,7 @@ def test_long_texts_are_a_choice_of_cheap_methods_on_backbones_that_cut(space, c
 def test_image_space_has_no_tfidf_and_takes_image_cards_alone(tiny_cards):
     space = space_for(profile("image"), list(tiny_cards.values()))
     assert "tfidf" not in space["method"].options
+    assert "blocks" not in space
     assert all(tiny_cards[n].modality == "image" for n in space["backbone"].options)
 
 
