@@ -177,7 +177,7 @@ def prepare(
     searched = options(space, "backbone")
     background.shutdown()  # it would slow down what is timed from here on
     workload = Workload.measured(
-        tuple(card for card in at_hand if card.id in searched), inputs, placement.device
+        tuple(card for card in at_hand if card.id in searched), inputs, placement
     )
     situation = Situation(
         costs=CostModel(arithmetic=workload),
