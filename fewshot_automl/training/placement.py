@@ -14,12 +14,15 @@ Precision = Literal["no", "bf16"]
 
 DEVICE_VARIABLE: Final = "FEWSHOT_DEVICE"
 """Names the device to use, as `torch.device` spells it, whatever else is there."""
-PRODUCT: Final = (128, 768)
+PRODUCT: Final = (512, 768)
 """Rows and width of the products by which a CPU's bfloat16 is judged."""
-PRODUCT_TIMES: Final = 4
-CLEARLY: Final = 3.0
+PRODUCT_TIMES: Final = 10
+PRODUCT_SECONDS: Final = 0.05
+"""Products of one precision, and the seconds after which no other is tried: without
+hardware for it one in bfloat16 may take a tenth of a second."""
+CLEARLY: Final = 2.5
 """How many times as fast they must be. Casts of gradients and the optimiser eat a
-factor of two; CPUs that multiply bfloat16 in tiles (AMX) reach four to seven."""
+factor of two; CPUs that multiply bfloat16 in tiles (AMX) reach three to seven."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +111,8 @@ def cpu_prefers_bfloat16() -> bool:
 
     def seconds(kind: torch.dtype) -> float:
         left, right = torch.ones(PRODUCT, dtype=kind), torch.ones(width, width).to(kind)
-        took = []
-        for _ in range(PRODUCT_TIMES):
+        took: list[float] = []
+        while len(took) < PRODUCT_TIMES and sum(took) < PRODUCT_SECONDS:
             start = time.thread_time()
             left @ right
             took.append(time.thread_time() - start)
