@@ -48,11 +48,11 @@ LORA_PASSES: Final = 2.3
 """The same under LoRA, where frozen weights need no gradient of their own."""
 
 WIDE: Final = 768
-"""Width from which bfloat16 pays on a CPU that has it. A step of MPNet's last half
-(trec6, batches of 32, one AMX core) takes 0.53 of the time; casts eat the gain of
+"""Width from which bfloat16 pays on a CPU that has it. Casts eat the gain of
 MiniLM's narrower products (decision 0009). Images were not measured."""
-BFLOAT16_SHARE: Final = 0.53
-"""Of the seconds of a step that are left then."""
+BFLOAT16_SHARE: Final = 0.62
+"""Of the seconds of a step that are left then: of MPNet's last half 0.57 in batches of
+32 and 0.71 in batches of 16, 0.73 under LoRA (trec6, one AMX core, medians)."""
 
 FROZEN: Final = Float(name="frozen_fraction", low=0.0, high=0.9, default=0.5)
 LEARNING_RATES: Final[dict[Part, Float]] = {
