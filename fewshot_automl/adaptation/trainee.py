@@ -17,6 +17,8 @@ TABLE_BYTES: Final = 2**30
 """Largest table in the memory of the CPU; larger ones are collated batch by batch."""
 DEVICE_SHARE: Final = 0.25
 """Of the free memory of a GPU, for a table that stays on it."""
+REPEATS: Final = "repeats"
+"""Of a batch that holds an example more than once: the row of each place."""
 LEAST_SAVED: Final = 0.1
 """Share of a batch's positions that a cut by length must save."""
 LEAST_ROWS: Final = 4
@@ -27,7 +29,8 @@ class TrainingRows:
     """Holds the examples of a fit in one or several views, and cuts batches from them.
 
     The rows are padded once and stand on the training's device, where they fit. A
-    batch is as long as the longest of its rows.
+    batch is as long as the longest of its rows. What it holds twice, in one view, is
+    one row, and `REPEATS` says where it belongs.
     """
 
     def __init__(
@@ -61,9 +64,16 @@ class TrainingRows:
         return len(self._rows) // self._views
 
     def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
-        """Return some examples, equal to what collating their rows would give."""
+        """Return some examples, equal to what collating distinct rows would give."""
         rng = np.random.default_rng((self._seed, step))
         places = rng.integers(self._views, size=len(indices)) * len(self) + indices
+        distinct, rows = np.unique(places, return_inverse=True)
+        if len(distinct) == len(places):
+            return self._distinct(places)
+        repeats = torch.from_numpy(rows).to(self._device)
+        return {**self._distinct(distinct), REPEATS: repeats}
+
+    def _distinct(self, places: Int[np.ndarray, " batch"]) -> Tensors:
         if self._whole is None:
             chosen = [self._rows[place] for place in places]
             return on_device(self._backbone.collate(chosen), self._device)
@@ -134,7 +144,10 @@ class Trainee(nn.Module):
 
     def forward(self, batch: Tensors) -> Tensor:
         """Return logits, or embeddings where there is no head."""
-        features = self._encode(batch)
+        rows = {name: tensor for name, tensor in batch.items() if name != REPEATS}
+        features = self._encode(rows)
+        if REPEATS in batch:
+            features = features[batch[REPEATS]]
         return features if self.head is None else self.head(features)
 
     def _encode(self, batch: Tensors) -> Tensor:

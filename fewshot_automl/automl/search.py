@@ -201,7 +201,7 @@ def prepare(
     workload = Workload.measured(
         tuple(card for card in at_hand if card.id in searched),
         inputs,
-        placement.device,
+        placement,
         task.width,
     )
     if seconds is not None:  # those left out are no loss that others could pay for

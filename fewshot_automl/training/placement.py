@@ -1,7 +1,9 @@
 """Where a run trains: the device, the precision, and how many processes share it."""
 
 import os
+import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 import torch
@@ -12,6 +14,15 @@ Precision = Literal["no", "bf16"]
 
 DEVICE_VARIABLE: Final = "FEWSHOT_DEVICE"
 """Names the device to use, as `torch.device` spells it, whatever else is there."""
+PRODUCT: Final = (512, 768)
+"""Rows and width of the products by which a CPU's bfloat16 is judged."""
+PRODUCT_TIMES: Final = 10
+PRODUCT_SECONDS: Final = 0.05
+"""Products of one precision, and the seconds after which no other is tried: without
+hardware for it one in bfloat16 may take a tenth of a second."""
+CLEARLY: Final = 2.5
+"""How many times as fast they must be. Casts of gradients and the optimiser eat a
+factor of two; CPUs that multiply bfloat16 in tiles (AMX) reach three to seven."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +75,9 @@ def choose_placement(device: str | None = None) -> Placement:
 
     Under ``accelerate launch`` each process takes its own GPU and they share every
     batch. Otherwise the first GPU is used, or Apple's, or the CPU. Products run in
-    bfloat16 on GPUs that have it in hardware: elsewhere it is slower than 32-bit
-    floats, or wrong. A named device overrides the choice, as the variable
-    ``FEWSHOT_DEVICE`` does.
+    bfloat16 on GPUs that have it in hardware, and on CPUs where a measurement finds
+    it much faster: elsewhere it is slower than 32-bit floats, or wrong. A named
+    device overrides the choice, as the variable ``FEWSHOT_DEVICE`` does.
 
     Raises:
         UserError: If the named device is not there.
@@ -85,7 +96,29 @@ def choose_placement(device: str | None = None) -> Placement:
     precision: Precision = "no"
     if chosen.startswith("cuda") and torch.cuda.get_device_capability(chosen) >= (8, 0):
         precision = "bf16"
+    if chosen == "cpu" and cpu_prefers_bfloat16():
+        precision = "bf16"
     return Placement(device=chosen, precision=precision, processes=processes)
+
+
+@cache
+def cpu_prefers_bfloat16() -> bool:
+    """Return whether products of matrices are `CLEARLY` faster here in bfloat16.
+
+    Seconds of this thread count, and the fastest of a few: other programs do not.
+    """
+    width = PRODUCT[1]
+
+    def seconds(kind: torch.dtype) -> float:
+        left, right = torch.ones(PRODUCT, dtype=kind), torch.ones(width, width).to(kind)
+        took: list[float] = []
+        while len(took) < PRODUCT_TIMES and sum(took) < PRODUCT_SECONDS:
+            start = time.thread_time()
+            left @ right
+            took.append(time.thread_time() - start)
+        return min(took)
+
+    return seconds(torch.float32) > CLEARLY * seconds(torch.bfloat16)
 
 
 def _is_launched() -> bool:

@@ -11,10 +11,15 @@ import torch
 from fewshot_automl.adaptation.encodings import POOLED, WHOLE
 from fewshot_automl.adaptation.frozen import reads_unlabelled, reads_windows
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.adaptation.trained import views_of
+from fewshot_automl.adaptation.trained import (
+    BFLOAT16_SHARE,
+    training_place,
+    views_of,
+)
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
+from fewshot_automl.training import Placement
 
 LOAD_SECONDS: Final = 0.4
 """Of opening any backbone."""
@@ -39,6 +44,7 @@ PATCHES: Final = 196
 WIDTH: Final = 384
 """Of the products where there is no backbone."""
 PRODUCTS: Final = 6
+CPU: Final = Placement(device="cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,8 @@ class Workload:
     """Outputs for an example: of classes, their number."""
     rate: float
     """Floating-point operations per second of a matrix product here."""
+    placement: Placement = CPU
+    """Where and in which precision trainings run."""
     _by_name: dict[str, Card] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +76,7 @@ class Workload:
         cls,
         cards: tuple[Card, ...],
         inputs: Sequence[Input],
-        device: str,
+        placement: Placement,
         width: int = 1,
     ) -> "Workload":
         """Return the workload of some examples, after timing this machine shortly."""
@@ -76,7 +84,7 @@ class Workload:
         characters = float(np.mean(lengths)) if lengths else 0.0
         tokens = round(_tokens(characters)) or PATCHES
         rate = matrix_product_rate(
-            device,
+            placement.device,
             rows=BATCH * min(tokens, LONG),
             width=min((card.width for card in cards), default=WIDTH),
         )
@@ -86,6 +94,7 @@ class Workload:
             characters=characters,
             width=width,
             rate=rate,
+            placement=placement,
         )
 
     @property
@@ -143,6 +152,10 @@ class Workload:
         if self.trains(config):
             passes = METHODS[config.text("method")].passes
             steps, batch = int(config["steps"]), int(config["batch_size"])
+            place = training_place(self.placement, card)
+            # Only for a CPU was the share measured; a GPU's rate is that of its floats.
+            if place.device == "cpu" and place.precision == "bf16":
+                passes *= BFLOAT16_SHARE
             rows = passes * steps * batch + self.examples
             train = fits * (steps * STEP_SECONDS + rows * trained * each)
         return load, encode, train, head

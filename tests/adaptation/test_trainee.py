@@ -11,6 +11,7 @@ from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.heads import LinearHead, Scaling
 from fewshot_automl.adaptation.lora import attach, dropouts
 from fewshot_automl.adaptation.trainee import (
+    REPEATS,
     ScaledLinear,
     Trainee,
     TrainingRows,
@@ -81,6 +82,11 @@ def encoded(backbone, inputs):
     return Encodings(inputs=tuple(inputs), encoder=encoder)
 
 
+def spread(batch):
+    places = batch.pop(REPEATS, slice(None))
+    return {name: tensor[places] for name, tensor in batch.items()}
+
+
 @pytest.mark.parametrize("room", [2**30, 0])
 @pytest.mark.parametrize("places", [[0], [2, 0], [3, 1, 1], [2, 2]])
 @pytest.mark.parametrize("start", [-1, 1])
@@ -91,10 +97,28 @@ def test_a_batch_is_what_collating_its_rows_gives(
     train = encoded(tiny_backbone("tiny-bert"), FEW)
     rows = train.rows() if start < 0 else train.activations(start)
     batch = TrainingRows(train, start, 1, 0, "cpu").batch(np.array(places), 0)
+    assert {len(t) for n, t in batch.items() if n != REPEATS} == {len(set(places))}
+    batch = spread(batch)
     expected = train.backbone.collate([rows[place] for place in places])
     assert batch.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(batch[name], tensor)
+
+
+def test_an_example_that_comes_twice_is_run_once(adapted, monkeypatch):
+    base, trainee = adapted
+    rows = TrainingRows(encoded(base, FEW), 1, 1, 0, "cpu")
+    run, sizes = Trainee._run, []
+
+    def spy(trainee, batch):
+        sizes.append(len(batch["hidden"]))
+        return run(trainee, batch)
+
+    monkeypatch.setattr(Trainee, "_run", spy)
+    twice = trainee.eval()(rows.batch(np.array([3, 1, 3, 0]), 0))
+    once = trainee(rows.batch(np.array([3, 1, 0]), 0))
+    assert sizes == [3, 3]
+    torch.testing.assert_close(twice, once[[0, 1, 0, 2]], atol=1e-5, rtol=1e-4)
 
 
 def test_views_are_drawn_by_seed_and_step(tiny_backbone):
@@ -105,7 +129,7 @@ def test_views_are_drawn_by_seed_and_step(tiny_backbone):
     indices = np.array([1, 7, 7, 4])
 
     def drawn(step):
-        return rows.batch(indices, step)["pixels"]
+        return spread(rows.batch(indices, step))["pixels"]
 
     assert torch.equal(drawn(3), drawn(3))
     assert any(not torch.equal(drawn(0), drawn(step)) for step in range(1, 9))

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from fewshot_automl.errors import UserError
-from fewshot_automl.training.placement import Placement, choose_placement
+from fewshot_automl.training import placement
+from fewshot_automl.training.placement import (
+    Placement,
+    choose_placement,
+    cpu_prefers_bfloat16,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +20,11 @@ def no_launcher(monkeypatch):
         "FEWSHOT_DEVICE",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def plain_cpu(monkeypatch):
+    monkeypatch.setattr(placement, "cpu_prefers_bfloat16", lambda: False)
 
 
 @pytest.fixture
@@ -37,6 +47,19 @@ def test_new_gpus_compute_in_bfloat16_and_old_ones_do_not(monkeypatch, gpus):
     assert choose_placement().precision == "bf16"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert choose_placement().precision == "no"
+
+
+def test_a_cpu_computes_in_bfloat16_where_products_are_much_faster(monkeypatch):
+    assert choose_placement("cpu").precision == "no"
+    monkeypatch.setattr(placement, "cpu_prefers_bfloat16", lambda: True)
+    assert choose_placement("cpu").precision == "bf16"
+
+
+@pytest.mark.parametrize(("quick", "expected"), [(1.0, True), (2.0, False)])
+def test_products_are_timed_in_both_precisions(monkeypatch, quick, expected):
+    clock = iter([0.0, 4.0, 0.0, quick])
+    monkeypatch.setattr(placement.time, "thread_time", lambda: next(clock))
+    assert cpu_prefers_bfloat16.__wrapped__() is expected
 
 
 def test_a_launched_process_takes_its_own_gpu(monkeypatch, gpus):

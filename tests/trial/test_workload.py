@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import pytest
 
+from fewshot_automl.adaptation.trained import WIDE
 from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.policy import Arithmetic
 from fewshot_automl.policy.costs import PARTS
 from fewshot_automl.space import Config
 from fewshot_automl.trial import Workload
 from fewshot_automl.trial.workload import (
+    CPU,
     HEAD_SECONDS,
     first_trained,
     matrix_product_rate,
@@ -46,9 +48,9 @@ def test_it_is_what_a_cost_model_asks_for(workload):
 
 def test_measures_this_machine(workload):
     assert 1e8 < matrix_product_rate("cpu", rows=256, width=128) < 1e15
-    found = Workload.measured(workload.cards, ("ab", "abcd"), "cpu")
+    found = Workload.measured(workload.cards, ("ab", "abcd"), CPU)
     assert (found.examples, found.characters) == (2, 3.0)
-    assert Workload.measured((), (), "cpu").characters == 0.0
+    assert Workload.measured((), (), CPU).characters == 0.0
 
 
 def test_a_text_costs_its_tokens_and_an_image_its_size(workload):
@@ -96,6 +98,19 @@ def test_training_costs_steps_times_batch_times_what_is_trained(workload):
     assert parts(workload, everything)["train"] > plain
     loaded = workload.shared(everything)[:1]
     assert parts(workload, everything, loaded)["encode"] == 0
+
+
+def test_bfloat16_makes_the_steps_of_wide_text_encoders_cheaper(workload, tiny_cards):
+    card = tiny_cards["tiny-bert"]
+    bf16 = replace(CPU, precision="bf16")
+    for width, is_cheaper in ((card.width, False), (WIDE, True)):
+        cards = (replace(card, width=width),)
+        plain, rough = (
+            parts(replace(workload, cards=cards, placement=place), tuned())
+            for place in (CPU, bf16)
+        )
+        assert (rough["train"] < 0.8 * plain["train"]) is is_cheaper
+        assert {**rough, "train": 0.0} == {**plain, "train": 0.0}
 
 
 def test_light_augmentation_encodes_every_view(workload):
