@@ -25,7 +25,7 @@ from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.evaluation.resampling import is_predicted, pooled_score
+from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
@@ -222,8 +222,8 @@ def _beside_best(
     problem, rules = tried.problem, tried.problem.task.rules
     alone = committee(tried, list(weights), 1)
     (number,) = alone
-    there = is_predicted(honest).any(axis=0)  # both are scored on the same examples
-    outputs = np.where(there[:, None], tried.outputs[number], np.nan)
+    there = np.isfinite(honest).any(axis=0)  # both are scored on the same examples
+    outputs = np.where(there, tried.outputs[number], np.nan)
     assigned = problem.folds.assignment[: len(outputs)]
     both = honest, cross_calibrated(problem, outputs, assigned)
     proper = [name for name in rules.reported if rules.metrics[name].needs == "outputs"]

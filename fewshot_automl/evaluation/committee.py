@@ -58,7 +58,7 @@ def committee_weights(
 
     >>> evidence = np.log([[0.9, 0.9, 0.9, 0.2], [0.2, 0.3, 0.2, 0.9], [0.8] * 4])
     >>> committee_weights(evidence, "aba", most=2).round(2).tolist()
-    [[0.0, 0.31, 0.69]]
+    [[0.0, 0.26, 0.74]]
     """
     if counts is None:
         counts = np.ones((1, evidence.shape[1]))

@@ -57,7 +57,7 @@ class Plan:
     """What a study decides once, from its size, its machine and its budget.
 
     >>> print(Plan(budget_seconds=None))
-    cheap trials, then training trials of any length with 4 folds, an ensemble of 3
+    cheap trials, then training trials of any length with 4 folds, an ensemble of 5
     """
 
     budget_seconds: float | None

@@ -48,7 +48,7 @@ def test_long_texts_are_counted_and_read_in_windows(texts, notes, tmp_path):
     result = fit(
         long,
         labels=texts[1],
-        settings=replace(SETTINGS, methods=("probe",), trials=4),
+        settings=replace(SETTINGS, methods=("probe",), trials=6),
         out=tmp_path / "run",
         listener=notes,
     )
@@ -123,7 +123,7 @@ def test_text_end_to_end(whole):
     assert "18 labelled texts of 3 classes: film, name, place" in repr(result)
     assert str(result.folder) in result._repr_html_()
     assert [event.kind for event in notes.events] == ["started", "finished"] * 7
-    assert notes.heard("Fitting the winner")
+    assert notes.heard("Fitting the model")
 
 
 def test_the_plan_is_said_before_the_first_trial_and_kept(whole):
