@@ -226,7 +226,7 @@ def test_where_no_trial_keeps_the_limits_the_closest_comes_and_is_marked(
 def test_an_average_counts_as_a_whole(texts, tmp_path):
     asked = {"methods": ("probe",), "members": 3}
     for most, members in ((100_000.0, 2), (50_000.0, 1)):
-        result = study(texts, tmp_path, max_parameters=most, **asked)
+        result = study(texts, tmp_path, trials=18, max_parameters=most, **asked)
         assert len(result.summary["members"]) == members
         parts = [result.history[m["number"]][1] for m in result.summary["members"]]
         each = [outcome.measures["parameters"] for outcome in parts]
