@@ -26,7 +26,7 @@ def main() -> None:
     done = subprocess.run(  # noqa: S603
         [*command, *options], capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if done.returncode not in (0, 3):  # 3: a model, but no better than none
         raise SystemExit(done.stderr)
     summary = json.loads(done.stdout.splitlines()[-1])
     fitted = time.monotonic()
