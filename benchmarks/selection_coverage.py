@@ -29,6 +29,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.evaluation.intervals import correct_for_selection
+from fewshot_automl.evaluation.resampling import bootstrap_weights, scorer
 from fewshot_automl.tasks import metric_named
 
 TASKS = {
@@ -71,14 +72,20 @@ def study(task: str, shots: int, seed: int) -> dict[str, float]:
                 x[fold.validation]
             )
         probas.append(proba)
+    metric = metric_named("accuracy")
+    score, weights = scorer(metric, y, probas), bootstrap_weights(len(y), 1000, rng)
+    best = int(score(np.ones((1, len(y)))).argmax())
+    held_out = score((weights == 0).astype(float))
+    picks = held_out[np.arange(len(weights)), score(weights).argmax(axis=1)]
     found = correct_for_selection(
         y,
-        probas,
-        metric_named("accuracy"),
+        probas[best],
+        metric,
+        held_out[:, best] - picks,
         trained_share=len(folds.first[0].train) / len(y),
         constant=float(np.bincount(y).max() / len(y)),
     )
-    pick = clone(MODELS[found.winner]).fit(x, y)
+    pick = clone(MODELS[best]).fit(x, y)
     true = float(pick.score(digits[rest], labels[rest]))
     return {
         "covered": float(found.low <= true <= found.high),

@@ -90,21 +90,18 @@ def fit_class_head(
     task: Task,
     config: Config,
     seed: int,
-    names: Float[np.ndarray, "classes width"] | None = None,
-    unlabelled: Float[np.ndarray, "more width"] | None = None,
+    **more: np.ndarray,
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss.
 
-    `names` are features of the classes' names: each is one more example of its class,
-    or worth some. `unlabelled` are features of examples without a label.
+    More features may be known: of `names` of classes, each worth an example of it or
+    some, and of `unlabelled` examples.
 
     Sparse features get a logistic one, in the span of the examples: it is the same in
     any rotation. Of many examples, some choose the strength for all.
     """
     if isinstance(features, np.ndarray):
-        return _cross_validated(
-            features, labels, task, config, seed, names, unlabelled
-        )[0]
+        return _cross_validated(features, labels, task, config, seed, **more)[0]
     places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
     places.sort()
     few = features[places]
@@ -188,9 +185,8 @@ def _cross_validated(
                 losses.append(_losses(heads, scaled, labels[judged], weights[judged]))
         best = int(np.argmin(np.sum(losses, axis=0))) if losses else len(grid) // 2
         say, strength = says[best // len(grid)], grid[best % len(grid)]
-        return path(part(np.ones(len(labels), dtype=bool), say), [strength])[
-            0
-        ], strength
+        (head,) = path(part(np.ones(len(labels), dtype=bool), say), [strength])
+        return head, strength
 
 
 def class_weights(
@@ -275,8 +271,7 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
         Friedman, JASA 1989, eq. 18: (1 - a) * covariance + a * mean variance * I.
     """
     features, labels, weights = data.features, data.labels, data.weights
-    classes = data.classes
-    known = np.flatnonzero(np.bincount(labels, minlength=classes) > 0)
+    known = np.unique(labels)
     inside = [labels == label for label in known]
     means = np.stack(
         [np.average(features[one], axis=0, weights=weights[one]) for one in inside]
@@ -288,7 +283,7 @@ def lda_path(data: Labelled, grid: Sequence[tuple[float, float]]) -> list[Head]:
     )
     variances = singular**2 / max(float(weights.sum()) - len(known), 1.0)
     sphere = max(float(variances.sum()) / features.shape[1], 1e-9)
-    priors = np.bincount(labels, weights=weights, minlength=classes)
+    priors = np.bincount(labels, weights=weights, minlength=data.classes)
     priors = np.log(np.maximum(priors / priors.sum(), 1e-6))
     around = means - center
     turned = around @ rows.T

@@ -67,8 +67,8 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     tried = Tried(problem=problem, history=history, outputs=outputs_of)
     ranking = ready.leader(history)
     _check(ready, history, ranking)
-    pool = [i for i in ranking.order if tried.learns(i)]
-    if not tried.learns(best := ranking.order[0]):
+    pool = [i for i in ranking.order if tried.method(i).learns]
+    if not tried.method(best := ranking.order[0]).learns:
         pool = [best]  # nothing learnt leads a constant answer by enough
     timeline.mark("choosing")
     say(f"Fitting the model to all {len(problem.targets)} labelled examples.")
@@ -91,8 +91,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     timeline.mark("final fit")
     configs = list(map(tried.config, weights))
     outputs = tried.together(weights)
-    assigned = problem.folds.assignment[: len(outputs)]
-    honest = cross_calibrated(problem, outputs, assigned)
+    honest = cross_calibrated(problem, outputs)
     write_outputs(ready.folder / MODEL_PREDICTIONS, honest.astype(np.float32))
     score = honest_score(tried, pool, ready.members, honest, context.seed)
     if score.caution:
@@ -224,8 +223,7 @@ def _beside_best(
     (number,) = alone
     there = np.isfinite(honest).any(axis=0)  # both are scored on the same examples
     outputs = np.where(there, tried.outputs[number], np.nan)
-    assigned = problem.folds.assignment[: len(outputs)]
-    both = honest, cross_calibrated(problem, outputs, assigned)
+    both = honest, cross_calibrated(problem, outputs)
     proper = [name for name in rules.reported if rules.metrics[name].needs == "outputs"]
     scores = {}
     for name in (problem.task.metric, *proper):
@@ -311,7 +309,7 @@ def _shown(history: History, number: int, score: float, metric: Metric) -> float
 def _baselines(tried: Tried) -> list[dict[str, Any]]:
     best: dict[str, int] = {}
     for i in sorted(tried.outputs, key=lambda i: tried.outcome(i).mean, reverse=True):
-        if not tried.trains(i):
+        if not tried.method(i).trains:
             best.setdefault(tried.config(i).text("method"), i)
     return [
         {

@@ -1,7 +1,7 @@
 """The final fit: the members on all examples, or who takes their place."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -44,15 +44,16 @@ def fitted_committee(
     again. If all do, the best of the cheap trials, of any, is the model. Without a
     cheap trial there is no deadline, for a late model is better than none.
     """
-    cheap = [i for i in tried.outputs if not tried.trains(i)]
+    cheap = [i for i in tried.outputs if not tried.method(i).trains]
     costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
     fitted: dict[int, Fitted] = {}
     left = list(pool)
 
     def holds(weights: Mapping[int, float]) -> bool:
-        if not limits:
-            return True
-        return not broken(limits, tried.measures(weights) | sizes(weights, fitted))
+        known = [fitted[number] for number in weights if number in fitted]
+        # Heads that keep examples are larger than they were in a fold.
+        sizes = size_of(*known) if len(known) == len(weights) else {}
+        return not limits or not broken(limits, tried.measures(weights) | sizes)
 
     def has_time(number: int) -> bool:
         scored = {tried.frozen(i): tried.config(i) for i in (*fitted, number)}
@@ -65,7 +66,7 @@ def fitted_committee(
         # Rather a late model than none: the first is fitted in any case.
         if fitted and not has_time(number):
             return None
-        end = deadline if cheap and tried.trains(number) else None
+        end = deadline if cheap and tried.method(number).trains else None
         return _fitted(number, ready, tried, end)
 
     failed = 0
@@ -84,16 +85,6 @@ def fitted_committee(
         if at_hand and (model := _fitted(number, ready, tried, None)) is not None:
             return [number], {number: 1.0}, {number: model}
     raise RunError("No model could be fitted to all examples. Give a larger budget.")
-
-
-def sizes(numbers: Iterable[int], fitted: Mapping[int, Fitted]) -> dict[str, float]:
-    """Return the sizes of fitted members together; none while one is missing.
-
-    Heads that keep examples are larger than they were in a fold.
-    """
-    members = [fitted.get(number) for number in numbers]
-    known = [member for member in members if member is not None]
-    return size_of(*known) if len(known) == len(members) else {}
 
 
 def _fitted(

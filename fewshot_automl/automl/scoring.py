@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 
 from fewshot_automl.adaptation.frozen import reads_windows
+from fewshot_automl.adaptation.method import Method
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.result import Score
 from fewshot_automl.evaluation.committee import (
@@ -19,7 +20,6 @@ from fewshot_automl.evaluation.committee import (
     stacked,
 )
 from fewshot_automl.evaluation.intervals import (
-    Corrected,
     correct_for_selection,
     indistinguishable,
 )
@@ -32,7 +32,6 @@ from fewshot_automl.evaluation.resampling import (
 )
 from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config
-from fewshot_automl.tasks import Metric
 from fewshot_automl.trial import Problem
 
 Outputs = Float[np.ndarray, "repeats examples width"]
@@ -56,13 +55,9 @@ class Tried:
         """Return what came of it."""
         return self.history[number][1]
 
-    def trains(self, number: int) -> bool:
-        """Return whether a trial trained by gradient steps."""
-        return METHODS[self.config(number).text("method")].trains
-
-    def learns(self, number: int) -> bool:
-        """Return whether a trial's model is more than a constant answer."""
-        return METHODS[self.config(number).text("method")].learns
+    def method(self, number: int) -> Method:
+        """Return the row of what a trial tried."""
+        return METHODS[self.config(number).text("method")]
 
     def kind(self, number: int) -> tuple[str, str]:
         """Return what a trial has in common with its near copies."""
@@ -117,14 +112,12 @@ class Tried:
     def frozen(self, number: int) -> Hashable:
         """Return what trials have in common that share one pass of a backbone."""
         config = self.config(number)
-        if "backbone" not in config or self.trains(number):
+        if "backbone" not in config or self.method(number).trains:
             return number
         return config["backbone"], reads_windows(config)
 
 
-def cross_calibrated(
-    problem: Problem, outputs: Outputs, folds: Int[np.ndarray, "repeats examples"]
-) -> Outputs:
+def cross_calibrated(problem: Problem, outputs: Outputs) -> Outputs:
     """Return out-of-fold outputs, calibrated as the model's will be.
 
     What calibrates a fold is fitted on the other folds, so that a score of
@@ -132,7 +125,8 @@ def cross_calibrated(
     """
     rules = problem.task.rules
     calibrated = np.empty(outputs.shape, dtype=np.float64)
-    for row, (predicted, assigned) in enumerate(zip(outputs, folds, strict=True)):
+    parts = zip(outputs, problem.folds.assignment, strict=False)  # it may have fewer
+    for row, (predicted, assigned) in enumerate(parts):
         for fold in np.unique(assigned):
             held = assigned == fold
             others = np.where(held[:, None], np.nan, predicted)
@@ -143,7 +137,7 @@ def cross_calibrated(
 
 def calibration_of(problem: Problem, outputs: Outputs) -> dict[str, float]:
     """Return what calibrates outputs, fitted to the examples that they predict."""
-    there = ~np.isnan(outputs).any(axis=(0, 2))
+    there = is_predicted(outputs).all(axis=0)
     if not there.any():
         return {}
     rules, targets = problem.task.rules, problem.targets
@@ -199,23 +193,8 @@ def honest_score(
     constant = np.tile(nothing, (len(targets), 1))
     majority = pooled_score(metric, targets, constant)
     found = correct_for_selection(
-        targets,
-        [model],
-        metric,
-        gaps=gaps,
-        trained_share=share,
-        constant=majority,
-        seed=seed,
+        targets, model, metric, gaps, trained_share=share, constant=majority, seed=seed
     )
-    scored = int(is_predicted(model).any(axis=0).sum())
-    return as_told(found, metric, majority, scored)
-
-
-def as_told(found: Corrected, metric: Metric, majority: float, examples: int) -> Score:
-    """Return a score in the metric's own direction, beside that of a constant answer.
-
-    `majority` is oriented, and NaN if the metric has no value for such an answer.
-    """
     verdict: Literal["better", "unclear", "not better"] = "better"
     if found.low <= majority:
         verdict = "unclear" if found.expected > majority else "not better"
@@ -227,7 +206,7 @@ def as_told(found: Corrected, metric: Metric, majority: float, examples: int) ->
         corrected=metric.orient(found.score),
         low=low,
         high=high,
-        examples=examples,
+        examples=int(is_predicted(model).any(axis=0).sum()),
         majority=metric.orient(majority) if math.isfinite(majority) else None,
         against_majority=verdict,
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.frozen import FEWEST_UNLABELLED
 from fewshot_automl.adaptation.method import Method, Profile
 from fewshot_automl.adaptation.table import METHODS
@@ -48,7 +49,6 @@ from fewshot_automl.policy import (
     draw_plan,
     options,
 )
-from fewshot_automl.policy.allowed import PATIENCE
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Space
 from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
@@ -69,8 +69,6 @@ UNLABELLED_SHARE: Final = 0.1
 """Of the budget, that the slowest backbone may take to encode them."""
 PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
-SPARE_SHARE: Final = 0.05
-"""Of the budget; a search that leaves more of it says why."""
 LATE_SHARE, LATE_SECONDS = 0.1, 15.0
 """How late a fit may end, whichever is more, to have learnt anything at all."""
 STARTS: Final = 2.5
@@ -134,9 +132,8 @@ def prepare(
     labelled, more, tested, facts = _audited(dataset, data, test, settings, listener)
     timeline.mark("audit")
     inputs, targets = labelled.inputs, labelled.targets
-    keys = content_hashes(inputs)
-    read = (*keys, *content_hashes(more))
-    mark = fingerprint(read, targets, task, settings.seed)
+    keys, more_keys = content_hashes(inputs), content_hashes(more)
+    mark = fingerprint((*keys, *more_keys), targets, task, settings.seed)
     study = write_record(folder, settings, data, test, mark)
     rows = [METHODS[name] for name in settings.methods or METHODS]
     others = [row for row in rows if row.suits(task) and not row.needs_backbone]
@@ -162,6 +159,8 @@ def prepare(
     for line in [finding.line() for finding in cut if "backbone" in space]:
         listener.say(line)
         facts["findings"].append(line)
+    if settings.describe and "class_names" not in space:
+        listener.say("Described classes are not used: texts need words for all.")
     for dimension, values in settings.narrow.items():
         space = space.narrow(dimension, values)
     ledger = Ledger.open(
@@ -239,7 +238,7 @@ def prepare(
         targets=targets,
         folds=folds,
         keys=keys,
-        unlabelled=more,
+        unlabelled=Encodings(inputs=more, encoder=None, keys=more_keys[: len(more)]),
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
     context = TrialContext(
@@ -352,11 +351,15 @@ def _audited(
     others = findings.examples.unlabelled(task)
     chosen = np.random.default_rng(settings.seed).permutation(len(others))
     more = others.take(chosen[:MOST_UNLABELLED]).inputs
-    more = more if len(more) >= FEWEST_UNLABELLED else ()
+    if len(more) < FEWEST_UNLABELLED:
+        more = ()
+        if settings.unlabelled is not None:
+            least = f"at least {FEWEST_UNLABELLED}, got {len(others)}"
+            listener.say(f"Unlabelled examples are learnt from if there are {least}.")
     facts = {
         "data": str(data) if isinstance(data, str | Path) else type(data).__name__,
         "labelled": len(labelled),
-        "unlabelled": len(findings.examples) - len(labelled),
+        "unlabelled": len(others),
         **task.rules.facts(labelled.targets),
         "inferred": list(dataset.inferred),
         "findings": findings.lines(),
@@ -424,11 +427,4 @@ def search(ready: Prepared) -> StudyEnd:
         keeps = allowed.within_limits(counting)
         left = oracle_named("sobol").suggest(ready.space, counting, 1, 0, keeps)
         end = replace(end, ending="seconds") if left else end
-    if end.ending == "seconds" and ready.budget.seconds is not None:
-        spare = allowed.remaining() - allowed.reserve(end.history)
-        if spare > SPARE_SHARE * ready.budget.seconds:
-            why = ["no trial that trains fits in them beside its final fit"]
-            if not allowed.cheap_pays(end.history):
-                why.append(f"the last {PATIENCE} cheap trials found nothing better")
-            ready.listener.say(f"{spare:.0f} s are given back: {', and '.join(why)}.")
     return end

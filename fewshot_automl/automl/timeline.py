@@ -28,8 +28,8 @@ class Timeline:
     """For tests."""
     _stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     """When each began, from the start on, and its seconds in all."""
-    _last: float = 0.0
-    """The last mark, from the start on."""
+    seconds: float = 0.0
+    """Those of all stages so far: the last mark, from the start on."""
     _running: int = 0
     """Trials under way."""
 
@@ -39,14 +39,14 @@ class Timeline:
             later = {n: (at + used_before, s) for n, (at, s) in self._stages.items()}
             self._stages = {"earlier runs": (0.0, used_before), **later}
             self.started -= used_before
-            self._last += used_before
+            self.seconds += used_before
 
     def mark(self, stage: str) -> None:
         """End a stage now; one that comes again is one with its first part."""
         now = self.clock() - self.started
-        start, seconds = self._stages.get(stage, (self._last, 0.0))
-        self._stages[stage] = start, seconds + now - self._last
-        self._last = now
+        start, seconds = self._stages.get(stage, (self.seconds, 0.0))
+        self._stages[stage] = start, seconds + now - self.seconds
+        self.seconds = now
 
     def trial(self, event: Event, stage: str) -> None:
         """Take the start or the end of a trial; between trials one is chosen."""
@@ -57,11 +57,6 @@ class Timeline:
         if not self._running:
             self.mark("choosing")
         self._running += 1
-
-    @property
-    def seconds(self) -> float:
-        """Return those of all stages so far."""
-        return self._last
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the stages in the order in which they first began."""

@@ -43,18 +43,11 @@ def committee_weights(
     most: int,
     counts: Weights | None = None,
 ) -> Say:
-    """Return the weight of each model in a committee of at most so many.
+    """Return the weight of each model in a committee of at most so many, by draw.
 
-    Args:
-        evidence: Log-likelihood of each example under each model; NaN where a model
-            has not predicted it.
-        kinds: Of the models; one of each kind may join.
-        most: Members at most.
-        counts: How often each example counts, in each of several draws; once if left
-            out.
-
-    Returns:
-        One row a draw, which sums to 1. One member alone is the one of most evidence.
+    One of each kind may join; one member alone is the one of most evidence, which is
+    NaN where a model has not predicted an example. `counts` are how often each example
+    counts in each of several draws; once in one if left out.
 
     >>> evidence = np.log([[0.9, 0.9, 0.9, 0.2], [0.2, 0.3, 0.2, 0.9], [0.8] * 4])
     >>> committee_weights(evidence, "aba", most=2).round(2).tolist()

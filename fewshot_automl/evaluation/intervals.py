@@ -1,9 +1,9 @@
 """How sure a score of few examples is, and what the best of many scores is worth.
 
 The best of C scores is too good, the more so the more were tried on the fewer
-examples. `correct_for_selection` repeats the picking on bootstrap draws of the
-examples, and scores each pick on the examples the draw left out (BBC-CV, Tsamardinos
-et al.). Nothing is trained: out-of-fold predictions are enough.
+examples. So the picking is repeated on bootstrap draws of the examples, and each pick
+scored on the examples the draw left out (BBC-CV, Tsamardinos et al.; see
+`committee.choosing_gaps`). Nothing is trained: out-of-fold predictions are enough.
 
 What is told is for the accuracy on new data of the model that is deployed, that is,
 the pick trained on *all* examples. Two errors with opposite signs lie between it and
@@ -14,9 +14,8 @@ end around the corrected score to the upper end around the raw score, where the 
 falls with the square root of the examples trained on, the fastest rate that is usual.
 Both ends are Wilson's, with the number of examples divided by `VARIANCE_INFLATION`,
 since out-of-fold predictions of models that share training data are worth less than
-independent ones. Percentiles of
-the out-of-bag scores are not used: they come from 37 % of the examples, so they are
-wide on middling scores, and yet have no width at all on perfect ones.
+independent ones. Percentiles of the out-of-bag scores, of 37 % of the examples, are
+not used: they have no width at all on perfect ones.
 """
 
 import math
@@ -25,7 +24,7 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.evaluation.resampling import (
@@ -36,6 +35,7 @@ from fewshot_automl.evaluation.resampling import (
     default_draws,
     example_values,
     is_predicted,
+    pooled_score,
     scorer,
 )
 from fewshot_automl.tasks import Mean, Metric
@@ -45,15 +45,8 @@ LEVEL: Final = 0.95
 REACH: Final = NormalDist().inv_cdf((1 + LEVEL) / 2)
 """Standard errors from the middle of an interval to its ends."""
 VARIANCE_INFLATION: Final = 1.5
-"""Variance of a cross-validated score over that of as many independent predictions.
-
-Best of 7 plain models, 60 draws: 95 % intervals held the deployed model's accuracy
-in 1.00 (clickbait, 8 shots), 0.95 (clickbait, 32), 0.98 (subj, 8), 0.95 (two digits,
-8), 0.98 (ten digits, 4) and 0.87 (ten digits, 16) of the draws; Wilson's interval
-around the corrected score alone in 0.90, 0.85, 0.88, 0.80, 0.80 and 0.73. No interval
-mends a sample whose classes have other shares than the world: trec6 drawn at 8 a
-class and tested on its natural shares reached 0.80. `benchmarks/selection_coverage.py`
-repeats the part on digits.
+"""Variance of a cross-validated score over that of as many independent predictions
+(decision 0029 has its coverage, `benchmarks/selection_coverage.py` repeats some).
 """
 
 LEARNING_RATE: Final = 0.5
@@ -126,33 +119,27 @@ class Corrected:
     """Ends of the interval for the deployed model."""
     raw_score: float
     """Cross-validated score of the pick, too good on average."""
-    winner: int
-    """Index of the pick."""
 
 
 def correct_for_selection(
     targets: np.ndarray,
-    outputs: Stacks,
+    outputs: AnyStack,
     metric: Metric,
+    gaps: Float[np.ndarray, " draws"],
     *,
-    gaps: Float[np.ndarray, " draws"] | None = None,
     trained_share: float = 1.0,
     constant: float = math.nan,
-    draws: int | None = None,
     seed: int = 0,
 ) -> Corrected:
-    """Pick the best model and return its score corrected for the picking.
+    """Return the score of a model that was picked, corrected for the picking.
 
-    Outputs are out of fold, of each model; a row of NaN is an example that was not
-    predicted. A model scored on few examples is picked as readily as any other: leave
-    it out. One model that was picked elsewhere comes with its `gaps`, how much better
-    it is out of bag than the pick of each draw. `trained_share` of the examples is
-    what each was trained on; the deployed model gets all. `constant` is the oriented
-    score of the best constant answer, for `expected_score`. `draws` of the bootstrap
-    are as many as the metric's cost allows.
+    Outputs are out of fold; a row of NaN is an example that was not predicted. `gaps`
+    are how much better the model is out of bag than the pick of each bootstrap draw.
+    `trained_share` of the examples is what it was trained on; the deployed model gets
+    all. `constant` is the oriented score of the best constant answer.
 
     Raises:
-        ShapeError: If targets and outputs do not fit, or the pick has no score.
+        ShapeError: If targets and outputs do not fit, or the model has no score.
 
     Source:
         Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018, algorithm
@@ -161,33 +148,22 @@ def correct_for_selection(
         metrics the bias of scoring on fewer examples), so that one model alone keeps
         its raw score; the corrected score is never above the raw one; the interval.
     """
-    score_draws = scorer(metric, targets, outputs)
-    full = score_draws(np.ones((1, len(targets))))[0]
-    winner = int(_best(full))
-    raw = float(full[winner])
+    raw = pooled_score(metric, targets, outputs)
     if not math.isfinite(raw):
         raise ShapeError(
             f"{metric.name} must be defined for the model that was chosen, got {raw}. "
             "Use another metric, or label examples of another class."
         )
-    if gaps is None:
-        count = default_draws(metric, outputs) if draws is None else draws
-        weights = bootstrap_weights(len(targets), count, np.random.default_rng(seed))
-        # How much better the pick is out of bag than each draw's own pick.
-        picks = _best(score_draws(weights))
-        out_of_bag = score_draws((weights == 0).astype(np.float64))
-        gaps = out_of_bag[:, winner] - out_of_bag[np.arange(count), picks]
     gaps = gaps[np.isfinite(gaps)]
     bias = float(gaps.mean()) if gaps.size else 0.0
     corrected = min(max(raw - bias, metric.limits[0]), raw)
-    low, high = _interval(metric, targets, outputs[winner], corrected, raw, seed)
+    low, high = _interval(metric, targets, outputs, corrected, raw, seed)
     return Corrected(
         expected=expected_score(metric, corrected, trained_share, constant),
         score=corrected,
         low=low,
         high=expected_score(metric, high, trained_share),
         raw_score=raw,
-        winner=winner,
     )
 
 
@@ -222,21 +198,23 @@ def indistinguishable(
     """Return which models cannot be told apart from the pick (which is one of them).
 
     A model can be told apart if the pick scores higher in more than `LEVEL` of the
-    bootstrap draws of the examples, both scored on the same draw. Models are compared
-    one by one; among many, some fall out by chance.
+    bootstrap draws of the examples that both predicted. Models are compared one by
+    one; among many, some fall out by chance.
     """
     rng = np.random.default_rng(seed)
     weights = bootstrap_weights(len(targets), default_draws(metric, outputs), rng)
-    scores = scorer(metric, targets, outputs)(weights)
-    lead = scores[:, [winner]] - scores
-    is_known = np.isfinite(lead)
-    ahead = (is_known & (lead > 1e-12)).sum(axis=0)
-    return np.asarray(ahead <= LEVEL * np.maximum(is_known.sum(axis=0), 1))
-
-
-def _best(scores: Float64[np.ndarray, "*draws models"]) -> np.ndarray:
-    """Return the place of the greatest, the earliest of equals; NaN is the least."""
-    return np.asarray(np.where(np.isnan(scores), -np.inf, scores).argmax(axis=-1))
+    rows = np.array([is_predicted(as_repeats(each)).any(axis=0) for each in outputs])
+    rows &= rows[winner]
+    same = np.empty(len(outputs), dtype=np.bool_)
+    for common in np.unique(rows, axis=0):
+        alike = np.flatnonzero((rows == common).all(axis=1))
+        compared = [outputs[model] for model in (winner, *alike)]
+        scores = scorer(metric, targets, compared)(weights * common)
+        lead = scores[:, :1] - scores[:, 1:]
+        is_known = np.isfinite(lead)
+        ahead = (is_known & (lead > 1e-12)).sum(axis=0)
+        same[alike] = ahead <= LEVEL * np.maximum(is_known.sum(axis=0), 1)
+    return same
 
 
 def _interval(

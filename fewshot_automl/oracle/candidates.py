@@ -25,8 +25,7 @@ def sobol_configs(space: Space, seed: int | list[int], count: int) -> Iterator[C
         return
     from scipy.stats import qmc  # takes half a second
 
-    generator = np.random.default_rng(seed)
-    engine = qmc.Sobol(len(space.dimensions), scramble=True, rng=generator)
+    engine = qmc.Sobol(len(space.dimensions), rng=np.random.default_rng(seed))
     for unit in engine.random_base2(max(count - 1, 1).bit_length()):
         yield space.decode(unit)
 

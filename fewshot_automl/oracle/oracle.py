@@ -64,5 +64,4 @@ class SobolOracle:
         seen = tried(history)
         points = sobol_configs(space, seed, 2 * (len(history) + n) + POOL)
         chosen = fresh(points, seen, allows, n)
-        missing = n - len(chosen)
-        return chosen + fill(space, {*seen, *chosen}, allows, missing, seed)
+        return chosen + fill(space, {*seen, *chosen}, allows, n - len(chosen), seed)

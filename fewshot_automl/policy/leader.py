@@ -116,18 +116,10 @@ def ranked_backbones(
     Promise is the best cheap score plus a little for the zoo's prior: with few
     labels the scores of two backbones often differ by less than their noise.
     """
-    best, prior = _best_cheap(names, history, arithmetic), arithmetic.prior
-    promise = {name: best[name] + PRIOR_WEIGHT * prior(name) for name in names}
-    return sorted(names, key=lambda name: (-promise[name], -prior(name)))
-
-
-def _best_cheap(
-    names: Sequence[str], history: History, arithmetic: Arithmetic
-) -> dict[str, float]:
-    """Return the best score of a method that does not train, by backbone."""
-    best = dict.fromkeys(names, -math.inf)
+    best, prior = dict.fromkeys(names, -math.inf), arithmetic.prior
     for config, outcome in history:
         name = str(config.get("backbone", ""))
         if name in best and outcome.is_done and not arithmetic.trains(config):
             best[name] = max(best[name], outcome.mean)
-    return best
+    promise = {name: best[name] + PRIOR_WEIGHT * prior(name) for name in names}
+    return sorted(names, key=lambda name: (-promise[name], -prior(name)))

@@ -109,7 +109,7 @@ def unused(summary: Mapping[str, Any]) -> str:
     left = 0.0 if most is None else most - summary["seconds"]
     if left < LEAST_UNUSED:
         return ""
-    why = "no other trial would have been over in time"
+    why = "no other trial would have paid, or been over in time"
     why = why if ending == "seconds" else ENDINGS[ending]
     return f"{duration(round(left))} of {duration(most)} were not used because {why}"
 

@@ -205,10 +205,7 @@ class TaskKind(ABC):
     def fit_calibration(
         self, targets: Targets, outputs: Float[np.ndarray, "repeats examples width"]
     ) -> dict[str, float]:
-        """Return what `calibrate` needs, fitted to out-of-fold outputs.
-
-        A row of NaN is an example that was not predicted.
-        """
+        """Return what `calibrate` needs, fitted to out-of-fold outputs."""
         return {}
 
     @staticmethod

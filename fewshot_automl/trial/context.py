@@ -1,14 +1,13 @@
 """Everything a trial needs besides its Config, ready to be sent to another process."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
-from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import method
 from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.backbone import Backbone
@@ -40,8 +39,8 @@ class Problem:
     """How they are split."""
     keys: tuple[str, ...] = ()
     """Content hashes; made from `inputs` when left out."""
-    unlabelled: tuple[Input, ...] = ()
-    """Examples without a label that heads may learn from."""
+    unlabelled: Encodings | None = None
+    """Examples without a label that heads may learn from, for any backbone."""
     training_repeats: int = 1
     """Partitions on which methods that train by steps are scored."""
 
@@ -49,12 +48,6 @@ class Problem:
         """Hash the examples unless somebody has."""
         if not self.keys:
             object.__setattr__(self, "keys", content_hashes(self.inputs))
-
-    @property
-    def profile(self) -> Profile:
-        """Return what dimensions depend on."""
-        known = Profile.of(self.task, self.targets)
-        return replace(known, unlabelled=len(self.unlabelled))
 
     def repeats(self, config: Config) -> tuple[tuple[Fold, ...], ...]:
         """Return the folds of a trial, repeat by repeat; trained methods have fewer."""

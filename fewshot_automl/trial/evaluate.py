@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -32,17 +33,11 @@ def evaluate(
     *,
     enough_seconds: float | None = None,
 ) -> Outcome:
-    """Cross-validate a Config.
+    """Cross-validate a Config, in so many seconds.
 
-    A method that trains by steps is scored on as many folds as there is time for.
+    A method that trains by steps is scored on as many folds as there is time for, and
+    after `enough_seconds` begins no other if the rest is enough for two of another.
     Examples of the other folds have outputs of NaN; they widen the standard error.
-
-    Args:
-        context: The examples, and what trials need.
-        config: What is tried.
-        allowance_seconds: When it must be over; None for no limit.
-        enough_seconds: After which a training begins no other fold, if the rest of the
-            allowance is enough for two folds of another; None for never.
 
     Raises:
         TrialError: If it cannot be fitted.
@@ -52,11 +47,8 @@ def evaluate(
     end = None if allowance_seconds is None else start + allowance_seconds
     enough = None if enough_seconds is None else start + enough_seconds
     problem = context.problem
-    metric, targets, trains = (
-        problem.task.measured,
-        problem.targets,
-        problem.trains(config),
-    )
+    metric, targets = problem.task.measured, problem.targets
+    trains = problem.trains(config)
     encodings = context.encodings(config, end)
     repeats = problem.repeats(config)
     outputs = np.full(
@@ -135,7 +127,7 @@ def _fit(
         seed=context.seed,
         placement=context.placement,
         deadline=deadline,
-        unlabelled=encodings.of(more) if more else None,
+        unlabelled=replace(more, encoder=encodings.encoder) if more else None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

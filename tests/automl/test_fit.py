@@ -62,6 +62,43 @@ def test_long_texts_are_counted_and_read_in_windows(texts, notes, tmp_path):
     np.testing.assert_allclose(loaded, proba, atol=1e-5)
 
 
+def coded(texts, folder, more):
+    """Return texts whose classes are codes, and a file of some without labels."""
+    place = folder / "more.csv"
+    rows = [f"{text} {n}" for n in range(more) for text in texts[0]]
+    pd.DataFrame({"text": rows}).to_csv(place, index=False)
+    codes = {name: f"c{n}" for n, name in enumerate(dict.fromkeys(texts[1]))}
+    labels = [codes[name] for name in texts[1]]
+    return pd.DataFrame({"text": texts[0], "label": labels}), codes, str(place)
+
+
+def test_unlabelled_rows_and_described_classes_are_learnt_from(texts, tmp_path):
+    frame, codes, more = coded(texts, tmp_path, 4)
+    settings = replace(
+        SETTINGS,
+        methods=("probe",),
+        narrow={"head": ("mixture",), "class_names": ("examples",)},
+        trials=1,
+        unlabelled=more,
+        describe={code: f"a {name}" for name, code in codes.items()},
+    )
+    given = {"data": frame, "target": "label", "settings": settings}
+    result = fit(**given, out=tmp_path / "run")
+    (config,) = tried(result)
+    assert (config["head"], config["class_names"]) == ("mixture", "examples")
+    assert result.summary["unlabelled"] == 4 * len(frame)
+    assert len(tried(resume(tmp_path / "run", data=frame, trials=1))) == 2
+    assert result.predictor.task.words == tuple(f"a {name}" for name in codes)
+
+
+def test_what_is_given_and_not_used_is_said(texts, tmp_path, notes):
+    frame, _, more = coded(texts, tmp_path, 1)
+    settings = replace(CHEAP, unlabelled=more, describe={"c0": "a film"})
+    fit(frame, target="label", settings=settings, out=tmp_path / "run", listener=notes)
+    assert notes.heard(f"if there are at least 50, got {len(frame)}.")
+    assert notes.heard("Described classes are not used")
+
+
 @pytest.fixture(scope="module")
 def whole(files, new_notes, tmp_path_factory):
     """Return what a fit with the oracle gives, and what it said; only to be read."""

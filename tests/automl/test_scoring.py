@@ -84,7 +84,7 @@ def test_trials_of_few_folds_join_and_leave_the_score_whole():
     together = tried.together(weights)
     np.testing.assert_array_equal(np.isnan(together), np.isnan(partly))
     assert honest_score(tried, range(3), 3, together, seed=0).examples == 16
-    alone = cross_calibrated(tried.problem, partly, tried.problem.folds.assignment[:1])
+    alone = cross_calibrated(tried.problem, partly)
     np.testing.assert_array_equal(np.isnan(alone), np.isnan(partly))
     assert 0 <= tried.measures({0: 1.0})["worst_recall"] <= 1
 
@@ -92,16 +92,20 @@ def test_trials_of_few_folds_join_and_leave_the_score_whole():
 def test_calibration_of_a_fold_never_sees_its_own_labels():
     rng = np.random.default_rng(2)
     task = Task(modality="text", names=("a", "b"))
-    labels, folds = np.arange(40) % 2, (np.arange(40) // 10)[None]
+    labels = np.arange(40) % 2
+    problem = problem_of(task, labels)
+    first = problem.folds.first[0].validation
+    others = np.setdiff1d(np.arange(40), first)
     outputs = rng.dirichlet([1, 1], size=40)[None]
     flipped = labels.copy()
-    flipped[:10] = 1 - flipped[:10]
+    flipped[first] = 1 - flipped[first]
     before, after = (
-        cross_calibrated(problem_of(task, x), outputs, folds) for x in (labels, flipped)
+        cross_calibrated(replace(problem, targets=x), outputs)[0]
+        for x in (labels, flipped)
     )
-    np.testing.assert_array_equal(before[0, :10], after[0, :10])
-    assert not np.allclose(before[0, 10:], after[0, 10:])
-    np.testing.assert_array_equal(before.argmax(-1), outputs.argmax(-1))
+    np.testing.assert_array_equal(before[first], after[first])
+    assert not np.allclose(before[others], after[others])
+    np.testing.assert_array_equal(before.argmax(-1), outputs[0].argmax(-1))
 
 
 def test_members_leave_until_together_they_hold():

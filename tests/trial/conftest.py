@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import Task
@@ -41,4 +42,6 @@ def context(texts_problem, tiny_cards, random_weights, tmp_path, monkeypatch):
 
 @pytest.fixture
 def space(context):
-    return space_for(context.problem.profile, context.cards)
+    return space_for(
+        Profile.of(context.problem.task, context.problem.targets), context.cards
+    )

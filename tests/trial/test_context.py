@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
+from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.errors import UnknownNameError
 from fewshot_automl.trial import context as module
 from fewshot_automl.trial import evaluate
@@ -40,7 +41,7 @@ def test_encodings_have_a_backbone_only_where_the_config_names_one(context, spac
 
 
 def test_the_profile_counts_the_classes(texts_problem):
-    profile = texts_problem.profile
+    profile = Profile.of(texts_problem.task, texts_problem.targets)
     assert profile.strata == (5, 5, 5)
     assert not profile.is_imbalanced
     assert len(set(texts_problem.keys)) == 15

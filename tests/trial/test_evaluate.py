@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fewshot_automl.adaptation import encodings
 from fewshot_automl.adaptation.baselines import Constant
+from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.folds import Fold, Folds
 from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import metric_named
 from fewshot_automl.trial import Problem, evaluate, refit
 
@@ -108,33 +111,17 @@ def test_a_deadline_that_has_passed_stops_any_trial(context, space, name):
         evaluate(context, config_of(space, name), -1.0)
 
 
-def test_gives_up_when_its_folds_show_that_it_will_be_late(context, space, monkeypatch):
-    now = time.monotonic() + 1000  # a clock that only fits move
-
-    class Slow:
-        name, trains = "majority", False
-
-        def fit(self, train, labels, job):
-            nonlocal now
-            now += 0.1
-            return METHODS["majority"].fit(train, labels, job)
-
-    monkeypatch.setattr(module, "method", lambda name: Slow())
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
-    with pytest.raises(OutOfTime, match=r"2 of 8 folds took 0\.2 s.* larger budget"):
-        evaluate(context, config_of(space, "majority"), 0.4)
-
-
 class Slow:
-    """A method that trains, a second a fold on a clock that only it moves."""
+    """A method that takes a second a fold on a clock that only it moves."""
 
-    name, trains, first_trained = "majority", True, staticmethod(lambda *at: 0)
+    name, first_trained = "majority", staticmethod(lambda *at: 0)
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, trains=True):
+        self.trains = trains
         self.now = time.monotonic() + 1000
         clock = SimpleNamespace(monotonic=lambda: self.now)
         monkeypatch.setattr(module, "method", lambda name: self)
-        monkeypatch.setattr(Problem, "trains", staticmethod(lambda config: True))
+        monkeypatch.setattr(Problem, "trains", staticmethod(lambda config: trains))
         monkeypatch.setattr(module, "time", clock)
 
     def fit(self, train, labels, job):
@@ -142,6 +129,12 @@ class Slow:
         if job.deadline is not None and self.now > job.deadline:
             raise OutOfTime("late")
         return METHODS["majority"].fit(train, labels, job)
+
+
+def test_gives_up_when_its_folds_show_that_it_will_be_late(context, space, monkeypatch):
+    Slow(monkeypatch, trains=False)
+    with pytest.raises(OutOfTime, match=r"2 of 8 folds took 2\.0 s.* larger budget"):
+        evaluate(context, config_of(space, "majority"), 4.0)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +161,23 @@ def test_a_training_is_scored_on_the_folds_there_is_time_for(
     right = outcome.outputs[0, held].argmax(axis=1) == context.problem.targets[held]
     assert outcome.mean == outcome.measures["accuracy"] == pytest.approx(right.mean())
     assert np.isfinite([*outcome.measures.values(), outcome.standard_error]).all()
+
+
+def test_unlabelled_examples_are_not_read_again_for_each_fold(
+    context, space, monkeypatch
+):
+    more = Encodings(inputs=tuple(f"text {i}" for i in range(60)), encoder=None)
+    context.problem = dataclasses.replace(context.problem, unlabelled=more)
+    values = dict(config_of(space, "probe").items)
+    config = Config.of({**values, "head": "mixture", "class_names": "none"})
+    hashed, real = [], encodings.content_hashes
+    monkeypatch.setattr(
+        encodings,
+        "content_hashes",
+        lambda items: hashed.append(len(items)) or real(items),
+    )
+    assert evaluate(context, config).is_done
+    assert 60 not in hashed
 
 
 def test_folds_too_few_for_the_metric_are_no_score(context, space, monkeypatch):
