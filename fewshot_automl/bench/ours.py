@@ -20,7 +20,7 @@ def main() -> None:
     folder, start = Path(out).parent, time.monotonic()
     facts = json.loads((folder / "task.json").read_text("utf-8"))
     command = [sys.executable, "-m", "fewshot_automl", "fit", train, "--json"]
-    command += ["--target", LABEL, "--target-kind", "classes", "--seed", seed]
+    command += ["--target", LABEL, "--task", "classes", "--seed", seed]
     command += [f"--{facts['modality']}", INPUT, "--metric", facts["metric"]]
     command += ["--prior", str(folder / "prior.json"), "--out", str(folder / "fit")]
     done = subprocess.run(  # noqa: S603
