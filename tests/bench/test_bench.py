@@ -120,11 +120,14 @@ def test_runs_are_lines_failures_too_and_are_not_made_again(
     assert len(out.read_text().splitlines()) == 7
 
 
-def test_a_command_that_does_not_end_is_a_failed_run(suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(harness, "LATE", (0.0, 0.5, 0.0))
+def test_a_command_that_does_not_end_on_a_cut_test_part_is_a_failed_run(
+    suite, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(harness, "LATE", (0.0, 0.3, 0.1))
     slow = entrant_named(script(tmp_path, "slow", "import time; time.sleep(60)"))
-    one, _ = run(suite, [slow], out=tmp_path / "r.jsonl", draws=[1])
-    assert one.reason == "RunError: It was not over after 0.5 s."
+    one, _ = run(suite, [slow], out=tmp_path / "r.jsonl", draws=[1], test_rows=2)
+    assert one.reason == "RunError: It was not over after 0.5 s."  # 2 rows count
+    assert (one.test_rows, one.key[-1]) == (2, 2)
 
 
 def test_draws_are_seeded_and_hold_so_many_of_each_class(suite):
