@@ -39,7 +39,7 @@ from fewshot_automl.adaptation.table import METHODS, method
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.bench import load_suite
-from fewshot_automl.bench.suite import Suite, draw
+from fewshot_automl.bench.suite import TaskCard, draw
 from fewshot_automl.cli.zoo import is_embedded
 from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.evaluation.folds import Fold, choose_folds
@@ -105,21 +105,18 @@ class Scene:
 
 def modality_of(name: str) -> str:
     """Return what an example of a task is."""
-    (task,) = suite_with(name).tasks
-    return task.modality
+    return card_of(name).modality
 
 
 def drawn_and_test(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the labelled examples of a task, and its test part."""
-    suite = suite_with(name)
-    (task,) = suite.tasks
-    drawn = draw(suite.rows(task, "train"), SHOTS[name], SEED)
-    return drawn, suite.rows(task, "test")
+    card = card_of(name)
+    return draw(card.rows("train"), SHOTS[name], SEED), card.rows("test")
 
 
-def suite_with(name: str) -> Suite:
-    """Return our suite, of one task."""
-    return load_suite(ROOT / "benchmarks/suite", data=data_folder(), tasks=[name])
+def card_of(name: str) -> TaskCard:
+    """Return the card of a task of our suite."""
+    return load_suite(ROOT / "benchmarks/suite", data=data_folder(), tasks=[name])[0]
 
 
 def data_folder() -> Path:

@@ -178,13 +178,15 @@ def training_data(modality: str, shared: Path, folder: Path) -> tuple[str, list[
     from fewshot_automl.bench import load_suite
     from fewshot_automl.bench.suite import INPUT, LABEL, draw, write_rows
 
-    suite = load_suite(ROOT / "benchmarks/suite", data=shared, tasks=[SHARED[modality]])
-    for task in suite.tasks:
+    (card,) = load_suite(
+        ROOT / "benchmarks/suite", data=shared, tasks=[SHARED[modality]]
+    )
+    if card.data.is_dir():
         folder.mkdir()
-        rows = draw(suite.rows(task, "train"), SHOTS, seed=0)
+        rows = draw(card.rows("train"), SHOTS, seed=0)
         write_rows(rows, folder / "train.csv")
         words = [str(folder / "train.csv"), "--target", LABEL, f"--{modality}", INPUT]
-        return task.name, words
+        return card.name, words
     from fewshot_automl.cli.demo import IMAGES, TEXT, demo_folder
 
     data = TEXT if modality == "text" else IMAGES

@@ -15,7 +15,8 @@ def main() -> None:
     import pandas as pd
     from autogluon.multimodal import MultiModalPredictor
 
-    rows, tested = pd.read_csv(train, dtype={"label": str}), pd.read_csv(test)
+    read = {"dtype": str, "keep_default_na": False}  # labels such as 01 and NA
+    rows, tested = pd.read_csv(train, **read), pd.read_csv(test, **read)
     model = MultiModalPredictor(label="label", presets="few_shot", path=f"{out}.model")
     model.fit(rows, time_limit=0.9 * float(budget))
     proba = model.predict_proba(tested)

@@ -45,7 +45,8 @@ def main() -> None:
         model_body=SentenceTransformer(modules=parts, device="cpu"),
         model_head=LogisticRegression(max_iter=1000),
     )
-    rows, tested = pd.read_csv(train), pd.read_csv(test)
+    read = {"dtype": str, "keep_default_na": False}  # labels such as 01 and NA
+    rows, tested = pd.read_csv(train, **read), pd.read_csv(test, **read)
     data = Dataset.from_dict(
         {"text": rows["input"].astype(str), "label": rows["label"].astype(str)}
     )

@@ -8,12 +8,19 @@ the columns `input` and `label`; images are paths), ``{test}`` (the same without
 """
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from fewshot_automl.errors import UserError, unknown_name
 
 PLACES: Final = ("{train}", "{test}", "{out}", "{budget}", "{seed}")
+OURS: Final = {
+    "ours": "",
+    "ours-1": "--members 1",
+    "ours-cheap": "--methods probe,prototype",
+    "ours-14": "--methods probe,prototype --trials 14",
+}
+"""The rows that come with fewshot, and their options of `fewshot fit`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,23 +37,6 @@ class Entrant:
     """Whether it depends on the budget; else one run counts for all budgets."""
 
 
-def _ours(name: str, *options: str) -> Entrant:
-    words = ("{python}", "-m", "fewshot_automl.bench.ours", *PLACES, *options)
-    return Entrant(name=name, command=words)
-
-
-ENTRANTS: Final[dict[str, Entrant]] = {
-    row.name: row
-    for row in (
-        _ours("ours"),
-        _ours("ours-1", "--members", "1"),
-        _ours("ours-cheap", "--methods", "probe,prototype"),
-        _ours("ours-14", "--methods", "probe,prototype", "--trials", "14"),
-    )
-}
-"""The rows that come with fewshot."""
-
-
 def entrant_named(words: str) -> Entrant:
     """Return a row by its name, or the one that NAME=COMMAND describes.
 
@@ -59,16 +49,16 @@ def entrant_named(words: str) -> Entrant:
     'mine'
     """
     name, is_command, command = words.partition("=")
-    if not is_command and name not in ENTRANTS:
-        raise unknown_name("entrant", name, ENTRANTS, "fewshot bench --help")
-    base, has_options, options = command.partition(":")
-    if not is_command or (has_options and base in ENTRANTS):
-        row = ENTRANTS[base or name]
-        return replace(row, name=name, command=(*row.command, *shlex.split(options)))
-    split = tuple(shlex.split(command))
-    if missing := {"{train}", "{test}", "{out}"} - set(split):
+    base, is_row, options = (command if is_command else f"{name}:").partition(":")
+    if is_row and base in OURS:
+        options = f"{OURS[base]} {options}"
+        ours = ("{python}", "-m", "fewshot_automl.bench.ours", *PLACES)
+        return Entrant(name=name, command=(*ours, *shlex.split(options)))
+    if not is_command:
+        raise unknown_name("entrant", name, OURS, "fewshot bench --help")
+    if missing := [place for place in PLACES[:3] if place not in command]:
         raise UserError(
             "Command of an entrant must hold {train}, {test} and {out}, got none of "
-            f"{', '.join(sorted(missing))} in {command!r}. See docs/benchmarks.md."
+            f"{', '.join(missing)} in {command!r}. See docs/benchmarks.md."
         )
-    return Entrant(name=name, command=split)
+    return Entrant(name=name, command=tuple(shlex.split(command)))

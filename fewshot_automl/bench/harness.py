@@ -1,5 +1,6 @@
 """Runs entrants as commands: same files, same threads, same clock for all."""
 
+import contextlib
 import json
 import os
 import platform
@@ -8,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
@@ -20,23 +22,24 @@ import pandas as pd
 
 from fewshot_automl.bench.entrant import Entrant
 from fewshot_automl.bench.results import TOLD, Run, append, read_results
-from fewshot_automl.bench.suite import INPUT, LABEL, Suite, TaskCard, draw, write_rows
-from fewshot_automl.errors import UserError
+from fewshot_automl.bench.suite import INPUT, LABEL, TaskCard, draw, write_rows
+from fewshot_automl.cells import natural_order
+from fewshot_automl.errors import RunError, UserError
 from fewshot_automl.oracle.prior import Prior
 from fewshot_automl.places import cache_folder
 from fewshot_automl.tasks import Task
 
-LATE: Final = (1.5, 60.0)
-"""A command is killed after so many budgets and seconds more."""
-UNTIMED_SECONDS: Final = 1800.0
-"""The same where it does not depend on the budget."""
+LATE: Final = (1.5, 60.0, 1.0)
+"""A command is killed after so many budgets, so many seconds and so many a test row."""
+UNTIMED_SECONDS: Final = 1200.0
+"""The budget, for that, of one that does not depend on it."""
 THREADS: Final = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
 TOLD_CHARACTERS: Final = 600
 """Of what a failed command wrote last."""
 
 
 def run(
-    suite: Suite,
+    tasks: Sequence[TaskCard],
     entrants: Sequence[Entrant],
     *,
     out: Path | str,
@@ -45,46 +48,57 @@ def run(
     budgets: Sequence[float] = (60.0,),
     jobs: int = 1,
     again: bool = False,
+    test_rows: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Run]:
     """Make all runs that a file of results lacks; return those that were asked for.
 
     Args:
-        suite: The tasks.
+        tasks: A suite, or some of it.
         entrants: The rows.
         out: File of results, JSON Lines; further runs are added.
         shots: Labelled examples a class.
-        draws: Seeds of the draws of shots; also what entrants are told as seed.
+        draws: Seeds of what is drawn; entrants are told them, too.
         budgets: Seconds.
         jobs: Runs side by side, each on cores of its own.
         again: Whether failed runs are made again.
+        test_rows: Rows to draw of test parts that have more.
         say: Hears a line a run, and what is left out.
+
+    Raises:
+        UserError: If data cannot be read, cores are too few or names are not unique.
     """
     out, cores = Path(out), usable_cores()
     if not 1 <= jobs <= len(cores):
         raise UserError(f"jobs must be from 1 to {len(cores)} (cores), got {jobs}.")
+    if len(names := [row.name for row in entrants]) > len({*names}):
+        raise UserError(f"Names of entrants must differ, got {', '.join(names)}.")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    for name, reason in suite.missing.items():
-        say(f"Left out task {name}: {reason}.")
+    for card in tasks:
+        if not card.data.is_dir():
+            say(f"Left out task {card.name}: no data at {card.data}.")
+    there = [card for card in tasks if card.data.is_dir()]
+    parts = {card.name: (card.rows("train"), card.rows("test")) for card in there}
     cells = [
-        _Cell(suite, task, n, seed, budget, row)
-        for seed in draws
-        for n in shots
-        for task in suite.tasks
-        for row in entrants
+        _Cell(card, row, n, seed, budget, *parts[card.name], test_rows)
+        for seed, n, card, row in product(draws, shots, there, entrants)
+        if not row.modalities or card.modality in row.modalities
         for budget in (budgets if row.minds_budget else [max(budgets)])
-        if not row.modalities or task.modality in row.modalities
     ]
     known = {r.key: r for r in read_results(out) if r.is_done or not again}
     todo = [cell for cell in cells if cell.planned.key not in known]
     say(f"{len(todo)} of {len(cells)} runs are to be made.")
-    shares: SimpleQueue[list[int]] = SimpleQueue()
-    for job in range(jobs):
-        shares.put(cores[job::jobs])
-    with ThreadPoolExecutor(jobs, initializer=lambda: pin(shares.get())) as pool:
-        running: set[subprocess.Popen[bytes]] = set()
+    share = len(cores) // jobs
+    shares = deque(cores[job * share : (job + 1) * share] for job in range(jobs))
+
+    def pin() -> None:
+        if hasattr(os, "sched_setaffinity"):  # this thread, and what it starts
+            os.sched_setaffinity(0, shares.pop())
+
+    running: set[subprocess.Popen[bytes]] = set()
+    with ThreadPoolExecutor(jobs, initializer=pin) as pool:
+        waiting = [pool.submit(cell.run, running) for cell in todo]
         try:
-            waiting = [pool.submit(cell.run, running) for cell in todo]
             for number, future in enumerate(as_completed(waiting), 1):
                 made = future.result()
                 append(out, made)
@@ -92,8 +106,10 @@ def run(
                 say(f"[{number}/{len(todo)}] {_in_words(made)}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(running):
-                os.killpg(process.pid, signal.SIGKILL)
+            while any(future.running() for future in waiting):  # some may just begin
+                for process in list(running):
+                    _kill(process)
+                time.sleep(0.1)
             raise
     return [known[cell.planned.key] for cell in cells]
 
@@ -105,12 +121,6 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def pin(cores: Sequence[int]) -> None:
-    """Keep this thread, and what it starts, on some cores, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-
-
 def fresh_cache(folder: Path) -> dict[str, str]:
     """Make a cache with our weights and nothing else; return what points there."""
     cache = folder / "cache"
@@ -119,114 +129,106 @@ def fresh_cache(folder: Path) -> dict[str, str]:
     return {"FEWSHOT_CACHE": str(cache)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
     """One run that is to be made."""
 
-    suite: Suite
-    task: TaskCard
+    card: TaskCard
+    entrant: Entrant
     shots: int
     seed: int
     budget: float
-    entrant: Entrant
+    pool: pd.DataFrame
+    test: pd.DataFrame
+    test_rows: int | None
 
     @property
     def planned(self) -> Run:
         """Return the run without what it finds."""
+        is_cut = self.test_rows is not None and self.test_rows < len(self.test)
+        system, cores = f"{platform.system()} {platform.machine()}", usable_cores()
         return Run(
-            suite=self.suite.name,
-            task=self.task.name,
+            suite=self.card.suite,
+            task=self.card.name,
             shots=self.shots,
             draw=self.seed,
             budget=self.budget if self.entrant.minds_budget else None,
             entrant=self.entrant.name,
-            status="failed",
-            metric=self.task.metric,
-            seconds=0.0,
-            machine=f"{platform.system()} {platform.machine()}, cores of a run: "
-            f"{len(usable_cores())}",
+            metric=self.card.metric,
+            machine=f"{system}, cores of a run: {len(cores)}",
             date=time.strftime("%Y-%m-%d"),
+            test_rows=self.test_rows if is_cut else None,
         )
 
     def run(self, running: set[subprocess.Popen[bytes]]) -> Run:
         """Draw, write the files, run the command, score what it wrote."""
-        test = self.suite.rows(self.task, "test")
-        train = draw(self.suite.rows(self.task, "train"), self.shots, self.seed)
+        planned, test = self.planned, self.test
+        train = draw(self.pool, self.shots, self.seed)
+        if planned.test_rows is not None:
+            test = test.sample(planned.test_rows, random_state=self.seed)
+        facts = {"task": self.card.name, "modality": self.card.modality}
+        facts |= {"metric": self.card.metric}
+        names, truth = natural_order({*train[LABEL], *test[LABEL]}), list(test[LABEL])
         with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as place:
             folder = Path(place)
             write_rows(train, folder / "train.csv")
             write_rows(test[[INPUT]], folder / "test.csv")
-            environment = self._prepared(folder)
+            (folder / "task.json").write_text(json.dumps(facts), "utf-8")
+            Prior.default().without(self.card.name).write(folder / "prior.json")
             start = time.monotonic()
-            reason = self._failure(folder, environment, running)
-            seconds = round(time.monotonic() - start, 2)
-            if reason is not None:
-                return replace(self.planned, seconds=seconds, reason=reason)
             try:
-                names = sorted({*train[LABEL], *test[LABEL]})
-                scores = scored(self.task, list(test[LABEL]), names, folder / "out.csv")
-            except (ValueError, TypeError, KeyError) as error:
-                reason = f"Its predictions cannot be read: {error}"
-                return replace(self.planned, seconds=seconds, reason=reason)
-        return replace(self.planned, seconds=seconds, status="done", **scores)
+                self._call(folder, len(test), running)
+                found = scored(self.card, truth, names, folder / "out.csv")
+            except (RunError, ValueError, TypeError, KeyError, OSError) as error:
+                found = {"reason": f"{type(error).__name__}: {error}"}
+            seconds = round(time.monotonic() - start, 2)
+        status = "failed" if "reason" in found else "done"
+        return replace(planned, seconds=seconds, status=status, **found)
 
-    def _prepared(self, folder: Path) -> dict[str, str]:
-        """Write what an entrant may want to know; return its environment."""
-        facts = {"task": self.task.name, "modality": self.task.modality}
-        facts |= {"metric": self.task.metric}
-        (folder / "task.json").write_text(json.dumps(facts), "utf-8")
-        Prior.default().without(self.task.name).write(folder / "prior.json")
-        threads = str(len(usable_cores()))
-        return {
-            **os.environ,
-            **{f"{name}_NUM_THREADS": threads for name in THREADS},
-            **{"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-            **fresh_cache(folder),
-        }
-
-    def _failure(
-        self,
-        folder: Path,
-        environment: dict[str, str],
-        running: set[subprocess.Popen[bytes]],
-    ) -> str | None:
-        """Run the command; return why there are no predictions, if there are none."""
-        files = {name: str(folder / f"{name}.csv") for name in ("train", "test", "out")}
-        places = {**files, "budget": f"{self.budget:g}", "seed": str(self.seed)}
+    def _call(
+        self, folder: Path, tests: int, running: set[subprocess.Popen[bytes]]
+    ) -> None:
+        """Run the command until it ends or is late."""
+        places = {n: str(folder / f"{n}.csv") for n in ("train", "test", "out")}
+        places |= {"budget": f"{self.budget:g}", "seed": str(self.seed)}
         words = list(self.entrant.command)
         for name, value in {**places, "python": sys.executable}.items():
             words = [word.replace(f"{{{name}}}", value) for word in words]
-        limit = LATE[0] * self.budget + LATE[1]
-        limit = limit if self.entrant.minds_budget else UNTIMED_SECONDS
+        threads = {f"{name}_NUM_THREADS": str(len(usable_cores())) for name in THREADS}
+        more = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        budget = self.budget if self.entrant.minds_budget else UNTIMED_SECONDS
+        limit = LATE[0] * budget + LATE[1] + LATE[2] * tests
         log = folder / "stderr"
-        try:
-            with log.open("wb") as errors:
-                process = subprocess.Popen(  # noqa: S603  the user's own command
-                    words,
-                    env=environment,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    start_new_session=True,  # so that its children end with it
-                )
-        except OSError as error:
-            return f"It cannot be started: {error}"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(  # noqa: S603  the user's own command
+                words,
+                env={**os.environ, **threads, **more, **fresh_cache(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,  # so that its children end with it
+            )
         running.add(process)
         try:
             code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"It was not over after {limit:g} s."
+        except subprocess.TimeoutExpired as error:
+            raise RunError(f"It was not over after {limit:g} s.") from error
         finally:
+            _kill(process)
+            process.wait()
             running.discard(process)
-        if code == 0 and (folder / "out.csv").exists():
-            return None
-        said = log.read_text("utf-8", "replace").strip()[-TOLD_CHARACTERS:]
-        return f"Exit code {code}, no predictions. {said}"
+        if code or not (folder / "out.csv").exists():
+            said = log.read_text("utf-8", "replace").strip()[-TOLD_CHARACTERS:]
+            raise RunError(f"Exit code {code}, no predictions. {said}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def scored(
-    task: TaskCard, truth: Sequence[str], names: Sequence[str], out: Path
+    card: TaskCard, truth: Sequence[str], names: Sequence[str], out: Path
 ) -> dict[str, Any]:
     """Return what predictions are worth, and what was told beside them.
 
@@ -242,25 +244,29 @@ def scored(
         )
     place = {name: at for at, name in enumerate(names)}
     targets = np.array([place[name] for name in truth])
-    decided = np.eye(len(names))[[place[name] for name in frame["prediction"]]]
-    rules = Task(modality=task.modality, names=tuple(names), metric=task.metric)
-    metric, metrics = rules.measured, rules.rules.metrics
-    values: dict[str, Any] = {"accuracy": metrics["accuracy"].value(targets, decided)}
-    outputs = decided if metric.needs == "decisions" else None
+    decided = np.eye(len(names))[frame["prediction"].map(place)]
+    task = Task(modality=card.modality, names=tuple(names), metric=card.metric)
+
+    def value(metric: str, outputs: np.ndarray) -> float:
+        known = task.rules.metrics[metric]
+        return known.orient(known.score(targets, outputs))
+
+    values: dict[str, Any] = {"accuracy": value("accuracy", decided)}
+    outputs = decided if task.measured.needs == "decisions" else None
     for kind, key in (("before", "log_loss_before"), ("proba", "log_loss")):
         columns = [f"{kind}_{name}" for name in names]
         if set(columns) <= set(frame.columns):
             proba = frame[columns].to_numpy(dtype=np.float64)
             proba /= proba.sum(axis=1, keepdims=True)
-            values[key] = metrics["log_loss"].value(targets, proba)
+            values[key] = value("log_loss", proba)
             if kind == "proba" and outputs is None:
                 outputs = proba
     if outputs is None:
-        raise UserError(f"{task.metric} must have columns proba_CLASS, got none.")
+        raise UserError(f"{card.metric} must have columns proba_CLASS, got none.")
     beside = out.with_suffix(".json")
-    said = json.loads(beside.read_text("utf-8")) if beside.exists() else {}
+    said = dict(json.loads(beside.read_text("utf-8"))) if beside.exists() else {}
     told = {n: kind(said[n]) for n, kind in TOLD.items() if said.get(n) is not None}
-    return {**values, **told, "value": metric.value(targets, outputs)}
+    return {**values, **told, "value": value(card.metric, outputs)}
 
 
 def _in_words(made: Run) -> str:
@@ -268,5 +274,4 @@ def _in_words(made: Run) -> str:
     about = f"{made.task}, {made.shots} shots, draw {made.draw}{budget}, {made.entrant}"
     if not made.is_done:
         return f"{about}: failed. {made.reason}"
-    said = "" if made.low is None else f", said {made.low:.3f} to {made.high:.3f}"
-    return f"{about}: {made.metric} {made.value:.3f}{said}, {made.seconds:.0f} s"
+    return f"{about}: {made.metric} {made.value:.3f}, {made.seconds:.0f} s"

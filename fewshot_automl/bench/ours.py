@@ -19,15 +19,15 @@ def main() -> None:
     train, test, out, budget, seed, *options = sys.argv[1:]
     folder, start = Path(out).parent, time.monotonic()
     facts = json.loads((folder / "task.json").read_text("utf-8"))
-    command = [sys.executable, "-m", "fewshot_automl", "fit", train]
-    command += ["--target", LABEL, f"--{facts['modality']}", INPUT, "--json"]
-    command += ["--metric", facts["metric"], "--budget", f"{budget}s", "--seed", seed]
+    command = [sys.executable, "-m", "fewshot_automl", "fit", train, "--json"]
+    command += ["--target", LABEL, "--task", "classes", "--seed", seed]
+    command += [f"--{facts['modality']}", INPUT, "--metric", facts["metric"]]
     command += ["--prior", str(folder / "prior.json"), "--out", str(folder / "fit")]
     done = subprocess.run(  # noqa: S603
-        [*command, *options], capture_output=True, text=True, check=False
+        [*command, "--budget", f"{budget}s", *options], stdout=subprocess.PIPE
     )
-    if done.returncode not in (0, 3):  # 3: a model, but no better than none
-        raise SystemExit(done.stderr)
+    if done.returncode not in (0, 3):  # 3: there is a model, if of little use
+        raise SystemExit(done.returncode)
     summary = json.loads(done.stdout.splitlines()[-1])
     fitted = time.monotonic()
     import pandas as pd

@@ -1,18 +1,14 @@
 """Runs as lines of a file: one JSON object each, written as soon as it is over."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-Key = tuple[str, int, int, float | None, str]
-TOLD: Final[Mapping[str, type]] = {
+TOLD: Final[dict[str, type]] = {
     **dict.fromkeys(("expected", "low", "high"), float),
     **dict.fromkeys(("fit_seconds", "predict_seconds", "latency_ms"), float),
-    "members": int,
-    "winner": str,
-    "version": str,
+    **{"members": int, "winner": str, "version": str},
 }
 """What an entrant may tell: the score it expects and its interval; its own seconds;
 what one prediction costs; of how many models, which, and the version of the program."""
@@ -29,15 +25,15 @@ class Run:
     budget: float | None
     """Seconds; None of an entrant that does not depend on it."""
     entrant: str
-    status: str
-    """`done` or `failed`."""
-    seconds: float
+    status: str = "failed"
+    """Or `done`."""
+    seconds: float = 0.0
     """Of the whole command by the harness's clock, predictions included."""
     reason: str | None = None
     """Why it failed."""
     metric: str = "accuracy"
     value: float | None = None
-    """Of the task's metric, on the whole test part."""
+    """Of the task's metric, on the test rows."""
     accuracy: float | None = None
     log_loss: float | None = None
     """Of the probabilities, if there are any."""
@@ -54,27 +50,25 @@ class Run:
     version: str | None = None
     machine: str = ""
     date: str = ""
+    test_rows: int | None = None
+    """So many rows of the test part, drawn by the seed of the draw; all if None."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> tuple[Any, ...]:
         """Return what makes a run the same run."""
-        return (self.task, self.shots, self.draw, self.budget, self.entrant)
+        cell = (self.task, self.shots, self.draw, self.budget, self.entrant)
+        return cell if self.test_rows is None else (*cell, self.test_rows)
 
     @property
     def is_done(self) -> bool:
         """Return whether it predicted."""
         return self.status == "done"
 
-    @property
-    def finish_seconds(self) -> float:
-        """Return when its model was there: what it tells, or all of its seconds."""
-        return self.seconds if self.fit_seconds is None else self.fit_seconds
-
 
 def read_results(path: Path | str) -> list[Run]:
     """Read runs; of two with one key, the later. A line broken off is left out."""
     path, known = Path(path), {field.name for field in fields(Run)}
-    runs: dict[Key, Run] = {}
+    runs: dict[tuple[Any, ...], Run] = {}
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
             values: dict[str, Any] = json.loads(line)

@@ -5,7 +5,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,6 @@ from fewshot_automl.data.sources import read_table
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.tasks import Task
 
-DATA: Final = "FEWSHOT_BENCH_DATA"
-"""Environment variable: the folder that the data of cards are relative to."""
 INPUT, LABEL = "input", "label"
 """Columns of the examples and of their labels in the files that entrants read."""
 
@@ -27,7 +24,7 @@ class TaskCard:
 
     name: str
     """In results; past studies of this name advise nobody on it."""
-    data: str
+    data: Path
     """Folder with `train` and `test`, each a table or a folder of class folders."""
     modality: str
     """What an example is: text, image."""
@@ -39,38 +36,64 @@ class TaskCard:
     """Column of the examples; the modality's name if empty."""
     metric: str = "accuracy"
     """What entrants are compared by."""
+    suite: str = ""
+    """Name of the folder of the card."""
+
+    def rows(self, part: str) -> pd.DataFrame:
+        """Return the labelled rows of the `train` or the `test` part."""
+        table = read_table(os.fspath(self.data), split=part)
+        column = self.column or self.modality
+        if missing := [n for n in (column, self.target) if n not in table.columns]:
+            raise DataError(
+                f"Data of task {self.name!r} must have a column {missing[0]!r}, got "
+                f"{', '.join(table.columns)}. Mend its card."
+            )
+        labels = [label_text(cell) for cell in table.columns[self.target]]
+        columns = {INPUT: list(table.columns[column]), LABEL: labels}
+        frame = pd.DataFrame(columns, dtype=object).dropna()
+        cells = frame[INPUT].map(str)
+        if self.modality != "image":
+            return frame.assign(**{INPUT: cells})
+        home = (table.folder or Path()).absolute()
+        return frame.assign(**{INPUT: cells.map(home.joinpath)}).sort_values(INPUT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
-    """Task cards whose data are at hand."""
+def load_suite(
+    folder: Path | str, *, data: Path | None = None, tasks: Sequence[str] = ()
+) -> list[TaskCard]:
+    """Read the cards of a suite, or those of some tasks.
 
-    name: str
-    """Of its folder."""
-    tasks: tuple[TaskCard, ...]
-    """In the order of their files."""
-    folders: dict[str, Path]
-    """The data of each task."""
-    missing: dict[str, str]
-    """Tasks whose data are not there, and where they should be."""
+    Args:
+        folder: Holds a TOML file a task.
+        data: What the data of cards are relative to; if None, the folder.
+        tasks: Names of the tasks to read; all if empty.
 
-    def rows(self, task: TaskCard, part: str) -> pd.DataFrame:
-        """Return the labelled rows of the `train` or the `test` part of a task."""
-        table = read_table(os.fspath(self.folders[task.name]), split=part)
-        column = task.column or task.modality
-        for name in (column, task.target):
-            if name not in table.columns:
-                raise DataError(
-                    f"Data of task {task.name!r} must have a column {name!r}, got "
-                    f"{', '.join(table.columns)}. Mend its card."
-                )
-        labels = [label_text(cell) for cell in table.columns[task.target]]
-        cells: list[object] = [str(cell) for cell in table.columns[column]]
-        if task.modality == "image":
-            home = table.folder or Path()
-            cells = [(home / str(cell)).absolute() for cell in cells]
-        frame = pd.DataFrame({INPUT: cells, LABEL: labels}, dtype=object).dropna()
-        return frame.sort_values(INPUT) if task.modality == "image" else frame
+    Raises:
+        UserError: If there is no card, or one is wrong.
+    """
+    folder = Path(folder)
+    cards = [_read_card(path, data or folder) for path in sorted(folder.glob("*.toml"))]
+    names = [card.name for card in cards]
+    if not cards or not {*tasks} <= {*names} or len({*names}) < len(names):
+        raise UserError(
+            f"Suite must be a folder with one card (*.toml) for each task, got "
+            f"{', '.join(names) or 'none'} in '{folder}'. See docs/benchmarks.md."
+        )
+    return [card for card in cards if not tasks or card.name in tasks]
+
+
+def _read_card(path: Path, base: Path) -> TaskCard:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+        values |= {"data": base / values["data"], "suite": path.absolute().parent.name}
+        card = TaskCard(**values)
+        Task(modality=card.modality, names=("a", "b"), metric=card.metric)
+    except (KeyError, TypeError, ValueError) as error:
+        known = ", ".join(field.name for field in fields(TaskCard))
+        raise UserError(
+            f"Task card must have keys of {known}, got {error} in '{path}'."
+        ) from error
+    return card
 
 
 def draw(rows: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
@@ -82,51 +105,6 @@ def draw(rows: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
     """
     mixed = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
     return mixed.groupby(LABEL).head(shots).sort_values(LABEL, kind="stable")
-
-
-def load_suite(
-    folder: Path | str, *, data: Path | None = None, tasks: Sequence[str] = ()
-) -> Suite:
-    """Read the cards of a suite, or those of some tasks.
-
-    Args:
-        folder: Holds a TOML file a task.
-        data: What the data of cards are relative to; if None, the folder that
-            `FEWSHOT_BENCH_DATA` names, or that of the cards.
-        tasks: Names of the tasks to read; all if empty.
-
-    Raises:
-        UserError: If there is no card, or one is wrong.
-    """
-    folder = Path(folder)
-    base = Path(data or os.environ.get(DATA) or folder)
-    cards = {c.name: c for c in map(_read_card, sorted(folder.glob("*.toml")))}
-    if not cards or not {*tasks} <= {*cards}:
-        raise UserError(
-            f"Suite must be a folder with a card (*.toml) for each task, got "
-            f"{', '.join(cards) or 'none'} in '{folder}'. See docs/benchmarks.md."
-        )
-    wanted = [card for card in cards.values() if not tasks or card.name in tasks]
-    folders = {card.name: base / card.data for card in wanted}
-    gone = {name: f"no data at {at}" for name, at in folders.items() if not at.is_dir()}
-    return Suite(
-        name=folder.resolve().name,
-        tasks=tuple(card for card in wanted if card.name not in gone),
-        folders=folders,
-        missing=gone,
-    )
-
-
-def _read_card(path: Path) -> TaskCard:
-    try:
-        card = TaskCard(**tomllib.loads(path.read_text("utf-8")))
-        Task(modality=card.modality, names=("a", "b"), metric=card.metric)
-    except (TypeError, ValueError) as error:
-        known = ", ".join(field.name for field in fields(TaskCard))
-        raise UserError(
-            f"Task card must have keys of {known}, got {error} in '{path}'."
-        ) from error
-    return card
 
 
 def write_rows(rows: pd.DataFrame, path: Path) -> None:

@@ -1,11 +1,11 @@
 """What runs say together: who is ahead, by how much, and what can be relied on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from fewshot_automl.bench.results import Run
@@ -14,20 +14,12 @@ from fewshot_automl.tasks import metric_named
 
 RESAMPLES: Final = 10_000
 LEVEL: Final = 0.95
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """By how much the reference is ahead of an entrant on the same draws."""
-
-    mean: float
-    low: float
-    """Lower end of the 95 % interval, from resampling the pairs."""
-    high: float
-    pairs: int
-    worst: float
-    """Mean difference of the task where the reference does worst."""
-    worst_task: str
+MEANS: Final = ["value", "log_loss", "log_loss_before", "held", "stated_error"]
+MEANS_OF_COST: Final = ["seconds", "latency_ms", "members"]
+DIGITS: Final = {"mean rank": 2, "latency_ms": 1, "members": 1} | dict.fromkeys(
+    ("seconds", "latest_seconds", "runs", "failed"), 0
+)
+"""Of the rows of a table; 3 of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,35 +29,19 @@ class Summary:
     shots: int
     budget: float
     reference: str
-    runs: tuple[Run, ...]
-    """Those of entrants that do not depend on the budget too."""
+    runs: pd.DataFrame
+    """A row a run, those of entrants that do not depend on the budget too: the fields
+    of `Run`, and what `summarise` adds to them."""
 
     @property
     def title(self) -> str:
         """Return what they share."""
         return f"{self.shots} shots, {self.budget:g} s"
 
-    @property
-    def tasks(self) -> list[str]:
-        """Return the tasks in their order."""
-        return list(dict.fromkeys(run.task for run in self.runs))
-
-    @property
-    def entrants(self) -> list[str]:
-        """Return the entrants in their order."""
-        return list(dict.fromkeys(run.entrant for run in self.runs))
-
-    def of(self, entrant: str, task: str | None = None) -> list[Run]:
-        """Return the finished runs of an entrant, of one task if asked."""
-        return [
-            run
-            for run in self.runs
-            if run.is_done and run.entrant == entrant and task in (None, run.task)
-        ]
-
-    def mean(self, entrant: str, task: str) -> float:
-        """Return the mean value over draws; NaN if there is none."""
-        return _mean([run.value for run in self.of(entrant, task)])
+    def means(self, of: str = "value") -> pd.DataFrame:
+        """Return means over draws: a row a task, a column an entrant."""
+        groups = self.runs.groupby(["task", "entrant"], observed=True)[of]
+        return groups.mean().unstack().rename_axis(index=None, columns=None)
 
     def ranks(self) -> tuple[dict[str, float], float, float]:
         """Return mean ranks, their critical difference, and Friedman's p-value.
@@ -75,61 +51,47 @@ class Summary:
         Source:
             Demsar, JMLR 7 (2006), eq. 1 and section 3.2.2 (Nemenyi's test).
         """
-        rows = {
-            name: [self._oriented(name, t) for t in self.tasks]
-            for name in self.entrants
-        }
-        values = {name: row for name, row in rows.items() if np.isfinite(row).all()}
-        if not values:
-            return {}, np.nan, np.nan
-        ranks = stats.rankdata([-np.array(row) for row in values.values()], axis=0)
-        means = dict(zip(values, map(float, ranks.mean(axis=1)), strict=True))
-        k, n = ranks.shape
-        q = float(stats.studentized_range.ppf(LEVEL, k, np.inf)) if k > 1 else 0.0
-        p = stats.friedmanchisquare(*ranks).pvalue if k > 2 and n > 1 else np.nan
-        return means, q / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n)), float(p)
+        ranks = self.means("gain").dropna(axis=1).rank(axis=1, ascending=False)
+        n, k = ranks.shape
+        q = stats.studentized_range.ppf(LEVEL, k, np.inf) if k > 1 else 0.0
+        is_tested = k > 2 and n > 1
+        p = stats.friedmanchisquare(*ranks.T.values).pvalue if is_tested else np.nan
+        critical = q / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n))
+        means = {str(name): float(mean) for name, mean in ranks.mean().items()}
+        return means, float(critical), float(p)
 
-    def difference(self, other: str) -> Difference | None:
-        """Return by how much the reference is ahead; None if they share no draw."""
-        theirs = {(r.task, r.draw): r for r in self.of(other)}
-        gaps: dict[str, list[float]] = {}
-        for run in self.of(self.reference):
-            if (run.task, run.draw) in theirs:
-                gap = _oriented(run) - _oriented(theirs[run.task, run.draw])
-                gaps.setdefault(run.task, []).append(gap)
-        pairs = np.array([gap for each in gaps.values() for gap in each])
-        if not len(pairs):
-            return None
-        draws = np.random.default_rng(0).choice(pairs, (RESAMPLES, len(pairs)))
-        low, high = np.quantile(draws.mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        worst = min(gaps, key=lambda task: _mean(gaps[task]))
-        return Difference(
-            mean=float(pairs.mean()),
-            low=float(low),
-            high=float(high),
-            pairs=len(pairs),
-            worst=_mean(gaps[worst]),
-            worst_task=worst,
-        )
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """Return by how much the reference is ahead of others on the same draws.
 
-    def facts(self, entrant: str) -> dict[str, float]:
-        """Return means over an entrant's runs, and what its statements were worth."""
-        done = self.of(entrant)
-        stated = [r for r in done if r.low is not None and r.high is not None]
-        held = [float(r.low <= r.value <= r.high) for r in stated]  # type: ignore[operator]
-        errors = [r.expected - r.value for r in done if r.expected is not None]  # type: ignore[operator]
-        return {
-            "value": _mean([r.value for r in done]),
-            "log_loss": _mean([r.log_loss for r in done]),
-            "held": _mean(held),
-            "stated_error": _mean(errors),
-            "seconds": _mean([r.seconds for r in done]),
-            "latest_seconds": max((r.finish_seconds for r in done), default=np.nan),
-            "latency_ms": _mean([r.latency_ms for r in done]),
-            "members": _mean([r.members for r in done]),
-            "runs": float(len(done)),
-            "failed": float(sum(r.entrant == entrant for r in self.runs) - len(done)),
-        }
+        Of each entrant that shares draws with it: the `mean`, `low` and `high` (ends of
+        the 95 % interval, from resampling the pairs), the number of `pairs`, `worst`
+        (the mean on the task where the reference does worst) and that `worst_task`.
+        """
+        wide = self.runs.pivot(index=["task", "draw"], columns="entrant", values="gain")
+        found = {}
+        for name in wide.columns.drop(self.reference):
+            gaps = (wide[self.reference] - wide[name]).dropna()
+            if gaps.empty:
+                continue
+            rng, tasks = np.random.default_rng(0), gaps.groupby("task", observed=True)
+            drawn = rng.choice(gaps, (RESAMPLES, len(gaps))).mean(axis=1)
+            low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            found[name] = {
+                "mean": float(gaps.mean()),
+                **{"low": float(low), "high": float(high), "pairs": len(gaps)},
+                "worst": float(tasks.mean().min()),
+                "worst_task": tasks.mean().idxmin(),
+            }
+        return found
+
+    def facts(self) -> pd.DataFrame:
+        """Return a row an entrant: means over runs, what its statements were worth."""
+        groups = self.runs.groupby("entrant", observed=True)
+        facts = groups[MEANS + MEANS_OF_COST].mean().rename_axis(index=None)
+        facts["latest_seconds"] = groups["finish_seconds"].max()
+        facts["runs"] = groups["value"].count()
+        facts["failed"] = groups.size() - facts["runs"]
+        return facts
 
     def figures(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -137,48 +99,34 @@ class Summary:
         return {
             "critical_difference": critical,
             "friedman_p": p,
-            "entrants": {
-                name: {
-                    **self.facts(name),
-                    "rank": ranks.get(name),
-                    "behind": gap and asdict(gap),
-                    "tasks": {task: self.mean(name, task) for task in self.tasks},
-                }
-                for name in self.entrants
-                for gap in [self.difference(name)]
-            },
+            "ranks": ranks,
+            "differences": self.differences(),
+            "entrants": self.facts().to_dict("index"),
+            "tasks": self.means().to_dict(),
         }
 
     def table(self) -> str:
         """Return the tables that people read."""
         ranks, critical, p = self.ranks()
-        names, tasks = self.entrants, self.tasks
-        facts = {name: self.facts(name) for name in names}
-        rows = [[task, *(_said(self.mean(x, task)) for x in names)] for task in tasks]
-        rows.append(["mean", *(_said(facts[x]["value"]) for x in names)])
-        rows.append(["mean rank", *(_said(ranks.get(x), 2) for x in names)])
-        for key in list(facts[names[0]])[1:]:
-            digits = 3 if key in ("log_loss", "held", "stated_error") else 0
-            digits = 1 if key in ("latency_ms", "members") else digits
-            words = key.replace("_", " ")
-            rows.append([words, *(_said(facts[x][key], digits) for x in names)])
-        lines = [f"{self.title}: means over draws", _aligned([["", *names], *rows])]
-        lines.append(
-            f"Ranks that differ by less than {critical:.2f} are level (Nemenyi, 5 %; "
-            f"Friedman p = {p:.2g}, {len(tasks)} tasks)."
-        )
-        gaps = {x: self.difference(x) for x in names if x != self.reference}
-        lines += [
-            f"{self.reference} - {name}: {gap.mean:+.3f} [{gap.low:+.3f}, "
-            f"{gap.high:+.3f}], {gap.pairs} pairs, worst task {gap.worst_task} "
-            f"{gap.worst:+.3f}"
-            for name, gap in gaps.items()
-            if gap is not None
+        facts = self.facts()
+        facts.insert(1, "mean rank", pd.Series(ranks, dtype=float))
+        rows = pd.concat([self.means(), facts.rename(columns={"value": "mean"}).T])
+        words = [
+            [f"{x:.{DIGITS.get(name, 3)}f}".replace("nan", "-") for x in row]
+            for name, row in zip(rows.index, rows.to_numpy(), strict=True)
         ]
-        return "\n".join([*lines, ""])
-
-    def _oriented(self, entrant: str, task: str) -> float:
-        return _mean([_oriented(run) for run in self.of(entrant, task)])
+        gaps = [
+            f"{self.reference} - {name}: {gap['mean']:+.3f} [{gap['low']:+.3f}, "
+            f"{gap['high']:+.3f}], {gap['pairs']} pairs, worst task "
+            f"{gap['worst_task']} {gap['worst']:+.3f}\n"
+            for name, gap in self.differences().items()
+        ]
+        return (
+            f"{self.title}: means over draws\n"
+            f"{pd.DataFrame(words, rows.index, rows.columns).to_string()}\n"
+            f"Ranks that differ by less than {critical:.2f} are level (Nemenyi, 5 %; "
+            f"Friedman p = {p:.2g}, {len(self.means())} tasks).\n{''.join(gaps)}"
+        )
 
 
 def summarise(runs: Sequence[Run], reference: str) -> list[Summary]:
@@ -187,39 +135,32 @@ def summarise(runs: Sequence[Run], reference: str) -> list[Summary]:
     Raises:
         UserError: If the reference is not among the entrants.
     """
-    names = dict.fromkeys(run.entrant for run in runs)
+    names = list(dict.fromkeys(run.entrant for run in runs))
     if reference not in names:
         raise UserError(
             f"reference must be one of {', '.join(names)}, got {reference!r}."
         )
-    budgets = sorted({run.budget for run in runs if run.budget is not None}) or [0.0]
-    made = []
-    for shots, budget in product(sorted({run.shots for run in runs}), budgets):
-        chosen = [r for r in runs if r.shots == shots and r.budget in (None, budget)]
-        made.append(
-            Summary(shots=shots, budget=budget, reference=reference, runs=tuple(chosen))
+    frame = pd.DataFrame([asdict(run) for run in runs])
+    for name in ("entrant", "task"):  # keeps their order
+        frame[name] = pd.Categorical(frame[name], frame[name].unique())
+    told = ["budget", "value", "expected", "low", "high", "fit_seconds", *MEANS[:3]]
+    frame = frame.astype(dict.fromkeys({*told, *MEANS_OF_COST}, float))
+    frame.loc[frame["value"].isna(), "seconds"] = np.nan
+    frame["finish_seconds"] = frame["fit_seconds"].fillna(frame["seconds"])
+    signs = [metric_named(metric).orient(1.0) for metric in frame["metric"]]
+    frame["gain"] = frame["value"] * signs  # greater is better
+    is_held = frame["value"].between(frame["low"], frame["high"]).astype(float)
+    frame["held"] = is_held.where(frame[["value", "low", "high"]].notna().all(axis=1))
+    frame["stated_error"] = frame["expected"] - frame["value"]
+    return [
+        Summary(
+            shots=int(shots),
+            budget=float(budget),
+            reference=reference,
+            runs=frame[
+                (frame["shots"] == shots) & ~(abs(frame["budget"] - budget) > 0)
+            ],
         )
-    return made
-
-
-def _oriented(run: Run) -> float:
-    assert run.value is not None
-    return metric_named(run.metric).orient(run.value)
-
-
-def _mean(values: Sequence[float | int | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else np.nan
-
-
-def _said(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.{digits}f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides: list[Callable[..., str]] = [str.ljust, *[str.rjust] * (len(widths) - 1)]
-    return "\n".join(
-        "  ".join(side(x, w) for side, x, w in zip(sides, row, widths, strict=True))
-        for row in rows
-    )
+        for shots in sorted(frame["shots"].unique())
+        for budget in sorted(frame["budget"].dropna().unique()) or [0.0]
+    ]

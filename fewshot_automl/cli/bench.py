@@ -1,6 +1,7 @@
 """The command ``bench``."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,27 @@ from fewshot_automl.cli.options import FOLDER, json_option
 from fewshot_automl.study import parse_budget
 
 
-def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        return tuple(dict.fromkeys(map(int, value.split(","))))
-    except ValueError as error:
-        raise click.BadParameter(f"must be as in 8,32, got {value!r}.") from error
+def _several(
+    name: str, default: str, kind: Callable[[str], Any], sign: str, about: str = ""
+) -> Callable[..., Any]:
+    def parse(ctx: click.Context, param: click.Parameter, value: str) -> list[Any]:
+        try:
+            words = filter(None, map(str.strip, value.split(",")))
+            return list(dict.fromkeys(map(kind, words)))
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
 
-
-def _words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(filter(None, (word.strip() for word in value.split(","))))
+    return click.option(
+        name, default=default, callback=parse, metavar=f"{sign},...", help=about or None
+    )
 
 
 @click.command("bench")
 @click.argument("suite", type=FOLDER)
-@click.option("--shots", default="8", callback=_numbers, metavar="N,...")
-@click.option("--draws", default="20,21,22", callback=_numbers, metavar="SEED,...")
-@click.option("--budgets", default="60s", callback=_words, metavar="TIME,...")
-@click.option(
-    "--entrants",
-    default="ours",
-    callback=_words,
-    metavar="NAME,...",
-    help="Rows of ours: ours, ours-1, ours-cheap, ours-14.",
-)
+@_several("--shots", "8", int, "N", "Labelled examples a class.")
+@_several("--draws", "20,21,22", int, "SEED")
+@_several("--budgets", "60s", parse_budget, "TIME")
+@_several("--entrants", "ours", str, "NAME", "Of ours, ours-1, ours-cheap, ours-14.")
 @click.option(
     "--entrant",
     "more",
@@ -42,14 +41,19 @@ def _words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
     help='One more: "mine=python my.py {train} {test} {out} {budget}", or a row of '
     'ours with options: "wide=ours: --members 5". May be repeated.',
 )
-@click.option("--tasks", default="", callback=_words, metavar="NAME,...")
+@_several("--tasks", "", str, "NAME")
 @click.option("--data", type=FOLDER, help="What the data of cards are relative to.")
 @click.option("--out", default="bench.jsonl", type=click.Path(path_type=Path))
 @click.option("--jobs", default=1, help="Runs side by side, each on its own cores.")
 @click.option("--again", is_flag=True, help="Make failed runs again.")
-@click.option("--reference", default="", help="Entrant that others are compared with.")
+@click.option(
+    "--test-rows", type=click.IntRange(1), help="So many rows of a larger test part."
+)
+@click.option("--reference", help="Entrant that others are compared with.")
 @json_option
-def bench(suite: Path, out: Path, is_json: bool, **given: Any) -> None:
+def bench(
+    suite: Path, data: Path | None, out: Path, is_json: bool, **given: Any
+) -> None:
     """Compare programs that learn from few labels: same data, same clock.
 
     SUITE is a folder of task cards. Runs are kept in --out, a line each; those that
@@ -61,29 +65,18 @@ def bench(suite: Path, out: Path, is_json: bool, **given: Any) -> None:
       fewshot bench suite --shots 8,32 --budgets 60s,120s --jobs 2
       fewshot bench suite --entrant "mine=python my.py {train} {test} {out}"
     """
-    from fewshot_automl.bench import load_suite, run, summarise
-    from fewshot_automl.bench.entrant import entrant_named
+    from fewshot_automl.bench import entrant_named, load_suite, run, summarise
     from fewshot_automl.bench.plots import draw_all
 
     # As an interrupt it ends what was started, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    entrants = [entrant_named(x) for x in (*given["entrants"], *given["more"])]
-    runs = run(
-        load_suite(suite, data=given["data"], tasks=given["tasks"]),
-        entrants,
-        out=out,
-        shots=given["shots"],
-        draws=given["draws"],
-        budgets=[parse_budget(words) for words in given["budgets"]],
-        jobs=given["jobs"],
-        again=given["again"],
-        say=say,
-    )
-    summaries = summarise(runs, given["reference"] or entrants[0].name)
+    rows = [entrant_named(x) for x in (*given.pop("entrants"), *given.pop("more"))]
+    reference = given.pop("reference") or rows[0].name
+    tasks = load_suite(suite, data=data, tasks=given.pop("tasks"))
+    summaries = summarise(run(tasks, rows, out=out, say=say, **given), reference)
     for summary in summaries:
         people(is_json).print(summary.table(), soft_wrap=True, markup=False)
-    plots = draw_all(summaries, out)
-    for line in plots:
+    for line in draw_all(summaries, out):
         say(line)
     if is_json:
         figures = {summary.title: summary.figures() for summary in summaries}
