@@ -22,15 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fewshot_automl"
 GOALS = {
-    "package lines": 21_200,
+    "package lines": 22_700,
     "package files": 150,
     "oracle lines": 1_600,
-    "test lines": 16_200,
+    "test lines": 16_900,
     "glossary terms": 30,
     "circles": 0,
     "broken contracts": 0,
 }
-"""The most that issue 10 allows."""
+"""The most that issues 10 to 12 allow."""
 
 
 def lines_by_room(root: Path) -> tuple[Counter[str], int]:
