@@ -111,6 +111,8 @@ def choosing_gaps(
     chosen = committee_weights(evidence, kinds, most=most)
     others = committee_weights(evidence, kinds, most=most, counts=counts)
     used = np.flatnonzero((np.concatenate([chosen, others]) > 0).any(axis=0))
+    if len(used) == 1:
+        return np.zeros(1)  # there was nothing to choose
     table = stacked([outputs(int(model)) for model in used])
     left_out = (counts == 0).astype(np.float64)
 

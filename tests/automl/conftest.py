@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.automl import search
+from fewshot_automl.evaluation import committee
 from fewshot_automl.evaluation.folds import choose_folds
 
 TINY = Path(__file__).parents[1] / "zoo"
@@ -55,6 +56,7 @@ def at_home(tiny_home, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSHOT_ZOO_PATH", str(tiny_home))
         patch.setenv("FEWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(committee, "MOST_DRAWS", 40)  # enough where nobody learns much
         yield
 
 
