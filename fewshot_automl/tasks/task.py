@@ -113,9 +113,10 @@ class Task:
         return self.rules.width
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        lists = {"names": list(self.names), "described": list(self.described)}
-        return {**asdict(self), **lists}
+        """Return the fields as plain JSON values; of descriptions, those there are."""
+        values = {**asdict(self), "names": list(self.names)}
+        said = values.pop("described")  # left out, older studies stay the same
+        return {**values, "described": list(said)} if said else values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Task":
