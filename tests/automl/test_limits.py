@@ -139,7 +139,7 @@ def test_without_any_weights_methods_that_need_none_go_on(notes, monkeypatch):
 def test_what_only_a_trial_can_measure_keeps_its_limit_too(
     texts, tmp_path, large_is_best, timed, notes
 ):
-    result = study(texts, tmp_path, notes, trials=7, max_latency_ms=5.0)
+    result = study(texts, tmp_path, notes, trials=18, max_latency_ms=5.0)
     assert result.config.text("backbone") == SMALL
     assert result.is_feasible
     assert result.measures["latency_ms"] == 2.0

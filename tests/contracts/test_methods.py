@@ -322,7 +322,9 @@ def test_the_head_is_as_large_as_expected(name, modality, encoded, job):
 @pytest.mark.parametrize("name", [n for n in METHODS if not METHODS[n].trains])
 def test_what_rung_zero_tries_lies_in_the_space(name, tiny_cards):
     row, space = METHODS[name], space_of(name, "text", tiny_cards)
-    tried = [space.default(**v) for v in (*row.rung_zero, *row.rung_zero_best)]
+    every = [*row.rung_zero, *row.rung_zero_best]
+    # These examples have none without a label.
+    tried = [space.default(**v) for v in every if v.get("head") != "mixture"]
     assert len(set(tried)) == len(tried) > 0
     assert all(space.contains(config) for config in tried)
 
