@@ -126,6 +126,7 @@ def parse_arguments() -> argparse.Namespace:
     if asked.quick:
         asked.tasks, asked.draws, asked.budgets = "trec6,flowers5", "20", "60s"
         asked.entrants, asked.out = QUICK, Path(tempfile.mkdtemp()) / "quick.jsonl"
+        asked.test_rows = 60
     return asked
 
 
