@@ -70,6 +70,8 @@ def time_figure(summaries: Sequence[Summary]) -> Any:
     axes.set_xlabel("seconds of fit and predictions, mean")
     axes.set_ylabel("metric, mean over tasks and draws")
     axes.set_title(f"{summaries[0].shots} labels a class")
+    for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatted("{x:g}")  # and no powers of ten
     axes.grid(which="both", alpha=0.3)
     axes.legend(fontsize=8)
     return figure
