@@ -153,7 +153,7 @@ def committee(
     """Return the trials that make the model, with their weights, the greatest first.
 
     If together they do not hold, the one of least weight goes and the others are
-    weighted anew. The first of the pool stands alone where nothing tells how probable
+    weighted again. The first of the pool stands alone where nothing tells how probable
     outputs make the targets.
     """
     evidence = np.array([tried.evidence(number) for number in pool])

@@ -31,7 +31,7 @@ Say = Float64[np.ndarray, "draws models"]
 ROUNDS: Final = 100
 """Of expectation and maximisation; the prior makes them settle sooner."""
 MOST_DRAWS: Final = 400
-"""Bootstrap draws in which a committee is chosen anew."""
+"""Bootstrap draws in each of which a committee is chosen."""
 NUMBERS: Final = 40_000_000
 """Outputs that are averaged in all draws together, but for 40 draws: some seconds."""
 

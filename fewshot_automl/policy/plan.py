@@ -57,7 +57,7 @@ class Plan:
     """What a study decides once, from its size, its machine and its budget.
 
     >>> print(Plan(budget_seconds=None))
-    cheap trials, then training trials of any length with 4 folds, an ensemble of 5
+    cheap trials, then training trials of any length with 4 folds, at most 5 models
     """
 
     budget_seconds: float | None
@@ -125,16 +125,15 @@ class Plan:
                 f"backbone that fits, with {folds} in at most {most:.0f} s"
             )
         elif most is not None:
-            words.append(f"hardly time for training trials (at most {most:.0f} s)")
+            words.append("hardly time for training trials")
         elif count is None:
             words.append(f"then training trials of any length with {folds}")
         else:
             words.append(folds)
-        model = f"an ensemble of {self.members}" if self.members > 1 else "one model"
+        model = f"at most {self.members} models" if self.members > 1 else "one model"
         final = self.final_seconds
-        words.append(
-            model if final is None else f"{final:.0f} s for the final fit of {model}"
-        )
+        is_long = final is not None and final >= 1.0
+        words.append(f"{final:.0f} s for the final fit of {model}" if is_long else model)
         return ", ".join(words)
 
 

@@ -15,7 +15,7 @@ NOTHING: Final = "\N{EN DASH}"
 SHARES: Final = frozenset({"accuracy"})
 """Metrics that are the share of new examples that come out right."""
 ENDINGS: Final = {
-    "seconds": "its time budget was spent",
+    "seconds": "the time left was not enough for another trial",
     "trials": "the number of trials asked for was reached",
     "exhausted": "nothing worthwhile was left to try",
     "interrupted": "it was interrupted",
