@@ -190,7 +190,8 @@ def honest_score(
         )
     share = len(tried.problem.folds.first[0].train) / len(targets)
     nothing = tried.problem.task.rules.no_information(targets)
-    constant = np.tile(nothing, (len(targets), 1))
+    scored = np.isfinite(model).any(axis=0)
+    constant = np.where(scored, nothing, np.nan)
     majority = pooled_score(metric, targets, constant)
     found = correct_for_selection(
         targets, model, metric, gaps, trained_share=share, constant=majority, seed=seed
@@ -206,7 +207,7 @@ def honest_score(
         corrected=metric.orient(found.score),
         low=low,
         high=high,
-        examples=int(is_predicted(model).any(axis=0).sum()),
+        examples=int(scored.any(axis=1).sum()),
         majority=metric.orient(majority) if math.isfinite(majority) else None,
         against_majority=verdict,
     )

@@ -133,7 +133,9 @@ class Plan:
         model = f"at most {self.members} models" if self.members > 1 else "one model"
         final = self.final_seconds
         is_long = final is not None and final >= 1.0
-        words.append(f"{final:.0f} s for the final fit of {model}" if is_long else model)
+        words.append(
+            f"{final:.0f} s for the final fit of {model}" if is_long else model
+        )
         return ", ".join(words)
 
 
