@@ -13,7 +13,11 @@ from fewshot_automl.adaptation.fitted import (
     changed_features,
     trained_parameters,
 )
-from fewshot_automl.adaptation.frozen import head_dimension, imbalance_dimensions
+from fewshot_automl.adaptation.frozen import (
+    head_dimension,
+    imbalance_dimensions,
+    reads_unlabelled,
+)
 from fewshot_automl.adaptation.kinds import HEADS
 from fewshot_automl.adaptation.lora import VARIANTS, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
@@ -113,7 +117,10 @@ class Trained(Method):
         task = profile.task
         frozen = () if self.part == "everything" else (FROZEN,)
         lora = LORA_DIMENSIONS if self.part == "lora" else ()
-        loss: tuple[Dimension, ...] = (TEMPERATURE, head_dimension(task))
+        loss: tuple[Dimension, ...] = (
+            TEMPERATURE,
+            head_dimension(task, profile.unlabelled),
+        )
         if not self.is_contrastive:
             loss = (HEAD_LEARNING_RATE, PROBE_SHARE, *HEADS[task.kind].loss_dimensions)
             loss = (*loss, *imbalance_dimensions(profile))
@@ -170,7 +177,12 @@ class Trained(Method):
                 raise TrialError(
                     "Features became NaN or infinite. Use a lower learning rate."
                 )
-            fitted = job.fit_head(features, targets)
+            more = {}
+            if job.unlabelled is not None and reads_unlabelled(config):
+                more["unlabelled"] = changed_features(
+                    fork, start, job.unlabelled, device
+                )
+            fitted = job.fit_head(features, targets, **more)
         else:
             fitted = head.to_head()
         return Adapted(

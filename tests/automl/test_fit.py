@@ -91,6 +91,21 @@ def test_unlabelled_rows_and_described_classes_are_learnt_from(texts, tmp_path):
     assert result.predictor.task.words == tuple(f"a {name}" for name in codes)
 
 
+def test_a_tuned_encoder_learns_from_unlabelled_rows_too(texts, tmp_path):
+    frame, _, more = coded(texts, tmp_path, 4)
+    settings = replace(
+        SETTINGS,
+        methods=("probe", "contrastive"),
+        narrow={"head": ("mixture",), **SHORT},
+        trials=4,
+        unlabelled=more,
+    )
+    result = fit(frame, target="label", settings=settings, out=tmp_path / "run")
+    (tuned,) = [c for c in tried(result) if c["method"] == "contrastive"][:1]
+    outcome = dict(result.history)[tuned]
+    assert (tuned["head"], outcome.status) == ("mixture", "done"), outcome.reason
+
+
 def test_what_is_given_and_not_used_is_said(texts, tmp_path, notes):
     frame, _, more = coded(texts, tmp_path, 1)
     settings = replace(CHEAP, unlabelled=more, describe={"c0": "a film"})
