@@ -42,6 +42,15 @@ def main() -> None:
     proba = rules.calibrate(before, model.calibration)
     columns = {"prediction": rules.decode(proba), **rules.columns(proba)}
     columns |= {f"before_{n}": before[:, i].tolist() for i, n in enumerate(rules.names)}
+    predicted = time.monotonic()
+    beside, parts = summary["beside_best"], summary["members"]
+    if beside:
+        # What the best member says alone, of the same study.
+        (place,) = [i for i, one in enumerate(parts) if one["number"] == beside["number"]]
+        ensemble = model.fitted
+        one = replace(ensemble, members=(ensemble.members[place],))
+        alone = replace(model, fitted=one, calibration={}).answers(inputs)[0]
+        columns |= {f"alone_{n}": alone[:, i] for i, n in enumerate(rules.names)}
     pd.DataFrame(columns).to_csv(out, index=False)
     score, config = summary["score"], summary["winner"]["config"]
     told = {
@@ -50,9 +59,10 @@ def main() -> None:
         "low": score["low"],
         "high": score["high"],
         "fit_seconds": round(fitted - start, 2),
-        "predict_seconds": round(time.monotonic() - fitted, 2),
+        "predict_seconds": round(predicted - fitted, 2),
         "latency_ms": summary["measures"].get("latency_ms"),
-        "members": len(summary["members"]),
+        "latency_alone_ms": beside.get("latency_ms", [None, None])[1],
+        "members": len(parts),
         "winner": " ".join(filter(None, (config["method"], config.get("backbone")))),
         "version": summary["versions"]["fewshot-automl"],
     }

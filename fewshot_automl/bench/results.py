@@ -8,6 +8,7 @@ from typing import Any, Final
 TOLD: Final[dict[str, type]] = {
     **dict.fromkeys(("expected", "low", "high"), float),
     **dict.fromkeys(("fit_seconds", "predict_seconds", "latency_ms"), float),
+    "latency_alone_ms": float,
     **{"members": int, "winner": str, "version": str},
 }
 """What an entrant may tell: the score it expects and its interval; its own seconds;
@@ -39,12 +40,16 @@ class Run:
     """Of the probabilities, if there are any."""
     log_loss_before: float | None = None
     """The same before calibration, if the entrant tells those probabilities too."""
+    value_alone: float | None = None
+    log_loss_alone: float | None = None
+    """Of the best member of a committee, if the entrant tells its probabilities too."""
     expected: float | None = None
     low: float | None = None
     high: float | None = None
     fit_seconds: float | None = None
     predict_seconds: float | None = None
     latency_ms: float | None = None
+    latency_alone_ms: float | None = None
     members: int | None = None
     winner: str | None = None
     version: str | None = None
