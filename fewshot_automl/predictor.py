@@ -127,14 +127,16 @@ class Predictor:
     def scores_on(
         self, labelled: Examples, say: Callable[[str], None] = lambda line: None
     ) -> dict[str, float]:
-        """Return the task's metric, those its kind reports, and n."""
+        """Return the task's metric, those its kind reports, and n.
+
+        Where some examples are not answered, those of decisions are of the others, and
+        `coverage` is their share.
+        """
         rules, (outputs, faults) = self.task.rules, self.answers(labelled.inputs, say)
         for finding in labelled.unreadable(faults):
             raise DataError(f"Test data must be readable, got {finding.line()}")
-        scores = {
-            name: rules.metrics[name].value(labelled.targets, outputs)
-            for name in dict.fromkeys((self.task.metric, *rules.reported))
-        }
+        names = dict.fromkeys((self.task.metric, *rules.reported))
+        scores = rules.scores(labelled.targets, outputs, list(names))
         return {**scores, "n": float(len(labelled))}
 
     def save(self, folder: Path | str) -> Path:

@@ -97,6 +97,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if score.caution:
         say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)
+    task, coverage = problem.task, ready.settings.coverage
+    if coverage is not None:
+        task = task.answering(coverage, honest[np.isfinite(honest).all(axis=2)])
     timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
@@ -113,7 +116,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     }
     device = context.placement.device
     fresh = Predictor(
-        task=problem.task,
+        task=task,
         config=tried.config(winner),
         fitted=as_one(parts, weights, tried, device),
         columns=ready.columns,
@@ -135,7 +138,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     summary = {
         **known,
         "versions": dict(predictor.versions),
-        "task": problem.task.to_json(),
+        "task": task.to_json(),
         "winner": {"number": winner, "config": fresh.config.to_json()},
         "predictions": MODEL_PREDICTIONS,
         "beside_best": _beside_best(tried, weights, honest),
@@ -224,10 +227,10 @@ def _beside_best(
     there = np.isfinite(honest).any(axis=0)  # both are scored on the same examples
     outputs = np.where(there, tried.outputs[number], np.nan)
     both = honest, cross_calibrated(problem, outputs)
-    proper = [name for name in rules.reported if rules.metrics[name].needs == "outputs"]
+    proper = [name for name in rules.reported if rules.metric(name).needs == "outputs"]
     scores = {}
     for name in (problem.task.metric, *proper):
-        metric = rules.metrics[name]
+        metric = rules.metric(name)
         found = [pooled_score(metric, problem.targets, each) for each in both]
         scores[name] = [*map(metric.orient, found)]
     measured = [tried.measures(one) for one in (weights, alone)]

@@ -121,6 +121,9 @@ def fit(
         tidy_labels=asked.tidy_labels,
         metric=asked.metric,
         describe=asked.describe,
+        cost=asked.cost,
+        abstain_cost=asked.abstain_cost,
+        deploy_prevalence=asked.deploy_prevalence,
         unlabelled=asked.unlabelled,
         labels=labels,  # type: ignore[arg-type]
     )

@@ -25,7 +25,8 @@ from fewshot_automl.tasks import TASK_KINDS, metric_names
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
 Kind = Literal[
-    "word", "names", "count", "time", "flag", "columns", "limits", "ranges", "texts"
+    *("word", "names", "count", "number", "time", "flag"),
+    *("columns", "limits", "ranges", "texts", "costs", "shares"),
 ]
 Group = Literal["data", "space", "goal", "run"]
 LIMITS: Final = {row.limit: row for row in MEASURES.values()}
@@ -158,6 +159,39 @@ class Settings:
         "limits",
         allowed=lambda: LIMITS,
     )
+    cost: Mapping[str, float] = _setting(
+        dict,
+        'What mistakes cost, as in "ham->spam:5" (a ham taken for spam), or a file: '
+        "CSV with a row a true class and a column an answer, or JSON. May be repeated; "
+        "others cost 1. The answer is the cheapest, and the metric the mean cost.",
+        "goal",
+        "costs",
+        metavar="TRUE->ANSWER:N",
+    )
+    abstain_cost: float | None = _setting(
+        None,
+        "What it costs not to answer; then the model does not answer where that is "
+        "cheaper. Default: it always answers.",
+        "goal",
+        "number",
+        metavar="N",
+    )
+    coverage: float | None = _setting(
+        None,
+        "Share of examples to answer; the least certain ones are left to people. "
+        "Default: all.",
+        "goal",
+        "number",
+        metavar="SHARE",
+    )
+    deploy_prevalence: Mapping[str, float] = _setting(
+        dict,
+        "How frequent a class will be in use, where that differs from the labels, as "
+        "in spam=0.02; may be repeated. Default: as among the labels.",
+        "goal",
+        "shares",
+        metavar="CLASS=SHARE",
+    )
     members: int | None = _setting(
         None,
         "Most models that the finished one averages, by weights that are learnt. "
@@ -243,6 +277,13 @@ class Settings:
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
                 )
+        if self.coverage is not None and not 0 < self.coverage <= 1:
+            raise UserError(f"coverage must be above 0 and at most 1, got {self.coverage}.")
+        if self.coverage is not None and self.abstain_cost is not None:
+            raise UserError(
+                "Either coverage or abstain_cost decides what is not answered, got "
+                "both. Leave one out."
+            )
         objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
         object.__setattr__(self, "objectives", objectives)
         for name, end in self.limits.items():
@@ -298,8 +339,9 @@ class Settings:
             for key, part in parts.items():
                 text = ",".join(map(str, part)) if isinstance(part, tuple) else part
                 text = f"{text:.15g}" if isinstance(text, float) else text or NONE
-                if option.kind in ("ranges", "texts"):
-                    key, text = flag, f"{key}={text}"
+                if option.kind in ("ranges", "texts", "shares", "costs"):
+                    between = ":" if option.kind == "costs" else "="
+                    key, text = flag, f"{key}{between}{text}"
                 words.append(f"--{key.replace('_', '-')}")
                 words += [] if option.kind == "flag" else [str(text)]
         return shlex.join(words)
@@ -340,10 +382,13 @@ _PLAIN: Final[Mapping[Kind, tuple[str, Callable[[Any], Any]]]] = {
     "word": ("a word", str),
     "names": ("names", lambda names: tuple(map(str, _several(names)))),
     "count": ("a whole number", operator.index),
+    "number": ("a number", float),
     "time": ('a number of seconds or words such as "5min"', float),
     "flag": ("True or False", bool),
     "columns": ("columns by modality", lambda x: {n: str(c) for n, c in x.items()}),
     "limits": ("numbers by limit", lambda x: {n: float(end) for n, end in x.items()}),
+    "costs": ("costs by TRUE->ANSWER", lambda x: {n: float(c) for n, c in x.items()}),
+    "shares": ("shares by class", lambda x: {str(n): float(s) for n, s in x.items()}),
     "texts": ("texts by class", lambda x: {str(n): str(t) for n, t in x.items()}),
     "ranges": ("values by name", lambda x: {n: _several(v) for n, v in x.items()}),
 }

@@ -250,7 +250,7 @@ def scored(
     task = Task(modality=card.modality, names=tuple(names), metric=card.metric)
 
     def value(metric: str, outputs: np.ndarray) -> float:
-        known = task.rules.metrics[metric]
+        known = task.rules.metric(metric)
         return known.orient(known.score(targets, outputs))
 
     values: dict[str, Any] = {"accuracy": value("accuracy", decided)}

@@ -1,5 +1,6 @@
 """Options of commands; those of a study derive from the fields of `Settings`."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+import pandas as pd
 
 from fewshot_automl.automl.settings import LIMITS, Group, Option, Settings, options
 from fewshot_automl.errors import UserError
@@ -14,6 +16,7 @@ from fewshot_automl.evaluation.measures import Measure
 from fewshot_automl.modalities import MODALITIES
 from fewshot_automl.space import Value
 from fewshot_automl.study import parse_budget
+from fewshot_automl.tasks.costs import ARROW
 
 SIZES: Final = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 """What a letter behind a number multiplies it by."""
@@ -79,6 +82,12 @@ def _made_of(name: str, row: Option) -> list[Callable[[Function], Function]]:
             more |= {"multiple": True, "callback": ranges}
         case "texts":
             more |= {"multiple": True, "callback": texts}
+        case "shares":
+            more |= {"multiple": True, "callback": shares}
+        case "costs":
+            more |= {"multiple": True, "callback": costs}
+        case "number":
+            more["type"] = float
         case "count":
             more["type"] = click.IntRange(min=row.least)
         case "time":
@@ -135,6 +144,58 @@ def texts(
         if not (name and text.strip()):
             raise click.BadParameter(f"must be as in CLASS=TEXT, got {name!r}.")
     return {name: text for name, _, text in pairs}
+
+
+def shares(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float]:
+    """Return a share for each name, as in ``spam=0.02``."""
+    return {n: _number(share, n) for n, share in texts(ctx, param, values).items()}
+
+
+def costs(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float]:
+    """Return a cost for each mistake, as in ``ham->spam:5``, or of a file of them."""
+    found: dict[str, float] = {}
+    for word in values:
+        if Path(word).is_file():
+            found |= _costs_of_file(Path(word))
+            continue
+        pair, _, cost = word.rpartition(":")
+        if ARROW not in pair:
+            raise click.BadParameter(
+                f'must be as in "ham{ARROW}spam:5" or a file, got {word!r}.'
+            )
+        found[pair] = _number(cost, pair)
+    return found
+
+
+def _costs_of_file(path: Path) -> dict[str, float]:
+    try:
+        if path.suffix.lower() == ".json":
+            rows = json.loads(path.read_text("utf-8"))
+        else:
+            table = pd.read_csv(path, dtype=str, index_col=0, keep_default_na=False)
+            rows = table.to_dict("index")
+        cells = [(t, a, cell) for t, row in rows.items() for a, cell in row.items()]
+    except (ValueError, AttributeError, OSError) as error:
+        raise click.BadParameter(
+            f"must be a table of costs, a row a true class and a column an answer, got "
+            f"{path} ({error})."
+        ) from error
+    return {
+        f"{true}{ARROW}{answer}": _number(cell, f"row {true}, column {answer}, {path}")
+        for true, answer, cell in cells
+        if true != answer
+    }
+
+
+def _number(word: object, of: str) -> float:
+    try:
+        return float(str(word))
+    except ValueError as error:
+        raise click.BadParameter(f"must be a number for {of}, got {word!r}.") from error
 
 
 def _value(word: str) -> Value:

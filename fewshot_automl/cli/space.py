@@ -33,6 +33,9 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
         target_kind=asked.target_kind,
         tidy_labels=asked.tidy_labels,
         describe=asked.describe,
+        cost=asked.cost,
+        abstain_cost=asked.abstain_cost,
+        deploy_prevalence=asked.deploy_prevalence,
         unlabelled=asked.unlabelled,
     )
     from fewshot_automl.adaptation.method import Profile

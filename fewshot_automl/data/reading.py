@@ -36,6 +36,9 @@ def read(
     tidy_labels: bool = False,
     describe: Mapping[str, str] | None = None,
     unlabelled: Source | None = None,
+    cost: Mapping[str, float] | None = None,
+    abstain_cost: float | None = None,
+    deploy_prevalence: Mapping[str, float] | None = None,
 ) -> Dataset:
     """Read examples and infer the task they pose; `inferred` says what was inferred.
 
@@ -54,6 +57,9 @@ def read(
         tidy_labels: Whether spellings of one class are joined, and those of nothing
             are no labels.
         describe: What classes are, in words, by their names.
+        cost: What mistakes cost, by ``"true->answer"``; others cost 1.
+        abstain_cost: What it costs not to answer; None if there always is an answer.
+        deploy_prevalence: How frequent classes will be in use, by their names.
         unlabelled: More examples; their labels, if there are any, are not looked at.
 
     Raises:
@@ -78,9 +84,14 @@ def read(
         targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
     except DataError as error:  # what was left out may be why
         raise DataError(f"{error}{table.said()}") from error
+    has_costs = bool(cost or deploy_prevalence) or abstain_cost is not None
     task = Task(
-        modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
+        modality=chosen.modality,
+        kind=kind.name,
+        names=names,
+        metric=metric or ("cost" if has_costs and kind.takes_costs else ""),
     ).describing(describe or {})
+    task = task.costing(targets, cost or {}, abstain_cost, deploy_prevalence or {})
     notes = (*table.notes, *chosen.notes, *target_notes, task.rules.describe(targets))
     telling = _telling_columns(table, column, {column, chosen.column})
     columns = Columns(

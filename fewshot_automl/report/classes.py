@@ -1,7 +1,7 @@
 """The section about classes: what out-of-fold predictions say of each of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +13,8 @@ from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.classes import Classes
+from fewshot_automl.tasks.costs import NO_ANSWER
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
     expected_calibration_error,
@@ -27,6 +29,8 @@ PAIRS: Final = 12
 """How many pairs of classes that are taken for each other are listed."""
 PER_BIN: Final = 15
 """Least examples a bin of the reliability diagram should have."""
+CURVE: Final = 40
+"""Points of the curve of coverage and accuracy."""
 CHANCE_DRAWS: Final = 300
 """Draws that show how large the calibration error of perfect confidence would be."""
 
@@ -108,6 +112,11 @@ class ByClass:
     repeats: int
     """How often each example was predicted."""
     calibration: Calibration
+    curve: list[tuple[float, float]]
+    """If only so large a share of the examples is answered, the surest first, so large
+    a share of the answers is right; the largest share first."""
+    answered: float
+    """Share of the examples that the model answers."""
 
     @property
     def weakest_first(self) -> list[ClassRow]:
@@ -140,13 +149,13 @@ def by_class(
         except DataError:  # a file that is gone by now; all the rest is still true
             return ""
 
-    return from_predictions(labels, proba, names, summary["origins"], show)
+    return from_predictions(labels, proba, task, summary["origins"], show)
 
 
 def from_predictions(
     labels: Int[np.ndarray, " examples"],
     proba: Float[np.ndarray, "repeats examples classes"],
-    names: Sequence[str],
+    task: Task,
     origins: Sequence[str],
     show: Callable[[int], str | bytes],
 ) -> ByClass:
@@ -160,8 +169,11 @@ def from_predictions(
     runs = [(labels[at], run[at]) for run, at in zip(proba, known, strict=True)]
     runs = [(truth, given) for truth, given in runs if len(truth)]
     mean = np.nanmean(np.where(known[..., None], proba, np.nan)[:, some], axis=0)
-    answers = mean.argmax(axis=1)
+    names, rules = task.names, task.rules
+    assert isinstance(rules, Classes)
+    answers = rules.decide(mean)
     surest = np.argsort(-mean.max(axis=1), kind="stable")
+    surest = surest[answers[surest] != NO_ANSWER]
     is_right = (answers == labels[some])[surest]
     wrong, right = surest[~is_right], surest[is_right]
     _, firsts = np.unique(answers[right], return_index=True)  # of each class
@@ -177,7 +189,7 @@ def from_predictions(
         }
 
     every = np.arange(len(names))
-    met = [confusion_matrix(y, p.argmax(axis=1), labels=every) for y, p in runs]
+    met = [confusion_matrix(y, rules.decide(p), labels=every) for y, p in runs]
     counts = np.mean(met, axis=0)
     sizes = np.bincount(labels, minlength=len(names)).tolist()
     sums = counts.sum(axis=1), counts.sum(axis=0)
@@ -195,6 +207,8 @@ def from_predictions(
         predicted=len(some),
         repeats=len(runs),
         calibration=_calibration(runs),
+        curve=_curve(mean, labels[some], rules),
+        answered=float((answers != NO_ANSWER).mean()),
     )
 
 
@@ -203,6 +217,20 @@ def _share(right: float, of: float) -> Share | None:
         return None
     value = min(float(right / of), 1.0)
     return Share(value, *wilson_interval(value, float(of)), float(of))
+
+
+def _curve(
+    proba: Float[np.ndarray, "examples classes"],
+    labels: Int[np.ndarray, " examples"],
+    rules: Classes,
+) -> list[tuple[float, float]]:
+    always = replace(rules, costs=rules.costs and replace(rules.costs, no_answer=None))
+    order = np.argsort(rules.uncertainty(proba), kind="stable")
+    is_right = (always.decide(proba) == labels)[order]
+    counts = np.arange(1, len(labels) + 1)
+    shares = np.cumsum(is_right) / counts
+    places = np.unique(np.linspace(0, len(labels) - 1, CURVE).round().astype(int))[::-1]
+    return [(float(counts[i] / len(labels)), float(shares[i])) for i in places]
 
 
 def _pairs(

@@ -17,6 +17,7 @@ import numpy as np
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.tasks.calibration import expected_calibration_error
+from fewshot_automl.tasks.costs import Costs
 from fewshot_automl.tasks.kind import All, Mean, Metric, Sums
 
 
@@ -188,6 +189,30 @@ def _counted(
 
 
 _row = partial(Metric, check=check_probabilities)
+
+
+def cost_metric(costs: Costs | None) -> Metric:
+    """Return the mean cost of the cheapest answers, classes as frequent as in use.
+
+    Without costs each mistake costs 1.
+    """
+
+    def parts(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
+        if costs is None:
+            return np.stack([1 - _is_right(labels, proba), np.ones(len(labels))], 1)
+        paid = costs.of_decisions(labels, costs.decide(costs.shifted(proba)))
+        weights = np.array(costs.ratios)[labels] if costs.ratios else np.ones(len(paid))
+        return np.stack([weights * paid, weights], axis=1)
+
+    return _row(
+        "cost",
+        "Mean cost of an example, by answers of least expected cost.",
+        Sums(parts, lambda sums: _ratio(sums[:, 0], sums[:, 1], np.nan)),
+        best=0.0,
+        worst=1.0 if costs is None else costs.most,
+    )
+
+
 _ROWS: Final = (
     _row("accuracy", "Share of right predictions.", Mean(_is_right), "decisions"),
     _counted(
@@ -238,6 +263,7 @@ _ROWS: Final = (
         best=0.0,
         worst=2.0,
     ),
+    cost_metric(None),
     _row(
         "ece",
         "Gap between confidence and accuracy over equal-mass bins.",

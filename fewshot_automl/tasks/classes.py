@@ -22,7 +22,8 @@ from fewshot_automl.tasks.calibration import (
     fit_temperature,
     refinement_loss,
 )
-from fewshot_automl.tasks.class_metrics import CLASS_METRICS
+from fewshot_automl.tasks.class_metrics import CLASS_METRICS, cost_metric
+from fewshot_automl.tasks.costs import NO_ANSWER, Costs
 from fewshot_automl.tasks.kind import Metric, TaskKind
 
 UNLABELLED: Final = -1
@@ -44,6 +45,7 @@ class Classes(TaskKind):
     metrics: ClassVar[Mapping[str, Metric]] = CLASS_METRICS
     default_metric: ClassVar[str] = "accuracy"
     reported = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+    takes_costs = True
 
     def __post_init__(self) -> None:
         """Check that there are at least two classes of different names."""
@@ -174,12 +176,52 @@ class Classes(TaskKind):
         counts = np.array(self._counts(targets)) + 1.0
         return np.asarray(counts / counts.sum())
 
-    def decode(self, outputs: Proba) -> list[str]:
-        """Return the name of the most probable class."""
-        return [self.names[index] for index in outputs.argmax(axis=1)]
+    def metric(self, name: str) -> Metric:
+        """Return a metric; the mean cost is by these costs."""
+        row = self.metrics[name]
+        return row if self.costs is None or name != "cost" else cost_metric(self.costs)
+
+    def decide(self, outputs: Proba) -> Int[np.ndarray, " examples"]:
+        """Return the class of the answer to each row, or `NO_ANSWER`."""
+        if self.costs is None:
+            return np.asarray(outputs.argmax(axis=1))
+        return self.costs.decide(self.costs.shifted(outputs))
+
+    def uncertainty(self, outputs: Proba) -> Float64[np.ndarray, " examples"]:
+        """Return what the cheapest answer to each row is expected to cost."""
+        costs = self.costs or Costs.of(self.names, {})
+        return np.asarray(costs.expected(costs.shifted(outputs)).min(axis=1))
+
+    def scores(
+        self, targets: Labels, outputs: Proba, names: Sequence[str]
+    ) -> dict[str, float]:
+        """Return metrics by name; those of decisions of what is answered."""
+        if self.costs is None:
+            return TaskKind.scores(self, targets, outputs, names)
+        answers = self.decide(outputs)
+        is_answered = answers != NO_ANSWER
+        decided = np.eye(self.width)[answers[is_answered]]
+        found = {}
+        for name in names:
+            metric = self.metric(name)
+            if metric.needs == "outputs":
+                found[name] = metric.value(targets, outputs)
+            else:
+                known = targets[is_answered]
+                found[name] = metric.value(known, decided) if len(known) else np.nan
+        return {**found, "coverage": float(is_answered.mean())}
+
+    def decode(self, outputs: Proba) -> list[str | None]:
+        """Return the name of the answer: the most probable class, or the cheapest.
+
+        None where no answer is the cheapest.
+        """
+        answers = self.decide(outputs)
+        return [None if at == NO_ANSWER else self.names[at] for at in answers]
 
     def columns(self, outputs: Proba) -> dict[str, list[float]]:
-        """Return a column of probabilities for each class."""
+        """Return a column of probabilities for each class, as they are in use."""
+        outputs = self.costs.shifted(outputs) if self.costs else outputs
         named = zip(self.names, outputs.T, strict=True)
         return {f"proba_{name}": column.tolist() for name, column in named}
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from fewshot_automl.cells import Column
 from fewshot_automl.errors import DataError, ShapeError
 from fewshot_automl.finding import Finding
+from fewshot_automl.tasks.costs import Costs
 
 Names = tuple[str, ...]
 Targets = np.ndarray
@@ -128,6 +129,8 @@ class TaskKind(ABC):
 
     names: Names
     """Of what is told apart, such as classes; empty where nothing has a name."""
+    costs: Costs | None = None
+    """What mistakes cost, where somebody said so."""
 
     name: ClassVar[str]
     """In the API, on the command line and in saved models."""
@@ -137,6 +140,18 @@ class TaskKind(ABC):
     """The one that is taken if nobody names one."""
     reported: ClassVar[tuple[str, ...]]
     """Metrics that are computed for every trial, whatever is searched for."""
+    takes_costs: ClassVar[bool] = False
+    """Whether mistakes can cost more or less."""
+
+    def metric(self, name: str) -> Metric:
+        """Return a metric, by these costs."""
+        return self.metrics[name]
+
+    def scores(
+        self, targets: Targets, outputs: Outputs, names: Sequence[str]
+    ) -> dict[str, float]:
+        """Return metrics of what a model delivers, by name."""
+        return {name: self.metric(name).value(targets, outputs) for name in names}
 
     @staticmethod
     @abstractmethod

@@ -8,7 +8,8 @@ from typing import Any, Final
 from fewshot_automl.errors import TaskError, unknown_name
 from fewshot_automl.modalities import modality_named
 from fewshot_automl.tasks.classes import Classes
-from fewshot_automl.tasks.kind import Metric, TaskKind
+from fewshot_automl.tasks.costs import Costs
+from fewshot_automl.tasks.kind import Metric, Outputs, Targets, TaskKind
 
 TASK_KINDS: Final[dict[str, type[TaskKind]]] = {Classes.name: Classes}
 """By name; add to it. A column is offered to the last row first; almost any can be
@@ -59,18 +60,25 @@ class Task:
     """Name of what predictions are scored by; the kind's default if empty."""
     described: tuple[str, ...] = ()
     """What somebody said of each name, empty where nobody did; or nothing at all."""
+    costs: Costs | None = None
+    """What mistakes cost, where somebody said so."""
 
     def __post_init__(self) -> None:
         """Check that the fields agree with each other."""
         modality_named(self.modality)
         rules = self.rules  # it refuses names that do not fit
         object.__setattr__(self, "metric", self.metric or rules.default_metric)
+        if self.costs is not None and not rules.takes_costs:
+            raise TaskError(
+                f"Costs must be of a task of classes, got one of {self.kind}. Leave "
+                "them out."
+            )
         metric_named(self.metric, self.kind)
 
     @property
     def rules(self) -> TaskKind:
         """Return what knows its targets and outputs."""
-        return kind_named(self.kind)(self.names)
+        return kind_named(self.kind)(self.names, self.costs)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -102,10 +110,39 @@ class Task:
         described = tuple(said.get(name, "") for name in self.names)
         return replace(self, described=described if said else ())
 
+    def costing(
+        self,
+        targets: Targets,
+        cost: Mapping[str, float],
+        no_answer: float | None,
+        shares: Mapping[str, float],
+    ) -> "Task":
+        """Return the task with what mistakes cost; see `Costs.of`."""
+        if not cost and no_answer is None and not shares:
+            return self
+        rules = self.rules
+        costs = Costs.of(
+            self.names,
+            cost,
+            no_answer=no_answer,
+            shares=shares,
+            counts=rules.strata(targets[rules.is_labelled(targets)]).sum(axis=0),
+        )
+        return replace(self, costs=costs)
+
+    def answering(self, share: float, outputs: Outputs) -> "Task":
+        """Return the task with so many examples answered, of some like these outputs.
+
+        Raises:
+            TaskError: If its kind has no answers to withhold.
+        """
+        costs = self.costs or Costs.of(self.names, {})
+        return replace(self, costs=costs.answering(share, costs.shifted(outputs)))
+
     @property
     def measured(self) -> Metric:
         """Return the metric that the search maximises."""
-        return metric_named(self.metric, self.kind)
+        return self.rules.metric(self.metric)
 
     @property
     def width(self) -> int:
@@ -116,7 +153,9 @@ class Task:
         """Return the fields as plain JSON values; of descriptions, those there are."""
         values = {**asdict(self), "names": list(self.names)}
         said = values.pop("described")  # left out, older studies stay the same
-        return {**values, "described": list(said)} if said else values
+        values |= {"described": list(said)} if said else {}
+        costs = values.pop("costs")
+        return values if costs is None else {**values, "costs": costs}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Task":
@@ -127,4 +166,5 @@ class Task:
             names=tuple(values.get("names", values.get("class_names", ()))),
             metric=values["metric"],
             described=tuple(values.get("described", ())),
+            costs=Costs.from_json(values["costs"]) if "costs" in values else None,
         )

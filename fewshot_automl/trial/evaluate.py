@@ -146,7 +146,7 @@ def _scored(
 ) -> dict[str, float]:
     """Return what out-of-fold outputs say besides the score, averaged over repeats."""
     rules = problem.task.rules
-    metrics = {name: rules.metrics[name] for name in rules.reported}
+    metrics = {name: rules.metric(name) for name in rules.reported}
     rows = [
         {
             **{name: one.value(y, x) for name, one in metrics.items()},

@@ -3,7 +3,9 @@ import pytest
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.report.classes import from_predictions
+from fewshot_automl.tasks import Task
 
+TASK = Task(modality="text", names=("no", "yes"))
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 ANSWERS = [0, 0, 1, 1, 0, 0]
 
@@ -17,7 +19,7 @@ def stack(*answers, sure=0.9):
 
 def told(labels, proba):
     rows = [f"row {i}" for i in range(len(labels))]
-    return from_predictions(labels, proba, ["no", "yes"], rows, "text {}".format)
+    return from_predictions(labels, proba, TASK, rows, "text {}".format)
 
 
 def test_recall_and_precision_are_those_of_the_counts():
