@@ -22,7 +22,8 @@ from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitte
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.data import Columns, Examples, read_inputs
 from fewshot_automl.data.sources import Source, names_source
-from fewshot_automl.errors import DataError, ExportError
+from fewshot_automl.errors import DataError, ExportError, UserError
+from fewshot_automl.evaluation.conformal import CONFORMAL, class_sets
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
@@ -85,6 +86,35 @@ class Predictor:
         for finding in examples.unreadable(faults):
             warnings.warn(finding.line(), stacklevel=2)
         return outputs
+
+    def predict_set(
+        self, data: Source, alpha: float = 0.1, *, by_class: bool = False
+    ) -> list[tuple[str, ...]]:
+        """Return, for each example, classes that hold the true one surely enough.
+
+        It is missing in at most a share `alpha` of new examples that are drawn as the
+        labelled ones were; with `by_class` of those of each class. An example that
+        cannot be read has all classes.
+        """
+        return self.named_sets(self.predict_proba(data), alpha, by_class=by_class)
+
+    def named_sets(
+        self,
+        outputs: Float[np.ndarray, "examples width"],
+        alpha: float,
+        *,
+        by_class: bool = False,
+    ) -> list[tuple[str, ...]]:
+        """Return the set of classes for each row of outputs; see `predict_set`."""
+        fitted = self.facts.get(CONFORMAL)
+        if fitted is None:
+            raise UserError(
+                "A model must have been told its cross-validated scores to give sets, "
+                "got one without. Fit it again with this version."
+            )
+        sets = class_sets(fitted, outputs, alpha, by_class=by_class)
+        names = np.array(self.task.names, dtype=object)
+        return [tuple(names[row]) for row in sets]
 
     def answers(
         self, inputs: tuple[Input, ...], say: Callable[[str], None] = lambda line: None

@@ -23,6 +23,7 @@ from fewshot_automl.automl.scoring import (
 )
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.errors import RunError
+from fewshot_automl.evaluation.conformal import CONFORMAL, fit_sets
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.evaluation.resampling import pooled_score
@@ -34,6 +35,7 @@ from fewshot_automl.predictor import Predictor
 from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric
+from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.trial import size_of
 
 LATE_SHARE: Final = 0.05
@@ -114,6 +116,8 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "seed": context.seed,
         "calibration": calibration,
     }
+    if isinstance(problem.task.rules, Classes):
+        known[CONFORMAL] = fit_sets(problem.targets, honest)
     device = context.placement.device
     fresh = Predictor(
         task=task,

@@ -38,7 +38,24 @@ FORMATS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
     help="Where to write: .csv, .tsv, .jsonl or .parquet. Default: CSV to stdout.",
 )
 @click.option("--proba", is_flag=True, help="Add a column proba_<class> a class.")
-def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
+@click.option(
+    "--sets",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="ALPHA",
+    help="Add a column prediction_set: classes, joined by |, among which the true one "
+    "is missing in at most this share of examples.",
+)
+@click.option(
+    "--sets-by-class", is_flag=True, help="Let that hold within each class, too."
+)
+def predict(
+    model: Path,
+    data: str,
+    out: Path | None,
+    proba: bool,
+    sets: float | None,
+    sets_by_class: bool,
+) -> None:
     """Write DATA with a column `prediction` added.
 
     A row that cannot be read has no prediction and says why in a column `problem`.
@@ -50,6 +67,7 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     Examples:
       fewshot predict runs/reviews new.csv
       fewshot predict runs/reviews new.csv --out answers.parquet --proba
+      fewshot predict runs/reviews new.csv --sets 0.1
     """
     if out is not None:
         if out.suffix.lower() not in FORMATS:
@@ -65,7 +83,12 @@ def predict(model: Path, data: str, out: Path | None, proba: bool) -> None:
     for finding in Finding.any_at("empty text", "warning", message, empty):
         say(finding.line())
     outputs, faults = predictor.answers(examples.inputs, say)
-    made = with_predictions(table.columns, predictor.task, outputs, proba, faults)
+    held = None
+    if sets is not None:
+        held = predictor.named_sets(outputs, sets, by_class=sets_by_class)
+    elif sets_by_class:
+        raise UserError("--sets-by-class must come with --sets, got it alone.")
+    made = with_predictions(table.columns, predictor.task, outputs, proba, faults, held)
     write_table(made, out)
     for finding in (*table.findings, *examples.unreadable(faults)):
         say(finding.line())
@@ -125,8 +148,11 @@ def with_predictions(
     outputs: Float[np.ndarray, "examples width"],
     with_proba: bool,
     faults: Mapping[int, str],
+    sets: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Sequence[object]]:
     """Return the columns with predictions after them, empty in the rows of `faults`.
+
+    So is an example that the model does not answer.
 
     Columns of the data are kept: if one is called as ours, ours get a number.
 
@@ -139,6 +165,8 @@ def with_predictions(
     made: dict[str, Sequence[object]] = {
         "prediction": [None if row in faults else decoded for row, decoded in rows]
     }
+    if sets is not None:
+        made["prediction_set"] = ["|".join(names) for names in sets]
     if with_proba:
         made |= task.rules.columns(outputs)
     if faults:
