@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fewshot_automl.automl.classifier import FewShotClassifier
     from fewshot_automl.automl.fit import fit, resume
     from fewshot_automl.automl.result import Listener, Result, Score
+    from fewshot_automl.automl.retarget import retarget
     from fewshot_automl.automl.settings import Settings
     from fewshot_automl.backbones.card import Card
     from fewshot_automl.backbones.zoo import Zoo
@@ -50,6 +51,7 @@ __all__ = [
     "Zoo",
     "fit",
     "resume",
+    "retarget",
 ]
 
 _HOMES: Final = {
@@ -75,6 +77,7 @@ _HOMES: Final = {
     "Zoo": "backbones.zoo",
     "fit": "automl.fit",
     "resume": "automl.fit",
+    "retarget": "automl.retarget",
 }
 
 

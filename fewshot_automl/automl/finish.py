@@ -22,6 +22,7 @@ from fewshot_automl.automl.scoring import (
     honest_score,
 )
 from fewshot_automl.automl.search import Prepared
+from fewshot_automl.automl.settings import Settings
 from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.conformal import CONFORMAL, fit_sets
 from fewshot_automl.evaluation.intervals import standard_error
@@ -34,9 +35,9 @@ from fewshot_automl.policy import Ranking, broken, saving_seconds
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
-from fewshot_automl.tasks import Metric
+from fewshot_automl.tasks import Metric, Task
 from fewshot_automl.tasks.classes import Classes
-from fewshot_automl.trial import size_of
+from fewshot_automl.trial import Problem, size_of
 
 LATE_SHARE: Final = 0.05
 """Of the budget, that the final fit may go past its end before a cheap one is
@@ -99,9 +100,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if score.caution:
         say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)
-    task, coverage = problem.task, ready.settings.coverage
-    if coverage is not None:
-        task = task.answering(coverage, honest[np.isfinite(honest).all(axis=2)])
+    task = decided(problem, ready.settings, honest)
     timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
@@ -172,6 +171,17 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         inputs=problem.inputs,
         summary=summary,
     )
+
+
+def decided(problem: Problem, settings: Settings, honest: Outputs) -> Task:
+    """Return the task with the decisions that settings ask of calibrated outputs."""
+    task, (row, place) = problem.task, np.nonzero(np.isfinite(honest).all(axis=2))
+    known, targets = honest[row, place], problem.targets[place]
+    if settings.min_recall:
+        task = task.finding(settings.min_recall, targets, known)
+    if settings.coverage is not None:
+        task = task.answering(settings.coverage, known)
+    return task
 
 
 def _write(ready: Prepared, summary: dict[str, Any]) -> None:

@@ -58,6 +58,7 @@ def fit(
     progress: bool | None = None,
     listener: Listener | None = None,
     started: float | None = None,
+    follows: Path | None = None,
 ) -> Result:
     """Find, fit and honestly score the best model that a few labels can buy.
 
@@ -89,6 +90,8 @@ def fit(
             trial. None shows it in a terminal and in a notebook.
         listener: Hears what happens, in place of `progress`.
         started: `time.monotonic()` from which the budget counts; now if None.
+        follows: Folder of a finished study of the same examples; a new one begins with
+            its trials (see `retarget`).
 
     Raises:
         UserError: If an argument, the data or the task is not usable; the message
@@ -145,7 +148,7 @@ def fit(
             live.enter_context(listener.live())
         live.enter_context(kept_if_tried(folder))
         ready = prepare(
-            dataset, data, test, asked, folder, listener or _Alone(), timeline
+            dataset, data, test, asked, folder, listener or _Alone(), timeline, follows
         )
         return finish(ready, search(ready))
 
@@ -186,6 +189,7 @@ def resume(
     folder = Path(folder)
     record = read_record(folder)
     settings = Settings.from_json(record["settings"])
+    source, tests = sources_of(folder, record, data, test)
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     for field, more in {"budget_seconds": seconds, "trials": trials}.items():
         had = getattr(settings, field)
@@ -196,6 +200,22 @@ def resume(
             )
         if more is not None:
             settings = replace(settings, **{field: had + more})
+    return fit(
+        source,
+        labels=labels,
+        test=tests,
+        out=folder,
+        settings=settings,
+        progress=progress,
+        listener=listener,
+        started=began,
+    )
+
+
+def sources_of(
+    folder: Path, record: Mapping[str, Any], data: Source | None, test: Source | None
+) -> tuple[Source, Source | None]:
+    """Return data and test data of a study, as given again or where they were."""
     sources = {"data": data, "test": test}
     for name, given in sources.items():
         place = record[name] if given is None else None
@@ -210,16 +230,7 @@ def resume(
                 f"place: fewshot resume {folder} --{name} PLACE"
             )
     assert sources["data"] is not None
-    return fit(
-        sources["data"],
-        labels=labels,
-        test=sources["test"],
-        out=folder,
-        settings=settings,
-        progress=progress,
-        listener=listener,
-        started=began,
-    )
+    return sources["data"], sources["test"]
 
 
 def _screen(progress: bool | None) -> Any:

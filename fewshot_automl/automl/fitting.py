@@ -18,6 +18,7 @@ from fewshot_automl.errors import ExportError, RunError, TrialError
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.space import Config
 from fewshot_automl.trial import refit, size_of
 
 MOST_FITTED: Final = 5
@@ -47,6 +48,7 @@ def fitted_committee(
     cheap = [i for i in tried.outputs if not tried.method(i).trains]
     costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
     fitted: dict[int, Fitted] = {}
+    earlier = {} if ready.follows is None else members_of(ready.follows)
     left = list(pool)
 
     def holds(weights: Mapping[int, float]) -> bool:
@@ -63,6 +65,8 @@ def fitted_committee(
         return deadline is None or deadline - time.monotonic() > needed
 
     def fit(number: int) -> Fitted | None:
+        if (known := earlier.get(tried.config(number))) is not None:
+            return known
         # Rather a late model than none: the first is fitted in any case.
         if fitted and not has_time(number):
             return None
@@ -101,31 +105,43 @@ def _fitted(
         return None
 
 
+def members_of(folder: Path) -> dict[Config, Fitted]:
+    """Return what the members of the model of a finished study are fitted to be."""
+    whole = Predictor.load(folder)
+    fitted = whole.fitted
+    parts = fitted.members if isinstance(fitted, Ensemble) else ()
+    if not parts:
+        return {whole.config: fitted}
+    configs = [Config.from_json(one["config"]) for one in whole.facts["members"]]
+    return {c: one.fitted for c, one in zip(configs, parts, strict=True)}
+
+
 def as_one(
     parts: Mapping[int, Fitted], weights: Mapping[int, float], tried: Tried, device: str
 ) -> Fitted:
     """Return a fitted model, or a committee of several, as it predicts by itself."""
     frozen: dict[str, Backbone] = {}
 
-    def alone(fitted: Fitted) -> Fitted:
+    def alone(number: int) -> Fitted:
+        fitted = parts[number]
         if not isinstance(fitted, Adapted):
             return fitted
         backbone = fitted.backbone
-        if fitted.start is None and fitted.base is None:
+        if not tried.method(number).trains:
             # It may have been loaded twice, if others had to make room in between.
             backbone = frozen.setdefault(backbone.card.id, backbone)
         return replace(fitted, backbone=backbone, start=None, device=device)
 
     if len(parts) == 1:
-        return alone(next(iter(parts.values())))
+        return alone(next(iter(parts)))
     members = [
         Member(
-            fitted=(fitted := alone(part)),
+            fitted=(fitted := alone(number)),
             calibration=tried.calibration(number),
             encoder=own_encoder(fitted),
             weight=weights[number],
         )
-        for number, part in parts.items()
+        for number in parts
     ]
     return Ensemble(members=tuple(members), kind=tried.problem.task.kind)
 

@@ -166,10 +166,15 @@ def note_space(ledger: Ledger, kind: str, space: Space) -> None:
     ledger.note(SPACE_NOTE, {"kind": kind, "dimensions": space.to_json()})
 
 
+def ledger_of(folder: Path, space: Space) -> Ledger:
+    """Return the record of the trials of the study in a folder."""
+    name, storage = read_record(folder)["name"], settings_of(folder).storage
+    return Ledger.open(storage or folder, study=name, space=space, folder=folder)
+
+
 def past_study(folder: Path) -> Past:
     """Return what the study in the output folder of a fit teaches later ones."""
-    name, storage = read_record(folder)["name"], settings_of(folder).storage
-    ledger = Ledger.open(storage or folder, study=name, space=Space(()))
+    name, ledger = read_record(folder)["name"], ledger_of(folder, Space(()))
     noted, history = ledger.notes().get(SPACE_NOTE), ledger.history()
     if not history or not isinstance(noted, dict):
         raise UserError(

@@ -21,8 +21,10 @@ from fewshot_automl.automl.record import (
     PRIOR_FILE,
     chosen_prior,
     fingerprint,
+    ledger_of,
     note_space,
     prior_in_words,
+    settings_of,
     write_record,
 )
 from fewshot_automl.automl.result import Listener
@@ -60,6 +62,7 @@ from fewshot_automl.trial import (
     build_bare,
     evaluate,
     exact_measures,
+    scored,
     space_for,
 )
 
@@ -100,6 +103,8 @@ class Prepared:
     timeline: Timeline
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
+    follows: Path | None = None
+    """The finished study that this one began with."""
 
     @property
     def members(self) -> int:
@@ -120,10 +125,12 @@ def prepare(
     folder: Path,
     listener: Listener,
     timeline: Timeline,
+    follows: Path | None = None,
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
-    The budget counts from the start of the time line.
+    The budget counts from the start of the time line. A new study that `follows` one of
+    the same examples has its plan and its trials, scored by the new task.
     """
     began = timeline.started
     placement = _checked_place(settings)
@@ -172,6 +179,11 @@ def prepare(
         is_maximised=task.measured.direction == "maximize",
     )
     note_space(ledger, task.modality, space)
+    old = None
+    if follows is not None and not ledger.history():
+        old = ledger_of(follows, space)
+        ledger.note(PLAN_NOTE, old.notes()[PLAN_NOTE])
+        ledger.note(SECONDS_USED, settings_of(follows).budget_seconds or 0.0)
     interrupted = ledger.interrupt_running()
     if known := len(ledger.history()):
         listener.say(
@@ -241,6 +253,8 @@ def prepare(
         unlabelled=Encodings(inputs=more, encoder=None, keys=more_keys[: len(more)]),
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
+    if old is not None:
+        take_over(old, ledger, problem)
     context = TrialContext(
         problem=problem,
         cards=at_hand,
@@ -278,6 +292,7 @@ def prepare(
         budget=budget,
         listener=listener,
         timeline=timeline,
+        follows=follows,
         facts={
             **facts,
             "placement": str(placement),
@@ -288,6 +303,16 @@ def prepare(
             "asked": settings.command,
         },
     )
+
+
+def take_over(old: Ledger, new: Ledger, problem: Problem) -> None:
+    """Record trials of another study of the same folds, scored for this problem."""
+    for config, outcome in old.history():
+        if outcome.is_done:
+            outputs, seconds = old.outputs(config), outcome.cost_seconds
+            new.add(config, scored(problem, outputs, outcome.measures, seconds))
+        elif outcome.status == "failed":
+            new.add(config, outcome)
 
 
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:

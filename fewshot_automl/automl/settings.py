@@ -184,6 +184,14 @@ class Settings:
         "number",
         metavar="SHARE",
     )
+    min_recall: Mapping[str, float] = _setting(
+        dict,
+        "Share of a class's examples to find, at the price of other mistakes, as in "
+        "spam=0.95; may be repeated.",
+        "goal",
+        "shares",
+        metavar="CLASS=SHARE",
+    )
     deploy_prevalence: Mapping[str, float] = _setting(
         dict,
         "How frequent a class will be in use, where that differs from the labels, as "
@@ -278,7 +286,9 @@ class Settings:
                     f"{name} must name at least one, got none. Leave it out."
                 )
         if self.coverage is not None and not 0 < self.coverage <= 1:
-            raise UserError(f"coverage must be above 0 and at most 1, got {self.coverage}.")
+            raise UserError(
+                f"coverage must be above 0 and at most 1, got {self.coverage}."
+            )
         if self.coverage is not None and self.abstain_cost is not None:
             raise UserError(
                 "Either coverage or abstain_cost decides what is not answered, got "

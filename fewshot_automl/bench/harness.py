@@ -255,7 +255,11 @@ def scored(
 
     values: dict[str, Any] = {"accuracy": value("accuracy", decided)}
     outputs = decided if task.measured.needs == "decisions" else None
-    kinds = {"before": "log_loss_before", "alone": "log_loss_alone", "proba": "log_loss"}
+    kinds = {
+        "before": "log_loss_before",
+        "alone": "log_loss_alone",
+        "proba": "log_loss",
+    }
     for kind, key in kinds.items():
         columns = [f"{kind}_{name}" for name in names]
         if set(columns) <= set(frame.columns):

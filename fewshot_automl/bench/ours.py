@@ -46,7 +46,9 @@ def main() -> None:
     beside, parts = summary["beside_best"], summary["members"]
     if beside:
         # What the best member says alone, of the same study.
-        (place,) = [i for i, one in enumerate(parts) if one["number"] == beside["number"]]
+        (place,) = [
+            i for i, one in enumerate(parts) if one["number"] == beside["number"]
+        ]
         ensemble = model.fitted
         one = replace(ensemble, members=(ensemble.members[place],))
         alone = replace(model, fitted=one, calibration={}).answers(inputs)[0]

@@ -49,6 +49,7 @@ HOMES: Final = {
     "predict": ("models", "Write DATA with a column `prediction` added."),
     "score": ("models", "Print the metric and other scores on labelled DATA."),
     "resume": ("fit", "Go on with a study that was killed, or search on."),
+    "retarget": ("retarget", "Choose a model for another goal from what was tried."),
     "prior": ("prior", "Let finished studies advise the next ones."),
     "zoo": ("zoo", "List the backbones; show, get, add or check them."),
     "space": ("space", "Print every dimension that a fit of DATA would search."),

@@ -150,6 +150,10 @@ class Ledger:
         self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome.to_json())
         self._end(trial_id, outcome)
 
+    def add(self, config: Config, outcome: Outcome) -> None:
+        """Record a trial that another study has made."""
+        self.finish(self.start(config), outcome)
+
     def history(self) -> list[tuple[Config, Outcome]]:
         """Return every trial in order of start; its number is its place in the list.
 

@@ -13,13 +13,13 @@ from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.tasks import Task
-from fewshot_automl.tasks.classes import Classes
-from fewshot_automl.tasks.costs import NO_ANSWER
 from fewshot_automl.tasks.calibration import (
     ReliabilityBin,
     expected_calibration_error,
     reliability,
 )
+from fewshot_automl.tasks.classes import Classes
+from fewshot_automl.tasks.costs import NO_ANSWER
 
 MISTAKES: Final = 15
 """How many confident mistakes are shown."""

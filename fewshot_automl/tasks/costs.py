@@ -16,6 +16,9 @@ from fewshot_automl.errors import TaskError
 
 ARROW: Final = "->"
 """Stands between the true class and the answer."""
+MOST_TIMES, STEPS = 1e6, 241
+"""How many times more a class's mistakes may cost to find enough of it, and in how many
+steps that is tried."""
 NO_ANSWER: Final = -1
 """The decision of an example that is better looked at by a person."""
 
@@ -64,7 +67,7 @@ class Costs:
         matrix = 1.0 - np.eye(len(names))
         for pair, cost in costs.items():
             true, _, answer = pair.partition(ARROW)
-            places = [_place(name.strip(), names) for name in (true, answer)]
+            places = [place_of(name.strip(), names) for name in (true, answer)]
             if places[0] == places[1] or not 0 <= cost < math.inf:
                 raise TaskError(
                     "A cost must be of a mistake and 0 or more, as in "
@@ -109,11 +112,32 @@ class Costs:
         return np.asarray(answers)
 
     def of_decisions(
-        self, labels: Int[np.ndarray, " examples"], answers: Int[np.ndarray, " examples"]
+        self,
+        labels: Int[np.ndarray, " examples"],
+        answers: Int[np.ndarray, " examples"],
     ) -> Float64[np.ndarray, " examples"]:
         """Return what each decision cost."""
         column = np.full((len(self.matrix), 1), self.no_answer or 0.0)
         return np.asarray(np.hstack([self.matrix, column])[labels, answers])
+
+    def finding(self, place: int, share: float, proba: Proba) -> "Costs":
+        """Return costs by which this share is found of a class's examples like these.
+
+        Missing the class costs as many times more as that takes.
+
+        Raises:
+            TaskError: If no cost finds so many.
+        """
+        for factor in np.geomspace(1.0, MOST_TIMES, STEPS):
+            rows = np.array(self.matrix)
+            rows[place] *= factor
+            costs = replace(self, matrix=tuple(map(tuple, rows.tolist())))
+            if (costs.decide(proba) == place).mean() >= share:
+                return costs
+        raise TaskError(
+            f"min_recall must be one that costs can reach, got {share:g}. Lower it, or "
+            "leave out what is not answered."
+        )
 
     def answering(self, share: float, proba: Proba) -> "Costs":
         """Return costs by which this share of examples like these is answered."""
@@ -134,7 +158,8 @@ class Costs:
         return cls(matrix=rows, no_answer=values["no_answer"], ratios=ratios)
 
 
-def _place(name: str, names: Sequence[str]) -> int:
+def place_of(name: str, names: Sequence[str]) -> int:
+    """Return the index of a class; the error lists all."""
     if name not in names:
         raise TaskError(
             f"Class of a cost or a share must be one of {', '.join(names)}, got "
@@ -148,7 +173,7 @@ def _ratios(
 ) -> tuple[float, ...]:
     labelled = np.array(counts, dtype=np.float64)
     labelled /= labelled.sum()
-    given = {_place(name, names): share for name, share in shares.items()}
+    given = {place_of(name, names): share for name, share in shares.items()}
     rest = 1.0 - sum(given.values())
     others = [place for place in range(len(names)) if place not in given]
     is_whole = abs(rest) < 1e-6 if not others else rest > 0

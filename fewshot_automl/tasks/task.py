@@ -8,7 +8,7 @@ from typing import Any, Final
 from fewshot_automl.errors import TaskError, unknown_name
 from fewshot_automl.modalities import modality_named
 from fewshot_automl.tasks.classes import Classes
-from fewshot_automl.tasks.costs import Costs
+from fewshot_automl.tasks.costs import Costs, place_of
 from fewshot_automl.tasks.kind import Metric, Outputs, Targets, TaskKind
 
 TASK_KINDS: Final[dict[str, type[TaskKind]]] = {Classes.name: Classes}
@@ -126,8 +126,30 @@ class Task:
             cost,
             no_answer=no_answer,
             shares=shares,
-            counts=rules.strata(targets[rules.is_labelled(targets)]).sum(axis=0),
+            counts=rules.strata(targets[rules.is_labelled(targets)])
+            .sum(axis=0)
+            .tolist(),
         )
+        return replace(self, costs=costs)
+
+    def finding(
+        self, recalls: Mapping[str, float], targets: Targets, outputs: Outputs
+    ) -> "Task":
+        """Return the task with so many examples of classes found, of some like these.
+
+        Raises:
+            TaskError: If a class is not there, or has no example, or none can reach it.
+        """
+        costs = self.costs or Costs.of(self.names, {})
+        for name, share in recalls.items():
+            here = targets == place_of(name, self.names)
+            if not here.any() or not 0 < share <= 1:
+                raise TaskError(
+                    "min_recall must be above 0 and at most 1, of a class with labels, "
+                    f"got {name}={share:g}."
+                )
+            proba = costs.shifted(outputs[here])
+            costs = costs.finding(place_of(name, self.names), share, proba)
         return replace(self, costs=costs)
 
     def answering(self, share: float, outputs: Outputs) -> "Task":

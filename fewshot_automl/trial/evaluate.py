@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
@@ -47,7 +47,7 @@ def evaluate(
     end = None if allowance_seconds is None else start + allowance_seconds
     enough = None if enough_seconds is None else start + enough_seconds
     problem = context.problem
-    metric, targets = problem.task.measured, problem.targets
+    targets = problem.targets
     trains = problem.trains(config)
     encodings = context.encodings(config, end)
     repeats = problem.repeats(config)
@@ -75,11 +75,10 @@ def evaluate(
         outputs[row, fold.validation] = held_out
     whole = max(len(times) // len(repeats[0]), 1)
     outputs = outputs[:whole]  # of a later partition all folds count, or none
-    done = planned[: min(len(times), whole * len(repeats[0]))]
-    by_fold = [(outputs[row], fold.validation) for row, fold in done]
+    measures = measures_of(context, config, fitted)
+    seconds = time.monotonic() - start
     try:
-        means = [metric.score(y, x) for y, x in predicted_rows(targets, outputs)]
-        error = standard_error(metric, targets, outputs)
+        return scored(problem, outputs, measures, seconds)
     except (DataError, ShapeError) as why:  # as a ranking of one class
         if len(times) == len(planned):
             raise
@@ -87,14 +86,35 @@ def evaluate(
             f"There was time for {len(times)} of {len(planned)} folds, too few for a "
             f"score: {why}"
         ) from why
+
+
+def scored(
+    problem: Problem,
+    outputs: Float[np.ndarray, "repeats examples width"],
+    measures: Mapping[str, float],
+    seconds: float,
+) -> Outcome:
+    """Return the Outcome of out-of-fold outputs, by the metric of the problem.
+
+    Raises:
+        DataError: If the metric is undefined on these examples.
+    """
+    metric, targets = problem.task.measured, problem.targets
+    by_fold = [
+        (x[fold.validation], targets[fold.validation])
+        for x, folds in zip(outputs, problem.folds.repeats, strict=False)
+        for fold in folds
+        if np.isfinite(x[fold.validation]).all()
+    ]
+    means = [metric.score(y, x) for y, x in predicted_rows(targets, outputs)]
     return Outcome(
         status="done",
         # On so few some metrics are undefined, and `score` would refuse.
-        scores=tuple(metric.orient(metric.value(targets[v], x[v])) for x, v in by_fold),
+        scores=tuple(metric.orient(metric.value(y, x)) for x, y in by_fold),
         mean=float(np.mean(means)),
-        standard_error=error,
-        cost_seconds=time.monotonic() - start,
-        measures=_scored(problem, outputs) | measures_of(context, config, fitted),
+        standard_error=standard_error(metric, targets, outputs),
+        cost_seconds=seconds,
+        measures={**measures, **_scored(problem, outputs)},
         outputs=outputs,
     )
 

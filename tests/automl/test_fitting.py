@@ -53,6 +53,7 @@ def ready(notes):
     )
     return bare(
         Prepared,
+        follows=None,
         context=bare(TrialContext, cards=()),
         listener=notes,
         test=None,

@@ -20,7 +20,9 @@ def test_sets_hold_the_truth_as_often_as_promised(alpha, by_class):
     for _ in range(30):
         labels, proba = drawn(60, rng)
         new, outputs = drawn(300, rng)
-        sets = class_sets(fit_sets(labels, proba[None]), outputs, alpha, by_class=by_class)
+        sets = class_sets(
+            fit_sets(labels, proba[None]), outputs, alpha, by_class=by_class
+        )
         held.append(sets[np.arange(300), new].mean())
         sizes.append(sets.sum(axis=1).mean())
     assert 1 - alpha - 0.01 < np.mean(held) < 1 - alpha + 0.05

@@ -1,0 +1,172 @@
+"""Another goal for a finished study: chosen anew from what it has tried."""
+
+import itertools
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fewshot_automl.automl.fit import fit, sources_of
+from fewshot_automl.automl.record import read_record
+from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
+from fewshot_automl.automl.settings import Settings, options, plain
+from fewshot_automl.data import Source
+from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.evaluation.resampling import bootstrap_weights, is_predicted, scorer
+from fewshot_automl.ledger import read_outputs
+from fewshot_automl.study import parse_budget
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.classes import Classes
+
+DRAWS: Final = 1000
+"""Bootstrap draws of the examples, for the interval of a difference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """How the model of the new goal differs in one number from the one before."""
+
+    name: str
+    """Of a metric or a measure."""
+    before: float
+    after: float
+    low: float | None = None
+    """Ends of the 95 % interval of the difference, of metrics."""
+    high: float | None = None
+
+
+def retarget(
+    folder: Path | str,
+    *,
+    out: Path | str | None = None,
+    search: str | float | None = None,
+    data: Source | None = None,
+    labels: object = None,
+    test: Source | None = None,
+    progress: bool | None = None,
+    listener: Listener | None = None,
+    started: float | None = None,
+    **goal: Any,
+) -> tuple[Result, list[Change]]:
+    """Choose, weigh, calibrate and decide anew for another goal; train no trial again.
+
+    All trials are scored by the new goal on their stored out-of-fold predictions. Only
+    members that are new to the model are fitted. The study in `folder` stays as it is;
+    the new one begins with its trials and can be resumed.
+
+    Args:
+        folder: The `out` folder of a fit.
+        out: Folder for the new study; if None, one beside the old.
+        search: Time to search on for the new goal first, as ``"5min"``; none if None.
+        data: The same data again, if they were in memory or have moved.
+        labels: The same labels again, if they were given beside the data.
+        test: The same test data again, likewise.
+        progress: Whether to show what happens; see `fit`.
+        listener: Hears what happens, in place of `progress`.
+        started: `time.monotonic()` from which the time counts; now if None.
+        **goal: Fields of `Settings` that say what is wanted, as `metric`, `limits`,
+            `cost`, `abstain_cost`, `coverage`, `deploy_prevalence` and `members`.
+            What is not named stays as it was.
+
+    Returns:
+        The new model's result, and what the change of the goal changes.
+
+    Raises:
+        UserError: If there is no finished study, or a wish cannot be meant.
+    """
+    began, folder = time.monotonic() if started is None else started, Path(folder)
+    record, known = read_record(folder), options("goal")
+    if odd := sorted(goal.keys() - known.keys()):
+        raise UserError(
+            f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
+        )
+    if not (folder / RESULT_FILE).exists():
+        raise UserError(
+            f"The study in {folder} must be finished, got one without a model. Finish "
+            f"it first: fewshot resume {folder}"
+        )
+    settings = Settings.from_json(record["settings"])
+    wanted = {name: value for name, value in goal.items() if value is not None}
+    if {"cost", "abstain_cost", "deploy_prevalence"} & wanted.keys():
+        wanted.setdefault("metric", None)  # the mean cost takes its place
+    more = parse_budget(search) if isinstance(search, str) else search
+    if more is not None:
+        wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
+        wanted["trials"] = None
+    source, tests = sources_of(folder, record, data, test)
+    result = fit(
+        source,
+        labels=labels,
+        test=tests,
+        out=_free_beside(folder) if out is None else out,
+        settings=replace(settings, **plain(wanted)),
+        progress=progress,
+        listener=listener,
+        started=began,
+        follows=folder,
+    )
+    return result, changes(folder, result)
+
+
+def changes(folder: Path, result: Result) -> list[Change]:
+    """Return what is gained and lost against the model of an earlier study.
+
+    Metrics are those of the new goal, by out-of-fold predictions of the examples that
+    both models predicted.
+    """
+    old = json.loads((folder / RESULT_FILE).read_text("utf-8"))
+    new, rules = result.summary, result.task.rules
+    targets = np.array(new["labels"])
+    stacks = [
+        read_outputs(place / summary["predictions"]).astype(np.float64)
+        for place, summary in ((folder, old), (result.folder, new))
+    ]
+    both = np.logical_and(*(is_predicted(x).any(axis=0) for x in stacks))
+    stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
+    tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
+    decided = [_decided(task, x) for task, x in zip(tasks, stacks, strict=True)]
+    weights = bootstrap_weights(len(targets), DRAWS, np.random.default_rng(0))
+    found = []
+    for name in dict.fromkeys((result.task.metric, *rules.reported)):
+        metric = rules.metric(name)
+        # What answers cost depends on who decided, and by which rule.
+        is_of_answers = metric.needs == "decisions" or name == "cost"
+        of = scorer(metric, targets, decided if is_of_answers else stacks)
+        before, after = of(np.ones((1, len(targets))))[0]
+        gaps = np.diff(of(weights))[:, 0]
+        ends = np.nanquantile(metric.orient(1.0) * gaps, [0.025, 0.975]) + 0.0
+        found.append(
+            Change(
+                name=name,
+                before=metric.orient(float(before)),
+                after=metric.orient(float(after)),
+                low=float(ends[0]),
+                high=float(ends[1]),
+            )
+        )
+    costs = [name for name, row in MEASURES.items() if row.adds_up]
+    there = [n for n in costs if n in old["measures"] and n in new["measures"]]
+    pairs = ((n, old["measures"][n], new["measures"][n]) for n in there)
+    return found + [Change(name=n, before=a, after=b) for n, a, b in pairs]
+
+
+def _decided(task: Task, outputs: np.ndarray) -> np.ndarray:
+    """Return a 1 for what each row is answered with, the cheapest if not at all."""
+    costs = task.costs and replace(task.costs, no_answer=None)
+    rules = replace(task, costs=costs).rules
+    there = np.isfinite(outputs).all(axis=2)
+    decided = np.full(outputs.shape, np.nan)
+    assert isinstance(rules, Classes)
+    decided[there] = np.eye(task.width)[rules.decide(outputs[there])]
+    return decided
+
+
+def _free_beside(folder: Path) -> Path:
+    name = f"{folder.resolve().name}-retargeted"
+    endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+    places = (folder.with_name(name + end) for end in endings)
+    return next(place for place in places if not place.exists())
