@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fewshot_automl.automl.result import Listener, Result, Score
     from fewshot_automl.automl.retarget import retarget
     from fewshot_automl.automl.settings import Settings
+    from fewshot_automl.automl.update import update
     from fewshot_automl.backbones.card import Card
     from fewshot_automl.backbones.zoo import Zoo
     from fewshot_automl.errors import FewShotError, RunError, UserError
@@ -52,6 +53,7 @@ __all__ = [
     "fit",
     "resume",
     "retarget",
+    "update",
 ]
 
 _HOMES: Final = {
@@ -78,6 +80,7 @@ _HOMES: Final = {
     "fit": "automl.fit",
     "resume": "automl.fit",
     "retarget": "automl.retarget",
+    "update": "automl.update",
 }
 
 

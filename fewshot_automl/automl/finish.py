@@ -151,6 +151,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "baselines": _baselines(tried),
         "labels": problem.targets.tolist(),
         "origins": list(ready.origins),
+        "keys": list(problem.keys),
         "folds": [len(problem.folds.first), len(problem.folds.repeats)],
         "trials": {s: statuses.count(s) for s in ("done", "failed", "stopped")},
         "ending": end.ending,

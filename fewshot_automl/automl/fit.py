@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder, size_bytes
+from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 
 KEPT_BYTES: Final = 2_000_000_000
@@ -59,6 +60,7 @@ def fit(
     listener: Listener | None = None,
     started: float | None = None,
     follows: Path | None = None,
+    begins_with: Sequence[Config] = (),
 ) -> Result:
     """Find, fit and honestly score the best model that a few labels can buy.
 
@@ -92,6 +94,8 @@ def fit(
         started: `time.monotonic()` from which the budget counts; now if None.
         follows: Folder of a finished study of the same examples; a new one begins with
             its trials (see `retarget`).
+        begins_with: Configs to try first; then `follows` may be of other examples, and
+            its trials are not taken over (see `update`).
 
     Raises:
         UserError: If an argument, the data or the task is not usable; the message
@@ -148,7 +152,15 @@ def fit(
             live.enter_context(listener.live())
         live.enter_context(kept_if_tried(folder))
         ready = prepare(
-            dataset, data, test, asked, folder, listener or _Alone(), timeline, follows
+            dataset,
+            data,
+            test,
+            asked,
+            folder,
+            listener or _Alone(),
+            timeline,
+            follows,
+            tuple(begins_with),
         )
         return finish(ready, search(ready))
 

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.modalities import Input, content_hashes, modality_named
 from fewshot_automl.oracle import oracle_named
+from fewshot_automl.outcome import History
 from fewshot_automl.places import cache_folder
 from fewshot_automl.policy import (
     Allowed,
@@ -52,7 +54,7 @@ from fewshot_automl.policy import (
     options,
 )
 from fewshot_automl.policy.plan import SCORING_SHARE
-from fewshot_automl.space import Space
+from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
 from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial import (
@@ -104,7 +106,9 @@ class Prepared:
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
     follows: Path | None = None
-    """The finished study that this one began with."""
+    """The finished study of the same examples that this one began with."""
+    begins_with: tuple[Config, ...] = ()
+    """What is tried first."""
 
     @property
     def members(self) -> int:
@@ -126,11 +130,13 @@ def prepare(
     listener: Listener,
     timeline: Timeline,
     follows: Path | None = None,
+    begins_with: tuple[Config, ...] = (),
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
     The budget counts from the start of the time line. A new study that `follows` one of
-    the same examples has its plan and its trials, scored by the new task.
+    the same examples has its plan and its trials, scored by the new task; of
+    other examples, only the plan, and it `begins_with` some Configs.
     """
     began = timeline.started
     placement = _checked_place(settings)
@@ -183,7 +189,8 @@ def prepare(
     if follows is not None and not ledger.history():
         old = ledger_of(follows, space)
         ledger.note(PLAN_NOTE, old.notes()[PLAN_NOTE])
-        ledger.note(SECONDS_USED, settings_of(follows).budget_seconds or 0.0)
+        if not begins_with:
+            ledger.note(SECONDS_USED, settings_of(follows).budget_seconds or 0.0)
     interrupted = ledger.interrupt_running()
     if known := len(ledger.history()):
         listener.say(
@@ -253,7 +260,7 @@ def prepare(
         unlabelled=Encodings(inputs=more, encoder=None, keys=more_keys[: len(more)]),
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
-    if old is not None:
+    if old is not None and not begins_with:
         take_over(old, ledger, problem)
     context = TrialContext(
         problem=problem,
@@ -292,7 +299,8 @@ def prepare(
         budget=budget,
         listener=listener,
         timeline=timeline,
-        follows=follows,
+        follows=None if begins_with else follows,
+        begins_with=tuple(dict.fromkeys(_fitted_into(space, c) for c in begins_with)),
         facts={
             **facts,
             "placement": str(placement),
@@ -303,6 +311,12 @@ def prepare(
             "asked": settings.command,
         },
     )
+
+
+def _fitted_into(space: Space, config: Config) -> Config:
+    """Return a Config of another study, with defaults for what only this one has."""
+    known = {n: config[n] for n in config if n in space}
+    return space.default(**{n: v for n, v in known.items() if space[n].contains(v)})
 
 
 def take_over(old: Ledger, new: Ledger, problem: Problem) -> None:
@@ -408,6 +422,12 @@ def search(ready: Prepared) -> StudyEnd:
     )
     modality = ready.context.problem.task.modality
     opening = Opening(methods=_in_order(modality), allowed=allowed)
+
+    def first(history: History) -> Sequence[Config]:
+        tried = {config for config, _ in history}
+        left = [each for each in ready.begins_with if each not in tried]
+        return left or opening(history)
+
     executor = executor_named(
         settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
     )
@@ -433,7 +453,7 @@ def search(ready: Prepared) -> StudyEnd:
         ledger=ready.ledger,
         executor=executor,
         budget=ready.budget,
-        opening=opening,
+        opening=first,
         sure=opening.sure,
         allows=allowed,
         reserve=allowed.reserve,

@@ -50,6 +50,8 @@ HOMES: Final = {
     "score": ("models", "Print the metric and other scores on labelled DATA."),
     "resume": ("fit", "Go on with a study that was killed, or search on."),
     "retarget": ("retarget", "Choose a model for another goal from what was tried."),
+    "update": ("update", "Learn from new and corrected labels; makes a version."),
+    "versions": ("update", "List the versions of a model, or go back to one."),
     "prior": ("prior", "Let finished studies advise the next ones."),
     "zoo": ("zoo", "List the backbones; show, get, add or check them."),
     "space": ("space", "Print every dimension that a fit of DATA would search."),

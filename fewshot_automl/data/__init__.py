@@ -2,7 +2,7 @@
 
 from fewshot_automl.data.audit import Audit, audit
 from fewshot_automl.data.examples import Columns, Dataset, Examples
-from fewshot_automl.data.reading import read, read_inputs, read_like
+from fewshot_automl.data.reading import read, read_inputs, read_like, read_more
 from fewshot_automl.data.sources import Source
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "read",
     "read_inputs",
     "read_like",
+    "read_more",
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,26 @@ def read_like(
             f"{table.name}."
         )
     return _examples(table, chosen, targets)
+
+
+def read_more(
+    source: Source, task: Task, columns: Columns, labels: Iterable[object] | None = None
+) -> tuple[Examples, Task]:
+    """Read examples to learn from, some of them perhaps of new classes.
+
+    Returns:
+        The examples, and the task with the classes that they have.
+    """
+    table = read_table(source).with_labels(labels)
+    is_named = table.is_named and labels is None
+    column, _ = choose_target(table, columns.target if is_named else None)
+    if columns.is_tidied:
+        table = table.tidied(column, task.names)
+    found = {label_text(cell) for cell in table.columns[column]} - {None, *task.names}
+    names = (*task.names, *sorted(filter(None, found)))
+    whole = replace(task, names=names, described=(), costs=None)
+    targets, _ = whole.rules.read(table.column(column), names, is_sure=True)
+    return _examples(table, _stored_input(table, task, columns), targets), whole
 
 
 def _stored_input(table: Table, task: Task, columns: Columns) -> InputChoice:
