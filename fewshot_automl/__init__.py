@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from fewshot_automl.automl.check import check
     from fewshot_automl.automl.classifier import FewShotClassifier
     from fewshot_automl.automl.fit import fit, resume
     from fewshot_automl.automl.result import Listener, Result, Score
@@ -50,6 +51,7 @@ __all__ = [
     "UserError",
     "When",
     "Zoo",
+    "check",
     "fit",
     "resume",
     "retarget",
@@ -77,6 +79,7 @@ _HOMES: Final = {
     "UserError": "errors",
     "When": "space",
     "Zoo": "backbones.zoo",
+    "check": "automl.check",
     "fit": "automl.fit",
     "resume": "automl.fit",
     "retarget": "automl.retarget",
