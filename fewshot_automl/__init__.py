@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fewshot_automl.automl.check import check
     from fewshot_automl.automl.classifier import FewShotClassifier
+    from fewshot_automl.automl.explain import explain
     from fewshot_automl.automl.fit import fit, resume
     from fewshot_automl.automl.result import Listener, Result, Score
     from fewshot_automl.automl.retarget import retarget
@@ -52,6 +53,7 @@ __all__ = [
     "When",
     "Zoo",
     "check",
+    "explain",
     "fit",
     "resume",
     "retarget",
@@ -80,6 +82,7 @@ _HOMES: Final = {
     "When": "space",
     "Zoo": "backbones.zoo",
     "check": "automl.check",
+    "explain": "automl.explain",
     "fit": "automl.fit",
     "resume": "automl.fit",
     "retarget": "automl.retarget",

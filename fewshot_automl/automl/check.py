@@ -124,7 +124,7 @@ def check(
     labelled = np.bincount(summary["labels"], minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
-    if (encode := _encoder(model)) is not None:
+    if (encode := encoder_of(model)) is not None:
         reference, here = encode(trained), encode(examples.inputs)
         truth = np.array(summary["labels"])[[key in known for key in summary["keys"]]]
         old_rows, new_rows = _alike(truth, outputs.argmax(axis=1), rng)
@@ -144,7 +144,7 @@ def check(
     )
 
 
-def _encoder(model: Predictor) -> Callable[[Sequence[Input]], np.ndarray] | None:
+def encoder_of(model: Predictor) -> Callable[[Sequence[Input]], np.ndarray] | None:
     """Return what makes features of examples; None where no member has a backbone."""
     fitted = model.fitted
     members = [m.fitted for m in fitted.members] if isinstance(fitted, Ensemble) else []
