@@ -12,6 +12,7 @@ from fewshot_automl.policy.plan import (
     draw_plan,
     saving_seconds,
 )
+from fewshot_automl.policy.placing import PlacementPlan, Threads, plan_placement
 
 __all__ = [
     "Allowed",
@@ -19,15 +20,18 @@ __all__ = [
     "CostModel",
     "Leader",
     "Opening",
+    "PlacementPlan",
     "Plan",
     "Ranking",
     "Situation",
     "Splits",
+    "Threads",
     "broken",
     "draw_plan",
     "excess",
     "ladder",
     "options",
+    "plan_placement",
     "saving_seconds",
     "training_methods",
 ]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Hashable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +21,7 @@ from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.training import Placement
+from fewshot_automl.trial.context import TrialContext
 
 LOAD_SECONDS: Final = 0.4
 """Of opening any backbone."""
@@ -44,6 +46,8 @@ PATCHES: Final = 196
 WIDTH: Final = 384
 """Of the products where there is no backbone."""
 PRODUCTS: Final = 6
+PASSES: Final = 4
+"""Of a batch that are timed."""
 CPU: Final = Placement(device="cpu")
 
 
@@ -198,6 +202,36 @@ def matrix_product_rate(device: str, *, rows: int, width: int) -> float:
         float((left @ right)[0, 0])
         fastest = min(fastest, time.perf_counter() - start)
     return 2 * rows * width * 4 * width / max(fastest, 1e-9)
+
+
+def step_seconds(
+    context: TrialContext, backbone: str, cores: int
+) -> tuple[float, float, float]:
+    """Measure passes of a batch: on all cores, on one, and on one each side by side.
+
+    The last are the seconds per pass of as many threads as there are cores. Passes of
+    real examples, as they are trained on: Python and small products gain less from more
+    threads than a large product does.
+    """
+    reader, inputs = context.backbone(backbone), context.problem.inputs[:BATCH]
+    batch, known = reader.collate(reader.preprocess(inputs)), torch.get_num_threads()
+
+    def run(_: int) -> None:
+        with torch.inference_mode():
+            reader.features(batch)
+
+    def seconds(threads: int, at_once: int) -> float:
+        torch.set_num_threads(threads)
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(run, range(at_once)))  # warm
+            start = time.perf_counter()
+            list(pool.map(run, range(PASSES * at_once)))
+        return (time.perf_counter() - start) / (PASSES * at_once)
+
+    try:
+        return seconds(cores, 1), seconds(1, 1), seconds(1, cores)
+    finally:
+        torch.set_num_threads(known)
 
 
 def first_trained(config: Config, depth: int) -> int:
