@@ -67,7 +67,7 @@ def tried(ready: Prepared, configs: list[Any], workers: int) -> dict[str, Any]:
     while executor.wait():
         pass
     started, cpu = time.monotonic(), cpu_seconds()
-    tickets = [executor.submit(partial(evaluate, ready.context), c) for c in configs]
+    tickets = [executor.submit(call, c, None) for c in configs]
     ended: dict[int, Any] = {}
     while batch := executor.wait():
         ended |= {one.ticket: one.value for one in batch}
