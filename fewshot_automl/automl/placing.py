@@ -1,12 +1,104 @@
-"""Where a study runs on this machine: what there is, what it needs, what follows."""
+"""Where a study runs: what there is, what it needs, and what follows from that."""
 
-from fewshot_automl.executors import usable_cores
-from fewshot_automl.policy import Threads
-from fewshot_automl.trial import TrialContext, step_seconds
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import parent_process
+from typing import Final
+
+from fewshot_automl.automl.settings import AUTO, Settings
+from fewshot_automl.executors import Executor, executor_named, usable_cores
+from fewshot_automl.hardware import Device, Forecast
+from fewshot_automl.policy import (
+    PlacementPlan,
+    Plan,
+    Situation,
+    Threads,
+    plan_placement,
+)
+from fewshot_automl.training.placement import (
+    Placement,
+    choose_placement,
+    found_devices,
+    shared_gpus,
+)
+from fewshot_automl.trial import TrialContext, Workload, step_seconds
+
+RATES: Final = {"cuda": 2e13, "mps": 3e12}
+"""Floating-point operations in a second of devices that are only described."""
 
 
-def measured_threads(context: TrialContext, backbone: str) -> Threads:
-    """Return what the cores are worth to a backbone now, in about a second."""
-    cores = usable_cores()
-    every, alone, side_by_side = step_seconds(context, backbone, cores)
-    return Threads(speed_up=alone / every, capacity=alone / side_by_side)
+def forecasts(situation: Situation, plan: Plan, workload: Workload) -> list[Forecast]:
+    """Return what the trainings need with which a study begins, one a backbone."""
+    found = []
+    for name in plan.backbones:
+        for config in situation.forms(name)[:1]:
+            seconds = situation.costs.refit_seconds(config)
+            found.append(workload.forecast(config, seconds))
+    return found
+
+
+def place(
+    settings: Settings,
+    situation: Situation,
+    plan: Plan,
+    context: TrialContext,
+    workload: Workload,
+    devices: Sequence[Device] | None = None,
+) -> PlacementPlan:
+    """Return where the trials of a study run: here, or on devices that are described.
+
+    On a CPU a real step is timed, where it could matter.
+    """
+    here = found_devices(settings.device, usable_cores())
+    needs = forecasts(situation, plan, workload)
+    left, workers = plan.budget_seconds, settings.workers
+    if left is not None:
+        left = max(left - situation.spent_seconds - (plan.final_seconds or 0.0), 0.0)
+    if devices is not None and (kind := devices[0].kind) != here[0].kind:
+        times = workload.rate / RATES.get(kind, workload.rate)
+        needs = [replace(one, seconds=one.seconds * times) for one in needs]
+    is_inner = devices is None and parent_process() is not None
+    if settings.executor == "in_process" or (is_inner and settings.runs_in == AUTO):
+        workers = workers or 1
+
+    def planned(threads: Threads) -> PlacementPlan:
+        return plan_placement(
+            here if devices is None else devices,
+            needs,
+            left,
+            trials=settings.trials,
+            fits=plan.training_folds or plan.splits.folds,
+            threads=threads,
+            workers=workers,
+        )
+
+    chosen = planned(Threads(speed_up=1.0) if devices is None else Threads())
+    is_open = workers is None and devices is None and chosen.device == "cpu"
+    if is_open and chosen.workers > 1:
+        cores = usable_cores()
+        every, alone, at_once = step_seconds(context, plan.backbones[0], cores)
+        measured = Threads(speed_up=alone / every, capacity=alone / at_once)
+        chosen = planned(measured)
+    if settings.runs_in not in (AUTO, chosen.executor):
+        chosen = replace(chosen, executor=settings.runs_in)
+    return chosen
+
+
+def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
+    """Return the executor that a plan names, with its GPUs."""
+    count = shared_gpus(settings.device)
+    gpus = count if where.cards == tuple(range(count)) else where.cards
+    return executor_named(where.executor, where.workers, gpus=gpus)
+
+
+def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
+    """Return where this process and its workers train, if that is another device.
+
+    A worker knows its only GPU as the first.
+    """
+    kind, *_ = placement.device.partition(":")
+    if where.device != kind:
+        return choose_placement(where.device)
+    if where.executor == "in_process" and where.cards not in ((), (0,)):
+        return choose_placement(f"cuda:{where.cards[0]}")
+    return placement

@@ -5,6 +5,7 @@ from fewshot_automl.policy.costs import Arithmetic, CostModel
 from fewshot_automl.policy.defaults import ladder, options, training_methods
 from fewshot_automl.policy.leader import Leader, Ranking, broken, excess
 from fewshot_automl.policy.opening import Opening
+from fewshot_automl.policy.placing import PlacementPlan, Threads, plan_placement
 from fewshot_automl.policy.plan import (
     Plan,
     Situation,
@@ -12,7 +13,6 @@ from fewshot_automl.policy.plan import (
     draw_plan,
     saving_seconds,
 )
-from fewshot_automl.policy.placing import PlacementPlan, Threads, plan_placement
 
 __all__ = [
     "Allowed",

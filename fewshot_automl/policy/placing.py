@@ -1,5 +1,6 @@
 """Where the trials of a study run, and on how many devices each trains."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -114,13 +115,14 @@ class _Work:
 
     @property
     def most_workers(self) -> int:
-        most = MOST_WORKERS
-        return most if self.trials is None else min(most, max(self.trials // ROUNDS, 1))
+        if not self.need.seconds:  # nothing is trained
+            return 1
+        return min(MOST_WORKERS, max((self.trials or 999) // ROUNDS, 1))
 
     def times(self, workers: int, worth: float) -> float:
         """Return how many times as many trials workers do; they must start first."""
-        alone = (self.trials or 0) * self.trial_seconds
-        if self.budget_seconds is not None:
+        alone = math.inf if self.trials is None else self.trials * self.trial_seconds
+        if self.budget_seconds is not None and self.budget_seconds < alone:
             left = max(self.budget_seconds - self.start_seconds, 0.0)
             return worth * left / max(self.budget_seconds, 1e-3)
         return alone / (self.start_seconds + alone / worth)
@@ -155,7 +157,7 @@ def plan_placement(
     *,
     trials: int | None = None,
     fits: int = 4,
-    threads: Threads = Threads(),  # noqa: B008  frozen
+    threads: Threads = Threads(),
     start_seconds: float = START_SECONDS,
     workers: int | None = None,
     processes: int | None = None,
@@ -193,7 +195,9 @@ def plan_placement(
         plan = _too_large(gpus, cpu, works[-1], threads)
     if workers is not None or (processes or 1) > 1:
         workers, processes = workers or 1, processes or 1
-        what = f"{workers} trials side by side" if workers > 1 else "one trial at a time"
+        what = (
+            f"{workers} trials side by side" if workers > 1 else "one trial at a time"
+        )
         what = f"{processes} processes share each training" if processes > 1 else what
         used = [gpu for gpu in gpus if plan.device == gpu.kind]
         plan = replace(
@@ -235,7 +239,8 @@ def _on_cpu(cpu: Device, work: _Work, threads: Threads) -> PlacementPlan:
             f"{work.start_seconds:.0f} s to start, too long for this budget"
         )
     elif cores > 1:
-        reason += " on all of them, for few are asked for"
+        why = "few are asked for" if work.need.seconds else "nothing is trained"
+        reason += f" on all of them, for {why}"
     workers = best if best > 1 and fitting[best] >= WORTH else 1
     return PlacementPlan(
         executor=_executor(workers), device="cpu", workers=workers, reason=f"{reason}."
@@ -269,7 +274,9 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
         budget = work.budget_seconds
         if budget is not None and work.trial_seconds > budget:
             took = f"{_long(work.trial_seconds)}, and {_long(budget)} are there for all"
-            notes.append(f"all share each training, for on one GPU a trial takes {took}")
+            notes.append(
+                f"all share each training, for on one GPU a trial takes {took}"
+            )
             reason = _sentence(gpus, notes)
             return replace(plan, executor="ranks", nodes=1, reason=reason)
         final, took = f"{len(cards)} together", f"{_long(shared)}, {took} on one"
@@ -283,7 +290,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
         why = f"; workers for more take {start}" if workers > 1 else ""
         notes.append(f"one trial at a time{why}")
         return replace(plan, cards=cards[:1], reason=_sentence(gpus, notes))
-    shown = f", {each} on each GPU" if each > 1 else ""
+    shown = f", {each} on each" if each > 1 and len(used) > 1 else ""
     notes.append(f"{workers} trials side by side{shown}")
     if len(used) > 1:
         notes.append(f"the final fit on {final}, for it takes {took}")
@@ -314,7 +321,9 @@ def _too_large(
         )
     slow = replace(work, need=replace(need, seconds=GPU_TIMES * need.seconds))
     free = None if cpu.memory_bytes is None else FULL * cpu.memory_bytes
-    is_late = work.budget_seconds is not None and slow.trial_seconds > work.budget_seconds
+    is_late = (
+        work.budget_seconds is not None and slow.trial_seconds > work.budget_seconds
+    )
     is_large = free is not None and need.memory_bytes + PROCESS_BYTES["cpu"] > free
     if (is_late or is_large) and gpus[0].kind == "cuda":
         return PlacementPlan(
@@ -322,9 +331,9 @@ def _too_large(
             device="cuda",
             cards=(0,),
             is_offloaded=True,
-            reason=f"{_named(gpus)}: only heads are trained, on what the backbone makes "
-            f"of the examples; its {_size(need.weights_bytes)} of weights stay in main "
-            "memory and go to the GPU block by block.",
+            reason=f"{_named(gpus)}: only heads are trained, on frozen features; the "
+            f"backbone's {_size(need.weights_bytes)} of weights stay in main memory and "
+            "go to the GPU block by block.",
         )
     plan = _on_cpu(cpu, slow, threads)
     least = _size(work.least_bytes())

@@ -18,6 +18,7 @@ from fewshot_automl.adaptation.trained import (
     views_of,
 )
 from fewshot_automl.backbones.card import Card, TextInput
+from fewshot_automl.hardware import Forecast
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.training import Placement
@@ -45,6 +46,8 @@ PATCHES: Final = 196
 """Tokens of an image in such a batch."""
 WIDTH: Final = 384
 """Of the products where there is no backbone."""
+ACTIVATIONS: Final = 20
+"""Numbers that a block keeps for each of its outputs until the way back."""
 PRODUCTS: Final = 6
 PASSES: Final = 4
 """Of a batch that are timed."""
@@ -163,6 +166,24 @@ class Workload:
             rows = passes * steps * batch + self.examples
             train = fits * (steps * STEP_SECONDS + rows * trained * each)
         return load, encode, train, head
+
+    def forecast(self, config: Config, seconds: float) -> Forecast:
+        """Return what a training needs that is expected to take so many seconds."""
+        card = self._by_name[config.text("backbone")]
+        trained = 1.0 - max(first_trained(config, card.depth), 0) / card.depth
+        weights = 4 * card.parameters
+        tokens = PATCHES
+        if isinstance(card.input, TextInput):
+            tokens = min(round(_tokens(self.characters)), card.input.max_tokens)
+        each = ACTIVATIONS * 4 * tokens * card.width * card.depth * trained
+        learnt = round(trained * weights)
+        batch = round(int(config["batch_size"]) * each)
+        return Forecast(
+            memory_bytes=weights + 3 * learnt + batch,
+            weights_bytes=weights,
+            trained_bytes=learnt,
+            seconds=seconds,
+        )
 
     def payable(self, seconds: float) -> int:
         """Return how many unlabelled examples the slowest backbone reads in a time."""
