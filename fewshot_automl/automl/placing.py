@@ -73,6 +73,10 @@ def place(
         )
 
     chosen = planned(Threads(speed_up=1.0) if devices is None else Threads())
+    if chosen.is_offloaded and devices is None:  # nothing here can do that yet
+        here = here[-1:]
+        reason = "The GPU is too small even for the weights, so on the CPU."
+        return replace(planned(Threads()), reason=reason)
     is_open = workers is None and devices is None and chosen.device == "cpu"
     if is_open and chosen.workers > 1:
         cores = usable_cores()

@@ -20,7 +20,7 @@ from fewshot_automl.policy import PlacementPlan
 
 PART: Final = re.compile(
     r"(?:(?P<count>\d+)\s*x\s*)?(?:(?P<memory>[\d.]+)\s*gb|(?P<any>gpu))"
-    r"|cpu(?::(?P<cores>\d+))?|mps(?::(?P<shared>[\d.]+)\s*gb)?"
+    r"|cpu(?::(?P<cores>\d+))?(?::(?P<ram>[\d.]+)\s*gb)?|mps(?::(?P<shared>[\d.]+)\s*gb)?"
 )
 NODES: Final = re.compile(r"(\d+)\s*nodes?\s*x\s*(.+)")
 
@@ -46,7 +46,7 @@ class _Console:
     "--devices",
     metavar="WORDS",
     help='Of another machine: "4x24GB", "8x80GB,nvlink", "24GB+8GB", "4xGPU", '
-    '"2 nodes x 8x80GB", "cpu:2", "mps:16GB", "24GB+cpu:16". Default: this one.',
+    '"2 nodes x 8x80GB", "cpu:2:8GB", "mps:16GB", "24GB+cpu:16". Default: this one.',
 )
 @setting_options()
 @json_option
@@ -124,7 +124,7 @@ def devices_of(words: str) -> list[Device]:
                     f'"2 nodes x 8x80GB", "cpu:2" or "mps:16GB", got {words!r}.'
                 )
             kind = part.strip()[:3] if part.strip()[:3] in ("cpu", "mps") else "cuda"
-            memory = known["memory"] or known["shared"]
+            memory = known["memory"] or known["shared"] or known["ram"]
             one = Device(
                 kind=kind,
                 memory_bytes=round(float(memory) * 1e9) if memory else None,

@@ -120,11 +120,18 @@ class _Work:
         return min(MOST_WORKERS, max((self.trials or 999) // ROUNDS, 1))
 
     def times(self, workers: int, worth: float) -> float:
-        """Return how many times as many trials workers do; they must start first."""
+        """Return how many times as many trials workers do; they must start first.
+
+        None if their trials, which may take longer side by side, are too long.
+        """
+        each = self.trial_seconds * workers / worth
+        rounds = ROUNDS if each > 1.01 * self.trial_seconds else 1
+        need = self.start_seconds + rounds * each
+        if self.budget_seconds is not None and self.budget_seconds < need:
+            return 0.0
         alone = math.inf if self.trials is None else self.trials * self.trial_seconds
         if self.budget_seconds is not None and self.budget_seconds < alone:
-            left = max(self.budget_seconds - self.start_seconds, 0.0)
-            return worth * left / max(self.budget_seconds, 1e-3)
+            return worth * (1 - self.start_seconds / self.budget_seconds)
         return alone / (self.start_seconds + alone / worth)
 
     def least_bytes(self, processes: int = 1) -> float:
@@ -234,10 +241,8 @@ def _on_cpu(cpu: Device, work: _Work, threads: Threads) -> PlacementPlan:
     elif times and (two := threads.worth(2, cores)) < WORTH:
         reason += f" on all of them; two side by side would do {two:.1f} times as many"
     elif times:
-        reason += (
-            " on all of them; workers for more take "
-            f"{work.start_seconds:.0f} s to start, too long for this budget"
-        )
+        start = f"{work.start_seconds:.0f} s to start"
+        reason += f" on all of them; more would take {start}, too long for this budget"
     elif cores > 1:
         why = "few are asked for" if work.need.seconds else "nothing is trained"
         reason += f" on all of them, for {why}"
@@ -287,7 +292,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     times = work.times(workers, min(len(used), most) * (1 + EACH_MORE * (each - 1)))
     if nodes == 1 and (workers == 1 or times < WORTH):
         start = f"{work.start_seconds:.0f} s to start, too long for this budget"
-        why = f"; workers for more take {start}" if workers > 1 else ""
+        why = f"; more would take {start}" if workers > 1 else ""
         notes.append(f"one trial at a time{why}")
         return replace(plan, cards=cards[:1], reason=_sentence(gpus, notes))
     shown = f", {each} on each" if each > 1 and len(used) > 1 else ""
@@ -326,14 +331,21 @@ def _too_large(
     )
     is_large = free is not None and need.memory_bytes + PROCESS_BYTES["cpu"] > free
     if (is_late or is_large) and gpus[0].kind == "cuda":
+        card = max(gpus, key=lambda gpu: gpu.memory_bytes or 0)
+        where = f"there is not enough memory to train {_size(need.weights_bytes)}"
+        least = need.weights_bytes + PROCESS_BYTES["cuda"]
+        if is_offloaded := least > FULL * (card.memory_bytes or 0):
+            where = (
+                f"the backbone's weights, {_size(need.weights_bytes)}, stay in main "
+                "memory and go to the GPU block by block"
+            )
         return PlacementPlan(
             executor="in_process",
             device="cuda",
-            cards=(0,),
-            is_offloaded=True,
-            reason=f"{_named(gpus)}: only heads are trained, on frozen features; the "
-            f"backbone's {_size(need.weights_bytes)} of weights stay in main memory and "
-            "go to the GPU block by block.",
+            cards=(node.index(card),) if card in node else (0,),
+            is_offloaded=is_offloaded,
+            reason=f"{_named(gpus)}: only heads are trained, on frozen features; "
+            f"{where}.",
         )
     plan = _on_cpu(cpu, slow, threads)
     least = _size(work.least_bytes())
