@@ -57,6 +57,9 @@ def commands() -> Iterator[tuple[str, ...]]:
     """Yield each command but ``fit``, its arguments and options."""
     yield "Command", "Options"
     context = click.Context(app)
+    fit = app.get_command(context, "fit")
+    assert fit is not None
+    of_fit = {param.opts[0] for param in fit.params} - {"--json"}
     for name in app.list_commands(context):
         command = app.get_command(context, name)
         inner = command.commands.items() if isinstance(command, click.Group) else ()
@@ -68,11 +71,11 @@ def commands() -> Iterator[tuple[str, ...]]:
                 for param in one.params
                 if isinstance(param, click.Argument)
             ]
-            flags = [
-                f"`{param.opts[0]}`"
-                for param in one.params
-                if isinstance(param, click.Option)
-            ]
+            own = [p.opts[0] for p in one.params if isinstance(p, click.Option)]
+            flags = [f"`{flag}`" for flag in own]
+            if path == "plan":
+                flags = [f"`{flag}`" for flag in own if flag not in of_fit]
+                flags.append("those of `fewshot fit`")
             yield f"`{' '.join(['fewshot', path, *words])}`", ", ".join(flags)
 
 

@@ -15,6 +15,7 @@ from fewshot_automl.policy import (
     Threads,
     plan_placement,
 )
+from fewshot_automl.policy.placing import START_SECONDS
 from fewshot_automl.training.placement import (
     Placement,
     choose_placement,
@@ -43,11 +44,13 @@ def place(
     plan: Plan,
     context: TrialContext,
     workload: Workload,
+    imports_seconds: float,
     devices: Sequence[Device] | None = None,
 ) -> PlacementPlan:
     """Return where the trials of a study run: here, or on devices that are described.
 
-    On a CPU a real step is timed, where it could matter.
+    On a CPU a batch is timed, where it could matter. A worker needs the imports of this
+    process, and those of a network, which take as long.
     """
     here = found_devices(settings.device, usable_cores())
     needs = forecasts(situation, plan, workload)
@@ -69,6 +72,7 @@ def place(
             trials=settings.trials,
             fits=plan.training_folds or plan.splits.folds,
             threads=threads,
+            start_seconds=max(2 * imports_seconds, START_SECONDS),
             workers=workers,
         )
 
@@ -77,7 +81,7 @@ def place(
         here = here[-1:]
         reason = "The GPU is too small even for the weights, so on the CPU."
         return replace(planned(Threads()), reason=reason)
-    is_open = workers is None and devices is None and chosen.device == "cpu"
+    is_open = workers is None and devices is None and here[0].kind == "cpu"
     if is_open and chosen.workers > 1:
         cores = usable_cores()
         every, alone, at_once = step_seconds(context, plan.backbones[0], cores)
@@ -91,7 +95,8 @@ def place(
 def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
     """Return the executor that a plan names, with its GPUs."""
     count = shared_gpus(settings.device)
-    gpus = count if where.cards == tuple(range(count)) else where.cards
+    is_all = not count or where.cards == tuple(range(count))
+    gpus = count if is_all else where.cards
     return executor_named(where.executor, where.workers, gpus=gpus)
 
 

@@ -254,7 +254,8 @@ def prepare(
         placement=placement,
         seed=settings.seed,
     )
-    placing = partial(place, settings, situation, plan, context, workload)
+    imports = timeline.of("start", "imports")
+    placing = partial(place, settings, situation, plan, context, workload, imports)
     where = placing()
     listener.say(f"Placement: {where}")
     context.placement = placement = placement_of(where, placement)

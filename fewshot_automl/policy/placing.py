@@ -122,7 +122,7 @@ class _Work:
     def times(self, workers: int, worth: float) -> float:
         """Return how many times as many trials workers do; they must start first.
 
-        None if their trials, which may take longer side by side, are too long.
+        0 if their trials, which may take longer side by side, are too long.
         """
         each = self.trial_seconds * workers / worth
         rounds = ROUNDS if each > 1.01 * self.trial_seconds else 1
@@ -134,7 +134,7 @@ class _Work:
             return worth * (1 - self.start_seconds / self.budget_seconds)
         return alone / (self.start_seconds + alone / worth)
 
-    def least_bytes(self, processes: int = 1) -> float:
+    def least_bytes(self, processes: int = 1) -> int:
         """Return what one of some processes needs of a GPU, in micro-batches.
 
         Sharding splits what is trained, its gradients and AdamW's two moments.
@@ -142,8 +142,8 @@ class _Work:
         need = self.need
         batch = need.memory_bytes - need.weights_bytes - 3 * need.trained_bytes
         frozen = need.weights_bytes - need.trained_bytes
-        split = 4 * need.trained_bytes / processes
-        return frozen + split + max(batch, 0) * MICRO + PROCESS_BYTES["cuda"]
+        split = 4 * need.trained_bytes // processes
+        return frozen + split + round(max(batch, 0) * MICRO) + PROCESS_BYTES["cuda"]
 
     def shared_seconds(self, processes: int, *, is_linked: bool) -> float:
         """Return the seconds of one training that so many processes share.
@@ -274,8 +274,8 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     final, took = "one", _long(need.seconds)
     linked = all(gpu.is_linked for gpu in used)
     shared = work.shared_seconds(len(cards), is_linked=linked)
-    if len(cards) > 1 and shared < need.seconds:
-        plan = replace(plan, processes=len(cards))
+    processes = len(cards) if len(cards) > 1 and shared < need.seconds else 1
+    if processes > 1:
         budget = work.budget_seconds
         if budget is not None and work.trial_seconds > budget:
             took = f"{_long(work.trial_seconds)}, and {_long(budget)} are there for all"
@@ -283,8 +283,10 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
                 f"all share each training, for on one GPU a trial takes {took}"
             )
             reason = _sentence(gpus, notes)
-            return replace(plan, executor="ranks", nodes=1, reason=reason)
-        final, took = f"{len(cards)} together", f"{_long(shared)}, {took} on one"
+            return replace(
+                plan, executor="ranks", nodes=1, processes=processes, reason=reason
+            )
+        final, took = f"{processes} together", f"{_long(shared)}, {took} on one"
     most = min(work.most_workers, cpu.cores * nodes if cpu else work.most_workers)
     each = min(_room(gpu, need) if whole else 1 for gpu in used)
     each = max(min(each, MOST_A_GPU, most // len(used)), 1)
@@ -304,6 +306,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
         executor="ray" if nodes > 1 else "loky",
         workers=workers,
         workers_a_gpu=each,
+        processes=processes,
         reason=_sentence(gpus, notes),
     )
 
@@ -392,7 +395,7 @@ def _cores(cpu: Device) -> str:
     return counted(cpu.cores, "core")
 
 
-def _size(memory_bytes: float | None) -> str:
+def _size(memory_bytes: int | None) -> str:
     if memory_bytes is None:
         return "unknown memory"
     return f"{float(f'{memory_bytes / 1e9:.2g}'):g} GB"

@@ -25,7 +25,7 @@ def placed(monkeypatch):
     cards = (Zoo.known()["minilm-l6"],)
     workload = Workload(cards=cards, examples=48, characters=50.0, rate=1.2e11)
 
-    def run(times=(1.0, 1.1, 0.55), devices=None, **settings):
+    def run(times=(1.0, 1.1, 0.55), devices=None, imports=4.0, **settings):
         def timed(*_):
             assert times is not None, "nothing should be timed"
             return times
@@ -39,7 +39,9 @@ def placed(monkeypatch):
             spent_seconds=4.0,
         )
         plan = draw_plan(situation)
-        return place(Settings(**settings), situation, plan, None, workload, devices)
+        return place(
+            Settings(**settings), situation, plan, None, workload, imports, devices
+        )
 
     return run
 
@@ -68,6 +70,10 @@ def test_a_cpu_is_timed_and_used_as_that_says(placed):
 def test_what_is_asked_for_needs_no_timing(placed, settings, executor, workers):
     where = placed(None, **settings)
     assert (where.executor, where.workers) == (executor, workers)
+
+
+def test_a_machine_that_is_slow_to_import_starts_no_workers(placed):
+    assert placed(None, imports=70.0).executor == "in_process"
 
 
 def test_auto_may_be_said(placed):
