@@ -1,4 +1,4 @@
-"""Write the tables of docs/reference.md and docs/hardware.md that the code knows better.
+"""Write the tables of docs/reference.md and hardware.md that the code knows better.
 
 Each stands between two comments that name it. A test compares them with the code.
 

@@ -334,26 +334,22 @@ def _too_large(
     )
     is_large = free is not None and need.memory_bytes + PROCESS_BYTES["cpu"] > free
     if (is_late or is_large) and gpus[0].kind == "cuda":
-        card = max(gpus, key=lambda gpu: gpu.memory_bytes or 0)
-        where = f"there is not enough memory to train {_size(need.weights_bytes)}"
-        least = need.weights_bytes + PROCESS_BYTES["cuda"]
-        if is_offloaded := least > FULL * (card.memory_bytes or 0):
-            where = (
-                f"the backbone's weights, {_size(need.weights_bytes)}, stay in main "
-                "memory and go to the GPU block by block"
-            )
+        card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
+        held = need.weights_bytes + PROCESS_BYTES["cuda"]
+        is_offloaded = held > FULL * (card.memory_bytes or 0)
+        where = f", {_size(need.weights_bytes)}, stay in main memory"
+        where = f"; the backbone's weights{where}" if is_offloaded else ""
         return PlacementPlan(
             executor="in_process",
             device="cuda",
-            cards=(node.index(card),) if card in node else (0,),
+            cards=(node.index(card),),
             is_offloaded=is_offloaded,
-            reason=f"{_named(gpus)}: only heads are trained, on frozen features; "
-            f"{where}.",
+            reason=f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even "
+            f"in parts of a batch, so only heads on frozen features{where}.",
         )
     plan = _on_cpu(cpu, slow, threads)
-    least = _size(work.least_bytes())
-    why = f"{_named(gpus)}: too small, for a training needs {least} even in parts."
-    return replace(plan, reason=f"{why} On the CPU instead. {plan}")
+    why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
+    return replace(plan, reason=f"{why} of a batch, so on the CPU. {plan}")
 
 
 def _executor(workers: int) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
@@ -76,29 +75,15 @@ def shared_gpus(device: str | None = None) -> int:
 def found_devices(device: str | None, cores: int) -> list[Device]:
     """Return what trials may run on, best first: a named device, or all there is."""
     memory, named = psutil.virtual_memory(), device or os.environ.get(DEVICE_VARIABLE)
-    cpu = Device(kind="cpu", memory_bytes=memory.available, cores=cores)
-    if named not in (None, "cuda"):
-        kind, _, number = named.partition(":")
-        return [*_gpus(kind, [int(number or 0)]), cpu]
-    names = [name for name in visible_devices() if name != "cpu"]
-    kind = names[0].partition(":")[0] if names else "cpu"
-    return [*_gpus(kind, range(len(names))), cpu]
-
-
-def _gpus(kind: str, numbers: Iterable[int]) -> list[Device]:
-    if kind == "mps":  # which has no memory of its own
-        return [Device(kind=kind, memory_bytes=psutil.virtual_memory().total)]
-    if kind != "cuda":
-        return []
-    can_reach, count = torch.cuda.can_device_access_peer, torch.cuda.device_count()
-    return [
-        Device(
-            kind=kind,
-            memory_bytes=torch.cuda.get_device_properties(number).total_memory,
-            is_linked=all(can_reach(number, i) for i in range(count) if i != number),
-        )
-        for number in numbers
-    ]
+    found = [Device(kind="cpu", memory_bytes=memory.available, cores=cores)]
+    names = visible_devices()[:-1] if named in (None, "cuda") else (named,)
+    for kind, _, number in (name.partition(":") for name in reversed(names)):
+        size = memory.total  # Apple's GPU has none of its own
+        if kind == "cuda":
+            size = torch.cuda.get_device_properties(int(number or 0)).total_memory
+        if kind != "cpu":
+            found.insert(0, Device(kind=kind, memory_bytes=size))
+    return found
 
 
 def choose_placement(device: str | None = None) -> Placement:

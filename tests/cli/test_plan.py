@@ -13,7 +13,8 @@ def test_it_says_where_a_fit_would_run(home, at_home, last_json):
     assert run([*words, "--devices", "2x24GB"]) == 0
     found, err = last_json()
     assert found["device"] == "cuda"
-    assert f"Placement: {found['reason']}" in " ".join(err.split())
+    assert f"On 2x24GB: {found['reason']}" in " ".join(err.split())
+    assert "Placement: " in err
     assert not (home / "runs").exists()
 
 
