@@ -50,7 +50,7 @@ class Timeline:
 
     def of(self, *stages: str) -> float:
         """Return the seconds of some stages so far."""
-        return sum(self._stages[one][1] for one in stages if one in self._stages)
+        return sum((self._stages[one][1] for one in stages if one in self._stages), 0.0)
 
     def trial(self, event: Event, stage: str) -> None:
         """Take the start or the end of a trial; between trials one is chosen."""

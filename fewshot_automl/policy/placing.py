@@ -19,6 +19,8 @@ START_SECONDS: Final = 10.0
 """Of a process until it can train: imports."""
 SERIAL: Final = 1 / 3
 """Of a training step, what more threads do not make faster, where nobody measured."""
+CHOOSING_SECONDS: Final = 1.0
+"""Of the oracle for each trial, which no worker shares."""
 WORTH: Final = 1.2
 """Times as many trials, below which one at a time is better: each suggestion then knows
 all trials before it, and a study can be repeated exactly."""
@@ -129,6 +131,8 @@ class _Work:
         need = self.start_seconds + rounds * each
         if self.budget_seconds is not None and self.budget_seconds < need:
             return 0.0
+        one = self.trial_seconds / worth + CHOOSING_SECONDS
+        worth = (self.trial_seconds + CHOOSING_SECONDS) / one
         alone = math.inf if self.trials is None else self.trials * self.trial_seconds
         if self.budget_seconds is not None and self.budget_seconds < alone:
             return worth * (1 - self.start_seconds / self.budget_seconds)

@@ -1,15 +1,17 @@
 import pytest
 
+from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl import placing
 from fewshot_automl.automl.placing import executor_of, place, placement_of
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.executors import InProcess
 from fewshot_automl.hardware import Device
 from fewshot_automl.policy import CostModel, PlacementPlan, Situation, draw_plan
 from fewshot_automl.tasks import Task
 from fewshot_automl.training import Placement
-from fewshot_automl.trial import Workload, space_for
+from fewshot_automl.trial import TrialContext, Workload, space_for
 
 TASK = Task(modality="text", names=("a", "b", "c", "d", "e", "f"))
 CPU = Device(kind="cpu", cores=2, memory_bytes=8_000_000_000)
@@ -33,23 +35,18 @@ def placed(monkeypatch):
         monkeypatch.setattr(placing, "step_seconds", timed)
         situation = Situation(
             costs=CostModel(arithmetic=workload),
-            space=space_for(placing_profile(), cards),
+            space=space_for(Profile(task=TASK, strata=(8,) * 6), cards),
             methods=tuple(METHODS.values()),
             budget_seconds=300.0,
             spent_seconds=4.0,
         )
         plan = draw_plan(situation)
+        context = object.__new__(TrialContext)  # only its backbones would be timed
         return place(
-            Settings(**settings), situation, plan, None, workload, imports, devices
+            Settings(**settings), situation, plan, context, workload, imports, devices
         )
 
     return run
-
-
-def placing_profile():
-    from fewshot_automl.adaptation.method import Profile
-
-    return Profile(task=TASK, strata=(8,) * 6)
 
 
 def test_a_cpu_is_timed_and_used_as_that_says(placed):
@@ -92,10 +89,13 @@ def test_described_devices_need_no_timing(placed):
 
 def test_workers_are_given_the_gpus_of_the_plan(monkeypatch):
     given = []
+
+    def made(name, workers, gpus):
+        given.append(gpus)
+        return InProcess()
+
     monkeypatch.setattr(placing, "shared_gpus", lambda device: 3)
-    monkeypatch.setattr(
-        placing, "executor_named", lambda name, n, gpus: given.append(gpus)
-    )
+    monkeypatch.setattr(placing, "executor_named", made)
     for cards in ((0, 1, 2), (1, 2)):
         plan = PlacementPlan(executor="loky", device="cuda", cards=cards, reason="")
         executor_of(plan, Settings())

@@ -8,11 +8,10 @@ GB = 1_000_000_000
 
 
 def test_it_says_where_a_fit_would_run(home, at_home, last_json):
-    assert run(["plan", "reviews.csv", "--target", "stars", "--workers", "2"]) == 0
-    words = ["plan", "reviews.csv", "--target", "stars", "--json"]
-    assert run([*words, "--devices", "2x24GB"]) == 0
+    words = ["plan", "reviews.csv", "--target", "stars", "--backbones", "tiny-bert"]
+    assert run([*words, "--workers", "2", "--json", "--devices", "2x24GB"]) == 0
     found, err = last_json()
-    assert found["device"] == "cuda"
+    assert (found["device"], found["executor"]) == ("cuda", "loky")
     assert f"On 2x24GB: {found['reason']}" in " ".join(err.split())
     assert "Placement: " in err
     assert not (home / "runs").exists()

@@ -69,12 +69,17 @@ def test_threads_that_help_leave_one_trial_at_a_time():
 
 @pytest.mark.parametrize(
     ("trials", "workers", "words"),
-    [(3, 1, "few are asked for"), (4, 1, "to start"), (40, 2, "1.3 times")],
+    [(3, 1, "few are asked for"), (4, 1, "to start"), (40, 2, "1.2 times")],
 )
 def test_few_trials_do_not_pay_for_workers(trials, workers, words):
     plan = plan_placement(LAPTOP, [NEED], None, trials=trials, fits=1)
     assert plan.workers == workers
     assert words in plan.reason
+
+
+def test_where_choosing_takes_as_long_as_a_trial_workers_win_little():
+    quick = replace(NEED, seconds=0.05)
+    assert plan_placement(LAPTOP, [quick], 300.0).workers == 1
 
 
 def test_where_nothing_is_trained_nothing_starts():
