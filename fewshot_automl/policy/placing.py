@@ -121,6 +121,13 @@ class _Work:
             return 1
         return min(MOST_WORKERS, max((self.trials or 999) // ROUNDS, 1))
 
+    @property
+    def obstacle(self) -> str:
+        if self.trial_seconds < CHOOSING_SECONDS:
+            return "choosing the next takes longer than a trial"
+        start = f"{self.start_seconds:.0f} s to start"
+        return f"more would take {start}, too long for this budget"
+
     def times(self, workers: int, worth: float) -> float:
         """Return how many times as many trials workers do; they must start first.
 
@@ -245,8 +252,7 @@ def _on_cpu(cpu: Device, work: _Work, threads: Threads) -> PlacementPlan:
     elif times and (two := threads.worth(2, cores)) < WORTH:
         reason += f" on all of them; two side by side would do {two:.1f} times as many"
     elif times:
-        start = f"{work.start_seconds:.0f} s to start"
-        reason += f" on all of them; more would take {start}, too long for this budget"
+        reason += f" on all of them; {work.obstacle}"
     elif cores > 1:
         why = "few are asked for" if work.need.seconds else "nothing is trained"
         reason += f" on all of them, for {why}"
@@ -273,7 +279,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
         executor="in_process", device=kind, cards=cards, nodes=nodes, reason=""
     )
     if kind == "mps":
-        notes.append("one trial at a time, for its memory is the machine's")
+        notes.append("one trial at a time, for all programs share its memory")
         return replace(plan, cards=(), reason=_sentence(gpus, notes))
     final, took = "one", _long(need.seconds)
     linked = all(gpu.is_linked for gpu in used)
@@ -297,8 +303,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     workers = min(len(used) * each, most)
     times = work.times(workers, min(len(used), most) * (1 + EACH_MORE * (each - 1)))
     if nodes == 1 and (workers == 1 or times < WORTH):
-        start = f"{work.start_seconds:.0f} s to start, too long for this budget"
-        why = f"; more would take {start}" if workers > 1 else ""
+        why = f"; {work.obstacle}" if workers > 1 else ""
         notes.append(f"one trial at a time{why}")
         return replace(plan, cards=cards[:1], reason=_sentence(gpus, notes))
     shown = f", {each} on each" if each > 1 and len(used) > 1 else ""
