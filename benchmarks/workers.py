@@ -25,14 +25,13 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from fewshot_automl.automl.placing import measured_threads
 from fewshot_automl.automl.search import Prepared, prepare
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.data import read
 from fewshot_automl.executors import executor_named, usable_cores
 from fewshot_automl.oracle import oracle_named
-from fewshot_automl.trial import evaluate
+from fewshot_automl.trial import evaluate, step_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = 8
@@ -112,7 +111,7 @@ def main() -> None:
         trials = 4 if asked.quick else asked.trials
         sobol = oracle_named("sobol")
         configs = sobol.suggest(ready.space, [], trials, 0, lambda config: True)
-        threads = measured_threads(ready.context, asked.backbone)
+        every, at_once = step_seconds(ready.context, asked.backbone, usable_cores())
         one, more = (tried(ready, configs, n) for n in (1, asked.workers))
     gaps = [abs(a - b) for a, b in zip(one["scores"], more["scores"], strict=True)]
     best = [max(range(trials), key=row["scores"].__getitem__) for row in (one, more)]
@@ -121,9 +120,7 @@ def main() -> None:
     times = more["trials_a_minute"] / one["trials_a_minute"]
     facts = {
         "cores": usable_cores(),
-        "threads_speed_up": threads.speed_up,
-        "capacity": threads.capacity,
-        "foretold_times": threads.worth(asked.workers, usable_cores()),
+        "foretold_times": round(every / at_once, 2),
         "times": round(times, 2),
         "largest_gap": max(gaps),
         "same_winner": best[0] == best[1],

@@ -12,7 +12,6 @@ from fewshot_automl.policy import (
     PlacementPlan,
     Plan,
     Situation,
-    Threads,
     plan_placement,
 )
 from fewshot_automl.policy.placing import START_SECONDS
@@ -64,29 +63,28 @@ def place(
     if settings.executor == "in_process" or (is_inner and settings.runs_in == AUTO):
         workers = workers or 1
 
-    def planned(threads: Threads) -> PlacementPlan:
+    def planned(side_by_side: float | None = None) -> PlacementPlan:
         return plan_placement(
             here if devices is None else devices,
             needs,
             left,
             trials=settings.trials,
             fits=plan.training_folds or plan.splits.folds,
-            threads=threads,
+            side_by_side=side_by_side,
             start_seconds=max(2 * imports_seconds, START_SECONDS),
             workers=workers,
         )
 
-    chosen = planned(Threads(speed_up=1.0) if devices is None else Threads())
+    cores = usable_cores()
+    chosen = planned(float(cores) if devices is None else None)  # at the very best
     if chosen.is_offloaded and devices is None:  # nothing here can do that yet
         here = here[-1:]
         reason = "The GPU is too small even for the weights, so on the CPU."
-        return replace(planned(Threads()), reason=reason)
+        return replace(planned(), reason=reason)
     is_open = workers is None and devices is None and here[0].kind == "cpu"
     if is_open and chosen.workers > 1:
-        cores = usable_cores()
-        every, alone, at_once = step_seconds(context, plan.backbones[0], cores)
-        measured = Threads(speed_up=alone / every, capacity=alone / at_once)
-        chosen = planned(measured)
+        every, at_once = step_seconds(context, plan.backbones[0], cores)
+        chosen = planned(every / at_once)
     if settings.runs_in not in (AUTO, chosen.executor):
         chosen = replace(chosen, executor=settings.runs_in)
     return chosen

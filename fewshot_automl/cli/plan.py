@@ -11,12 +11,11 @@ import click
 
 from fewshot_automl.automl.fit import read_as_asked
 from fewshot_automl.automl.timeline import Timeline
-from fewshot_automl.cli.console import people, print_json, table
+from fewshot_automl.cli.console import facts, people, print_json
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
 from fewshot_automl.errors import UserError
 from fewshot_automl.hardware import Device
-from fewshot_automl.policy import PlacementPlan
 
 PART: Final = re.compile(
     r"(?:([1-9]\d*)\s*x\s*)?(gpu|cpu|mps|)(?::([1-9]\d*)(?!\d*\.?\d*\s*gb))?"
@@ -64,27 +63,10 @@ def plan(data: str, devices: str | None, is_json: bool, **chosen: Any) -> None:
         says = Progress(console, line.started, settings, folder)
         ready = prepare(dataset, data, None, settings, folder, says, line)
     where = ready.where if described is None else ready.placed_on(described)
-    if described is not None:
-        says.say(f"On {devices}: {where}")
-    console.print(placement_table(where))
+    console.print(f"\nOn {devices or 'this machine'}:", markup=False)
+    console.print(facts(asdict(where)))
     if is_json:
         print_json(asdict(where))
-
-
-def placement_table(where: PlacementPlan) -> Any:
-    """Return what runs where, a row each."""
-    made = table("what", "where", "side by side", "threads each", "processes each")
-    place = {"cpu": "the CPU", "mps": "Apple's GPU"}.get(where.device, "GPU")
-    place += " " + ", ".join(map(str, where.cards)) if where.cards else ""
-    place += f" of {where.nodes} machines" if where.nodes > 1 else ""
-    last = place if where.processes > 1 else place.partition(",")[0]
-    each = where.processes if where.executor == "ranks" else 1
-    side = f"{where.workers}"
-    side += f" ({where.workers_a_gpu} a GPU)" if where.workers_a_gpu > 1 else ""
-    row = (f"trials ({where.executor})", place, side, f"{where.threads}", f"{each}")
-    made.add_row(*row)
-    made.add_row("final fit", last, "1", "all", f"{where.processes}")
-    return made
 
 
 def devices_of(words: str) -> list[Device]:

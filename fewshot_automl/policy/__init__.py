@@ -5,7 +5,7 @@ from fewshot_automl.policy.costs import Arithmetic, CostModel
 from fewshot_automl.policy.defaults import ladder, options, training_methods
 from fewshot_automl.policy.leader import Leader, Ranking, broken, excess
 from fewshot_automl.policy.opening import Opening
-from fewshot_automl.policy.placing import PlacementPlan, Threads, plan_placement
+from fewshot_automl.policy.placing import PlacementPlan, plan_placement
 from fewshot_automl.policy.plan import (
     Plan,
     Situation,
@@ -25,7 +25,6 @@ __all__ = [
     "Ranking",
     "Situation",
     "Splits",
-    "Threads",
     "broken",
     "draw_plan",
     "excess",

@@ -17,8 +17,8 @@ MICRO: Final = 1 / 8
 """Of a batch's activations, what is left when it goes in micro-batches."""
 START_SECONDS: Final = 10.0
 """Of a process until it can train: imports."""
-SERIAL: Final = 1 / 3
-"""Of a training step, what more threads do not make faster, where nobody measured."""
+THREADED: Final = 2 / 3
+"""Of a training step, what more threads make faster, where nobody measured."""
 CHOOSING_SECONDS: Final = 1.0
 """Of the oracle for each trial, which no worker shares."""
 WORTH: Final = 1.2
@@ -41,28 +41,6 @@ STEPS: Final = 40
 """Of a training, each of which sums up the gradients of all processes."""
 LINK_BYTES: Final = {True: 100e9, False: 8e9}
 """That two GPUs exchange in a second with NVLink, and without."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threads:
-    """Says what the cores of a CPU are worth to trainings; None: not measured."""
-
-    speed_up: float | None = None
-    """How many times as fast a step is on all cores as on one."""
-    capacity: float | None = None
-    """How many times the work of one core they do together; less than their number
-    where other programs run."""
-
-    def worth(self, workers: int, cores: int) -> float:
-        """Return how many times as many trials so many workers do as one does.
-
-        A step on n threads is faster by Amdahl's law.
-        """
-        every = self.speed_up or 1 / (SERIAL + (1 - SERIAL) / cores)
-        serial = (cores / every - 1) / (cores - 1) if cores > 1 else 0.0
-        serial, share = min(max(serial, 0.0), 1.0), cores // workers
-        each = every if share == cores else 1 / (serial + (1 - serial) / share)
-        return min(workers * each, max(self.capacity or cores, every)) / every
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +153,7 @@ def plan_placement(
     *,
     trials: int | None = None,
     fits: int = 4,
-    threads: Threads = Threads(),
+    side_by_side: float | None = None,
     start_seconds: float = START_SECONDS,
     workers: int | None = None,
     processes: int | None = None,
@@ -189,7 +167,8 @@ def plan_placement(
         budget_seconds: Left for trials; None without limit.
         trials: Most of them, which is limited if time is not.
         fits: Trainings in a trial: its folds.
-        threads: What the cores are worth.
+        side_by_side: How many times as much the cores do with one training on each as
+            with one on all of them; None where nobody measured.
         start_seconds: Of a process until it can train.
         workers: Trials side by side, if somebody has said so.
         processes: That share each training, likewise.
@@ -202,7 +181,7 @@ def plan_placement(
     works = [_Work(one, *rest) for one in ordered]
     held = [work for work in works if any(_holds(gpu, work) for gpu in gpus)]
     if not gpus:
-        plan = _on_cpu(cpu, works[-1], threads)
+        plan = _on_cpu(cpu, works[-1], side_by_side)
     elif held:
         plan = _on_gpus(gpus, cpu if cpu in devices else None, held[-1])
         if left := len(works) - len(held):
@@ -210,56 +189,56 @@ def plan_placement(
             words = f"{plan} {what} of those planned, of up to {most}, will not fit."
             plan = replace(plan, reason=words)
     else:
-        plan = _too_large(gpus, cpu, works[-1], threads)
+        plan = _too_large(gpus, cpu, works[-1])
     if workers is not None or (processes or 1) > 1:
         workers, processes = workers or 1, processes or 1
-        what = (
-            f"{workers} trials side by side" if workers > 1 else "one trial at a time"
-        )
-        what = f"{processes} processes share each training" if processes > 1 else what
         used = [gpu for gpu in gpus if plan.device == gpu.kind]
+        what = "one trial at a time"
+        what = f"{workers} trials side by side" if workers > 1 else what
+        what = f"{processes} processes share each training" if processes > 1 else what
+        where = _named(used) if used else counted(cpu.cores, "core")
         plan = replace(
             plan,
-            executor="ranks" if processes > 1 else _executor(workers),
+            executor="loky" if workers > 1 else "in_process",
             cards=tuple(range(len(used))) if plan.device == "cuda" else (),
             workers=workers,
             workers_a_gpu=-(-workers // max(len(used), 1)),
             processes=processes,
-            reason=f"{_named(used) if used else _cores(cpu)}: {what}, as asked.",
+            reason=f"{where}: {what}, as asked.",
         )
+        plan = replace(plan, executor="ranks") if processes > 1 else plan
     share = cpu.cores * plan.nodes // max(plan.workers, plan.processes)
     return replace(plan, threads=max(share, 1))
 
 
-def _on_cpu(cpu: Device, work: _Work, threads: Threads) -> PlacementPlan:
-    cores = cpu.cores
-    each = work.need.memory_bytes + PROCESS_BYTES["cpu"]
-    room = cores if cpu.memory_bytes is None else int(FULL * cpu.memory_bytes // each)
+def _on_cpu(cpu: Device, work: _Work, side_by_side: float | None) -> PlacementPlan:
+    cores, name = cpu.cores, counted(cpu.cores, "core")
+    # Amdahl's law: one training on all cores is that many times slower.
+    most = side_by_side or (1 - THREADED) * cores + THREADED
+    each_more = (most - 1) / max(cores - 1, 1)
     counts = range(2, min(cores, work.most_workers) + 1)
-    times = {n: work.times(n, threads.worth(n, cores)) for n in counts}
-    fitting = {n: more for n, more in times.items() if n <= room}
-    best = max(fitting, key=lambda n: fitting[n], default=1)
-    reason = f"{_cores(cpu)}: one trial at a time"
-    if best > 1 and fitting[best] >= WORTH:
-        reason = (
-            f"{_cores(cpu)}: {best} trials side by side, "
-            f"{counted(cores // best, 'thread')} each, which do {fitting[best]:.1f} "
-            "times as many as one at a time"
-        )
-    elif max(times.values(), default=0.0) >= WORTH:
-        had = _size(cpu.memory_bytes)
-        reason += f", for two need {_size(2 * each)} of memory and {had} are free"
-    elif times and (two := threads.worth(2, cores)) < WORTH:
-        reason += f" on all of them; two side by side would do {two:.1f} times as many"
-    elif times:
-        reason += f" on all of them; {work.obstacle}"
-    elif cores > 1:
-        why = "few are asked for" if work.need.seconds else "nothing is trained"
-        reason += f" on all of them, for {why}"
-    workers = best if best > 1 and fitting[best] >= WORTH else 1
-    return PlacementPlan(
-        executor=_executor(workers), device="cpu", workers=workers, reason=f"{reason}."
-    )
+    times = {n: work.times(n, 1 + each_more * (n - 1)) for n in counts}
+    each = work.need.memory_bytes + PROCESS_BYTES["cpu"]
+    room = cores if cpu.memory_bytes is None else FULL * cpu.memory_bytes // each
+    best = max((n for n in times if n <= room), key=times.__getitem__, default=1)
+    more = times.get(best, 1.0)
+    if more >= WORTH:
+        how = f"{best} trials side by side, {counted(cores // best, 'thread')} each"
+        reason = f"{name}: {how}, do {more:.1f} times as many as one at a time."
+        return PlacementPlan(executor="loky", device="cpu", workers=best, reason=reason)
+    if not work.need.seconds:
+        why = "; nothing is trained"
+    elif not times:
+        why = "; few are asked for" if cores > 1 else ""
+    elif max(times.values()) >= WORTH:
+        free = _size(cpu.memory_bytes)
+        why = f"; two need {_size(2 * each)} of memory and {free} are free"
+    elif most < WORTH:
+        why = f"; {cores} side by side would do {most:.1f} times as many"
+    else:
+        why = f"; {work.obstacle}"
+    reason = f"{name}: one trial at a time{why}."
+    return PlacementPlan(executor="in_process", device="cpu", reason=reason)
 
 
 def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> PlacementPlan:
@@ -320,9 +299,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     )
 
 
-def _too_large(
-    gpus: Sequence[Device], cpu: Device, work: _Work, threads: Threads
-) -> PlacementPlan:
+def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPlan:
     """Return where to train what no GPU holds: on several, or without them."""
     need, node = work.need, [gpu for gpu in gpus if gpu.node == gpus[0].node]
     smallest = min(gpu.memory_bytes or 0 for gpu in node)
@@ -356,13 +333,9 @@ def _too_large(
             reason=f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even "
             f"in parts of a batch, so only heads on frozen features{where}.",
         )
-    plan = _on_cpu(cpu, slow, threads)
+    plan = _on_cpu(cpu, slow, None)
     why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
     return replace(plan, reason=f"{why} of a batch, so on the CPU. {plan}")
-
-
-def _executor(workers: int) -> str:
-    return "loky" if workers > 1 else "in_process"
 
 
 def _holds(gpu: Device, work: _Work) -> bool:
@@ -394,10 +367,6 @@ def _named(gpus: Sequence[Device]) -> str:
     nodes = len({gpu.node for gpu in gpus})
     where = f" in {nodes} machines" if nodes > 1 else ""
     return f"{counted(len(gpus), 'GPU')} of {' and '.join(sizes)}{where}"
-
-
-def _cores(cpu: Device) -> str:
-    return counted(cpu.cores, "core")
 
 
 def _size(memory_bytes: int | None) -> str:

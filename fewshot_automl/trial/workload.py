@@ -227,12 +227,11 @@ def matrix_product_rate(device: str, *, rows: int, width: int) -> float:
 
 def step_seconds(
     context: TrialContext, backbone: str, cores: int
-) -> tuple[float, float, float]:
-    """Measure passes of a batch: on all cores, on one, and on one each side by side.
+) -> tuple[float, float]:
+    """Measure the seconds of a pass on all cores, and with others on a core each.
 
-    The last are the seconds per pass of as many threads as there are cores. Passes of
-    real examples, as they are trained on: Python and small products gain less from more
-    threads than a large product does.
+    Passes of real examples: Python and small products gain less from more threads than
+    a large product does.
     """
     reader, inputs = context.backbone(backbone), context.problem.inputs[:BATCH]
     batch, known = reader.collate(reader.preprocess(inputs)), torch.get_num_threads()
@@ -250,7 +249,7 @@ def step_seconds(
         return (time.perf_counter() - start) / (PASSES * at_once)
 
     try:
-        return seconds(cores, 1), seconds(1, 1), seconds(1, cores)
+        return seconds(cores, 1), seconds(1, cores)
     finally:
         torch.set_num_threads(known)
 

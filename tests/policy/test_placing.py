@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_automl.hardware import Device, Forecast
-from fewshot_automl.policy import Threads, plan_placement
+from fewshot_automl.policy import plan_placement
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("machines", ROOT / "docs/machines.py")
@@ -57,14 +57,12 @@ def test_simulated_machines(machine):
 
 
 def test_threads_that_help_leave_one_trial_at_a_time():
-    def workers(**measured):
-        return plan_placement(
-            LAPTOP, [NEED], 300.0, threads=Threads(**measured)
-        ).workers
+    def plan(side_by_side):
+        return plan_placement(LAPTOP, [NEED], 300.0, side_by_side=side_by_side)
 
-    assert workers(speed_up=1.1) == 2
-    assert workers(speed_up=1.9) == 1
-    assert workers(speed_up=1.0, capacity=1.1) == 1  # other programs have a core
+    assert plan(1.8).workers == 2
+    assert plan(1.05).workers == 1
+    assert "2 side by side would do 1.1 times as many" in plan(1.1).reason
 
 
 @pytest.mark.parametrize(
