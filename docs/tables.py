@@ -1,4 +1,4 @@
-"""Write the tables of docs/reference.md that the code knows better.
+"""Write the tables of docs/reference.md and hardware.md that the code knows better.
 
 Each stands between two comments that name it. A test compares them with the code.
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from machines import machines
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
@@ -24,7 +25,7 @@ from fewshot_automl.space import Choice
 from fewshot_automl.tasks import TASK_KINDS, Task
 from fewshot_automl.trial.space import space_for
 
-REFERENCE = Path(__file__).parent / "reference.md"
+DOCS = Path(__file__).parent
 
 
 def settings() -> Iterator[tuple[str, ...]]:
@@ -56,6 +57,9 @@ def commands() -> Iterator[tuple[str, ...]]:
     """Yield each command but ``fit``, its arguments and options."""
     yield "Command", "Options"
     context = click.Context(app)
+    fit = app.get_command(context, "fit")
+    assert fit is not None
+    of_fit = {param.opts[0] for param in fit.params} - {"--json"}
     for name in app.list_commands(context):
         command = app.get_command(context, name)
         inner = command.commands.items() if isinstance(command, click.Group) else ()
@@ -67,11 +71,11 @@ def commands() -> Iterator[tuple[str, ...]]:
                 for param in one.params
                 if isinstance(param, click.Argument)
             ]
-            flags = [
-                f"`{param.opts[0]}`"
-                for param in one.params
-                if isinstance(param, click.Option)
-            ]
+            own = [p.opts[0] for p in one.params if isinstance(p, click.Option)]
+            flags = [f"`{flag}`" for flag in own]
+            if path == "plan":
+                flags = [f"`{flag}`" for flag in own if flag not in of_fit]
+                flags.append("those of `fewshot fit`")
             yield f"`{' '.join(['fewshot', path, *words])}`", ", ".join(flags)
 
 
@@ -118,23 +122,28 @@ def dimensions() -> Iterator[tuple[str, ...]]:
         yield f"`{name}`", values, f"{default}", users(row, names) or "always"
 
 
-TABLES = (settings, commands, metrics, measures, methods, dimensions)
+TABLES = {
+    "reference.md": (settings, commands, metrics, measures, methods, dimensions),
+    "hardware.md": (machines,),
+}
 
 
-def renewed(page: str) -> str:
+def renewed(name: str) -> str:
     """Return a page with its tables written again."""
-    for table in TABLES:
+    page = (DOCS / name).read_text("utf-8")
+    for table in TABLES[name]:
         head, *rows = table()
         lines = [head, ("---",) * len(head), *rows]
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        name = table.__name__
-        begin, end = f"<!-- {name}: by docs/tables.py -->", f"<!-- end of {name} -->"
+        of = table.__name__
+        begin, end = f"<!-- {of}: by docs/tables.py -->", f"<!-- end of {of} -->"
         if begin not in page or end not in page:
-            raise SystemExit(f"{REFERENCE} must have {begin} and {end}.")
+            raise SystemExit(f"{name} must have {begin} and {end}.")
         before, rest = page.split(begin, 1)
         page = f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
     return page
 
 
 if __name__ == "__main__":
-    REFERENCE.write_text(renewed(REFERENCE.read_text("utf-8")), "utf-8")
+    for each in TABLES:
+        (DOCS / each).write_text(renewed(each), "utf-8")

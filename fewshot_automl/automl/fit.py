@@ -16,7 +16,7 @@ from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
 from fewshot_automl.automl.settings import NONE, Settings, plain
 from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.backbones.zoo import Zoo
-from fewshot_automl.data import Source, read
+from fewshot_automl.data import Dataset, Source, read
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.places import cache_folder, size_bytes
 from fewshot_automl.space import Config
@@ -119,21 +119,7 @@ def fit(
     )
     for name in asked.backbones or ():
         Zoo.known()[name]  # a typo is told before anything is read or imported
-    dataset = read(
-        data,
-        target=asked.target,
-        inputs=asked.inputs,
-        modality=asked.modality,
-        target_kind=asked.target_kind,
-        tidy_labels=asked.tidy_labels,
-        metric=asked.metric,
-        describe=asked.describe,
-        cost=asked.cost,
-        abstain_cost=asked.abstain_cost,
-        deploy_prevalence=asked.deploy_prevalence,
-        unlabelled=asked.unlabelled,
-        labels=labels,  # type: ignore[arg-type]
-    )
+    dataset = read_as_asked(data, asked, labels)
     timeline.mark("reading")
     from fewshot_automl.automl.finish import finish
     from fewshot_automl.automl.record import kept_if_tried
@@ -163,6 +149,25 @@ def fit(
             tuple(begins_with),
         )
         return finish(ready, search(ready))
+
+
+def read_as_asked(data: Source, asked: Settings, labels: object = None) -> Dataset:
+    """Return the examples and the task that settings make of data."""
+    return read(
+        data,
+        target=asked.target,
+        inputs=asked.inputs,
+        modality=asked.modality,
+        target_kind=asked.target_kind,
+        tidy_labels=asked.tidy_labels,
+        metric=asked.metric,
+        describe=asked.describe,
+        cost=asked.cost,
+        abstain_cost=asked.abstain_cost,
+        deploy_prevalence=asked.deploy_prevalence,
+        unlabelled=asked.unlabelled,
+        labels=labels,  # type: ignore[arg-type]
+    )
 
 
 def resume(

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from fewshot_automl.adaptation.frozen import FEWEST_UNLABELLED
 from fewshot_automl.adaptation.method import Method, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.available import available_backbones, texts_cut
+from fewshot_automl.automl.placing import executor_of, place, placement_of
 from fewshot_automl.automl.record import (
     PRIOR_FILE,
     chosen_prior,
@@ -35,8 +36,8 @@ from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
-from fewshot_automl.executors import executor_named
 from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.hardware import Device
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.modalities import Input, content_hashes, modality_named
 from fewshot_automl.oracle import oracle_named
@@ -47,6 +48,7 @@ from fewshot_automl.policy import (
     CostModel,
     Leader,
     Opening,
+    PlacementPlan,
     Plan,
     Situation,
     Splits,
@@ -56,7 +58,7 @@ from fewshot_automl.policy import (
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
-from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
+from fewshot_automl.training.placement import Placement, choose_placement
 from fewshot_automl.trial import (
     Problem,
     TrialContext,
@@ -95,6 +97,9 @@ class Prepared:
     folder: Path
     space: Space
     plan: Plan
+    where: PlacementPlan
+    placed_on: Callable[[Sequence[Device]], PlacementPlan]
+    """Where it would run on other devices."""
     context: TrialContext
     costs: CostModel
     leader: Leader
@@ -269,6 +274,11 @@ def prepare(
         placement=placement,
         seed=settings.seed,
     )
+    imports = timeline.of("start", "imports")
+    placing = partial(place, settings, situation, plan, context, workload, imports)
+    where = placing()
+    listener.say(f"Placement: {where}")
+    context.placement = placement = placement_of(where, placement)
     exact = exact_measures(
         at_hand, problem, frozenset(aims.names), has_lora="rank" in space
     )
@@ -280,6 +290,8 @@ def prepare(
         folder=folder,
         space=space,
         plan=plan,
+        where=where,
+        placed_on=placing,
         context=context,
         costs=CostModel(
             # The cards are also those of trials before the space was narrowed.
@@ -303,7 +315,7 @@ def prepare(
         begins_with=tuple(dict.fromkeys(_fitted_into(space, c) for c in begins_with)),
         facts={
             **facts,
-            "placement": str(placement),
+            "placement": f"{placement} {where}",
             "plan": str(plan),
             "prior": prior_words,
             # Bytes of weights in 32-bit floats; a few hubs hold them in half of that.
@@ -428,9 +440,7 @@ def search(ready: Prepared) -> StudyEnd:
         left = [each for each in ready.begins_with if each not in tried]
         return left or opening(history)
 
-    executor = executor_named(
-        settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
-    )
+    executor = executor_of(ready.where, settings)
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
     # deprecation of torch there.
     warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
@@ -458,7 +468,7 @@ def search(ready: Prepared) -> StudyEnd:
         allows=allowed,
         reserve=allowed.reserve,
         expected_seconds=allowed.needed,
-        thinks_ahead=settings.runs_in != "in_process",
+        thinks_ahead=ready.where.executor != "in_process",
         seed=settings.seed,
         on_event=on_event,
     )

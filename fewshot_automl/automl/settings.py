@@ -22,6 +22,8 @@ from fewshot_automl.oracle import ORACLES, Aims, Limit, Objective
 from fewshot_automl.space import Value
 from fewshot_automl.tasks import TASK_KINDS, metric_names
 
+AUTO: Final = "auto"
+"""What to say for the executor that suits best."""
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
 Kind = Literal[
@@ -250,11 +252,14 @@ class Settings:
     )
     executor: str | None = _setting(
         None,
-        "Where trials run. Default: in_process, or loky with more workers than one.",
+        "Where trials run. Default: auto, what suits machine and budget best (see: "
+        "fewshot plan DATA).",
         "run",
-        allowed=lambda: EXECUTORS,
+        allowed=lambda: (AUTO, *EXECUTORS),
     )
-    workers: int = _setting(1, "Trials side by side. Default: 1.", "run", "count")
+    workers: int | None = _setting(
+        None, "Trials side by side. Default: as many as pay.", "run", "count"
+    )
     device: str | None = _setting(
         None, "cpu, cuda, cuda:1, mps. Default: the best.", "run", metavar="NAME"
     )
@@ -306,12 +311,16 @@ class Settings:
 
     @property
     def runs_in(self) -> str:
-        """Return the name of the executor.
+        """Return the name of the executor, or `AUTO`.
 
         >>> Settings(workers=2).runs_in
         'loky'
         """
-        return self.executor or ("loky" if self.workers > 1 else "in_process")
+        if self.executor not in (None, AUTO):
+            return self.executor or AUTO
+        if self.workers is None:
+            return AUTO
+        return "loky" if self.workers > 1 else "in_process"
 
     @property
     def aims(self) -> Aims:

@@ -48,6 +48,10 @@ class Timeline:
         self._stages[stage] = start, seconds + now - self.seconds
         self.seconds = now
 
+    def of(self, *stages: str) -> float:
+        """Return the seconds of some stages so far."""
+        return sum((self._stages[one][1] for one in stages if one in self._stages), 0.0)
+
     def trial(self, event: Event, stage: str) -> None:
         """Take the start or the end of a trial; between trials one is chosen."""
         if event.kind == "finished":

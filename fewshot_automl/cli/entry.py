@@ -57,6 +57,7 @@ HOMES: Final = {
     "prior": ("prior", "Let finished studies advise the next ones."),
     "zoo": ("zoo", "List the backbones; show, get, add or check them."),
     "space": ("space", "Print every dimension that a fit of DATA would search."),
+    "plan": ("plan", "Say where a fit of DATA would run, and why."),
     "bench": ("bench", "Compare programs that learn from few labels."),
     "doctor": ("doctor", "Say what this machine has and what is missing."),
     "cache": ("cache", "Say what the cache folder holds; --clear empties it."),

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
+from fewshot_automl.automl.fit import read_as_asked
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.options import json_option, setting_options, settings_of_words
-from fewshot_automl.data import read
 from fewshot_automl.space import Dimension
 
 
@@ -25,19 +25,7 @@ def space(data: str, is_json: bool, **chosen: Any) -> None:
       fewshot space photos/ --methods probe,lora --json
     """
     asked = settings_of_words(chosen)
-    dataset = read(
-        data,
-        target=asked.target,
-        inputs=asked.inputs,
-        modality=asked.modality,
-        target_kind=asked.target_kind,
-        tidy_labels=asked.tidy_labels,
-        describe=asked.describe,
-        cost=asked.cost,
-        abstain_cost=asked.abstain_cost,
-        deploy_prevalence=asked.deploy_prevalence,
-        unlabelled=asked.unlabelled,
-    )
+    dataset = read_as_asked(data, asked)
     from fewshot_automl.adaptation.method import Profile
     from fewshot_automl.automl.available import named_cards, texts_cut
     from fewshot_automl.trial.space import space_for

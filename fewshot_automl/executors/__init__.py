@@ -1,11 +1,11 @@
 """Runs trials: in this process, or in worker processes beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.executors.executor import Executor, Finished, InProcess
-from fewshot_automl.executors.workers import WorkerProcesses
+from fewshot_automl.executors.workers import WorkerProcesses, usable_cores
 
 __all__ = [
     "EXECUTORS",
@@ -14,6 +14,7 @@ __all__ = [
     "InProcess",
     "WorkerProcesses",
     "executor_named",
+    "usable_cores",
 ]
 
 EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {
@@ -23,7 +24,9 @@ EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {
 """What makes an executor, by name: of so many workers, which share out GPUs."""
 
 
-def executor_named(name: str, workers: int, *, gpus: int = 0) -> Executor:
+def executor_named(
+    name: str, workers: int, *, gpus: int | Sequence[int] = 0
+) -> Executor:
     """Return a new executor of the table; with 0 GPUs every worker sees all."""
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS, "fewshot fit --help")

@@ -7,7 +7,7 @@ crosses: a call may be told how many seconds it has, and counts them itself.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,7 +66,7 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, workers: int = 1, *, gpus: int = 0) -> None:
+    def __init__(self, workers: int = 1, *, gpus: int | Sequence[int] = 0) -> None:
         """Refuse more than one worker; what this process sees of GPUs, a call sees."""
         if workers != 1:
             raise UserError(

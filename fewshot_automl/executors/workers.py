@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
@@ -71,6 +71,13 @@ class _Worker:
         self.pool = self.future = None
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use, as affinity and containers allow."""
+    from loky import cpu_count
+
+    return int(cpu_count())
+
+
 class WorkerProcesses:
     """Runs each call in one of a few worker processes of this machine.
 
@@ -79,22 +86,23 @@ class WorkerProcesses:
     fails its own call and is replaced.
     """
 
-    def __init__(self, workers: int = 2, *, gpus: int = 0) -> None:
+    def __init__(self, workers: int = 2, *, gpus: int | Sequence[int] = 0) -> None:
         """Prepare the workers; each starts with its first call.
 
-        They share out the cores, unless `OMP_NUM_THREADS` is set. Of several GPUs each
-        sees only one, as the first.
+        They share out the cores, unless `OMP_NUM_THREADS` is set. Of several GPUs, the
+        first so many or those with the given numbers, each sees only one, as the first.
         """
-        from loky import cpu_count
-
         if workers < 1:
             raise UserError(f"workers must be 1 or more, got {workers}.")
-        share = str(max(1, cpu_count() // workers))
+        share = str(max(1, usable_cores() // workers))
         threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
         known = os.environ.get(_GPUS)
-        names = known.split(",") if known else list(map(str, range(gpus)))
+        seen = range(gpus) if isinstance(gpus, int) else gpus
+        names = [known.split(",")[i] if known else str(i) for i in seen]
+        # One that is all there is, and is seen by its own number, needs no telling.
+        told = names if len(names) > 1 or not isinstance(gpus, int) else []
         self._workers = [
-            _Worker({**threads, _GPUS: names[i % gpus]} if gpus > 1 else threads)
+            _Worker({**threads, _GPUS: told[i % len(told)]} if told else threads)
             for i in range(workers)
         ]
         self.slots = workers

@@ -5,6 +5,7 @@ from fewshot_automl.policy.costs import Arithmetic, CostModel
 from fewshot_automl.policy.defaults import ladder, options, training_methods
 from fewshot_automl.policy.leader import Leader, Ranking, broken, excess
 from fewshot_automl.policy.opening import Opening
+from fewshot_automl.policy.placing import PlacementPlan, plan_placement
 from fewshot_automl.policy.plan import (
     Plan,
     Situation,
@@ -19,6 +20,7 @@ __all__ = [
     "CostModel",
     "Leader",
     "Opening",
+    "PlacementPlan",
     "Plan",
     "Ranking",
     "Situation",
@@ -28,6 +30,7 @@ __all__ = [
     "excess",
     "ladder",
     "options",
+    "plan_placement",
     "saving_seconds",
     "training_methods",
 ]

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
+import psutil
 import torch
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.hardware import Device
 
 Precision = Literal["no", "bf16"]
 
@@ -68,6 +70,20 @@ def shared_gpus(device: str | None = None) -> int:
     if named not in (None, "cuda"):
         return 0
     return sum(name.startswith("cuda") for name in visible_devices())
+
+
+def found_devices(device: str | None, cores: int) -> list[Device]:
+    """Return what trials may run on, best first: a named device, or all there is."""
+    memory, named = psutil.virtual_memory(), device or os.environ.get(DEVICE_VARIABLE)
+    found = [Device(kind="cpu", memory_bytes=memory.available, cores=cores)]
+    names = visible_devices()[:-1] if named in (None, "cuda") else (named,)
+    for kind, _, number in (name.partition(":") for name in reversed(names)):
+        size = memory.total  # Apple's GPU has none of its own
+        if kind == "cuda":
+            size = torch.cuda.get_device_properties(int(number or 0)).total_memory
+        if kind != "cpu":
+            found.insert(0, Device(kind=kind, memory_bytes=size))
+    return found
 
 
 def choose_placement(device: str | None = None) -> Placement:

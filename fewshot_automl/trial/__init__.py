@@ -5,7 +5,7 @@ from fewshot_automl.trial.context import Problem, TrialContext
 from fewshot_automl.trial.evaluate import evaluate, refit, scored
 from fewshot_automl.trial.measures import build_bare, card_measures, exact_measures
 from fewshot_automl.trial.space import space_for
-from fewshot_automl.trial.workload import Workload
+from fewshot_automl.trial.workload import Workload, step_seconds
 
 __all__ = [
     "Problem",
@@ -19,4 +19,5 @@ __all__ = [
     "scored",
     "size_of",
     "space_for",
+    "step_seconds",
 ]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Hashable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,9 +18,11 @@ from fewshot_automl.adaptation.trained import (
     views_of,
 )
 from fewshot_automl.backbones.card import Card, TextInput
+from fewshot_automl.hardware import Forecast
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.training import Placement
+from fewshot_automl.trial.context import TrialContext
 
 LOAD_SECONDS: Final = 0.4
 """Of opening any backbone."""
@@ -43,7 +46,11 @@ PATCHES: Final = 196
 """Tokens of an image in such a batch."""
 WIDTH: Final = 384
 """Of the products where there is no backbone."""
+ACTIVATIONS: Final = 20
+"""Numbers that a block keeps for each of its outputs until the way back."""
 PRODUCTS: Final = 6
+PASSES: Final = 4
+"""Of a batch that are timed."""
 CPU: Final = Placement(device="cpu")
 
 
@@ -160,6 +167,24 @@ class Workload:
             train = fits * (steps * STEP_SECONDS + rows * trained * each)
         return load, encode, train, head
 
+    def forecast(self, config: Config, seconds: float) -> Forecast:
+        """Return what a training needs that is expected to take so many seconds."""
+        card = self._by_name[config.text("backbone")]
+        trained = 1.0 - max(first_trained(config, card.depth), 0) / card.depth
+        weights = 4 * card.parameters
+        tokens = PATCHES
+        if isinstance(card.input, TextInput):
+            tokens = min(round(_tokens(self.characters)), card.input.max_tokens)
+        each = ACTIVATIONS * 4 * tokens * card.width * card.depth * trained
+        learnt = round(trained * weights)
+        batch = round(int(config["batch_size"]) * each)
+        return Forecast(
+            memory_bytes=weights + 3 * learnt + batch,
+            weights_bytes=weights,
+            trained_bytes=learnt,
+            seconds=seconds,
+        )
+
     def payable(self, seconds: float) -> int:
         """Return how many unlabelled examples the slowest backbone reads in a time."""
         return int(seconds / max(map(self.pass_seconds, self._by_name), default=1.0))
@@ -198,6 +223,35 @@ def matrix_product_rate(device: str, *, rows: int, width: int) -> float:
         float((left @ right)[0, 0])
         fastest = min(fastest, time.perf_counter() - start)
     return 2 * rows * width * 4 * width / max(fastest, 1e-9)
+
+
+def step_seconds(
+    context: TrialContext, backbone: str, cores: int
+) -> tuple[float, float]:
+    """Measure the seconds of a pass on all cores, and with others on a core each.
+
+    Passes of real examples: Python and small products gain less from more threads than
+    a large product does.
+    """
+    reader, inputs = context.backbone(backbone), context.problem.inputs[:BATCH]
+    batch, known = reader.collate(reader.preprocess(inputs)), torch.get_num_threads()
+
+    def run(_: int) -> None:
+        with torch.inference_mode():
+            reader.features(batch)
+
+    def seconds(threads: int, at_once: int) -> float:
+        torch.set_num_threads(threads)
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(run, range(at_once)))  # warm
+            start = time.perf_counter()
+            list(pool.map(run, range(PASSES * at_once)))
+        return (time.perf_counter() - start) / (PASSES * at_once)
+
+    try:
+        return seconds(cores, 1), seconds(1, cores)
+    finally:
+        torch.set_num_threads(known)
 
 
 def first_trained(config: Config, depth: int) -> int:

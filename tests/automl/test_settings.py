@@ -69,7 +69,10 @@ def test_refuses_what_cannot_be_meant(values, words):
 
 def test_workers_alone_are_processes():
     chosen = [Settings(), Settings(workers=2), Settings(executor="loky")]
-    assert [one.runs_in for one in chosen] == ["in_process", "loky", "loky"]
+    assert [one.runs_in for one in chosen] == ["auto", "loky", "loky"]
+    assert Settings(executor="auto", workers=1).runs_in == "in_process"
+    old = Settings.from_json({**Settings().to_json(), "executor": None, "workers": 1})
+    assert old.runs_in == "in_process"  # as it was begun by an earlier version
 
 
 def test_the_score_is_always_an_objective_and_stands_first():

@@ -2,14 +2,22 @@
 
 import math
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
+from fewshot_automl import trial
+from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.errors import OutOfTime, UnknownNameError, UserError
+from fewshot_automl.evaluation.folds import choose_folds
 from fewshot_automl.executors import EXECUTORS, Executor, executor_named
+from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task
+from fewshot_automl.training.placement import choose_placement
+from fewshot_automl.trial import Problem, TrialContext, space_for
 
 
 def evaluate(config: Config, allowance_seconds: float | None) -> Outcome:
@@ -43,7 +51,7 @@ def executor(request):
 
 def drain(executor):
     finished = []
-    while batch := executor.wait(20.0):
+    while batch := executor.wait(300.0):
         finished += batch
     return finished
 
@@ -67,6 +75,39 @@ def test_outcomes_are_the_same_in_the_order_of_submission(executor):
         (MemoryError, "no room"),
         (OutOfTime, "late"),
     ]
+
+
+@pytest.mark.slow
+def test_real_trials_have_the_same_outcomes_everywhere(
+    executor, tiny_cards, random_weights, tmp_path, monkeypatch
+):
+    card = tiny_cards["tiny-bert"]
+    monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(random_weights(card).parent))
+    task, labels = Task(modality="text", names=("film", "place")), np.repeat([0, 1], 6)
+    problem = Problem(
+        task=task,
+        inputs=tuple(f"{w} {'is ' * n}" for w in ("good", "river") for n in range(6)),
+        targets=labels,
+        folds=choose_folds(task.rules.strata(labels), seed=0, max_folds=3),
+    )
+    context = TrialContext(
+        problem=problem,
+        cards=(card,),
+        store=FeatureStore(tmp_path / "features"),
+        placement=choose_placement("cpu"),
+    )
+    space = space_for(Profile.of(task, labels), context.cards)
+    configs = [
+        space.default(method=method, backbone=card.id, **more)
+        for method, more in (("probe", {}), ("partial_freeze", {"steps": 10}))
+    ]
+    call = partial(trial.evaluate, context)
+    tickets = [executor.submit(call, config, None) for config in configs]
+    found = {done.ticket: done.value for done in drain(executor)}
+    for ticket, config in zip(tickets, configs, strict=True):
+        here = call(config, None)
+        assert found[ticket].scores == here.scores
+        assert np.allclose(found[ticket].outputs, here.outputs, atol=1e-6)
 
 
 def test_outputs_come_back_by_value(executor):

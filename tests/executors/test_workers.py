@@ -169,6 +169,8 @@ def test_workers_are_told_their_threads(make, monkeypatch, known):
         ("3,GPU-ab", 2, 2, ["3", "GPU-ab"]),
         ("3", 1, 2, ["3", "3"]),
         (None, 0, 1, [None]),
+        (None, (1, 2), 2, ["1", "2"]),
+        (None, (1,), 1, ["1"]),
     ],
 )
 def test_workers_share_out_the_gpus(make, monkeypatch, known, gpus, workers, seen):

@@ -1,0 +1,111 @@
+"""Where a study runs: what there is, what it needs, and what follows from that."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import parent_process
+from typing import Final
+
+from fewshot_automl.automl.settings import AUTO, Settings
+from fewshot_automl.executors import Executor, executor_named, usable_cores
+from fewshot_automl.hardware import Device, Forecast
+from fewshot_automl.policy import (
+    PlacementPlan,
+    Plan,
+    Situation,
+    plan_placement,
+)
+from fewshot_automl.policy.placing import START_SECONDS
+from fewshot_automl.training.placement import (
+    Placement,
+    choose_placement,
+    found_devices,
+    shared_gpus,
+)
+from fewshot_automl.trial import TrialContext, Workload, step_seconds
+
+RATES: Final = {"cuda": 2e13, "mps": 3e12}
+"""Floating-point operations in a second of devices that are only described."""
+
+
+def forecasts(situation: Situation, plan: Plan, workload: Workload) -> list[Forecast]:
+    """Return what the trainings need with which a study begins, one a backbone."""
+    found = []
+    for name in plan.backbones:
+        for config in situation.forms(name)[:1]:
+            seconds = situation.costs.refit_seconds(config)
+            found.append(workload.forecast(config, seconds))
+    return found
+
+
+def place(
+    settings: Settings,
+    situation: Situation,
+    plan: Plan,
+    context: TrialContext,
+    workload: Workload,
+    imports_seconds: float,
+    devices: Sequence[Device] | None = None,
+) -> PlacementPlan:
+    """Return where the trials of a study run: here, or on devices that are described.
+
+    On a CPU a batch is timed, where it could matter. A worker needs the imports of this
+    process, and those of a network, which take as long.
+    """
+    here = found_devices(settings.device, usable_cores())
+    needs = forecasts(situation, plan, workload)
+    left, workers = plan.budget_seconds, settings.workers
+    if left is not None:
+        left = max(left - situation.spent_seconds - (plan.final_seconds or 0.0), 0.0)
+    if devices is not None and (kind := devices[0].kind) != here[0].kind:
+        times = workload.rate / RATES.get(kind, workload.rate)
+        needs = [replace(one, seconds=one.seconds * times) for one in needs]
+    is_inner = devices is None and parent_process() is not None
+    if settings.executor == "in_process" or (is_inner and settings.runs_in == AUTO):
+        workers = workers or 1
+
+    def planned(side_by_side: float | None = None) -> PlacementPlan:
+        return plan_placement(
+            here if devices is None else devices,
+            needs,
+            left,
+            trials=settings.trials,
+            fits=plan.training_folds or plan.splits.folds,
+            side_by_side=side_by_side,
+            start_seconds=max(2 * imports_seconds, START_SECONDS),
+            workers=workers,
+        )
+
+    cores = usable_cores()
+    chosen = planned(float(cores) if devices is None else None)  # at the very best
+    if chosen.is_offloaded and devices is None:  # nothing here can do that yet
+        here = here[-1:]
+        reason = "The GPU is too small even for the weights, so on the CPU."
+        return replace(planned(), reason=reason)
+    is_open = workers is None and devices is None and here[0].kind == "cpu"
+    if is_open and chosen.workers > 1:
+        every, at_once = step_seconds(context, plan.backbones[0], cores)
+        chosen = planned(every / at_once)
+    if settings.runs_in not in (AUTO, chosen.executor):
+        chosen = replace(chosen, executor=settings.runs_in)
+    return chosen
+
+
+def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
+    """Return the executor that a plan names, with its GPUs."""
+    count = shared_gpus(settings.device)
+    is_all = not count or where.cards == tuple(range(count))
+    gpus = count if is_all else where.cards
+    return executor_named(where.executor, where.workers, gpus=gpus)
+
+
+def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
+    """Return where this process and its workers train, if that is another device.
+
+    A worker knows its only GPU as the first.
+    """
+    kind, *_ = placement.device.partition(":")
+    if where.device != kind:
+        return choose_placement(where.device)
+    if where.executor == "in_process" and where.cards not in ((), (0,)):
+        return choose_placement(f"cuda:{where.cards[0]}")
+    return placement
