@@ -10,7 +10,18 @@ import torch
 
 from fewshot_automl.errors import UserError
 
-Precision = Literal["no", "bf16"]
+Precision = Literal["no", "bf16", "fp16"]
+
+DTYPES: Final[dict[Precision, torch.dtype]] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+"""What autocast computes products in; "no" leaves them in 32-bit floats."""
+HARDWARE: Final[tuple[tuple[tuple[int, int], Precision], ...]] = (
+    ((8, 0), "bf16"),
+    ((7, 0), "fp16"),
+)
+"""The least version of an NVIDIA GPU that has units for a precision, best first."""
 
 DEVICE_VARIABLE: Final = "FEWSHOT_DEVICE"
 """Names the device to use, as `torch.device` spells it, whatever else is there."""
@@ -45,7 +56,11 @@ class Placement:
         kind, _, number = self.device.partition(":")
         places = {"cpu": "the CPU", "cuda": f"GPU {number or 0}", "mps": "Apple's GPU"}
         shared = f", one of {self.processes} processes" if self.processes > 1 else ""
-        floats = {"no": "32-bit floats", "bf16": "bfloat16 products"}
+        floats = {
+            "no": "32-bit floats",
+            "bf16": "bfloat16 products",
+            "fp16": "16-bit products",
+        }
         where = places.get(kind, self.device)
         return f"Training on {where}{shared} in {floats[self.precision]}."
 
@@ -75,8 +90,9 @@ def choose_placement(device: str | None = None) -> Placement:
 
     Under ``accelerate launch`` each process takes its own GPU and they share every
     batch. Otherwise the first GPU is used, or Apple's, or the CPU. Products run in
-    bfloat16 on GPUs that have it in hardware, and on CPUs where a measurement finds
-    it much faster: elsewhere it is slower than 32-bit floats, or wrong. A named
+    bfloat16 on GPUs that have it in hardware, in float16 on older ones that have that,
+    and in bfloat16 on CPUs where a measurement finds it much faster: elsewhere it is
+    slower than 32-bit floats, or wrong. A named
     device overrides the choice, as the variable ``FEWSHOT_DEVICE`` does.
 
     Raises:
@@ -94,8 +110,10 @@ def choose_placement(device: str | None = None) -> Placement:
             f"Change {DEVICE_VARIABLE} or leave it out."
         )
     precision: Precision = "no"
-    if chosen.startswith("cuda") and torch.cuda.get_device_capability(chosen) >= (8, 0):
-        precision = "bf16"
+    if chosen.startswith("cuda"):
+        version = torch.cuda.get_device_capability(chosen)
+        able = [kind for least, kind in HARDWARE if version >= least]
+        precision = next(iter(able), "no")
     if chosen == "cpu" and cpu_prefers_bfloat16():
         precision = "bf16"
     return Placement(device=chosen, precision=precision, processes=processes)
