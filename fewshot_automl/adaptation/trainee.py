@@ -126,7 +126,7 @@ class Trainee(nn.Module):
     batch gives the same rows however it is padded or cut.
     """
 
-    def __init__(self, fork: Backbone, start: int, head: ScaledLinear | None) -> None:
+    def __init__(self, fork: Backbone, start: int, head: nn.Module | None) -> None:
         """Take an encoder that runs from block `start` on (-1: all of it), and a head.
 
         What of the encoder requires a gradient is trained.

@@ -1,5 +1,6 @@
 """How much memory a training takes: counted without having it, or measured."""
 
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,8 +24,8 @@ GPU_FACTOR: Final = 1.15
 """The same of torch's allocator on a GPU, which rounds and keeps blocks."""
 BASE_BYTES: Final = 550_000_000
 """Of a process that has loaded torch and what trials need, or of a GPU's context."""
-STEPS: Final = 2
-"""After the first step an optimiser has its state."""
+HIGH_WATER: Final = Path("/proc/self/clear_refs")
+"""Where Linux is told to forget the most memory that this process had."""
 
 
 class StorageCount(TorchDispatchMode):
@@ -70,7 +71,7 @@ def allocated_bytes(device: str) -> Callable[[int], float]:
     return lambda size: size * GPU_FACTOR
 
 
-def two_steps(
+def later_step(
     module: nn.Module,
     batch: dict[str, Tensor],
     targets: Tensor,
@@ -79,20 +80,24 @@ def two_steps(
     placement: Placement,
     parts: int = 1,
 ) -> None:
-    """Make the first steps that `train` would make, on a batch that may be fake."""
+    """Make a step of `train` after its first, on a batch that may be fake.
+
+    The first step, after which the optimiser has its state, needs no forward pass.
+    """
     kind = DTYPES.get(placement.precision)
     optimizer = adamw(module, settings)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     module.train()
-    for _ in range(STEPS):
-        optimizer.zero_grad()
-        for _ in range(parts):
-            rough = torch.autocast(targets.device.type, kind, enabled=kind is not None)
-            with rough:
-                outputs = module(batch)
-            (loss(outputs.float(), targets) / parts).backward()
-        nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
-        optimizer.step()
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    optimizer.zero_grad()
+    for _ in range(min(parts, 2)):  # from the second on gradients are there before
+        with torch.autocast(targets.device.type, kind, enabled=kind is not None):
+            outputs = module(batch)
+        (loss(outputs.float(), targets) / parts).backward()
+    nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+    optimizer.step()
     optimizer.zero_grad()
     module.eval()
 
@@ -118,13 +123,8 @@ def peak_memory(device: str) -> Callable[[], float | None]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return lambda: float(torch.cuda.max_memory_reserved(device) + BASE_BYTES)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark is now
-    except OSError:
+    if device != "cpu" or not os.access(HIGH_WATER, os.W_OK):
         return lambda: None
-
-    def peak() -> float:
-        status = Path("/proc/self/status").read_text()
-        return 1024.0 * int(status.partition("VmHWM:")[2].split()[0])
-
-    return peak if device == "cpu" else lambda: None
+    HIGH_WATER.write_text("5")  # the mark is where the process is now
+    status = HIGH_WATER.with_name("status")
+    return lambda: 1024.0 * int(status.read_text().partition("VmHWM:")[2].split()[0])

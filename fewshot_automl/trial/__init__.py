@@ -3,7 +3,7 @@
 from fewshot_automl.adaptation.saved import size_of
 from fewshot_automl.trial.context import Problem, TrialContext
 from fewshot_automl.trial.evaluate import evaluate, refit
-from fewshot_automl.trial.forecast import forecast, missed_by
+from fewshot_automl.trial.forecast import forecast
 from fewshot_automl.trial.measures import build_bare, card_measures, exact_measures
 from fewshot_automl.trial.space import space_for
 from fewshot_automl.trial.workload import Workload
@@ -17,7 +17,6 @@ __all__ = [
     "evaluate",
     "exact_measures",
     "forecast",
-    "missed_by",
     "refit",
     "size_of",
     "space_for",
