@@ -35,7 +35,7 @@ LEARNT = 3
 RATE = 4e10
 """Of a machine nobody measured; the cost model learns how wrong it is."""
 EXAMPLES = 48
-WORDS = "what is the name of a river in film city who how many long good".split()
+WORDS = ("what", "is", "the", "name", "of", "river", "film", "city", "good")
 PAIRS = (
     ("minilm-l6", "partial_freeze", 32, 0.5),
     ("minilm-l6", "lora", 32, 0.0),

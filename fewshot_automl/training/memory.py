@@ -66,9 +66,9 @@ class StorageCount(TorchDispatchMode):
 
 def allocated_bytes(device: str) -> Callable[[int], float]:
     """Return what says how much memory a tensor of so many bytes takes on a device."""
-    if device == "cpu":
-        return lambda size: size * (HEAP_FACTOR if size < HEAP_BYTES else 1.0)
-    return lambda size: size * GPU_FACTOR
+    if device != "cpu":
+        return lambda size: size * GPU_FACTOR
+    return lambda size: size * (HEAP_FACTOR if size < HEAP_BYTES else 1.0)
 
 
 def later_step(

@@ -17,11 +17,6 @@ DTYPES: Final[dict[Precision, torch.dtype]] = {
     "fp16": torch.float16,
 }
 """What autocast computes products in; "no" leaves them in 32-bit floats."""
-HARDWARE: Final[tuple[tuple[tuple[int, int], Precision], ...]] = (
-    ((8, 0), "bf16"),
-    ((7, 0), "fp16"),
-)
-"""The least version of an NVIDIA GPU that has units for a precision, best first."""
 
 DEVICE_VARIABLE: Final = "FEWSHOT_DEVICE"
 """Names the device to use, as `torch.device` spells it, whatever else is there."""
@@ -56,13 +51,10 @@ class Placement:
         kind, _, number = self.device.partition(":")
         places = {"cpu": "the CPU", "cuda": f"GPU {number or 0}", "mps": "Apple's GPU"}
         shared = f", one of {self.processes} processes" if self.processes > 1 else ""
-        floats = {
-            "no": "32-bit floats",
-            "bf16": "bfloat16 products",
-            "fp16": "16-bit products",
-        }
+        low = {"bf16": "bfloat16 products", "fp16": "float16 products"}
         where = places.get(kind, self.device)
-        return f"Training on {where}{shared} in {floats[self.precision]}."
+        floats = low.get(self.precision, "32-bit floats")
+        return f"Training on {where}{shared} in {floats}."
 
 
 def visible_devices() -> tuple[str, ...]:
@@ -112,8 +104,8 @@ def choose_placement(device: str | None = None) -> Placement:
     precision: Precision = "no"
     if chosen.startswith("cuda"):
         version = torch.cuda.get_device_capability(chosen)
-        able = [kind for least, kind in HARDWARE if version >= least]
-        precision = next(iter(able), "no")
+        if version >= (7, 0):
+            precision = "bf16" if version >= (8, 0) else "fp16"
     if chosen == "cpu" and cpu_prefers_bfloat16():
         precision = "bf16"
     return Placement(device=chosen, precision=precision, processes=processes)

@@ -36,11 +36,6 @@ PEAK: Final = "peak_memory_mb"
 """Measure of a trial: millions of bytes that its process held at most."""
 WAYS: Final = ((1, False), (2, False), (4, False), (4, True))
 """Parts of a batch, and whether blocks are run again: from the fastest way on."""
-SHAPES: Final = (
-    *("method", "backbone", "batch_size", "frozen_fraction", "rank", "lora_variant"),
-    *("lora_dropout", "augmentation"),
-)
-"""Dimensions that memory depends on."""
 BYTES_A_FLOP: Final = {"text": 0.02, "image": 0.2}
 """More than any backbone keeps for an operation: MiniLM 0.013, MobileNetV2 0.13."""
 LATEST: Final = 3
@@ -61,12 +56,8 @@ def forecast(
     predicting. That takes a CPU second or two, once for Configs of one shape. What is
     counted is multiplied by how far the latest trials of this process were off.
 
-    Args:
-        context: The problem, and where trainings run.
-        config: What is tried.
-        seconds: What the cost model says that the training takes.
-        parts: Pieces in which a batch is run.
-        checkpoints: Whether blocks run again for gradients.
+    Batches run in so many `parts`; with `checkpoints` blocks run again for gradients.
+    The seconds are what the cost model says of the training.
 
     Raises:
         TrialError: If the Config cannot be trained whatever the memory.
@@ -111,7 +102,10 @@ def remembered(
 
 
 def _key(config: Config, parts: int, checkpoints: bool) -> tuple[object, ...]:
-    return *(config.get(name, None) for name in SHAPES), parts, checkpoints
+    """Return all that memory depends on."""
+    names = "method backbone batch_size steps frozen_fraction augmentation rank"
+    names += " lora_variant lora_dropout"
+    return *(config.get(name, "") for name in names.split()), parts, checkpoints
 
 
 def _counted(
