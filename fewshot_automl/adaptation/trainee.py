@@ -136,8 +136,10 @@ class Trainee(nn.Module):
         self.head = head
         self._fork = fork
         self._start = start
-        self.lengths_of: Callable[[Tensor], np.ndarray] = _lengths
-        """Of a batch's rows; a forecast knows them by other means."""
+        # A forecast knows the lengths of rows by other means.
+        self.lengths_of: Callable[[Tensor], np.ndarray] = lambda mask: mask.sum(
+            1
+        ).numpy()
 
     def train(self, mode: bool = True) -> "Trainee":
         """Switch the dropout before LoRA layers, and nothing else."""
@@ -177,11 +179,6 @@ class Trainee(nn.Module):
         if self._start < 0:
             return self._fork.features(batch)
         return self._fork.tail(batch, self._start)
-
-
-def _lengths(mask: Tensor) -> np.ndarray:
-    lengths: np.ndarray = mask.sum(dim=1).numpy()
-    return lengths
 
 
 def length_groups(lengths: Int[np.ndarray, " rows"]) -> list[np.ndarray]:
