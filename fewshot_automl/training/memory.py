@@ -35,17 +35,17 @@ class StorageCount(TorchDispatchMode):
     """
 
     def __init__(self, weigh: Callable[[int], float] = float) -> None:
-        """Count each storage by what `weigh` says its bytes take."""
+        """Count each storage that is new by what `weigh` says its bytes take."""
         super().__init__()
         self.live = self.peak = 0.0
-        self._weigh = weigh
+        self.weigh = weigh
         self._seen: set[int] = set()
 
     def hold(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were made before, such as weights."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            key, size = storage._cdata, self._weigh(storage.nbytes())
+            key, size = storage._cdata, self.weigh(storage.nbytes())
             if key not in self._seen:
                 self._seen.add(key)
                 self.live += size

@@ -141,10 +141,11 @@ def _counted(
         trainee.lengths_of = lambda mask: sizes[: len(mask)]
 
     fake = _faker()
-    count = StorageCount(allocated_bytes(place.device))
+    count = StorageCount()
     # What is real, such as weights of classes, is made fake on the way.
     with FakeTensorMode(allow_non_fake_inputs=True), count:
-        fake(base.module)
+        fake(base.module)  # as large as its file
+        count.weigh = allocated_bytes(place.device)
         read = _like(one, longest[:ENCODED])
         with torch.no_grad():
             if start >= 0:
