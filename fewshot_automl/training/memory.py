@@ -42,7 +42,7 @@ class StorageCount(TorchDispatchMode):
         self._seen: set[int] = set()
 
     def hold(self, tensors: Iterable[Tensor]) -> None:
-        """Count tensors that were made before, such as weights."""
+        """Count tensors, those that were counted before not again."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key, size = storage._cdata, self.weigh(storage.nbytes())
@@ -80,17 +80,14 @@ def later_step(
     placement: Placement,
     parts: int = 1,
 ) -> None:
-    """Make a step of `train` after its first, on a batch that may be fake.
-
-    The first step, after which the optimiser has its state, needs no forward pass.
-    """
+    """Make a step of `train` after its first, on a batch that may be fake."""
     kind = DTYPES.get(placement.precision)
     optimizer = adamw(module, settings)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     module.train()
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
-    optimizer.step()
+    optimizer.step()  # so that it has its state
     optimizer.zero_grad()
     for _ in range(min(parts, 2)):  # from the second on gradients are there before
         with torch.autocast(targets.device.type, kind, enabled=kind is not None):
@@ -116,8 +113,7 @@ def room_bytes(device: str) -> int | None:
 def peak_memory(device: str) -> Callable[[], float | None]:
     """Begin to measure; return what says the most bytes this process held since.
 
-    On a CPU it is all that the process holds, which Linux counts; None elsewhere. On a
-    GPU it is what torch's allocator took.
+    On a GPU it is what torch's allocator took; on a CPU only Linux counts it.
     """
     if device.startswith("cuda"):
         torch.cuda.empty_cache()

@@ -71,17 +71,14 @@ def forecast(
 
 
 def thrift(context: TrialContext, config: Config) -> tuple[int, bool]:
-    """Return in how many parts batches must run to fit, and whether with checkpoints.
-
-    Nothing is counted where memory is plenty.
-    """
+    """Return in how many parts batches fit, and whether only with checkpoints."""
     room = room_bytes(context.placement.device)
     if room is None or not context.problem.trains(config):
         return WAYS[0]
     card = context.card(config.text("backbone"))
     each = card.flops * BYTES_A_FLOP[card.modality]
     if BASE_BYTES + int(config["batch_size"]) * each + 24 * card.parameters < room:
-        return WAYS[0]
+        return WAYS[0]  # plenty, so nothing is counted
     for parts, checkpoints in WAYS:
         needs = forecast(context, config, parts=parts, checkpoints=checkpoints)
         if needs.memory_bytes <= room:
