@@ -72,8 +72,8 @@ def forecast(
 
 def thrift(context: TrialContext, config: Config) -> tuple[int, bool]:
     """Return in how many parts batches fit, and whether only with checkpoints."""
-    room = room_bytes(context.placement.device)
-    if room is None or not context.problem.trains(config):
+    room, trains = room_bytes(context.placement.device), context.problem.trains(config)
+    if room is None or not trains or "backbone" not in config:
         return WAYS[0]
     card = context.card(config.text("backbone"))
     each = card.flops * BYTES_A_FLOP[card.modality]
