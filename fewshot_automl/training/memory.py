@@ -28,7 +28,7 @@ HIGH_WATER: Final = Path("/proc/self/clear_refs")
 """Where Linux is told to forget the most memory that this process had."""
 
 
-class StorageCount(TorchDispatchMode):
+class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors that are alive, and the most there ever were.
 
     Tensors may be fake: those of torch's ``FakeTensorMode`` have sizes and no memory.
@@ -36,7 +36,7 @@ class StorageCount(TorchDispatchMode):
 
     def __init__(self, weigh: Callable[[int], float] = float) -> None:
         """Count each storage that is new by what `weigh` says its bytes take."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0.0
         self.weigh = weigh
         self._seen: set[int] = set()
@@ -92,7 +92,8 @@ def later_step(
     for _ in range(min(parts, 2)):  # from the second on gradients are there before
         with torch.autocast(targets.device.type, kind, enabled=kind is not None):
             outputs = module(batch)
-        (loss(outputs.float(), targets) / parts).backward()
+        value = loss(outputs.float(), targets) / parts
+        value.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()

@@ -161,8 +161,8 @@ def _counted(
         # The model of the fold before is there until this one is.
         kept = count.live - before + table + stored
         others = torch.empty(int(kept), dtype=torch.uint8)
-        batch = _like(read, sizes)
-        later_step(trainee, batch, wanted.clone(), loss, settings, place, parts)
+        seen = _like(read, sizes)
+        later_step(trainee, seen, wanted.clone(), loss, settings, place, parts)
         with torch.no_grad():
             read = _like(read, longest[:BATCH])
             fork.features(read) if start < 0 else fork.tail(read, start)
@@ -202,7 +202,7 @@ def _faker() -> Callable[[nn.Module], nn.Module]:
             made[id(tensor)] = tensor, torch.zeros(tensor.size(), dtype=tensor.dtype)
         return made[id(tensor)][1]
 
-    return lambda module: module._apply(twin)
+    return lambda module: module._apply(twin)  # type: ignore[no-untyped-call]
 
 
 def _like(batch: Tensors, lengths: Int[np.ndarray, " rows"]) -> Tensors:
