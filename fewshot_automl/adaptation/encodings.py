@@ -21,6 +21,8 @@ POOLED: Final = "pooled-2"
 """Names pooled features in the store; the number rises when rows hold more."""
 WHOLE: Final = "whole-2"
 """Pooled features of whole texts: the mean over windows that hold all of a text."""
+ENCODED: Final = 32
+"""Examples in one forward pass."""
 LAST: Final = "last"
 INNER: Final = "inner"
 """Mean over the tokens of an inner block; rows of images do not have it."""
@@ -40,7 +42,7 @@ class Encoder:
     """The frozen encoder; its weights are never changed through this."""
     store: FeatureStore
     """Where activations are kept, by content."""
-    batch_size: int = 32
+    batch_size: int = ENCODED
     """Examples in one forward pass."""
     device: str = "cpu"
     """Where the forward passes run."""

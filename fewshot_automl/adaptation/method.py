@@ -63,6 +63,10 @@ class Job:
     """`time.monotonic()` at which the fit must be over; None for no limit."""
     unlabelled: Encodings | None = None
     """Examples that nobody has labelled, as the backbone sees them."""
+    parts: int = 1
+    """Pieces in which a batch begins to be run, so that memory holds them."""
+    checkpoints: bool = False
+    """Whether blocks run again for gradients, rather than keep what they made."""
 
     def fit_head(
         self, features: np.ndarray | SparseRows, targets: np.ndarray, **more: np.ndarray

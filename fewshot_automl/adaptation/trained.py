@@ -22,10 +22,12 @@ from fewshot_automl.adaptation.kinds import HEADS
 from fewshot_automl.adaptation.lora import VARIANTS, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
 from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee, TrainingRows
+from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.errors import TrialError
 from fewshot_automl.modalities import modality_named
 from fewshot_automl.space import Choice, Config, Dimension, Float, Int
+from fewshot_automl.tasks import Task
 from fewshot_automl.training import (
     SCHEDULES,
     Loss,
@@ -137,39 +139,51 @@ class Trained(Method):
             return -1
         return min(round(config.number("frozen_fraction") * depth), depth - 1)
 
-    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
-        """Fork the backbone, train the fork, fit or finish its head."""
-        base, config, device = train.backbone, job.config, job.placement.device
+    def forked(self, base: Backbone, config: Config, seed: int) -> Backbone:
+        """Return a fork of a backbone that wants gradients where a Config trains it."""
         start = self.first_trained(config, base.depth)
         if self.part == "lora":
-            fork = attach(base, start, config, job.seed)
-        else:
-            fork = base.fork(start)
-            for parameter in trained_parameters(fork, start):
-                parameter.requires_grad_(parameter.is_floating_point())
-        head: ScaledLinear | None = None
+            return attach(base, start, config, seed)
+        fork = base.fork(start)
+        for parameter in trained_parameters(fork, start):
+            parameter.requires_grad_(parameter.is_floating_point())
+        return fork
+
+    def objective(
+        self, targets: np.ndarray, task: Task, config: Config, seed: int
+    ) -> tuple[Loss, Sampler]:
+        """Return what a training minimises, and the batches that it draws."""
         # There is one function for each loss and no table: contrastive batches and
         # temperatures are of no use to another loss.
         if self.is_contrastive:
             temperature = config.number("temperature")
             loss: Loss = partial(supervised_contrastive, temperature=temperature)
-            sampler: Sampler = balanced(targets, job.seed)
-        else:
+            return loss, balanced(targets, seed)
+        make = HEADS[task.kind].loss
+        assert make is not None, "`suits` asked for it"
+        return make(targets, task, config), shuffled(len(targets), seed)
+
+    def fit(self, train: Encodings, targets: np.ndarray, job: Job) -> Fitted:
+        """Fork the backbone, train the fork, fit or finish its head."""
+        base, config, device = train.backbone, job.config, job.placement.device
+        start = self.first_trained(config, base.depth)
+        fork = self.forked(base, config, job.seed)
+        fork.checkpoints = job.checkpoints
+        loss, sampler = self.objective(targets, job.task, config, job.seed)
+        head: ScaledLinear | None = None
+        if not self.is_contrastive:
             probe = job.fit_head(train.pooled(), targets)
             head = ScaledLinear(probe, share=config.number("probe_share"))
-            make = HEADS[job.task.kind].loss
-            assert make is not None, "`suits` asked for it"
-            loss = make(targets, job.task, config)
-            sampler = shuffled(len(targets), job.seed)
         loop.train(
             Trainee(fork, start, head),
             TrainingRows(train, start, views_of(config), job.seed, device),
             torch.from_numpy(targets),
             loss,
             sampler,
-            self._settings(config, job.seed, len(targets)),
+            self.settings(config, job.seed, len(targets)),
             training_place(job.placement, base.card),
             deadline=job.deadline,
+            parts=job.parts,
         )
         if head is None:
             features = changed_features(fork, start, train, device)
@@ -193,7 +207,8 @@ class Trained(Method):
             device=device,
         )
 
-    def _settings(self, config: Config, seed: int, examples: int) -> TrainingSettings:
+    def settings(self, config: Config, seed: int, examples: int) -> TrainingSettings:
+        """Return how a Config trains on so many examples."""
         size = int(config["batch_size"])
         return TrainingSettings(
             steps=int(config["steps"]),

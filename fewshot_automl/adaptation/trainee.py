@@ -1,5 +1,6 @@
 """What the training loop is given: rows cut into batches, and a module for them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -47,7 +48,8 @@ class TrainingRows:
                 train.rows(view) if start < 0 else train.activations(start, view)
             )
         ]
-        self._rows, self._views, self._seed = rows, views, seed
+        self._rows, self._count, self._seed = rows, len(rows) // views, seed
+        self._views = views
         self._backbone, self._device = train.backbone, device
         self._lengths = np.array([next(iter(row.values())).shape[0] for row in rows])
         longest = rows[int(self._lengths.argmax())]
@@ -58,10 +60,11 @@ class TrainingRows:
         self._whole: Tensors | None = None
         if size <= room:
             self._whole = on_device(train.backbone.collate(rows), device)
+            self._rows = []  # no need to hold them twice
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return len(self._rows) // self._views
+        return self._count
 
     def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
         """Return some examples, equal to what collating distinct rows would give."""
@@ -123,7 +126,7 @@ class Trainee(nn.Module):
     batch gives the same rows however it is padded or cut.
     """
 
-    def __init__(self, fork: Backbone, start: int, head: ScaledLinear | None) -> None:
+    def __init__(self, fork: Backbone, start: int, head: nn.Module | None) -> None:
         """Take an encoder that runs from block `start` on (-1: all of it), and a head.
 
         What of the encoder requires a gradient is trained.
@@ -133,6 +136,10 @@ class Trainee(nn.Module):
         self.head = head
         self._fork = fork
         self._start = start
+        # A forecast knows the lengths of rows by other means.
+        self.lengths_of: Callable[[Tensor], np.ndarray] = lambda mask: mask.sum(
+            1
+        ).numpy()
 
     def train(self, mode: bool = True) -> "Trainee":
         """Switch the dropout before LoRA layers, and nothing else."""
@@ -157,7 +164,7 @@ class Trainee(nn.Module):
         """
         if MASK not in batch or batch[MASK].device.type != "cpu":
             return self._run(batch)
-        lengths = batch[MASK].sum(dim=1).numpy()
+        lengths = self.lengths_of(batch[MASK])
         groups = length_groups(lengths)
         if len(groups) == 1:
             return self._run(batch)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fewshot_automl.backbones.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Card
 from fewshot_automl.backbones.readers import MASK, Reader, Tensors
@@ -121,6 +123,8 @@ class Backbone:
     """Hash of the weight file that was opened."""
     anatomy: Anatomy
     reader: Reader
+    checkpoints: bool = False
+    """Whether blocks run again for gradients, rather than keep what they made."""
 
     @property
     def depth(self) -> int:
@@ -162,8 +166,13 @@ class Backbone:
         self._check(cut)
         activations = self._here(activations)
         mask = activations.get(MASK)
-        blocks = range(cut, self.depth)
-        hidden = self.anatomy.run(self.module, activations[HIDDEN], mask, blocks)
+        blocks, hidden = range(cut, self.depth), activations[HIDDEN]
+        if self.checkpoints and torch.is_grad_enabled():
+            for block in blocks:
+                one = self.module, hidden, mask, range(block, block + 1)
+                hidden = checkpoint(self.anatomy.run, *one, use_reentrant=False)
+        else:
+            hidden = self.anatomy.run(self.module, hidden, mask, blocks)
         return self.anatomy.finish(self.module, hidden, mask)
 
     def features(self, batch: Tensors) -> Float[Tensor, "batch width"]:

@@ -68,7 +68,7 @@ class FeatureStore:
                 recently used go first.
         """
         self._arguments = (folder, max_disk_bytes, max_memory_bytes)
-        self._max_memory_bytes = max_memory_bytes
+        self.max_memory_bytes = max_memory_bytes
         self._disk = None if folder is None else Disk(folder, max_disk_bytes)
         self._held: OrderedDict[Path | int, _Held] = OrderedDict()
         self._serial = 0
@@ -110,7 +110,7 @@ class FeatureStore:
                 self._compute(group, [keys[at] for at in asked], compute(asked), found)
             memory = sum(held.memory_bytes for held in self._held.values())
             for place, held in list(self._held.items()):
-                if memory > self._max_memory_bytes:
+                if memory > self.max_memory_bytes:
                     memory -= held.memory_bytes
                     del self._held[place]
             return [dict(found[key]) for key in keys]

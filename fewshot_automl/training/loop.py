@@ -1,10 +1,11 @@
 """The training loop: one for every method and device, on Accelerate."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.training.batches import Sampler
-from fewshot_automl.training.placement import Placement
+from fewshot_automl.training.placement import DTYPES, Placement
 from fewshot_automl.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes the outputs and targets of a batch and returns a scalar."""
 
+logger = logging.getLogger(__name__)
+
+CHECKED: Final = 8
+"""Examples on which a precision is checked before a run."""
+PRECISE: Final = 0.1
+"""Most that their loss may be off, as a share of the loss or of 1: bfloat16 keeps two
+to three digits, and a training is about differences."""
 PARTS: Final = (2, 4)
 """Pieces in which a batch is run, one after another, where memory runs out."""
 ESTIMATED_AFTER: Final = 5
@@ -59,6 +67,7 @@ def train(
     placement: Placement,
     *,
     deadline: float | None = None,
+    parts: int = 1,
 ) -> TrainingLog:
     """Train what requires a gradient in a module, in place.
 
@@ -68,7 +77,8 @@ def train(
     of its own, and all end with the same weights.
 
     A batch that does not fit in memory is drawn as several smaller ones whose
-    gradients are accumulated.
+    gradients are accumulated; `parts` are as many from the start. Products of low
+    precision are used if a few examples have the same loss in them as in 32-bit floats.
 
     The module takes a batch of `rows` and returns one row of outputs an example; the
     deadline is on the clock of `time.monotonic`.
@@ -79,10 +89,13 @@ def train(
         TrialError: If the loss is no number, or memory runs out.
     """
     losses: list[float] = []
+    if not _is_precise(module, rows, targets, loss, sampler, placement):
+        placement = replace(placement, precision="no")
+        logger.warning("The loss is wrong in low precision. %s", placement)
     with _accelerated(placement) as accelerator, _own_randomness(settings.seed):
         module.to(accelerator.device)
         targets = targets.to(accelerator.device)
-        raw = _adamw(module, settings)
+        raw = adamw(module, settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(raw, settings.multiplier)
         model, optimizer = accelerator.prepare(module, raw)
         weights = [weight for group in raw.param_groups for weight in group["params"]]
@@ -126,7 +139,8 @@ def train(
 
         try:
             module.train()
-            _within_memory(run, settings.batch_size, placement.device)
+            size = -(-settings.batch_size // parts)
+            _within_memory(run, size, placement.device)
         finally:
             raw.zero_grad()
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -135,7 +149,36 @@ def train(
         return TrainingLog(losses=tuple(losses), parts=parts)
 
 
-def _adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+def _is_precise(
+    module: nn.Module,
+    rows: Rows,
+    targets: Tensor,
+    loss: Loss,
+    sampler: Sampler,
+    placement: Placement,
+) -> bool:
+    """Return whether the loss of the first examples is the same in 32-bit floats.
+
+    Every process looks at the same examples, so all decide the same.
+    """
+    kind = DTYPES.get(placement.precision)
+    if kind is None:
+        return True
+    device = torch.device(placement.device)
+    module.to(device).eval()
+    drawn = next(sampler(CHECKED, 0))
+    batch, wanted = rows.batch(drawn, 0), targets[torch.from_numpy(drawn)].to(device)
+    values = []
+    for is_rough in (True, False):
+        rough = torch.autocast(device.type, kind, enabled=is_rough)
+        with torch.no_grad(), rough:
+            outputs = module(batch)
+        values.append(float(loss(outputs.float(), wanted)))
+    off = abs(values[0] - values[1])
+    return off <= PRECISE * max(abs(values[1]), 1.0)  # not where one is no number
+
+
+def adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
     """Return AdamW over what a module wants trained.
 
     Vectors and scalars (biases, norms) do not decay: pulling them to 0 regularises

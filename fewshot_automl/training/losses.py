@@ -28,7 +28,9 @@ def cross_entropy(
     1.3863
     """
     classes = logits.shape[-1]
-    wanted = functional.one_hot(labels, classes) * (1 - label_smoothing)
+    # Not `one_hot`, which looks at the numbers: a forecast has none.
+    is_right = labels[:, None] == torch.arange(classes, device=labels.device)
+    wanted = is_right * (1 - label_smoothing)
     wanted = wanted + label_smoothing / classes
     if class_weights is not None:
         wanted = wanted * class_weights.to(logits)

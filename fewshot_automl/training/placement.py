@@ -12,7 +12,13 @@ import torch
 from fewshot_automl.errors import UserError
 from fewshot_automl.hardware import Device
 
-Precision = Literal["no", "bf16"]
+Precision = Literal["no", "bf16", "fp16"]
+
+DTYPES: Final[dict[Precision, torch.dtype]] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+"""What autocast computes products in; "no" leaves them in 32-bit floats."""
 
 DEVICE_VARIABLE: Final = "FEWSHOT_DEVICE"
 """Names the device to use, as `torch.device` spells it, whatever else is there."""
@@ -47,9 +53,10 @@ class Placement:
         kind, _, number = self.device.partition(":")
         places = {"cpu": "the CPU", "cuda": f"GPU {number or 0}", "mps": "Apple's GPU"}
         shared = f", one of {self.processes} processes" if self.processes > 1 else ""
-        floats = {"no": "32-bit floats", "bf16": "bfloat16 products"}
+        low = {"bf16": "bfloat16 products", "fp16": "float16 products"}
         where = places.get(kind, self.device)
-        return f"Training on {where}{shared} in {floats[self.precision]}."
+        floats = low.get(self.precision, "32-bit floats")
+        return f"Training on {where}{shared} in {floats}."
 
 
 def visible_devices() -> tuple[str, ...]:
@@ -91,8 +98,9 @@ def choose_placement(device: str | None = None) -> Placement:
 
     Under ``accelerate launch`` each process takes its own GPU and they share every
     batch. Otherwise the first GPU is used, or Apple's, or the CPU. Products run in
-    bfloat16 on GPUs that have it in hardware, and on CPUs where a measurement finds
-    it much faster: elsewhere it is slower than 32-bit floats, or wrong. A named
+    bfloat16 on GPUs that have it in hardware, in float16 on older ones that have that,
+    and in bfloat16 on CPUs where a measurement finds it much faster: elsewhere it is
+    slower than 32-bit floats, or wrong. A named
     device overrides the choice, as the variable ``FEWSHOT_DEVICE`` does.
 
     Raises:
@@ -110,8 +118,10 @@ def choose_placement(device: str | None = None) -> Placement:
             f"Change {DEVICE_VARIABLE} or leave it out."
         )
     precision: Precision = "no"
-    if chosen.startswith("cuda") and torch.cuda.get_device_capability(chosen) >= (8, 0):
-        precision = "bf16"
+    if chosen.startswith("cuda"):
+        version = torch.cuda.get_device_capability(chosen)
+        if version >= (7, 0):
+            precision = "bf16" if version >= (8, 0) else "fp16"
     if chosen == "cpu" and cpu_prefers_bfloat16():
         precision = "bf16"
     return Placement(device=chosen, precision=precision, processes=processes)

@@ -16,6 +16,7 @@ from fewshot_automl.backbones.load import load
 from fewshot_automl.errors import unknown_name
 from fewshot_automl.evaluation.folds import Fold, Folds
 from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.hardware import Forecast
 from fewshot_automl.modalities import Input, content_hashes
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
@@ -81,6 +82,10 @@ class TrialContext:
     latencies: dict[tuple[object, bool, bool], float] = field(default_factory=dict)
     """Seconds of predicting one example, by backbone, whether it has LoRA layers and
     whether it reads windows; another process measures its own."""
+    forecasts: dict[tuple[object, ...], Forecast] = field(default_factory=dict)
+    """What trials need, by the shapes that it follows from; not sent along either."""
+    missed: list[float] = field(default_factory=list)
+    """By what factors trials of this process held more than was forecast."""
     _loaded: "OrderedDict[str, Backbone]" = field(default_factory=OrderedDict)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -19,7 +19,9 @@ from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.resampling import predicted_rows
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.training.memory import peak_memory
 from fewshot_automl.trial.context import Problem, TrialContext
+from fewshot_automl.trial.forecast import remembered, thrift
 from fewshot_automl.trial.measures import measures_of
 
 SURE: Final = 0.8
@@ -49,6 +51,7 @@ def evaluate(
     problem = context.problem
     targets = problem.targets
     trains = problem.trains(config)
+    peak = peak_memory(context.placement.device)
     encodings = context.encodings(config, end)
     repeats = problem.repeats(config)
     outputs = np.full(
@@ -76,6 +79,7 @@ def evaluate(
     whole = max(len(times) // len(repeats[0]), 1)
     outputs = outputs[:whole]  # of a later partition all folds count, or none
     measures = measures_of(context, config, fitted)
+    measures |= remembered(context, config, peak()) if trains else {}
     seconds = time.monotonic() - start
     try:
         return scored(problem, outputs, measures, seconds)
@@ -141,6 +145,7 @@ def _fit(
     deadline: float | None,
 ) -> Fitted:
     more = context.problem.unlabelled
+    parts, checkpoints = thrift(context, config)
     job = Job(
         task=context.problem.task,
         config=config,
@@ -148,6 +153,8 @@ def _fit(
         placement=context.placement,
         deadline=deadline,
         unlabelled=replace(more, encoder=encodings.encoder) if more else None,
+        parts=parts,
+        checkpoints=checkpoints,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

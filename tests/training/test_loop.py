@@ -157,6 +157,15 @@ def test_gradients_of_parts_are_those_of_the_whole():
     torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-4, atol=1e-5)
 
 
+def test_parts_from_the_start_give_what_the_whole_batch_gives():
+    """Shuffled batches of half the size are the halves of the whole ones."""
+    whole, cut = Net(), Net()
+    run(whole)
+    log = run(cut, Small(Points(), 6, CPU_FULL), parts=2)
+    assert log.parts == 2
+    torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-4, atol=1e-5)
+
+
 def test_memory_may_run_out_in_the_middle_of_a_run():
     rows = Points()
     calls = itertools.count()
@@ -290,6 +299,37 @@ def test_bfloat16_products_train_too_and_leave_no_trace():
     assert rough({"points": Points().points}).dtype == torch.float32
     run(again)  # after a run of another precision in one process
     assert torch.equal(weights(exact), weights(again))
+
+
+class Fragile(Net):
+    """A net that only 32-bit floats can hold."""
+
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return logits if logits.dtype == torch.float32 else logits * self.wrong
+
+
+@pytest.mark.parametrize("wrong", [math.inf, math.nan, 30.0])
+def test_a_loss_that_low_precision_gets_wrong_is_computed_in_floats(wrong, caplog):
+    exact, fragile = Net(), Fragile()
+    fragile.wrong = wrong
+    run(exact)
+    run(fragile, placement=Placement(device="cpu", precision="bf16"))
+    assert torch.equal(weights(exact), weights(fragile))
+    (line,) = caplog.messages
+    assert "low precision. Training on the CPU in 32-bit floats" in line
+
+
+@pytest.mark.gpu
+def test_float16_products_train_with_scaled_gradients():
+    net = Net()
+    log = run(
+        net,
+        how=settings(steps=120),
+        placement=Placement(device="cuda:0", precision="fp16"),
+    )
+    assert log.losses[-1] < 0.3
+    assert all(p.dtype == torch.float32 for p in net.parameters())
 
 
 def test_an_accelerator_of_the_users_own_is_left_as_it_was():

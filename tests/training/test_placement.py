@@ -43,10 +43,15 @@ def test_the_variable_overrides_the_choice(monkeypatch, gpus):
         choose_placement()
 
 
-def test_new_gpus_compute_in_bfloat16_and_old_ones_do_not(monkeypatch, gpus):
-    assert choose_placement().precision == "bf16"
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    assert choose_placement().precision == "no"
+@pytest.mark.parametrize(
+    ("version", "precision"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 1), "no")],
+)
+def test_gpus_compute_in_the_best_precision_they_have(
+    monkeypatch, gpus, version, precision
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: version)
+    assert choose_placement().precision == precision
 
 
 def test_a_cpu_computes_in_bfloat16_where_products_are_much_faster(monkeypatch):
