@@ -1,7 +1,7 @@
 """What a method of adaptation is: its dimensions, its cost, and how it is fitted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -63,6 +63,8 @@ class Job:
     """`time.monotonic()` at which the fit must be over; None for no limit."""
     unlabelled: Encodings | None = None
     """Examples that nobody has labelled, as the backbone sees them."""
+    before_training: Callable[[], None] = lambda: None
+    """Is called once all that a training needs is at hand."""
 
     def fit_head(
         self, features: np.ndarray | SparseRows, targets: np.ndarray, **more: np.ndarray

@@ -161,9 +161,11 @@ class Trained(Method):
             assert make is not None, "`suits` asked for it"
             loss = make(targets, job.task, config)
             sampler = shuffled(len(targets), job.seed)
+        rows = TrainingRows(train, start, views_of(config), job.seed, device)
+        job.before_training()
         loop.train(
             Trainee(fork, start, head),
-            TrainingRows(train, start, views_of(config), job.seed, device),
+            rows,
             torch.from_numpy(targets),
             loss,
             sampler,

@@ -16,7 +16,7 @@ from typing import Any, Final
 from fewshot_automl.errors import TrialError, UserError
 from fewshot_automl.executors.executor import Finished
 
-_GPUS: Final = "CUDA_VISIBLE_DEVICES"
+GPUS: Final = "CUDA_VISIBLE_DEVICES"
 _THREADS: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -26,7 +26,7 @@ _THREADS: Final = (
 
 
 @dataclass(slots=True)
-class _Worker:
+class Worker:
     """One worker process: a pool of its own, so that its death harms no other call."""
 
     variables: dict[str, str]
@@ -38,14 +38,14 @@ class _Worker:
     future: Future[Any] | None = None
     """None while it is idle."""
 
-    def start(self, ticket: int, call: tuple[Any, ...]) -> None:
+    def start(self, ticket: int, run: Callable[..., Any], *call: Any) -> None:
         from loky import ProcessPoolExecutor
 
         self.ticket = ticket
         self.pool = self.pool or ProcessPoolExecutor(
             1, env=self.variables, initializer=_settle, initargs=(os.getpid(),)
         )
-        self.future = self.pool.submit(_run, *call)
+        self.future = self.pool.submit(run, *call)
 
     def collect(self) -> Finished:
         """Return how its call ended, which may be by its death."""
@@ -71,6 +71,42 @@ class _Worker:
         self.pool = self.future = None
 
 
+def shares(workers: int, gpus: int) -> list[dict[str, str]]:
+    """Return the environment of each worker: its share of the cores, and one GPU."""
+    from loky import cpu_count
+
+    share = str(max(1, cpu_count() // workers))
+    threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
+    known = os.environ.get(GPUS)
+    names = known.split(",") if known else list(map(str, range(gpus)))
+    return [
+        {**threads, GPUS: names[i % gpus]} if gpus > 1 else threads
+        for i in range(workers)
+    ]
+
+
+class Pickled:
+    """Keeps the pickle of the function of the last call."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Callable[..., Any] | None, bytes] = (None, b"")
+
+    def of(self, function: Callable[..., Any]) -> bytes:
+        """Return a function's pickle, or raise a `UserError` if it has none."""
+        from cloudpickle import dumps
+
+        try:
+            if function is not self._last[0]:
+                self._last = function, dumps(function)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"A call for other processes must be picklable, got {function!r} "
+                f"({error}). Leave out what cannot be copied, or use --executor "
+                "in_process."
+            ) from error
+        return self._last[1]
+
+
 class WorkerProcesses:
     """Runs each call in one of a few worker processes of this machine.
 
@@ -85,20 +121,11 @@ class WorkerProcesses:
         They share out the cores, unless `OMP_NUM_THREADS` is set. Of several GPUs each
         sees only one, as the first.
         """
-        from loky import cpu_count
-
         if workers < 1:
             raise UserError(f"workers must be 1 or more, got {workers}.")
-        share = str(max(1, cpu_count() // workers))
-        threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
-        known = os.environ.get(_GPUS)
-        names = known.split(",") if known else list(map(str, range(gpus)))
-        self._workers = [
-            _Worker({**threads, _GPUS: names[i % gpus]} if gpus > 1 else threads)
-            for i in range(workers)
-        ]
+        self._workers = list(map(Worker, shares(workers, gpus)))
         self.slots = workers
-        self._function: tuple[Callable[..., Any] | None, bytes] = (None, b"")
+        self._pickled = Pickled()
         self._calls: deque[tuple[int, tuple[Any, ...]]] = deque()
         self._submitted = 0
 
@@ -108,20 +135,10 @@ class WorkerProcesses:
         A function that is submitted again is the one of the first time: what changed
         in it since is not sent.
         """
-        from cloudpickle import dumps
-
-        try:
-            if function is not self._function[0]:
-                self._function = function, dumps(function)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"A call for other processes must be picklable, got {function!r} "
-                f"({error}). Leave out what cannot be copied, or use --executor "
-                "in_process."
-            ) from error
+        pickled = self._pickled.of(function)
         ticket = self._submitted
         self._submitted += 1
-        self._calls.append((ticket, (self._function[1], *arguments)))
+        self._calls.append((ticket, (pickled, *arguments)))
         self._dispatch()
         return ticket
 
@@ -147,22 +164,31 @@ class WorkerProcesses:
             if worker.future is None and self._calls:
                 ticket, call = self._calls.popleft()
                 try:
-                    worker.start(ticket, call)
+                    worker.start(ticket, run_held, *call)
                 except BrokenProcessPool:  # it died idle, so no call is to blame
                     worker.stop()
-                    worker.start(ticket, call)
+                    worker.start(ticket, run_held, *call)
 
 
 # What follows runs in the worker.
 
-_held: dict[bytes, Callable[..., Any]] = {}
+held: dict[bytes, Callable[..., Any]] = {}
 """The function of the last call by its pickle, with whatever it has loaded."""
 
 
 def _settle(parent: int) -> None:
     """Make a worker leave Ctrl-C to its parent, and die with it."""
-    import psutil
     from loky import process_executor
+
+    # loky replaces a worker that grows by 300 MB; ours grow by their backbones.
+    process_executor._USE_PSUTIL = False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """Make this process end soon after its parent has."""
+    import psutil
 
     def watch() -> None:
         # A dead parent is replaced on POSIX, and its number is free on Windows.
@@ -170,19 +196,16 @@ def _settle(parent: int) -> None:
             time.sleep(0.2)
         os._exit(1)
 
-    # loky replaces a worker that grows by 300 MB; ours grow by their backbones.
-    process_executor._USE_PSUTIL = False
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(function: bytes, *arguments: Any) -> Any:
+def run_held(function: bytes, *arguments: Any) -> Any:
     """Return the value of a call, or raise what can be pickled and back."""
     try:
-        if function not in _held:
-            _held.clear()
-            _held[function] = pickle.loads(function)  # noqa: S301  our parent wrote it
-        return _held[function](*arguments)
+        if function not in held:
+            held.clear()
+            held[function] = pickle.loads(function)  # noqa: S301  our parent wrote it
+        return held[function](*arguments)
     except BaseException as error:  # noqa: BLE001  raised below, without its frames
         failed: BaseException
         try:

@@ -1,9 +1,10 @@
 """The training loop: one for every method and device, on Accelerate."""
 
 import contextlib
+import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.errors import OutOfTime, TrialError, UserError
 from fewshot_automl.training.batches import Sampler
 from fewshot_automl.training.placement import Placement
 from fewshot_automl.training.settings import TrainingSettings
@@ -24,6 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 PARTS: Final = (2, 4)
 """Pieces in which a batch is run, one after another, where memory runs out."""
+FIRST: Final = slice(0, 1)
 ESTIMATED_AFTER: Final = 5
 """Steps from which the time of the rest is estimated."""
 
@@ -35,8 +37,21 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Return the number of examples."""
 
-    def batch(self, indices: np.ndarray, step: int) -> dict[str, Tensor]:
-        """Return some examples, collated; `step` may choose their augmented view."""
+    def batch(
+        self, indices: np.ndarray, step: int, own: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """Return some examples, collated; `step` may choose their augmented view.
+
+        Of them only `own`, with the views that they have among all.
+        """
+
+
+@runtime_checkable
+class InBlocks(Protocol):
+    """Is a module that knows its blocks, each of which is called as a module."""
+
+    def blocks(self) -> list[str]:
+        """Return the names of modules that can be sharded one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +79,9 @@ def train(
 
     The module is left on the placement's device, in eval mode. The same seed, rows
     and sampler give the same weights; torch's global random state is left as found.
-    With several processes, all call this with the same arguments, each draws batches
-    of its own, and all end with the same weights.
+    With several processes, all call this with the same arguments. Each runs its slice
+    of every batch, the loss is that of the whole batch, and all end with the weights
+    that one process would have; but for dropout, which each draws for itself.
 
     A batch that does not fit in memory is drawn as several smaller ones whose
     gradients are accumulated.
@@ -79,17 +95,24 @@ def train(
         TrialError: If the loss is no number, or memory runs out.
     """
     losses: list[float] = []
-    with _accelerated(placement) as accelerator, _own_randomness(settings.seed):
+    with (
+        _accelerated(placement) as accelerator,
+        _own_randomness(settings.seed + accelerator.process_index),
+    ):
+        rank, processes = accelerator.process_index, accelerator.num_processes
         module.to(accelerator.device)
         targets = targets.to(accelerator.device)
-        raw = _adamw(module, settings)
+        trained = _sharded(module, placement) if placement.is_sharded else module
+        raw = _adamw(trained, settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(raw, settings.multiplier)
-        model, optimizer = accelerator.prepare(module, raw)
+        # Of a model that is sharded nothing is left to wrap.
+        model = accelerator.prepare_model(trained, evaluation_mode=placement.is_sharded)
+        optimizer = accelerator.prepare(raw)
         weights = [weight for group in raw.param_groups for weight in group["params"]]
 
         def agreed(value: float) -> float:
             """Return the mean over all processes, which must not part ways."""
-            if placement.processes == 1:
+            if processes == 1:
                 return value
             own = torch.tensor(value, device=accelerator.device)
             return float(accelerator.reduce(own, "mean"))
@@ -102,8 +125,7 @@ def train(
             parts = -(-settings.batch_size // batch_size)
             accelerator.gradient_accumulation_steps = parts
             accelerator.step = 0  # an earlier call may have ended amid its parts
-            own_size = max(batch_size // placement.processes, 1)
-            batches = sampler(own_size, accelerator.process_index)
+            batches = sampler(batch_size)
             while len(losses) < steps:
                 clock.check(len(losses))
                 raw.zero_grad()  # the prepared one does nothing amid accumulation
@@ -111,12 +133,20 @@ def train(
                 for _ in range(parts):
                     with accelerator.accumulate(model):
                         drawn = next(batches)
-                        batch = rows.batch(drawn, len(losses))
+                        sizes = [len(x) for x in np.array_split(drawn, processes)]
+                        begin = sum(sizes[:rank])
+                        # None of so few examples is left: one runs, and counts nothing.
+                        own = slice(begin, begin + sizes[rank]) if sizes[rank] else FIRST
+                        outputs = model(rows.batch(drawn, len(losses), own)).float()
                         places = torch.from_numpy(drawn).to(targets.device)
-                        value = loss(model(batch).float(), targets[places])
+                        if processes > 1:
+                            outputs = _gathered(outputs, sizes, rank)
+                        value = loss(outputs, targets[places])
                         total += agreed(float(value.detach())) / parts
                         _check_loss(total, len(losses), settings.steps)
-                        accelerator.backward(value)
+                        # Gradients are averaged over processes, of which each has only
+                        # what its own outputs share in the loss of the whole batch.
+                        accelerator.backward(value * processes)
                 accelerator.clip_grad_norm_(weights, settings.max_grad_norm)
                 optimizer.step()
                 schedule.step()
@@ -125,14 +155,62 @@ def train(
                     break
 
         try:
-            module.train()
-            _within_memory(run, settings.batch_size, placement.device)
+            trained.train()
+            if processes == 1:
+                _within_memory(run, settings.batch_size, placement.device)
+            else:  # where one of several runs out of memory, the others wait for it
+                run(settings.batch_size)
+            if trained is not module:
+                _take_over(module, trained)
         finally:
             raw.zero_grad()
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             module.eval()
         parts = accelerator.gradient_accumulation_steps
         return TrainingLog(losses=tuple(losses), parts=parts)
+
+
+def _gathered(outputs: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+    """Return the outputs of all processes; a gradient flows to this one's only."""
+    padded = outputs.new_zeros((max(sizes), *outputs.shape[1:]))
+    padded[: sizes[rank]] = outputs[: sizes[rank]].detach()
+    every = [torch.empty_like(padded) for _ in sizes]
+    torch.distributed.all_gather(every, padded)
+    parts = [part[:size] for part, size in zip(every, sizes, strict=True)]
+    parts[rank] = outputs[: sizes[rank]]
+    # A process without examples needs a gradient too, of 0: the others wait for it.
+    return torch.cat(parts) + 0.0 * outputs.sum()
+
+
+def _sharded(module: nn.Module, placement: Placement) -> nn.Module:
+    """Return a twin whose parameters are spread over all processes, block by block.
+
+    Frozen ones outside the blocks are shared with the module, whole. It is a twin, for
+    what a module shares with others must stay as it is.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    names = module.blocks() if isinstance(module, InBlocks) else []
+    inside = {p for name in names for p in module.get_submodule(name).parameters()}
+    kept = {p for p in module.parameters() if not p.requires_grad} - inside
+    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in kept})
+    mesh = init_device_mesh(placement.device.partition(":")[0], (placement.processes,))
+    for name in names:
+        if any(True for _ in twin.get_submodule(name).parameters()):
+            fully_shard(twin.get_submodule(name), mesh=mesh)
+    return fully_shard(twin, mesh=mesh, ignored_params=kept)
+
+
+@torch.no_grad()
+def _take_over(module: nn.Module, sharded: nn.Module) -> None:
+    """Give a module the weights of its sharded twin, in every process."""
+    from torch.distributed.tensor import DTensor
+
+    for own, shard in zip(module.parameters(), sharded.parameters(), strict=True):
+        if own.requires_grad:
+            assert isinstance(shard, DTensor)
+            own.copy_(shard.full_tensor())
 
 
 def _adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -206,22 +284,23 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
 
     Accelerate keeps one state a process, fixed by its first Accelerator. A study may
     train here and later there, and the user's own program may have made a state: it is
-    set aside while we train, and put back. Where several processes train together
-    there is only one state, that of their launcher.
+    set aside while we train, and put back. The processes of a launcher stay connected.
+
+    Raises:
+        UserError: If there are more or fewer processes than the placement wants.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
-    is_alone = placement.processes == 1
-    states = [kind._shared_state for kind in (PartialState, AcceleratorState)]
-    states = [*states, GradientState._shared_state] if is_alone else []
+    kinds = (PartialState, AcceleratorState, GradientState)
+    states = [kind._shared_state for kind in kinds]
     before = [dict(state) for state in states]
     for state in states:
         state.clear()
     gpu = placement.device if placement.device.startswith("cuda") else None
     try:
         with torch.cuda.device(gpu) if gpu else contextlib.nullcontext():
-            yield Accelerator(
+            accelerator = Accelerator(
                 cpu=placement.device == "cpu",
                 mixed_precision=placement.precision,
                 kwargs_handlers=[
@@ -229,6 +308,13 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
                     DistributedDataParallelKwargs(find_unused_parameters=True)
                 ],
             )
+            if (started := accelerator.num_processes) != placement.processes:
+                raise UserError(
+                    f"Training must be shared by the processes that were started, "
+                    f"{started}, got {placement.processes}. Start them with torchrun "
+                    "--nproc_per_node N, or give --processes N and no launcher."
+                )
+            yield accelerator
     finally:
         for state, values in zip(states, before, strict=True):
             state.clear()
