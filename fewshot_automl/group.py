@@ -30,6 +30,15 @@ def launched() -> int:
     return 1
 
 
+def is_one_of_several() -> bool:
+    """Return whether ``accelerate launch`` was to start several and started this one.
+
+    Only then does it say where they would meet, and not who they are.
+    """
+    is_accelerate = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    return is_accelerate and "RANK" not in os.environ
+
+
 def number() -> int:
     """Return the number of this process; the first is 0."""
     return int(os.environ.get("RANK", "0"))

@@ -1,5 +1,6 @@
 """The final fit: the members on all examples, or who takes their place."""
 
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from fewshot_automl.errors import ExportError, RunError, TrialError
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.trial import refit, size_of
+from fewshot_automl.trial import refit, refit_together, size_of
 
 MOST_FITTED: Final = 5
 """Models tried to fit to all examples, before a cheap one is taken."""
@@ -93,7 +94,12 @@ def _fitted(
     """Return a model fitted to all examples; None, and why, if it cannot be."""
     config = tried.config(number)
     try:
-        return refit(ready.context, config, deadline)
+        if ready.ranks is None or not tried.method(number).trains:
+            return refit(ready.context, config, deadline)
+        left = None if deadline is None else deadline - time.monotonic()
+        pickled = ready.ranks.run(refit_together, ready.context, config, left)
+        fitted: Fitted = pickle.loads(pickled)  # noqa: S301  our own process wrote it
+        return fitted
     except TrialError as error:
         ready.listener.say(
             f"Left out: {config} could not be fitted to all examples ({error})."

@@ -32,8 +32,9 @@ from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
-from fewshot_automl.executors import executor_named
+from fewshot_automl.executors import Executor, InProcess, Ranks, executor_named
 from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.group import is_one_of_several
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.modalities import Input, content_hashes, modality_named
 from fewshot_automl.oracle import oracle_named
@@ -59,6 +60,7 @@ from fewshot_automl.trial import (
     Workload,
     build_bare,
     evaluate,
+    evaluate_together,
     exact_measures,
     space_for,
 )
@@ -100,6 +102,8 @@ class Prepared:
     timeline: Timeline
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
+    ranks: Ranks | None = None
+    """The processes that train together, if there are several."""
 
     @property
     def members(self) -> int:
@@ -248,6 +252,8 @@ def prepare(
         placement=placement,
         seed=settings.seed,
     )
+    gpus = shared_gpus(settings.device)
+    several = placement.processes > 1
     exact = exact_measures(
         at_hand, problem, frozenset(aims.names), has_lora="rank" in space
     )
@@ -287,6 +293,7 @@ def prepare(
             "skipped": {card.id: 4 * card.parameters for card in missing},
             "asked": settings.command,
         },
+        ranks=Ranks(placement.processes, gpus=gpus) if several else None,
     )
 
 
@@ -320,13 +327,20 @@ def _in_order(modality: str) -> tuple[Method, ...]:
 
 def _checked_place(settings: Settings) -> Placement:
     placement = choose_placement(settings.device)
-    if placement.processes > 1:
+    launched = placement.processes
+    processes = launched if settings.processes is None else settings.processes
+    if launched > 1 and (processes != launched or settings.workers > 1):
         raise UserError(
-            f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --workers N for trials side "
-            "by side."
+            f"A launcher's {launched} processes must run a study together. Leave out "
+            "--processes and --workers, or start it without torchrun."
         )
-    return placement
+    if settings.processes is None and launched == 1 and is_one_of_several():
+        raise UserError(
+            "accelerate launch was asked for several processes and started one, as it "
+            "does with --cpu. Use torchrun --nproc_per_node N, or no launcher and "
+            "--processes N."
+        )
+    return replace(placement, processes=processes)
 
 
 def _audited(
@@ -383,7 +397,7 @@ def search(ready: Prepared) -> StudyEnd:
     )
     modality = ready.context.problem.task.modality
     opening = Opening(methods=_in_order(modality), allowed=allowed)
-    executor = executor_named(
+    executor: Executor = ready.ranks or executor_named(
         settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
     )
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
@@ -402,7 +416,9 @@ def search(ready: Prepared) -> StudyEnd:
     study = Study(
         space=ready.space,
         evaluate=partial(
-            evaluate, ready.context, enough_seconds=ready.plan.trial_seconds
+            evaluate_together if ready.ranks else evaluate,
+            ready.context,
+            enough_seconds=ready.plan.trial_seconds,
         ),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
@@ -413,14 +429,15 @@ def search(ready: Prepared) -> StudyEnd:
         allows=allowed,
         reserve=allowed.reserve,
         expected_seconds=allowed.needed,
-        thinks_ahead=settings.runs_in != "in_process",
+        thinks_ahead=not isinstance(executor, InProcess),
         seed=settings.seed,
         on_event=on_event,
     )
     try:
         end = run(study)
     finally:
-        executor.shutdown()
+        if not ready.ranks:  # which also make the final fit
+            executor.shutdown()
     if end.ending == "exhausted":
         # Is there something left that only takes too long now, or does not pay?
         counting = [pair for pair in end.history if pair[1].status != "stopped"]

@@ -208,11 +208,19 @@ class Settings:
     )
     executor: str | None = _setting(
         None,
-        "Where trials run. Default: in_process, or loky with more workers than one.",
+        "Where trials run. Default: in_process; loky with more workers than one, ranks "
+        "with more processes.",
         "run",
         allowed=lambda: EXECUTORS,
     )
     workers: int = _setting(1, "Trials side by side. Default: 1.", "run", "count")
+    processes: int | None = _setting(
+        None,
+        "Processes that share each training, one for each GPU. Default: 1, or as many "
+        "as torchrun or accelerate launch started.",
+        "run",
+        "count",
+    )
     device: str | None = _setting(
         None, "cpu, cuda, cuda:1, mps. Default: the best.", "run", metavar="NAME"
     )
@@ -243,6 +251,12 @@ class Settings:
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
                 )
+        if (self.processes or 1) > 1 and self.runs_in != "ranks":
+            raise UserError(
+                f"processes must be 1 for the executor {self.runs_in}, got "
+                f"{self.processes}. Trials side by side train in one process each: "
+                "give --workers or --processes."
+            )
         objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
         object.__setattr__(self, "objectives", objectives)
         for name, end in self.limits.items():
@@ -260,7 +274,11 @@ class Settings:
         >>> Settings(workers=2).runs_in
         'loky'
         """
-        return self.executor or ("loky" if self.workers > 1 else "in_process")
+        if self.executor:
+            return self.executor
+        if self.workers > 1:
+            return "loky"
+        return "ranks" if (self.processes or 1) > 1 else "in_process"
 
     @property
     def aims(self) -> Aims:

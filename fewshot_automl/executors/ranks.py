@@ -1,7 +1,6 @@
 """The executor that runs each call in all of several processes that train together."""
 
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -45,6 +44,7 @@ class Ranks:
     """
 
     slots = 1
+    _has_adopted = False
 
     def __init__(self, workers: int = 2, *, gpus: int = 0) -> None:
         """Prepare so many processes, which start with the first call."""
@@ -58,7 +58,12 @@ class Ranks:
             raise UserError(
                 f"processes must be at most {gpus}, one for each GPU, got {workers}."
             )
-        self._is_launched = started > 1
+        if self._has_adopted:
+            raise RunError(
+                "A launcher's processes can run one study, got a second. Launch it by "
+                "itself."
+            )
+        self._is_launched = Ranks._has_adopted = started > 1
         self._has_lost = False
         environments = [{}] if self._is_launched else shares(workers, gpus)
         self._first, *self._others = map(Worker, environments)
@@ -67,7 +72,16 @@ class Ranks:
         self._submitted = 0
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> int:
-        """Send a call to all processes, or keep it until they are free."""
+        """Send a call to all processes, or keep it until they are free.
+
+        Raises:
+            RunError: If a process of a launcher has died.
+        """
+        if self._has_lost:
+            raise RunError(
+                "A process of the launcher has died, and only the launcher can start "
+                "another. Go on with: fewshot resume."
+            )
         pickled = self._pickled.of(function)
         ticket = self._submitted
         self._submitted += 1
@@ -89,7 +103,9 @@ class Ranks:
         if finished is None or self._first.pool is None or _is_parted(finished):
             finished = Finished(ticket=ticket, error=self._why_parted(finished))
             self._stop()
-            self._has_lost = self._is_launched
+            if self._is_launched:
+                self._has_lost = True
+                self._calls.clear()
         self._dispatch()
         return [finished]
 
@@ -120,12 +136,6 @@ class Ranks:
     def _dispatch(self) -> None:
         if self._first.future is not None or not self._calls:
             return
-        if self._has_lost:
-            self._calls.clear()
-            raise RunError(
-                "A process of the launcher has died, and only the launcher can start "
-                "another. Go on with fewshot resume."
-            )
         if any(each.future and each.future.done() for each in self._others):
             self._stop()  # one died idle, so no call is to blame
         if not self._is_launched and self._first.pool is None:
@@ -139,12 +149,14 @@ class Ranks:
             port = free.getsockname()[1]
         workers = (self._first, *self._others)
         for rank, worker in enumerate(workers):
-            worker.variables |= {
+            worker.variables = {
+                **worker.variables,
                 "RANK": str(rank),
                 "LOCAL_RANK": "0",  # of GPUs it sees one
                 "WORLD_SIZE": str(len(workers)),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
+                "TORCHELASTIC_USE_AGENT_STORE": "False",
             }
         for worker in self._others:
             worker.start(0, serve)

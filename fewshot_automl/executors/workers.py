@@ -39,6 +39,7 @@ class Worker:
     """None while it is idle."""
 
     def start(self, ticket: int, run: Callable[..., Any], *call: Any) -> None:
+        """Begin a call in the process, which is started if need be."""
         from loky import ProcessPoolExecutor
 
         self.ticket = ticket
@@ -66,6 +67,7 @@ class Worker:
         return Finished(ticket=self.ticket, value=value, error=error)
 
     def stop(self) -> None:
+        """Kill the process."""
         if self.pool is not None:
             self.pool.shutdown(wait=True, kill_workers=True)
         self.pool = self.future = None

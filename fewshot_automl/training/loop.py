@@ -25,7 +25,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 PARTS: Final = (2, 4)
 """Pieces in which a batch is run, one after another, where memory runs out."""
-FIRST: Final = slice(0, 1)
 ESTIMATED_AFTER: Final = 5
 """Steps from which the time of the rest is estimated."""
 
@@ -135,8 +134,8 @@ def train(
                         drawn = next(batches)
                         sizes = [len(x) for x in np.array_split(drawn, processes)]
                         begin = sum(sizes[:rank])
-                        # None of so few examples is left: one runs, and counts nothing.
-                        own = slice(begin, begin + sizes[rank]) if sizes[rank] else FIRST
+                        # Where none is left for a process, it runs the last one again.
+                        own = slice(begin if sizes[rank] else -1, begin + sizes[rank])
                         outputs = model(rows.batch(drawn, len(losses), own)).float()
                         places = torch.from_numpy(drawn).to(targets.device)
                         if processes > 1:

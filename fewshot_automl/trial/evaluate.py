@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from fewshot_automl import group
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
@@ -63,7 +64,7 @@ def evaluate(
             break
         times.append(time.monotonic())
         try:
-            fitted = _fit(context, encodings, config, fold.train, end)
+            fitted = fit(context, encodings, config, fold.train, end)
         except OutOfTime:
             times.pop()
             if trains and times:
@@ -110,16 +111,26 @@ def refit(
     """
     everything = np.arange(len(context.problem.targets))
     encodings = context.encodings(config, deadline)
-    return _fit(context, encodings, config, everything, deadline)
+    return fit(context, encodings, config, everything, deadline)
 
 
-def _fit(
+def fit(
     context: TrialContext,
     encodings: Encodings,
     config: Config,
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
+    """Fit a Config to the chosen examples.
+
+    In the first of several processes the others are told to, once it comes to train.
+    """
+
+    def begin() -> None:
+        if context.placement.processes > 1 and group.number() == 0:
+            left = None if deadline is None else deadline - time.monotonic()
+            group.tell((chosen, left))
+
     more = context.problem.unlabelled
     job = Job(
         task=context.problem.task,
@@ -128,6 +139,7 @@ def _fit(
         placement=context.placement,
         deadline=deadline,
         unlabelled=replace(more, encoder=encodings.encoder) if more else None,
+        before_training=begin,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

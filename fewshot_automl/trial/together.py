@@ -8,9 +8,6 @@ has encoded they read from the store.
 import contextlib
 import time
 from collections.abc import Iterator
-from functools import partial
-
-import numpy as np
 
 from fewshot_automl import group
 from fewshot_automl.adaptation.method import Fitted
@@ -76,9 +73,3 @@ def _follow(context: TrialContext, config: Config) -> None:
         end = None if seconds is None else time.monotonic() + seconds
         with contextlib.suppress(TrialError):  # the first process meets the same
             fit(context, context.encodings(config), config, chosen, end)
-
-
-def tell_what_to_train(chosen: np.ndarray, deadline: float | None) -> None:
-    """Let the other processes begin the same training."""
-    left = None if deadline is None else deadline - time.monotonic()
-    group.tell((chosen, left))
