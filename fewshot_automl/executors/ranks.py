@@ -101,7 +101,8 @@ class Ranks:
         if self._first.future in done:
             finished = self._first.collect()
         if finished is None or self._first.pool is None or _is_parted(finished):
-            finished = Finished(ticket=ticket, error=self._why_parted(finished))
+            seen = [] if finished is None else [finished.error]
+            finished = Finished(ticket=ticket, error=self._why_parted(seen))
             self._stop()
             if self._is_launched:
                 self._has_lost = True
@@ -165,18 +166,15 @@ class Ranks:
         for worker in (self._first, *self._others):
             worker.stop()
 
-    def _why_parted(self, finished: Finished | None) -> BaseException:
-        """Return why a call failed: another process that died, or what the first says.
-
-        The first only sees that the others are gone.
-        """
-        wait_for([e.future for e in self._others if e.future], SOON, FIRST_COMPLETED)
-        for number, other in enumerate(self._others, start=1):
-            if other.future is not None and other.future.done():
-                return TrialError(f"process {number}: {other.collect().error}")
-        assert finished is not None
-        assert finished.error is not None
-        return finished.error
+    def _why_parted(self, seen: list[BaseException | None]) -> BaseException:
+        """Return what befell one of them; that it is gone, only the others say."""
+        working = [one for one in (self._first, *self._others) if one.future]
+        wait_for([one.future for one in working if one.future], SOON)
+        ended = [one for one in working if one.future and one.future.done()]
+        errors = [*seen, *(one.collect().error for one in ended)]
+        known = [error for error in errors if error is not None]
+        first_hand = (error for error in known if not isinstance(error, Parted))
+        return next(first_hand, known[0] if known else Parted("they lost each other"))
 
 
 def _is_parted(finished: Finished) -> bool:

@@ -109,12 +109,13 @@ def train(
         optimizer = accelerator.prepare(raw)
         weights = [weight for group in raw.param_groups for weight in group["params"]]
 
-        def agreed(value: float) -> float:
-            """Return the mean over all processes, which must not part ways."""
+        def agreed(*values: float) -> list[float]:
+            """Return means over all processes, which must not part ways."""
             if processes == 1:
-                return value
-            own = torch.tensor(value, device=accelerator.device)
-            return float(accelerator.reduce(own, "mean"))
+                return list(values)
+            own = torch.tensor(values, device=accelerator.device)
+            means: list[float] = accelerator.reduce(own, "mean").tolist()
+            return means
 
         steps = settings.useful_steps
         clock = _Clock(deadline, steps, agreed)
@@ -141,7 +142,7 @@ def train(
                         if processes > 1:
                             outputs = _gathered(outputs, sizes, rank)
                         value = loss(outputs, targets[places])
-                        total += agreed(float(value.detach())) / parts
+                        total += agreed(float(value.detach()))[0] / parts
                         _check_loss(total, len(losses), settings.steps)
                         # Gradients are averaged over processes, of which each has only
                         # what its own outputs share in the loss of the whole batch.
@@ -303,8 +304,11 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
                 cpu=placement.device == "cpu",
                 mixed_precision=placement.precision,
                 kwargs_handlers=[
-                    # A tail leaves out parameters that only other outputs use.
-                    DistributedDataParallelKwargs(find_unused_parameters=True)
+                    # A tail leaves out parameters that only other outputs use, and
+                    # nothing changes buffers.
+                    DistributedDataParallelKwargs(
+                        find_unused_parameters=True, broadcast_buffers=False
+                    )
                 ],
             )
             if (started := accelerator.num_processes) != placement.processes:
@@ -334,7 +338,7 @@ class _Clock:
     """Ends a run whose deadline has passed, or clearly will before its last step."""
 
     def __init__(
-        self, deadline: float | None, steps: int, agreed: Callable[[float], float]
+        self, deadline: float | None, steps: int, agreed: Callable[..., list[float]]
     ) -> None:
         self._deadline = deadline
         self._steps = steps
@@ -352,11 +356,9 @@ class _Clock:
         now = time.monotonic()
         if done == 1:
             self._warm_since = now
-        left = self._agreed(self._deadline - now)
-        needs = 0.0
-        if done >= ESTIMATED_AFTER:
-            each = self._agreed((now - self._warm_since) / (done - 1))
-            needs = each * (self._steps - done)
+        each = (now - self._warm_since) / (done - 1) if done > 1 else 0.0
+        left, each = self._agreed(self._deadline - now, each)
+        needs = each * (self._steps - done) if done >= ESTIMATED_AFTER else 0.0
         if left <= 0:
             raise OutOfTime(
                 f"The deadline passed after {done} of {self._steps} training steps."

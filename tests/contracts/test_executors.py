@@ -11,6 +11,8 @@ from fewshot_automl.executors import EXECUTORS, Executor, executor_named
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
+MARKS = {"ranks": pytest.mark.slow}
+
 
 def evaluate(config: Config, allowance_seconds: float | None) -> Outcome:
     """Return a score, or fail, as the Config says."""
@@ -33,7 +35,9 @@ def sized(x, allowance_seconds):
     return x, allowance_seconds
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=MARKS.get(name, ())) for name in EXECUTORS]
+)
 def executor(request):
     workers = 1 if request.param == "in_process" else 2
     executor = executor_named(request.param, workers)
@@ -43,7 +47,7 @@ def executor(request):
 
 def drain(executor):
     finished = []
-    while batch := executor.wait(20.0):
+    while batch := executor.wait(120.0):
         finished += batch
     return finished
 

@@ -4,7 +4,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -59,7 +58,9 @@ def test_a_fit_killed_at_a_random_moment_loses_nothing(home, start):
     luck = random.Random(7)
     known: dict[int, tuple[Config, dict]] = {}
     for kill in range(KILLS):
-        kill_after_progress(fit(home, start) if kill == 0 else resume(start), home, luck)
+        kill_after_progress(
+            fit(home, start) if kill == 0 else resume(start), home, luck
+        )
         for number, (config, outcome) in enumerate(history(home)):
             if outcome.status in ("done", "failed"):
                 row = (config, outcome.to_json())

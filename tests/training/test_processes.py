@@ -1,14 +1,19 @@
 """Several processes train what one would, for the same global batches."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 
+from fewshot_automl import group
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
 from fewshot_automl.adaptation.fitted import trained_parameters
 from fewshot_automl.adaptation.method import Job, Profile
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.backbones.load import load
+from fewshot_automl.errors import TrialError
 from fewshot_automl.executors import Ranks
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.tasks import Task
@@ -89,6 +94,41 @@ def check(alone, together):
                 np.testing.assert_allclose(
                     ours, wanted, rtol=1e-5, atol=2e-6, err_msg=f"{case} {name}"
                 )
+
+
+def meet(number, fate):
+    """Meet the other process at a sum, where all goes well."""
+    if group.number() == number:
+        fate()
+    total = torch.ones(1)
+    torch.distributed.all_reduce(total)
+    return float(total)
+
+
+def fail():
+    raise MemoryError("no room")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_processes_that_part_fail_one_call_and_are_started_anew():
+    ranks = Ranks(2)
+    try:
+        assert ranks.run(meet, 2, None) == 2.0
+        for number, fate, why in (
+            (1, die, "died with SIGKILL"),
+            (0, die, "died with SIGKILL"),
+            (1, fail, "MemoryError: no room"),  # the first waits in vain
+            (0, fail, "no room"),
+        ):
+            with pytest.raises(TrialError, match=why):
+                ranks.run(meet, number, fate)
+            assert ranks.run(meet, 2, None) == 2.0
+    finally:
+        ranks.shutdown()
 
 
 @pytest.mark.slow
