@@ -195,6 +195,9 @@ def _sharded(module: nn.Module, placement: Placement) -> nn.Module:
     inside = {p for name in names for p in module.get_submodule(name).parameters()}
     kept = {p for p in module.parameters() if not p.requires_grad} - inside
     twin = copy.deepcopy(module, {id(parameter): parameter for parameter in kept})
+    for parameter in set(twin.parameters()) - kept:
+        # Weights of images are stored channels last, which cannot be cut.
+        parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(placement.device.partition(":")[0], (placement.processes,))
     for name in names:
         if any(True for _ in twin.get_submodule(name).parameters()):
@@ -304,11 +307,8 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
                 cpu=placement.device == "cpu",
                 mixed_precision=placement.precision,
                 kwargs_handlers=[
-                    # A tail leaves out parameters that only other outputs use, and
-                    # nothing changes buffers.
-                    DistributedDataParallelKwargs(
-                        find_unused_parameters=True, broadcast_buffers=False
-                    )
+                    # A tail leaves out parameters that only other outputs use.
+                    DistributedDataParallelKwargs(find_unused_parameters=True)
                 ],
             )
             if (started := accelerator.num_processes) != placement.processes:

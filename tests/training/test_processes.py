@@ -27,6 +27,11 @@ CASES = (
     ("contrastive", "tiny-bert"),
     ("contrastive_lora", "tiny-vit"),
 )
+CLOSE = {"rtol": 1e-5, "atol": 2e-6}
+ALONE = {
+    **{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"},
+    **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},
+}
 LABELS = np.repeat(np.arange(3), 6)
 # A slice is of 3 or of 2 examples; the last batch of an epoch is smaller.
 HOW = {"steps": 10, "batch_size": 10, "probe_share": 1.0, "augmentation": "light"}
@@ -52,7 +57,7 @@ def trained(cases, cards, folders, place):
     found = {}
     torch.set_num_threads(1)
     for method, name in cases:
-        backbone = load(cards[name], folders[name])
+        backbone = load(cards[name], folders[name]).to(place.device)
         task = Task(modality=backbone.card.modality, names=("a", "b", "c"))
         space = space_for(Profile.of(task, LABELS), (backbone.card,))
         names = {"method": method, "backbone": name}
@@ -60,7 +65,9 @@ def trained(cases, cards, folders, place):
         config = space.default(**names, **ours)
         encodings = Encodings(
             inputs=tuple(examples(task.modality)),
-            encoder=Encoder(backbone=backbone, store=FeatureStore(None)),
+            encoder=Encoder(
+                backbone=backbone, store=FeatureStore(None), device=place.device
+            ),
         )
         job = Job(task=task, config=config, seed=3, placement=place)
         fitted = METHODS[method].fit(encodings, LABELS, job)
@@ -83,16 +90,16 @@ def alone(home):
     return trained(CASES, *home, Placement(device="cpu"))
 
 
-def check(alone, together):
+def check(alone, together, **within):
     for case, found in together.items():
         assert found.keys() == alone[case].keys()
         for name, ours in found.items():
             # Attention does not depend on the bias of its keys. Their gradients are
             # rounding errors, of which AdamW makes steps of full size.
             if not name.endswith(("key.bias", "qkv.bias")):
-                wanted = alone[case][name]
+                wanted, within = alone[case][name], within or CLOSE
                 np.testing.assert_allclose(
-                    ours, wanted, rtol=1e-5, atol=2e-6, err_msg=f"{case} {name}"
+                    ours, wanted, **within, err_msg=f"{case} {name}"
                 )
 
 
@@ -141,3 +148,20 @@ def test_several_processes_end_with_the_weights_of_one(processes, home, alone):
             check(alone, ranks.run(trained, CASES, *home, place))
     finally:
         ranks.shutdown()
+
+
+@pytest.mark.gpu
+def test_sharding_over_gpus_trains_what_one_process_does(home, monkeypatch):
+    gpus = torch.cuda.device_count()
+    alone = trained(CASES, *home, Placement(device="cuda:0"))
+    place = Placement(device="cuda:0", processes=gpus, is_sharded=True)
+    if gpus > 1:
+        ranks = Ranks(gpus, gpus=gpus)
+        found = ranks.run(trained, CASES, *home, place)
+        ranks.shutdown()
+    else:  # one process, which does all but wait for another
+        for name, value in ALONE.items():
+            monkeypatch.setenv(name, value)
+        group.join()
+        found = trained(CASES, *home, place)
+    check(alone, found, rtol=1e-3, atol=1e-3)
