@@ -77,8 +77,8 @@ def have_met(patience: timedelta = PATIENCE) -> bool:
     """Return whether all processes come to this point, waiting so long for them."""
     import torch.distributed as dist
 
-    try:
-        dist.monitored_barrier(_groups[0], timeout=patience)
+    try:  # `monitored_barrier` minds its timeout only in the first process
+        dist.barrier(_groups[0], async_op=True).wait(patience)
     except RuntimeError:  # one is dead, or does something else
         return False
     return True

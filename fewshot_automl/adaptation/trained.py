@@ -162,9 +162,10 @@ class Trained(Method):
             loss = make(targets, job.task, config)
             sampler = shuffled(len(targets), job.seed)
         rows = TrainingRows(train, start, views_of(config), job.seed, device)
+        trainee = Trainee(fork, start, head)
         job.before_training()
         loop.train(
-            Trainee(fork, start, head),
+            trainee,
             rows,
             torch.from_numpy(targets),
             loss,
@@ -172,6 +173,7 @@ class Trained(Method):
             self._settings(config, job.seed, len(targets)),
             training_place(job.placement, base.card),
             deadline=job.deadline,
+            blocks=trainee.blocks(),
         )
         if head is None:
             features = changed_features(fork, start, train, device)

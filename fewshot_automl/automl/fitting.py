@@ -1,9 +1,9 @@
 """The final fit: the members on all examples, or who takes their place."""
 
-import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from fewshot_automl.errors import ExportError, RunError, TrialError
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.trial import refit, refit_together, size_of
+from fewshot_automl.trial import refit, size_of, together
 
 MOST_FITTED: Final = 5
 """Models tried to fit to all examples, before a cheap one is taken."""
@@ -96,9 +96,9 @@ def _fitted(
     try:
         if ready.ranks is None or not tried.method(number).trains:
             return refit(ready.context, config, deadline)
-        left = None if deadline is None else deadline - time.monotonic()
-        pickled = ready.ranks.run(refit_together, ready.context, config, left)
-        fitted: Fitted = pickle.loads(pickled)  # noqa: S301  our own process wrote it
+        # The first of them is of this machine, whose processes share one clock.
+        work = partial(together, refit, ready.context)
+        fitted: Fitted = ready.ranks.run(work, config, deadline)
         return fitted
     except TrialError as error:
         ready.listener.say(

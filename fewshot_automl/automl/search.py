@@ -60,9 +60,9 @@ from fewshot_automl.trial import (
     Workload,
     build_bare,
     evaluate,
-    evaluate_together,
     exact_measures,
     space_for,
+    together,
 )
 
 MOST_UNLABELLED: Final = 1_000
@@ -416,7 +416,8 @@ def search(ready: Prepared) -> StudyEnd:
     study = Study(
         space=ready.space,
         evaluate=partial(
-            evaluate_together if ready.ranks else evaluate,
+            together if ready.ranks else evaluate,
+            *((evaluate,) if ready.ranks else ()),
             ready.context,
             enough_seconds=ready.plan.trial_seconds,
         ),

@@ -73,42 +73,6 @@ class Worker:
         self.pool = self.future = None
 
 
-def shares(workers: int, gpus: int) -> list[dict[str, str]]:
-    """Return the environment of each worker: its share of the cores, and one GPU."""
-    from loky import cpu_count
-
-    share = str(max(1, cpu_count() // workers))
-    threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
-    known = os.environ.get(GPUS)
-    names = known.split(",") if known else list(map(str, range(gpus)))
-    return [
-        {**threads, GPUS: names[i % gpus]} if gpus > 1 else threads
-        for i in range(workers)
-    ]
-
-
-class Pickled:
-    """Keeps the pickle of the function of the last call."""
-
-    def __init__(self) -> None:
-        self._last: tuple[Callable[..., Any] | None, bytes] = (None, b"")
-
-    def of(self, function: Callable[..., Any]) -> bytes:
-        """Return a function's pickle, or raise a `UserError` if it has none."""
-        from cloudpickle import dumps
-
-        try:
-            if function is not self._last[0]:
-                self._last = function, dumps(function)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"A call for other processes must be picklable, got {function!r} "
-                f"({error}). Leave out what cannot be copied, or use --executor "
-                "in_process."
-            ) from error
-        return self._last[1]
-
-
 class WorkerProcesses:
     """Runs each call in one of a few worker processes of this machine.
 
@@ -123,11 +87,20 @@ class WorkerProcesses:
         They share out the cores, unless `OMP_NUM_THREADS` is set. Of several GPUs each
         sees only one, as the first.
         """
+        from loky import cpu_count
+
         if workers < 1:
             raise UserError(f"workers must be 1 or more, got {workers}.")
-        self._workers = list(map(Worker, shares(workers, gpus)))
+        share = str(max(1, cpu_count() // workers))
+        threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
+        known = os.environ.get(GPUS)
+        names = known.split(",") if known else list(map(str, range(gpus)))
+        self._workers = [
+            Worker({**threads, GPUS: names[i % gpus]} if gpus > 1 else threads)
+            for i in range(workers)
+        ]
         self.slots = workers
-        self._pickled = Pickled()
+        self._function: tuple[Callable[..., Any] | None, bytes] = (None, b"")
         self._calls: deque[tuple[int, tuple[Any, ...]]] = deque()
         self._submitted = 0
 
@@ -137,10 +110,20 @@ class WorkerProcesses:
         A function that is submitted again is the one of the first time: what changed
         in it since is not sent.
         """
-        pickled = self._pickled.of(function)
+        from cloudpickle import dumps
+
+        try:
+            if function is not self._function[0]:
+                self._function = function, dumps(function)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"A call for other processes must be picklable, got {function!r} "
+                f"({error}). Leave out what cannot be copied, or use --executor "
+                "in_process."
+            ) from error
         ticket = self._submitted
         self._submitted += 1
-        self._calls.append((ticket, (pickled, *arguments)))
+        self._calls.append((ticket, (self._function[1], *arguments)))
         self._dispatch()
         return ticket
 

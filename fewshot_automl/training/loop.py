@@ -45,14 +45,6 @@ class Rows(Protocol):
         """
 
 
-@runtime_checkable
-class InBlocks(Protocol):
-    """Is a module that knows its blocks, each of which is called as a module."""
-
-    def blocks(self) -> list[str]:
-        """Return the names of modules that can be sharded one by one."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLog:
     """Says what happened in a run."""
@@ -73,6 +65,7 @@ def train(
     placement: Placement,
     *,
     deadline: float | None = None,
+    blocks: Sequence[str] = (),
 ) -> TrainingLog:
     """Train what requires a gradient in a module, in place.
 
@@ -86,7 +79,8 @@ def train(
     gradients are accumulated.
 
     The module takes a batch of `rows` and returns one row of outputs an example; the
-    deadline is on the clock of `time.monotonic`.
+    deadline is on the clock of `time.monotonic`. Blocks name modules that are called,
+    and can be sharded one by one.
 
     Raises:
         OutOfTime: If the deadline passes, or the steps left clearly cannot be made
@@ -101,7 +95,9 @@ def train(
         rank, processes = accelerator.process_index, accelerator.num_processes
         module.to(accelerator.device)
         targets = targets.to(accelerator.device)
-        trained = _sharded(module, placement) if placement.is_sharded else module
+        trained = (
+            _sharded(module, blocks, placement) if placement.is_sharded else module
+        )
         raw = _adamw(trained, settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(raw, settings.multiplier)
         # Of a model that is sharded nothing is left to wrap.
@@ -182,26 +178,25 @@ def _gathered(outputs: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
     return torch.cat(parts) + 0.0 * outputs.sum()
 
 
-def _sharded(module: nn.Module, placement: Placement) -> nn.Module:
+def _sharded(
+    module: nn.Module, blocks: Sequence[str], placement: Placement
+) -> nn.Module:
     """Return a twin whose parameters are spread over all processes, block by block.
 
-    Frozen ones outside the blocks are shared with the module, whole. It is a twin, for
-    what a module shares with others must stay as it is.
+    Frozen ones outside the blocks are shared with the module, whole.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    names = module.blocks() if isinstance(module, InBlocks) else []
-    inside = {p for name in names for p in module.get_submodule(name).parameters()}
+    inside = {p for name in blocks for p in module.get_submodule(name).parameters()}
     kept = {p for p in module.parameters() if not p.requires_grad} - inside
     twin = copy.deepcopy(module, {id(parameter): parameter for parameter in kept})
     for parameter in set(twin.parameters()) - kept:
         # Weights of images are stored channels last, which cannot be cut.
         parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(placement.device.partition(":")[0], (placement.processes,))
-    for name in names:
-        if any(True for _ in twin.get_submodule(name).parameters()):
-            fully_shard(twin.get_submodule(name), mesh=mesh)
+    for name in blocks:
+        fully_shard(twin.get_submodule(name), mesh=mesh)
     return fully_shard(twin, mesh=mesh, ignored_params=kept)
 
 

@@ -2,10 +2,9 @@
 
 from fewshot_automl.adaptation.saved import size_of
 from fewshot_automl.trial.context import Problem, TrialContext
-from fewshot_automl.trial.evaluate import evaluate, refit
+from fewshot_automl.trial.evaluate import evaluate, refit, together
 from fewshot_automl.trial.measures import build_bare, card_measures, exact_measures
 from fewshot_automl.trial.space import space_for
-from fewshot_automl.trial.together import evaluate_together, refit_together
 from fewshot_automl.trial.workload import Workload
 
 __all__ = [
@@ -15,10 +14,9 @@ __all__ = [
     "build_bare",
     "card_measures",
     "evaluate",
-    "evaluate_together",
     "exact_measures",
     "refit",
-    "refit_together",
     "size_of",
     "space_for",
+    "together",
 ]

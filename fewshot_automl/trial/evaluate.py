@@ -1,11 +1,12 @@
 """Runs a Config: cross-validated for the search, on all examples for the model."""
 
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from fewshot_automl.space import Config
 from fewshot_automl.trial.context import Problem, TrialContext
 from fewshot_automl.trial.measures import measures_of
 
+Made = TypeVar("Made")
 SURE: Final = 0.8
 """Share of the seconds that the folds left should take; less is hope."""
 
@@ -114,6 +116,28 @@ def refit(
     return fit(context, encodings, config, everything, deadline)
 
 
+def together(
+    work: Callable[..., Made], context: TrialContext, config: Config, *arguments: Any
+) -> Made | None:
+    """Return what `evaluate` or `refit` makes of a Config in several processes.
+
+    The first alone runs it, and looks at clocks. Before each training it tells the
+    others, which make nothing, what to train. What it has encoded they read from the
+    store.
+    """
+    if group.number() == 0:
+        try:
+            return work(context, config, *arguments)
+        finally:
+            group.tell(None)
+    while (order := group.hear()) is not None:
+        chosen, seconds = order
+        end = None if seconds is None else time.monotonic() + seconds
+        with contextlib.suppress(TrialError):  # the first process meets the same
+            fit(context, context.encodings(config), config, chosen, end)
+    return None
+
+
 def fit(
     context: TrialContext,
     encodings: Encodings,
@@ -121,10 +145,7 @@ def fit(
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
-    """Fit a Config to the chosen examples.
-
-    In the first of several processes the others are told to, once it comes to train.
-    """
+    """Fit a Config to the chosen examples."""
 
     def begin() -> None:
         if context.placement.processes > 1 and group.number() == 0:
