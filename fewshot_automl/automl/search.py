@@ -252,8 +252,6 @@ def prepare(
         placement=placement,
         seed=settings.seed,
     )
-    gpus = shared_gpus(settings.device)
-    several = placement.processes > 1
     exact = exact_measures(
         at_hand, problem, frozenset(aims.names), has_lora="rank" in space
     )
@@ -293,7 +291,7 @@ def prepare(
             "skipped": {card.id: 4 * card.parameters for card in missing},
             "asked": settings.command,
         },
-        ranks=Ranks(placement.processes, gpus=gpus) if several else None,
+        ranks=_ranks(settings, placement),
     )
 
 
@@ -341,6 +339,12 @@ def _checked_place(settings: Settings) -> Placement:
             "--processes N."
         )
     return replace(placement, processes=processes)
+
+
+def _ranks(settings: Settings, placement: Placement) -> Ranks | None:
+    if placement.processes == 1:
+        return None
+    return Ranks(placement.processes, gpus=shared_gpus(settings.device))
 
 
 def _audited(
@@ -413,14 +417,11 @@ def search(ready: Prepared) -> StudyEnd:
         ready.listener.trial(event)
 
     timeline.mark("planning")
+    work = partial(evaluate, enough_seconds=ready.plan.trial_seconds)
+    work = partial(together, work) if ready.ranks else work
     study = Study(
         space=ready.space,
-        evaluate=partial(
-            together if ready.ranks else evaluate,
-            *((evaluate,) if ready.ranks else ()),
-            ready.context,
-            enough_seconds=ready.plan.trial_seconds,
-        ),
+        evaluate=partial(work, ready.context),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
         executor=executor,
