@@ -251,11 +251,12 @@ class Settings:
                 raise UserError(
                     f"{name} must name at least one, got none. Leave it out."
                 )
-        if (self.processes or 1) > 1 and self.runs_in != "ranks":
+        is_shared = (self.processes or 1) > 1
+        if is_shared != (self.runs_in == "ranks") or (is_shared and self.workers > 1):
             raise UserError(
-                f"processes must be 1 for the executor {self.runs_in}, got "
-                f"{self.processes}. Trials side by side train in one process each: "
-                "give --workers or --processes."
+                "processes must be 2 or more for the executor ranks and one worker, and "
+                f"1 for others, got {self.processes} for {self.runs_in} and "
+                f"{self.workers}. Give --workers N or --processes N, alone."
             )
         objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
         object.__setattr__(self, "objectives", objectives)

@@ -49,7 +49,7 @@ class Ranks(WorkerProcesses):
             most = f"from 2 to {gpus}, a GPU each" if gpus else "2 or more"
             allowed = most if started == 1 else f"{started}, as launched"
             raise UserError(
-                f"processes must be {allowed}, got {workers}. Leave out --processes."
+                f"processes must be {allowed}, got {workers}. Change --processes."
             )
         if Ranks._is_taken:
             raise RunError("Launched processes can run one study. Launch the next.")

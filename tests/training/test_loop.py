@@ -148,7 +148,7 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts(holds, parts, error):
 def test_gradients_of_parts_are_those_of_the_whole():
     """Where every draw is the same examples, parts change nothing."""
 
-    def same(size, process):
+    def same(size):
         return itertools.cycle(np.arange(12).reshape(-1, size))
 
     whole, cut = Net(), Net()
@@ -162,7 +162,7 @@ def test_memory_may_run_out_in_the_middle_of_a_run():
     calls = itertools.count()
     real = rows.batch
 
-    def batch(indices, step):
+    def batch(indices, step, own):
         if next(calls) == 4:
             raise FULL
         return real(indices, step)
