@@ -417,7 +417,7 @@ def search(ready: Prepared) -> StudyEnd:
         ready.listener.trial(event)
 
     timeline.mark("planning")
-    work = partial(evaluate, enough_seconds=ready.plan.trial_seconds)
+    work: Any = partial(evaluate, enough_seconds=ready.plan.trial_seconds)
     work = partial(together, work) if ready.ranks else work
     study = Study(
         space=ready.space,

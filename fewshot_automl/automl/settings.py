@@ -254,8 +254,8 @@ class Settings:
         is_shared = (self.processes or 1) > 1
         if is_shared != (self.runs_in == "ranks") or (is_shared and self.workers > 1):
             raise UserError(
-                "processes must be 2 or more for the executor ranks and one worker, and "
-                f"1 for others, got {self.processes} for {self.runs_in} and "
+                "processes must be 2 or more for the executor ranks and one worker, "
+                f"and 1 for others, got {self.processes} for {self.runs_in} and "
                 f"{self.workers}. Give --workers N or --processes N, alone."
             )
         objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))

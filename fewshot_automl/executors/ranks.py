@@ -111,7 +111,7 @@ class Ranks(WorkerProcesses):
         first = self._workers[0]
         if self._is_launched and first.future is None and not self._is_over:
             first.start(0, lead, b"")
-            wait_for([first.future], GRACE.total_seconds())
+            self.wait(GRACE.total_seconds())
         self._is_over = self._is_launched
         self._stop()
 

@@ -197,7 +197,8 @@ def _sharded(
     mesh = init_device_mesh(placement.device.partition(":")[0], (placement.processes,))
     for name in blocks:
         fully_shard(twin.get_submodule(name), mesh=mesh)
-    return fully_shard(twin, mesh=mesh, ignored_params=kept)
+    fully_shard(twin, mesh=mesh, ignored_params=kept)
+    return twin
 
 
 @torch.no_grad()
