@@ -1,7 +1,7 @@
 """What a method of adaptation is: its dimensions, its cost, and how it is fitted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -67,6 +67,8 @@ class Job:
     """Pieces in which a batch begins to be run, so that memory holds them."""
     checkpoints: bool = False
     """Whether blocks run again for gradients, rather than keep what they made."""
+    before_training: Callable[[], None] = lambda: None
+    """Is called once all that a training needs is at hand."""
 
     def fit_head(
         self, features: np.ndarray | SparseRows, targets: np.ndarray, **more: np.ndarray

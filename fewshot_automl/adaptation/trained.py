@@ -21,7 +21,7 @@ from fewshot_automl.adaptation.frozen import (
 from fewshot_automl.adaptation.kinds import HEADS
 from fewshot_automl.adaptation.lora import VARIANTS, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee, TrainingRows
+from fewshot_automl.adaptation.trainee import ScaledLinear
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.errors import TrialError
@@ -174,9 +174,12 @@ class Trained(Method):
         if not self.is_contrastive:
             probe = job.fit_head(train.pooled(), targets)
             head = ScaledLinear(probe, share=config.number("probe_share"))
+        rows = TrainingRows(train, start, views_of(config), job.seed, device)
+        trainee = Trainee(fork, start, head)
+        job.before_training()
         loop.train(
-            Trainee(fork, start, head),
-            TrainingRows(train, start, views_of(config), job.seed, device),
+            trainee,
+            rows,
             torch.from_numpy(targets),
             loss,
             sampler,
@@ -184,6 +187,7 @@ class Trained(Method):
             training_place(job.placement, base.card),
             deadline=job.deadline,
             parts=job.parts,
+            blocks=trainee.blocks(),
         )
         if head is None:
             features = changed_features(fork, start, train, device)

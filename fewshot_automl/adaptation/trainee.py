@@ -66,10 +66,13 @@ class TrainingRows:
         """Return the number of examples."""
         return self._count
 
-    def batch(self, indices: Int[np.ndarray, " batch"], step: int) -> Tensors:
+    def batch(
+        self, indices: Int[np.ndarray, " batch"], step: int, own: slice = slice(None)
+    ) -> Tensors:
         """Return some examples, equal to what collating distinct rows would give."""
         rng = np.random.default_rng((self._seed, step))
         places = rng.integers(self._views, size=len(indices)) * len(self) + indices
+        places = places[own]
         distinct, rows = np.unique(places, return_inverse=True)
         if len(distinct) == len(places):
             return self._distinct(places)
@@ -148,6 +151,11 @@ class Trainee(nn.Module):
         for dropout in dropouts(self.encoder):
             dropout.train(mode)
         return self
+
+    def blocks(self) -> list[str]:
+        """Return the names of the blocks that run."""
+        blocks = self._fork.anatomy.blocks[max(self._start, 0) :]
+        return [f"encoder.{name}" for block in blocks for name in block]
 
     def forward(self, batch: Tensors) -> Tensor:
         """Return logits, or embeddings where there is no head."""

@@ -18,6 +18,7 @@ from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.backbones.zoo import Zoo
 from fewshot_automl.data import Dataset, Source, read
 from fewshot_automl.errors import DataError, UserError
+from fewshot_automl.executors import serve_if_launched
 from fewshot_automl.places import cache_folder, size_bytes
 from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
@@ -102,6 +103,7 @@ def fit(
             says what to do.
         RunError: If no trial could be finished, or weights could not be had.
     """
+    serve_if_launched()
     timeline = Timeline(started=time.monotonic() if started is None else started)
     timeline.mark("start")
     asked = _settings(
@@ -148,6 +150,8 @@ def fit(
             follows,
             tuple(begins_with),
         )
+        if ready.ranks is not None:
+            live.callback(ready.ranks.shutdown)
         return finish(ready, search(ready))
 
 

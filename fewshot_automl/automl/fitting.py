@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
-from fewshot_automl.trial import refit, size_of
+from fewshot_automl.trial import refit, size_of, together
 
 MOST_FITTED: Final = 5
 """Models tried to fit to all examples, before a cheap one is taken."""
@@ -97,7 +98,12 @@ def _fitted(
     """Return a model fitted to all examples; None, and why, if it cannot be."""
     config = tried.config(number)
     try:
-        return refit(ready.context, config, deadline)
+        if ready.ranks is None or not tried.method(number).trains:
+            return refit(ready.context, config, deadline)
+        # The first of them is of this machine, whose processes share one clock.
+        work = partial(together, refit, ready.context)
+        fitted: Fitted = ready.ranks.run(work, config, deadline)
+        return fitted
     except TrialError as error:
         ready.listener.say(
             f"Left out: {config} could not be fitted to all examples ({error})."

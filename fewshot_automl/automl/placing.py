@@ -7,6 +7,7 @@ from typing import Final
 
 from fewshot_automl.automl.settings import AUTO, Settings
 from fewshot_automl.executors import Executor, executor_named, usable_cores
+from fewshot_automl.group import launched
 from fewshot_automl.hardware import Device, Forecast
 from fewshot_automl.policy import (
     PlacementPlan,
@@ -28,7 +29,11 @@ RATES: Final = {"cuda": 2e13, "mps": 3e12}
 
 
 def forecasts(situation: Situation, plan: Plan, workload: Workload) -> list[Forecast]:
-    """Return what the trainings need with which a study begins, one a backbone."""
+    """Return what the trainings need with which a study begins, one a backbone.
+
+    Roughly: counting each exactly (`trial.forecast`) would take a second or two of
+    every fit. A trial counts for itself where this does not leave plenty.
+    """
     found = []
     for name in plan.backbones:
         for config in situation.forms(name)[:1]:
@@ -73,6 +78,7 @@ def place(
             side_by_side=side_by_side,
             start_seconds=max(2 * imports_seconds, START_SECONDS),
             workers=workers,
+            processes=settings.processes or launched(),
         )
 
     cores = usable_cores()

@@ -36,7 +36,9 @@ from fewshot_automl.data import Columns, Dataset, Examples, Source, read_like
 from fewshot_automl.data.audit import audit
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.folds import Folds, choose_folds
+from fewshot_automl.executors import Executor, InProcess, Ranks
 from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.group import is_one_of_several
 from fewshot_automl.hardware import Device
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.modalities import Input, content_hashes, modality_named
@@ -58,7 +60,7 @@ from fewshot_automl.policy import (
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
-from fewshot_automl.training.placement import Placement, choose_placement
+from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
 from fewshot_automl.trial import (
     Problem,
     TrialContext,
@@ -68,6 +70,7 @@ from fewshot_automl.trial import (
     exact_measures,
     scored,
     space_for,
+    together,
 )
 
 MOST_UNLABELLED: Final = 1_000
@@ -114,6 +117,8 @@ class Prepared:
     """The finished study of the same examples that this one began with."""
     begins_with: tuple[Config, ...] = ()
     """What is tried first."""
+    ranks: Ranks | None = None
+    """The processes that train together, if there are several."""
 
     @property
     def members(self) -> int:
@@ -278,7 +283,11 @@ def prepare(
     placing = partial(place, settings, situation, plan, context, workload, imports)
     where = placing()
     listener.say(f"Placement: {where}")
-    context.placement = placement = placement_of(where, placement)
+    placement = placement_of(where, placement)
+    if where.executor == "ranks":
+        sharing = {"processes": where.processes, "is_sharded": where.is_sharded}
+        placement = replace(placement, **sharing)
+    context.placement = placement
     exact = exact_measures(
         at_hand, problem, frozenset(aims.names), has_lora="rank" in space
     )
@@ -322,6 +331,7 @@ def prepare(
             "skipped": {card.id: 4 * card.parameters for card in missing},
             "asked": settings.command,
         },
+        ranks=_ranks(settings, placement),
     )
 
 
@@ -371,13 +381,26 @@ def _in_order(modality: str) -> tuple[Method, ...]:
 
 def _checked_place(settings: Settings) -> Placement:
     placement = choose_placement(settings.device)
-    if placement.processes > 1:
+    launched = placement.processes
+    processes = launched if settings.processes is None else settings.processes
+    if launched > 1 and (processes != launched or (settings.workers or 1) > 1):
         raise UserError(
-            f"A study must run in one process, got {placement.processes} by "
-            "accelerate launch. Start it without; give it --workers N for trials side "
-            "by side."
+            f"A launcher's {launched} processes must run a study together. Leave out "
+            "--processes and --workers, or start it without torchrun."
         )
-    return placement
+    if settings.processes is None and launched == 1 and is_one_of_several():
+        raise UserError(
+            "accelerate launch was asked for several processes and started one, as it "
+            "does with --cpu. Use torchrun --nproc_per_node N, or no launcher and "
+            "--processes N."
+        )
+    return replace(placement, processes=processes)
+
+
+def _ranks(settings: Settings, placement: Placement) -> Ranks | None:
+    if placement.processes == 1:
+        return None
+    return Ranks(placement.processes, gpus=shared_gpus(settings.device))
 
 
 def _audited(
@@ -440,7 +463,7 @@ def search(ready: Prepared) -> StudyEnd:
         left = [each for each in ready.begins_with if each not in tried]
         return left or opening(history)
 
-    executor = executor_of(ready.where, settings)
+    executor: Executor = ready.ranks or executor_of(ready.where, settings)
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
     # deprecation of torch there.
     warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
@@ -454,11 +477,11 @@ def search(ready: Prepared) -> StudyEnd:
         ready.listener.trial(event)
 
     timeline.mark("planning")
+    work: Any = partial(evaluate, enough_seconds=ready.plan.trial_seconds)
+    work = partial(together, work) if ready.ranks else work
     study = Study(
         space=ready.space,
-        evaluate=partial(
-            evaluate, ready.context, enough_seconds=ready.plan.trial_seconds
-        ),
+        evaluate=partial(work, ready.context),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
         executor=executor,
@@ -468,14 +491,15 @@ def search(ready: Prepared) -> StudyEnd:
         allows=allowed,
         reserve=allowed.reserve,
         expected_seconds=allowed.needed,
-        thinks_ahead=ready.where.executor != "in_process",
+        thinks_ahead=not isinstance(executor, InProcess),
         seed=settings.seed,
         on_event=on_event,
     )
     try:
         end = run(study)
     finally:
-        executor.shutdown()
+        if not ready.ranks:  # which also make the final fit
+            executor.shutdown()
     if end.ending == "exhausted":
         # Is there something left that only takes too long now, or does not pay?
         counting = [pair for pair in end.history if pair[1].status != "stopped"]

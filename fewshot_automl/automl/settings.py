@@ -260,6 +260,13 @@ class Settings:
     workers: int | None = _setting(
         None, "Trials side by side. Default: as many as pay.", "run", "count"
     )
+    processes: int | None = _setting(
+        None,
+        "Processes that share each training, one for each GPU. Default: 1, or as many "
+        "as torchrun or accelerate launch started.",
+        "run",
+        "count",
+    )
     device: str | None = _setting(
         None, "cpu, cuda, cuda:1, mps. Default: the best.", "run", metavar="NAME"
     )
@@ -299,6 +306,13 @@ class Settings:
                 "Either coverage or abstain_cost decides what is not answered, got "
                 "both. Leave one out."
             )
+        is_shared, workers = (self.processes or 1) > 1, self.workers or 1
+        if is_shared != (self.runs_in == "ranks") or (is_shared and workers > 1):
+            raise UserError(
+                "processes must be 2 or more for the executor ranks and one worker, "
+                f"and 1 for others, got {self.processes} for {self.runs_in} and "
+                f"{workers}. Give --workers N or --processes N, alone."
+            )
         objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
         object.__setattr__(self, "objectives", objectives)
         for name, end in self.limits.items():
@@ -318,6 +332,8 @@ class Settings:
         """
         if self.executor not in (None, AUTO):
             return self.executor or AUTO
+        if (self.processes or 1) > 1:
+            return "ranks"
         if self.workers is None:
             return AUTO
         return "loky" if self.workers > 1 else "in_process"

@@ -42,6 +42,7 @@ VARIABLES: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore",  # for worker processes
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 """Keep libraries silent, where the user has not set them."""
 HOMES: Final = {

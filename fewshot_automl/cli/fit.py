@@ -25,6 +25,7 @@ from fewshot_automl.cli.options import (
     setting_options,
     settings_of_words,
 )
+from fewshot_automl.executors import serve_if_launched
 
 RUNS: Final = Path("runs")
 """Where results go when nobody says where."""
@@ -122,6 +123,7 @@ def shown(
     """Run a fit before the user's eyes and print its result."""
     from fewshot_automl.automl.screen import Progress, show_result
 
+    serve_if_launched()  # so that one process shows what happens
     progress = Progress(console, began, settings, folder, has_bar=has_bar)
     try:
         with progress.live():

@@ -16,7 +16,7 @@ from typing import Any, Final
 from fewshot_automl.errors import TrialError, UserError
 from fewshot_automl.executors.executor import Finished
 
-_GPUS: Final = "CUDA_VISIBLE_DEVICES"
+GPUS: Final = "CUDA_VISIBLE_DEVICES"
 _THREADS: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -26,7 +26,7 @@ _THREADS: Final = (
 
 
 @dataclass(slots=True)
-class _Worker:
+class Worker:
     """One worker process: a pool of its own, so that its death harms no other call."""
 
     variables: dict[str, str]
@@ -38,14 +38,15 @@ class _Worker:
     future: Future[Any] | None = None
     """None while it is idle."""
 
-    def start(self, ticket: int, call: tuple[Any, ...]) -> None:
+    def start(self, ticket: int, run: Callable[..., Any], *call: Any) -> None:
+        """Begin a call in the process, which is started if need be."""
         from loky import ProcessPoolExecutor
 
         self.ticket = ticket
         self.pool = self.pool or ProcessPoolExecutor(
             1, env=self.variables, initializer=_settle, initargs=(os.getpid(),)
         )
-        self.future = self.pool.submit(_run, *call)
+        self.future = self.pool.submit(run, *call)
 
     def collect(self) -> Finished:
         """Return how its call ended, which may be by its death."""
@@ -66,6 +67,7 @@ class _Worker:
         return Finished(ticket=self.ticket, value=value, error=error)
 
     def stop(self) -> None:
+        """Kill the process."""
         if self.pool is not None:
             self.pool.shutdown(wait=True, kill_workers=True)
         self.pool = self.future = None
@@ -96,13 +98,13 @@ class WorkerProcesses:
             raise UserError(f"workers must be 1 or more, got {workers}.")
         share = str(max(1, usable_cores() // workers))
         threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
-        known = os.environ.get(_GPUS)
+        known = os.environ.get(GPUS)
         seen = range(gpus) if isinstance(gpus, int) else gpus
         names = [known.split(",")[i] if known else str(i) for i in seen]
         # One that is all there is, and is seen by its own number, needs no telling.
         told = names if len(names) > 1 or not isinstance(gpus, int) else []
         self._workers = [
-            _Worker({**threads, _GPUS: told[i % len(told)]} if told else threads)
+            Worker({**threads, GPUS: told[i % len(told)]} if told else threads)
             for i in range(workers)
         ]
         self.slots = workers
@@ -155,22 +157,31 @@ class WorkerProcesses:
             if worker.future is None and self._calls:
                 ticket, call = self._calls.popleft()
                 try:
-                    worker.start(ticket, call)
+                    worker.start(ticket, run_held, *call)
                 except BrokenProcessPool:  # it died idle, so no call is to blame
                     worker.stop()
-                    worker.start(ticket, call)
+                    worker.start(ticket, run_held, *call)
 
 
 # What follows runs in the worker.
 
-_held: dict[bytes, Callable[..., Any]] = {}
+held: dict[bytes, Callable[..., Any]] = {}
 """The function of the last call by its pickle, with whatever it has loaded."""
 
 
 def _settle(parent: int) -> None:
     """Make a worker leave Ctrl-C to its parent, and die with it."""
-    import psutil
     from loky import process_executor
+
+    # loky replaces a worker that grows by 300 MB; ours grow by their backbones.
+    process_executor._USE_PSUTIL = False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """Make this process end soon after its parent has."""
+    import psutil
 
     def watch() -> None:
         # A dead parent is replaced on POSIX, and its number is free on Windows.
@@ -178,19 +189,16 @@ def _settle(parent: int) -> None:
             time.sleep(0.2)
         os._exit(1)
 
-    # loky replaces a worker that grows by 300 MB; ours grow by their backbones.
-    process_executor._USE_PSUTIL = False
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(function: bytes, *arguments: Any) -> Any:
+def run_held(function: bytes, *arguments: Any) -> Any:
     """Return the value of a call, or raise what can be pickled and back."""
     try:
-        if function not in _held:
-            _held.clear()
-            _held[function] = pickle.loads(function)  # noqa: S301  our parent wrote it
-        return _held[function](*arguments)
+        if function not in held:
+            held.clear()
+            held[function] = pickle.loads(function)  # noqa: S301  our parent wrote it
+        return held[function](*arguments)
     except BaseException as error:  # noqa: BLE001  raised below, without its frames
         failed: BaseException
         try:

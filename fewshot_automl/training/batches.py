@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Int
 
-Sampler = Callable[[int, int], Iterator[np.ndarray]]
-"""Takes the size of a batch and the number of a process, from 0, and returns its
-endless batches."""
+Sampler = Callable[[int], Iterator[np.ndarray]]
+"""Takes the size of a batch and returns endless batches."""
 
 
 def shuffled(n: int, seed: int) -> Sampler:
@@ -16,12 +15,12 @@ def shuffled(n: int, seed: int) -> Sampler:
     An epoch is cut into batches of nearly equal size, none above the size asked for,
     so that no step rests on a leftover example.
 
-    >>> [batch.size for batch, _ in zip(shuffled(10, seed=0)(4, 0), range(4))]
+    >>> [batch.size for batch, _ in zip(shuffled(10, seed=0)(4), range(4))]
     [4, 3, 3, 4]
     """
 
-    def batches(size: int, process: int) -> Iterator[np.ndarray]:
-        rng = np.random.default_rng((seed, process))
+    def batches(size: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng((seed, 0))
         while True:
             yield from np.array_split(rng.permutation(n), -(-n // size))
 
@@ -38,8 +37,8 @@ def balanced(labels: Int[np.ndarray, " examples"], seed: int) -> Sampler:
     """
     present = np.unique(labels)
 
-    def batches(size: int, process: int) -> Iterator[np.ndarray]:
-        rng = np.random.default_rng((seed, process))
+    def batches(size: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng((seed, 0))
         members = [_Cycle(np.flatnonzero(labels == name), rng) for name in present]
         turns = _Cycle(np.arange(present.size), rng)
         size = max(size, 2)

@@ -1,10 +1,11 @@
 """The training loop: one for every method and device, on Accelerate."""
 
 import contextlib
+import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewshot_automl.errors import OutOfTime, TrialError
+from fewshot_automl.errors import OutOfTime, TrialError, UserError
 from fewshot_automl.training.batches import Sampler
 from fewshot_automl.training.placement import DTYPES, Placement
 from fewshot_automl.training.settings import TrainingSettings
@@ -43,8 +44,13 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Return the number of examples."""
 
-    def batch(self, indices: np.ndarray, step: int) -> dict[str, Tensor]:
-        """Return some examples, collated; `step` may choose their augmented view."""
+    def batch(
+        self, indices: np.ndarray, step: int, own: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """Return some examples, collated; `step` may choose their augmented view.
+
+        Of them only `own`, with the views that they have among all.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +74,23 @@ def train(
     *,
     deadline: float | None = None,
     parts: int = 1,
+    blocks: Sequence[str] = (),
 ) -> TrainingLog:
     """Train what requires a gradient in a module, in place.
 
     The module is left on the placement's device, in eval mode. The same seed, rows
     and sampler give the same weights; torch's global random state is left as found.
-    With several processes, all call this with the same arguments, each draws batches
-    of its own, and all end with the same weights.
+    With several processes, all call this with the same arguments. Each runs its slice
+    of every batch, the loss is that of the whole batch, and all end with the weights
+    that one process would have; but for dropout, which each draws for itself.
 
     A batch that does not fit in memory is drawn as several smaller ones whose
     gradients are accumulated; `parts` are as many from the start. Products of low
     precision are used if a few examples have the same loss in them as in 32-bit floats.
 
     The module takes a batch of `rows` and returns one row of outputs an example; the
-    deadline is on the clock of `time.monotonic`.
+    deadline is on the clock of `time.monotonic`. Blocks name modules that are called,
+    and can be sharded one by one.
 
     Raises:
         OutOfTime: If the deadline passes, or the steps left clearly cannot be made
@@ -92,20 +101,30 @@ def train(
     if not _is_precise(module, rows, targets, loss, sampler, placement):
         placement = replace(placement, precision="no")
         logger.warning("The loss is wrong in low precision. %s", placement)
-    with _accelerated(placement) as accelerator, _own_randomness(settings.seed):
+    with (
+        _accelerated(placement) as accelerator,
+        _own_randomness(settings.seed + accelerator.process_index),
+    ):
+        rank, processes = accelerator.process_index, accelerator.num_processes
         module.to(accelerator.device)
         targets = targets.to(accelerator.device)
-        raw = adamw(module, settings)
+        trained = (
+            _sharded(module, blocks, placement) if placement.is_sharded else module
+        )
+        raw = adamw(trained, settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(raw, settings.multiplier)
-        model, optimizer = accelerator.prepare(module, raw)
+        # Of a model that is sharded nothing is left to wrap.
+        model = accelerator.prepare_model(trained, evaluation_mode=placement.is_sharded)
+        optimizer = accelerator.prepare(raw)
         weights = [weight for group in raw.param_groups for weight in group["params"]]
 
-        def agreed(value: float) -> float:
-            """Return the mean over all processes, which must not part ways."""
-            if placement.processes == 1:
-                return value
-            own = torch.tensor(value, device=accelerator.device)
-            return float(accelerator.reduce(own, "mean"))
+        def agreed(*values: float) -> list[float]:
+            """Return means over all processes, which must not part ways."""
+            if processes == 1:
+                return list(values)
+            own = torch.tensor(values, device=accelerator.device)
+            means: list[float] = accelerator.reduce(own, "mean").tolist()
+            return means
 
         steps = settings.useful_steps
         clock = _Clock(deadline, steps, agreed)
@@ -115,8 +134,7 @@ def train(
             parts = -(-settings.batch_size // batch_size)
             accelerator.gradient_accumulation_steps = parts
             accelerator.step = 0  # an earlier call may have ended amid its parts
-            own_size = max(batch_size // placement.processes, 1)
-            batches = sampler(own_size, accelerator.process_index)
+            batches = sampler(batch_size)
             while len(losses) < steps:
                 clock.check(len(losses))
                 raw.zero_grad()  # the prepared one does nothing amid accumulation
@@ -124,12 +142,20 @@ def train(
                 for _ in range(parts):
                     with accelerator.accumulate(model):
                         drawn = next(batches)
-                        batch = rows.batch(drawn, len(losses))
+                        sizes = [len(x) for x in np.array_split(drawn, processes)]
+                        begin = sum(sizes[:rank])
+                        # Where none is left for a process, it runs the last one again.
+                        own = slice(begin if sizes[rank] else -1, begin + sizes[rank])
+                        outputs = model(rows.batch(drawn, len(losses), own)).float()
                         places = torch.from_numpy(drawn).to(targets.device)
-                        value = loss(model(batch).float(), targets[places])
-                        total += agreed(float(value.detach())) / parts
+                        if processes > 1:
+                            outputs = _gathered(outputs, sizes, rank)
+                        value = loss(outputs, targets[places])
+                        total += agreed(float(value.detach()))[0] / parts
                         _check_loss(total, len(losses), settings.steps)
-                        accelerator.backward(value)
+                        # Gradients are averaged over processes, of which each has only
+                        # what its own outputs share in the loss of the whole batch.
+                        accelerator.backward(value * processes)
                 accelerator.clip_grad_norm_(weights, settings.max_grad_norm)
                 optimizer.step()
                 schedule.step()
@@ -138,9 +164,14 @@ def train(
                     break
 
         try:
-            module.train()
+            trained.train()
             size = -(-settings.batch_size // parts)
-            _within_memory(run, size, placement.device)
+            if processes == 1:
+                _within_memory(run, size, placement.device)
+            else:  # where one of several runs out of memory, the others wait for it
+                run(size)
+            if trained is not module:
+                _take_over(module, trained)
         finally:
             raw.zero_grad()
             accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -166,7 +197,7 @@ def _is_precise(
         return True
     device = torch.device(placement.device)
     module.to(device).eval()
-    drawn = next(sampler(CHECKED, 0))
+    drawn = next(sampler(CHECKED))
     batch, wanted = rows.batch(drawn, 0), targets[torch.from_numpy(drawn)].to(device)
     values = []
     for is_rough in (True, False):
@@ -176,6 +207,52 @@ def _is_precise(
         values.append(float(loss(outputs.float(), wanted)))
     off = abs(values[0] - values[1])
     return off <= PRECISE * max(abs(values[1]), 1.0)  # not where one is no number
+
+
+def _gathered(outputs: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+    """Return the outputs of all processes; a gradient flows to this one's only."""
+    padded = outputs.new_zeros((max(sizes), *outputs.shape[1:]))
+    padded[: sizes[rank]] = outputs[: sizes[rank]].detach()
+    every = [torch.empty_like(padded) for _ in sizes]
+    torch.distributed.all_gather(every, padded)
+    parts = [part[:size] for part, size in zip(every, sizes, strict=True)]
+    parts[rank] = outputs[: sizes[rank]]
+    # A process without examples needs a gradient too, of 0: the others wait for it.
+    return torch.cat(parts) + 0.0 * outputs.sum()
+
+
+def _sharded(
+    module: nn.Module, blocks: Sequence[str], placement: Placement
+) -> nn.Module:
+    """Return a twin whose parameters are spread over all processes, block by block.
+
+    Frozen ones outside the blocks are shared with the module, whole.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    inside = {p for name in blocks for p in module.get_submodule(name).parameters()}
+    kept = {p for p in module.parameters() if not p.requires_grad} - inside
+    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in kept})
+    for parameter in set(twin.parameters()) - kept:
+        # Weights of images are stored channels last, which cannot be cut.
+        parameter.data = parameter.data.contiguous()
+    mesh = init_device_mesh(placement.device.partition(":")[0], (placement.processes,))
+    for name in blocks:
+        fully_shard(twin.get_submodule(name), mesh=mesh)
+    fully_shard(twin, mesh=mesh, ignored_params=kept)
+    return twin
+
+
+@torch.no_grad()
+def _take_over(module: nn.Module, sharded: nn.Module) -> None:
+    """Give a module the weights of its sharded twin, in every process."""
+    from torch.distributed.tensor import DTensor
+
+    for own, shard in zip(module.parameters(), sharded.parameters(), strict=True):
+        if own.requires_grad:
+            assert isinstance(shard, DTensor)
+            own.copy_(shard.full_tensor())
 
 
 def adamw(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -249,22 +326,23 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
 
     Accelerate keeps one state a process, fixed by its first Accelerator. A study may
     train here and later there, and the user's own program may have made a state: it is
-    set aside while we train, and put back. Where several processes train together
-    there is only one state, that of their launcher.
+    set aside while we train, and put back. The processes of a launcher stay connected.
+
+    Raises:
+        UserError: If there are more or fewer processes than the placement wants.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
-    is_alone = placement.processes == 1
-    states = [kind._shared_state for kind in (PartialState, AcceleratorState)]
-    states = [*states, GradientState._shared_state] if is_alone else []
+    kinds = (PartialState, AcceleratorState, GradientState)
+    states = [kind._shared_state for kind in kinds]
     before = [dict(state) for state in states]
     for state in states:
         state.clear()
     gpu = placement.device if placement.device.startswith("cuda") else None
     try:
         with torch.cuda.device(gpu) if gpu else contextlib.nullcontext():
-            yield Accelerator(
+            accelerator = Accelerator(
                 cpu=placement.device == "cpu",
                 mixed_precision=placement.precision,
                 kwargs_handlers=[
@@ -272,6 +350,13 @@ def _accelerated(placement: Placement) -> "Iterator[Accelerator]":
                     DistributedDataParallelKwargs(find_unused_parameters=True)
                 ],
             )
+            if (started := accelerator.num_processes) != placement.processes:
+                raise UserError(
+                    f"Training must be shared by the processes that were started, "
+                    f"{started}, got {placement.processes}. Start them with torchrun "
+                    "--nproc_per_node N, or give --processes N and no launcher."
+                )
+            yield accelerator
     finally:
         for state, values in zip(states, before, strict=True):
             state.clear()
@@ -292,7 +377,7 @@ class _Clock:
     """Ends a run whose deadline has passed, or clearly will before its last step."""
 
     def __init__(
-        self, deadline: float | None, steps: int, agreed: Callable[[float], float]
+        self, deadline: float | None, steps: int, agreed: Callable[..., list[float]]
     ) -> None:
         self._deadline = deadline
         self._steps = steps
@@ -310,11 +395,9 @@ class _Clock:
         now = time.monotonic()
         if done == 1:
             self._warm_since = now
-        left = self._agreed(self._deadline - now)
-        needs = 0.0
-        if done >= ESTIMATED_AFTER:
-            each = self._agreed((now - self._warm_since) / (done - 1))
-            needs = each * (self._steps - done)
+        each = (now - self._warm_since) / (done - 1) if done > 1 else 0.0
+        left, each = self._agreed(self._deadline - now, each)
+        needs = each * (self._steps - done) if done >= ESTIMATED_AFTER else 0.0
         if left <= 0:
             raise OutOfTime(
                 f"The deadline passed after {done} of {self._steps} training steps."

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from fewshot_automl.errors import UserError
+from fewshot_automl.group import launched
 from fewshot_automl.hardware import Device
 
 Precision = Literal["no", "bf16", "fp16"]
@@ -47,12 +48,16 @@ class Placement:
     """What matrix products run in; weights and losses stay 32-bit floats."""
     processes: int = 1
     """Processes that share each batch, this one included."""
+    is_sharded: bool = False
+    """Whether each holds only its share of what is trained, of the gradients and of the
+    optimiser's state (FSDP2); else each holds all of it (DDP)."""
 
     def __str__(self) -> str:
         """Return a sentence for people."""
         kind, _, number = self.device.partition(":")
         places = {"cpu": "the CPU", "cuda": f"GPU {number or 0}", "mps": "Apple's GPU"}
-        shared = f", one of {self.processes} processes" if self.processes > 1 else ""
+        how = "sharded over" if self.is_sharded else "shared by"
+        shared = f", {how} {self.processes} processes," if self.processes > 1 else ""
         low = {"bf16": "bfloat16 products", "fp16": "float16 products"}
         where = places.get(kind, self.device)
         floats = low.get(self.precision, "32-bit floats")
@@ -107,7 +112,6 @@ def choose_placement(device: str | None = None) -> Placement:
         UserError: If the named device is not there.
     """
     visible = visible_devices()
-    processes = int(os.environ.get("WORLD_SIZE", "1")) if _is_launched() else 1
     named = device or os.environ.get(DEVICE_VARIABLE)
     if named == "cuda" or (named is None and visible[0].startswith("cuda")):
         named = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -124,7 +128,7 @@ def choose_placement(device: str | None = None) -> Placement:
             precision = "bf16" if version >= (8, 0) else "fp16"
     if chosen == "cpu" and cpu_prefers_bfloat16():
         precision = "bf16"
-    return Placement(device=chosen, precision=precision, processes=processes)
+    return Placement(device=chosen, precision=precision, processes=launched())
 
 
 @cache
@@ -145,15 +149,3 @@ def cpu_prefers_bfloat16() -> bool:
         return min(took)
 
     return seconds(torch.float32) > CLEARLY * seconds(torch.bfloat16)
-
-
-def _is_launched() -> bool:
-    """Return whether a launcher set what this process needs to find the others.
-
-    A cluster may set ``WORLD_SIZE`` for a job that is not torch's: waiting for
-    processes that nobody started would never end.
-    """
-    is_connected = (
-        torch.distributed.is_available() and torch.distributed.is_initialized()
-    )
-    return is_connected or {"RANK", "MASTER_ADDR"} <= os.environ.keys()

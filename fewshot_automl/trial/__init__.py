@@ -2,7 +2,7 @@
 
 from fewshot_automl.adaptation.saved import size_of
 from fewshot_automl.trial.context import Problem, TrialContext
-from fewshot_automl.trial.evaluate import evaluate, refit, scored
+from fewshot_automl.trial.evaluate import evaluate, refit, scored, together
 from fewshot_automl.trial.forecast import forecast
 from fewshot_automl.trial.measures import build_bare, card_measures, exact_measures
 from fewshot_automl.trial.space import space_for
@@ -22,4 +22,5 @@ __all__ = [
     "size_of",
     "space_for",
     "step_seconds",
+    "together",
 ]

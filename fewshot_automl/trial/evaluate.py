@@ -1,16 +1,18 @@
 """Runs a Config: cross-validated for the search, on all examples for the model."""
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from fewshot_automl import group
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted, Job
 from fewshot_automl.adaptation.table import method
@@ -24,6 +26,7 @@ from fewshot_automl.trial.context import Problem, TrialContext
 from fewshot_automl.trial.forecast import remembered, thrift
 from fewshot_automl.trial.measures import measures_of
 
+Made = TypeVar("Made")
 SURE: Final = 0.8
 """Share of the seconds that the folds left should take; less is hope."""
 
@@ -66,7 +69,7 @@ def evaluate(
             break
         times.append(time.monotonic())
         try:
-            fitted = _fit(context, encodings, config, fold.train, end)
+            fitted = fit(context, encodings, config, fold.train, end)
         except OutOfTime:
             times.pop()
             if trains and times:
@@ -134,18 +137,49 @@ def refit(
     """
     everything = np.arange(len(context.problem.targets))
     encodings = context.encodings(config, deadline)
-    return _fit(context, encodings, config, everything, deadline)
+    return fit(context, encodings, config, everything, deadline)
 
 
-def _fit(
+def together(
+    work: Callable[..., Made], context: TrialContext, config: Config, *arguments: Any
+) -> Made | None:
+    """Return what `evaluate` or `refit` makes of a Config in several processes.
+
+    The first alone runs it, and looks at clocks. Before each training it tells the
+    others, which make nothing, what to train. What it has encoded they read from the
+    store.
+    """
+    if group.number() == 0:
+        try:
+            return work(context, config, *arguments)
+        finally:
+            group.tell(None)
+    while (order := group.hear()) is not None:
+        chosen, seconds = order
+        end = None if seconds is None else time.monotonic() + seconds
+        with contextlib.suppress(TrialError):  # the first process meets the same
+            fit(context, context.encodings(config), config, chosen, end)
+    return None
+
+
+def fit(
     context: TrialContext,
     encodings: Encodings,
     config: Config,
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
 ) -> Fitted:
+    """Fit a Config to the chosen examples."""
+
+    def begin() -> None:
+        if context.placement.processes > 1 and group.number() == 0:
+            left = None if deadline is None else deadline - time.monotonic()
+            group.tell((chosen, left))
+
     more = context.problem.unlabelled
-    parts, checkpoints = thrift(context, config)
+    parts, checkpoints = 1, False
+    if context.placement.processes == 1:  # else each could find another room
+        parts, checkpoints = thrift(context, config)
     job = Job(
         task=context.problem.task,
         config=config,
@@ -155,6 +189,7 @@ def _fit(
         unlabelled=replace(more, encoder=encodings.encoder) if more else None,
         parts=parts,
         checkpoints=checkpoints,
+        before_training=begin,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)

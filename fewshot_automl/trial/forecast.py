@@ -128,8 +128,8 @@ def _counted(
         fork.checkpoints = checkpoints
         settings = row.settings(config, context.seed, len(targets))
         loss, sampler = row.objective(targets, problem.task, config, context.seed)
-        size = max(-(-settings.batch_size // parts) // place.processes, 1)
-        draws = zip(range(settings.useful_steps), sampler(size, 0), strict=False)
+        size = -(-settings.batch_size // parts)
+        draws = zip(range(settings.useful_steps), sampler(size), strict=False)
         sizes = lengths[chosen]
         batch = max((np.unique(x) for _, x in draws), key=lambda x: sizes[x].sum())
         wanted, sizes = torch.from_numpy(targets[batch]), sizes[batch]

@@ -4,8 +4,10 @@ import pytest
 
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.adaptation.table import METHODS
-from fewshot_automl.automl.search import settled_plan
+from fewshot_automl.automl.search import _checked_place, settled_plan
+from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.errors import UserError
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.policy import CostModel, Situation, draw_plan
 from fewshot_automl.tasks import Task
@@ -81,3 +83,21 @@ def test_a_backbone_that_is_gone_makes_a_new_plan_with_the_same_folds(tmp_path):
     plan = settled(tmp_path, situation(30.0, NAMES[1:]))
     assert set(plan.backbones) <= set(NAMES[1:])
     assert plan.splits == first.splits
+
+
+def test_a_study_is_not_run_by_other_processes_than_were_asked_for(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    asked = Settings(device="cpu", processes=2)
+    assert _checked_place(asked).processes == 2
+    # So does accelerate launch --cpu --num_processes 2, and starts one.
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UserError, match="for several processes and started one"):
+        _checked_place(Settings(device="cpu"))
+    assert _checked_place(asked).processes == 2
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert _checked_place(Settings(device="cpu")).processes == 4
+    with pytest.raises(UserError, match="launcher's 4 processes"):
+        _checked_place(asked)

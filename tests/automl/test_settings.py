@@ -56,6 +56,8 @@ def test_round_trip_through_json():
         ),
         ({"limits": {"max_weight": 1.0}}, "No limit named 'max_weight'"),
         ({"inputs": {"smell": "x"}}, "No input named 'smell'"),
+        ({"processes": 2, "workers": 2}, "processes must be 2 or more for"),
+        ({"executor": "ranks"}, "processes must be 2 or more for"),
         (
             {"limits": {"min_worst_recall": 80.0}},
             "min_worst_recall must be from 0 to 1, got 80",

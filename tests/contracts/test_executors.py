@@ -19,6 +19,8 @@ from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial import Problem, TrialContext, space_for
 
+MARKS = {"ranks": pytest.mark.slow}
+
 
 def evaluate(config: Config, allowance_seconds: float | None) -> Outcome:
     """Return a score, or fail, as the Config says."""
@@ -41,7 +43,9 @@ def sized(x, allowance_seconds):
     return x, allowance_seconds
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=MARKS.get(name, ())) for name in EXECUTORS]
+)
 def executor(request):
     workers = 1 if request.param == "in_process" else 2
     executor = executor_named(request.param, workers)

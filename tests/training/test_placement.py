@@ -76,7 +76,7 @@ def test_a_launched_process_takes_its_own_gpu(monkeypatch, gpus):
     chosen = choose_placement()
     assert (chosen.device, chosen.processes) == ("cuda:1", 2)
     assert str(chosen) == (
-        "Training on GPU 1, one of 2 processes in bfloat16 products."
+        "Training on GPU 1, shared by 2 processes, in bfloat16 products."
     )
 
 
