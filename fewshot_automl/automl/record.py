@@ -48,7 +48,9 @@ def fingerprint(
 def write_record(
     folder: Path, settings: Settings, data: Source, test: Source | None, mark: str
 ) -> str:
-    """Write down what a resume needs; return the study's name, its own in any storage.
+    """Write down what a resume needs; return a name of the folder's own.
+
+    It names its driver in any storage, and its study unless settings do.
 
     Raises:
         UserError: If the folder holds a study of another `fingerprint`, or other files.
@@ -168,8 +170,9 @@ def note_space(ledger: Ledger, kind: str, space: Space) -> None:
 
 def past_study(folder: Path) -> Past:
     """Return what the study in the output folder of a fit teaches later ones."""
-    name, storage = read_record(folder)["name"], settings_of(folder).storage
-    ledger = Ledger.open(storage or folder, study=name, space=Space(()))
+    settings, name = settings_of(folder), read_record(folder)["name"]
+    place, study = settings.storage or folder, settings.study or name
+    ledger = Ledger.open(place, study=study, space=Space(()))
     noted, history = ledger.notes().get(SPACE_NOTE), ledger.history()
     if not history or not isinstance(noted, dict):
         raise UserError(
