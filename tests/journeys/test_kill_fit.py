@@ -1,17 +1,12 @@
 """A real `fewshot fit` is killed with SIGKILL and loses nothing."""
 
-import csv
 import json
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-import pytest
 
 from fewshot_automl.automl.record import read_record
 from fewshot_automl.ledger import Ledger
@@ -19,58 +14,21 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config, Space
 
-ROOT = Path(__file__).parents[2]
 KILLS = 1
 TRIALS = 6
-WORDS = ("river", "city", "where", "who", "name", "how", "what", "film")
 METHODS = ("majority", "tfidf", "prototype", "probe", "contrastive")
 
 
-@pytest.fixture
-def home(tmp_path, tiny_cards, random_weights):
-    """A folder with a zoo of one tiny backbone and labelled texts."""
-    (tmp_path / "zoo").mkdir()
-    shutil.copy(ROOT / "tests" / "zoo" / "text" / "tiny-bert.toml", tmp_path / "zoo")
-    weights = random_weights(tiny_cards["tiny-bert"])
-    (tmp_path / "zoo" / "tiny-bert").symlink_to(weights)
-    with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["text", "label"])
-        for n, word in enumerate(WORDS):
-            rows.writerow([f"a good {word} {'is ' * n}", "good"])
-            rows.writerow([f"the bad {word} {'is ' * n}", "bad"])
-    return tmp_path
-
-
-def start(home: Path, *words: str) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "FEWSHOT_ZOO_PATH": str(home / "zoo"),
-        "FEWSHOT_CACHE": str(home / "cache"),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-    }
-    with (home / "said.txt").open("ab") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", "fewshot_automl", *words],
-            env=environment,
-            cwd=home,
-            stdout=said,
-            stderr=said,
-        )
-
-
-def fit(home: Path) -> subprocess.Popen:
+def fit(home: Path, start) -> subprocess.Popen:
     return start(
-        home,
         *("fit", "train.csv", "--target", "label", "--out", "run"),
         *("--budget", "none", "--trials", str(TRIALS), "--oracle", "sobol"),
         *("--backbones", "tiny-bert", "--methods", ",".join(METHODS)),
     )
 
 
-def resume(home: Path) -> subprocess.Popen:
-    return start(home, "resume", "run", "--json")
+def resume(start) -> subprocess.Popen:
+    return start("resume", "run", "--json")
 
 
 def kill_after_progress(process: subprocess.Popen, home: Path, luck: random.Random):
@@ -97,17 +55,17 @@ def history(home: Path) -> list[tuple[Config, Outcome]]:
     return Ledger.open(home / "run", study=name, space=Space(())).history()
 
 
-def test_a_fit_killed_at_a_random_moment_loses_nothing(home):
+def test_a_fit_killed_at_a_random_moment_loses_nothing(home, start):
     luck = random.Random(7)
     known: dict[int, tuple[Config, dict]] = {}
     for kill in range(KILLS):
-        kill_after_progress(fit(home) if kill == 0 else resume(home), home, luck)
+        kill_after_progress(fit(home, start) if kill == 0 else resume(start), home, luck)
         for number, (config, outcome) in enumerate(history(home)):
             if outcome.status in ("done", "failed"):
                 row = (config, outcome.to_json())
                 assert known.setdefault(number, row) == row
         assert sum(row["status"] == "done" for _, row in known.values()) < TRIALS
-    assert resume(home).wait() == 0, (home / "said.txt").read_text()
+    assert resume(start).wait() == 0, (home / "said.txt").read_text()
 
     final = history(home)
     for number, (config, row) in known.items():
