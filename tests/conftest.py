@@ -1,6 +1,10 @@
 """Fixtures that more than one room's tests use: tiny backbones with random weights."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,3 +115,51 @@ def _tokenizer(pad_id: int) -> str:
     # Real files often carry the padding of their authors' last call; so does ours.
     tokenizer.enable_padding(length=40, pad_id=pad_id, pad_token="[PAD]")
     return tokenizer.to_str()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory):
+    """Start a Ray cluster of this machine, with two CPUs, and return its address."""
+    pytest.importorskip("ray", reason="Ray, of the extra `ray`, is not installed")
+
+    names = ("port", "dashboard-agent-grpc-port", "dashboard-agent-listen-port")
+    names = (*names, "metrics-export-port", "runtime-env-agent-port")
+    # Fixed ones: on a slow machine Ray gives up before its agents have chosen theirs.
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    log = tmp_path_factory.mktemp("ray") / "said.txt"
+    address, root = f"127.0.0.1:{ports['port']}", str(Path(__file__).parents[1])
+    about = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--num-cpus=2", "--num-gpus=0", "--include-dashboard=false"),
+        *("--node-ip-address=127.0.0.1", "--object-store-memory=200000000"),
+        *(f"--{name}={port}" for name, port in ports.items()),
+    ]
+    with log.open("wb") as said:
+        head = subprocess.Popen(
+            command,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, **about, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    os.environ.update(about)
+    try:
+        while "Ray runtime started" not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            time.sleep(0.5)
+        yield address
+    finally:
+        head.terminate()  # it ends those that it has started
+        head.wait(60)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens at."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

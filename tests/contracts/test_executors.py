@@ -11,6 +11,14 @@ from fewshot_automl.executors import EXECUTORS, Executor, executor_named
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 
+MARKS = {
+    "ray": (
+        pytest.mark.slow,
+        # Ray's own, of Python 3.12 and of what it leaves to the system at its end:
+        pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    )
+}
+
 
 def evaluate(config: Config, allowance_seconds: float | None) -> Outcome:
     """Return a score, or fail, as the Config says."""
@@ -33,17 +41,21 @@ def sized(x, allowance_seconds):
     return x, allowance_seconds
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=MARKS.get(name, ())) for name in EXECUTORS]
+)
 def executor(request):
-    workers = 1 if request.param == "in_process" else 2
-    executor = executor_named(request.param, workers)
+    name = request.param
+    workers = 1 if name == "in_process" else 2
+    about = {"address": request.getfixturevalue("ray_cluster")} if name == "ray" else {}
+    executor = executor_named(name, workers, **about)
     yield executor
     executor.shutdown()
 
 
 def drain(executor):
     finished = []
-    while batch := executor.wait(20.0):
+    while batch := executor.wait(120.0):
         finished += batch
     return finished
 
