@@ -118,37 +118,41 @@ def _tokenizer(pad_id: int) -> str:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory):
-    """Start a Ray cluster of this machine, with two CPUs, and return its address."""
+def ray_cluster(tmp_path_factory, tiny_cards, random_weights):
+    """Start a Ray cluster of this machine, with two CPUs, and return its address.
+
+    Its workers have a cache of their own, and weights of tiny-bert.
+    """
     pytest.importorskip("ray", reason="Ray, of the extra `ray`, is not installed")
 
     names = ("port", "dashboard-agent-grpc-port", "dashboard-agent-listen-port")
     names = (*names, "metrics-export-port", "runtime-env-agent-port")
     # Fixed ones: on a slow machine Ray gives up before its agents have chosen theirs.
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    log = tmp_path_factory.mktemp("ray") / "said.txt"
-    address, root = f"127.0.0.1:{ports['port']}", str(Path(__file__).parents[1])
-    about = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    home = tmp_path_factory.mktemp("ray")
+    log, root = home / "said.txt", str(Path(__file__).parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    places = {
+        "FEWSHOT_ZOO_PATH": str(random_weights(tiny_cards["tiny-bert"]).parent),
+        "FEWSHOT_CACHE": str(home / "cache"),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--num-cpus=2", "--num-gpus=0", "--include-dashboard=false"),
         *("--node-ip-address=127.0.0.1", "--object-store-memory=200000000"),
         *(f"--{name}={port}" for name, port in ports.items()),
     ]
+    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"})
     with log.open("wb") as said:
         head = subprocess.Popen(
-            command,
-            stdout=said,
-            stderr=said,
-            env={**os.environ, **about, "PYTHONPATH": os.pathsep.join(paths)},
+            command, stdout=said, stderr=said, env={**os.environ, **places}
         )
-    os.environ.update(about)
     try:
         while "Ray runtime started" not in log.read_text():
             assert head.poll() is None, log.read_text()
             time.sleep(0.5)
-        yield address
+        yield f"127.0.0.1:{ports['port']}"
     finally:
         head.terminate()  # it ends those that it has started
         head.wait(60)

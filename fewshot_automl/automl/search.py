@@ -395,9 +395,15 @@ def search(ready: Prepared) -> StudyEnd:
     )
     modality = ready.context.problem.task.modality
     opening = Opening(methods=_in_order(modality), allowed=allowed)
+    context, gpus = ready.context, shared_gpus(settings.device)
+    if is_remote := settings.runs_in == "ray":
+        gpus = int(context.placement.device.startswith("cuda"))
+        context = context.portable()
     executor = executor_named(
-        settings.runs_in, settings.workers, gpus=shared_gpus(settings.device)
+        settings.runs_in, settings.workers, gpus=gpus, address=settings.address
     )
+    if is_remote:
+        ready.listener.say(str(executor))
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
     # deprecation of torch there.
     warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
@@ -413,9 +419,7 @@ def search(ready: Prepared) -> StudyEnd:
     timeline.mark("planning")
     study = Study(
         space=ready.space,
-        evaluate=partial(
-            evaluate, ready.context, enough_seconds=ready.plan.trial_seconds
-        ),
+        evaluate=partial(evaluate, context, enough_seconds=ready.plan.trial_seconds),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
         executor=executor,
