@@ -1,9 +1,12 @@
 """Fixtures that more than one room's tests use: tiny backbones with random weights."""
 
 import os
+import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,3 +170,35 @@ def free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Start a PostgreSQL server on the loopback; return the URL of its database."""
+    pytest.importorskip("psycopg", reason="psycopg, of the extra `postgres`, is absent")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs or shutil.which("runuser") is None or os.getuid() != 0:
+        pytest.skip(
+            "needs Debian's package postgresql, and to be root, which it refuses"
+        )
+    with tempfile.TemporaryDirectory() as name:
+        home, (port,), word = Path(name), free_ports(1), secrets.token_hex(8)
+        (home / "word").write_text(word)
+        for each in (home, home / "word"):
+            shutil.chown(each, "postgres")
+
+        def run(program: str, *words: str) -> None:
+            command = ("runuser", "-u", "postgres", "--", programs[-1] / program)
+            subprocess.run([*command, *words], check=True, capture_output=True)
+
+        server = ("-D", f"{home}/data", "-w", "-t", "300", "-l", f"{home}/log")
+        about = f"-p {port} -c listen_addresses=127.0.0.1 -k {home} -c fsync=off"
+        user = ("-U", "fewshot", "-A", "scram-sha-256", f"--pwfile={home}/word")
+        run("initdb", "-D", f"{home}/data", "--no-sync", *user)
+        run("pg_ctl", "start", *server, "-o", about)
+        os.environ["PGPASSWORD"] = word
+        try:
+            yield f"postgresql://fewshot@127.0.0.1:{port}/postgres"
+        finally:
+            del os.environ["PGPASSWORD"]
+            run("pg_ctl", "stop", "-D", f"{home}/data", "-m", "immediate")

@@ -176,7 +176,7 @@ def prepare(
     )
     if ledger.settle(MARK_NOTE, mark) != mark:
         raise UserError(
-            f"Study {settings.study!r} must be of the same data, got one that saw other "
+            f"Study {settings.study!r} must be of the same data, got one of other "
             "examples, labels, metric or seed. Choose another --study."
         )
     note_space(ledger, task.modality, space)

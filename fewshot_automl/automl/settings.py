@@ -190,8 +190,8 @@ class Settings:
     )
     storage: str | None = _setting(
         None,
-        "Optuna storage of the trials, as postgresql://user@host/db; its password comes "
-        "from PGPASSWORD or ~/.pgpass. Default: a journal file in the folder.",
+        "Optuna storage of the trials, as postgresql://user@host/db; PGPASSWORD or "
+        "~/.pgpass has its password. Default: a journal file in the folder.",
         "run",
         metavar="URL",
     )
@@ -223,8 +223,8 @@ class Settings:
     )
     address: str | None = _setting(
         None,
-        "Of the Ray cluster, as host:6379, for --executor ray. Default: the one of this "
-        "machine, or RAY_ADDRESS.",
+        "Of the Ray cluster, as host:6379, for --executor ray. Default: RAY_ADDRESS, "
+        "or the cluster of this machine.",
         "run",
         metavar="ADDRESS",
     )

@@ -114,9 +114,7 @@ class TrialContext:
             more = replace(more, inputs=_by_value(more.inputs))
         kind, *_ = self.placement.device.partition(":")
         return TrialContext(
-            problem=replace(
-                problem, inputs=_by_value(problem.inputs), unlabelled=more
-            ),
+            problem=replace(problem, inputs=_by_value(problem.inputs), unlabelled=more),
             cards=self.cards,
             store=self.store,
             placement=replace(self.placement, device=kind),

@@ -50,9 +50,15 @@ def test_an_address_is_for_a_cluster():
         executor_named("loky", 2, address="here:6379")
 
 
-def doubled_here(array):
-    array *= 2  # what Ray unpickles itself cannot be written to
-    return array
+class Doubled:
+    """A function that holds data, as a trial's does."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __call__(self):
+        self.array *= 2  # what Ray unpickles itself cannot be written to
+        return self.array
 
 
 def die(folder, times):
@@ -75,7 +81,7 @@ class TestOnACluster:
 
     def test_what_is_sent_and_comes_back_can_be_written_to(self, executor):
         array = np.ones(100_000)
-        executor.submit(doubled_here_of(array))
+        executor.submit(Doubled(array))
         (done,) = executor.wait()
         assert done.error is None
         done.value += 1
@@ -104,11 +110,3 @@ class TestOnACluster:
     def test_no_cluster_is_a_user_error(self, ray_cluster):
         with pytest.raises(UserError, match="must find a cluster"):
             RayTasks(1, address="127.0.0.1:1")
-
-
-class doubled_here_of:  # noqa: N801  stands for a function that holds data
-    def __init__(self, array):
-        self.array = array
-
-    def __call__(self):
-        return doubled_here(self.array)

@@ -4,11 +4,9 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
 
@@ -49,7 +47,9 @@ def test_a_fit_killed_at_a_random_moment_loses_nothing(home, start, trials_of):
     luck = random.Random(7)
     known: dict[int, tuple[Config, dict]] = {}
     for kill in range(KILLS):
-        kill_after_progress(fit(home, start) if kill == 0 else resume(start), home, luck)
+        kill_after_progress(
+            fit(home, start) if kill == 0 else resume(start), home, luck
+        )
         for number, (config, outcome) in enumerate(trials_of(home / "run")):
             if outcome.status in ("done", "failed"):
                 row = (config, outcome.to_json())
