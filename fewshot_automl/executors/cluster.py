@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from fewshot_automl.errors import RunError, TrialError, UserError
 from fewshot_automl.executors.executor import Finished
 from fewshot_automl.executors.workers import dumped, run_pickled
 
+ANSWER_SECONDS: Final = 20.0
+"""How long the address of a cluster is waited for."""
 LOSSES: Final = 3
 """Times that a call is run again because its worker or its machine was lost."""
 CHECK_SECONDS: Final = 5.0
@@ -103,9 +106,12 @@ class RayTasks:
         self._ray, self._is_ours = ray, not ray.is_initialized()
         if self._is_ours:
             where = address or os.environ.get("RAY_ADDRESS") or "auto"
+            host, _, port = where.removeprefix("ray://").rpartition(":")
             try:
+                if port.isdigit():  # Ray itself tries for minutes, and may then abort
+                    socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
                 ray.init(where, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f"The executor ray must find a cluster, got none at {where!r} "
                     f"({error}). Start one with: ray start --head, or give --address."

@@ -84,8 +84,9 @@ class TestOnACluster:
         executor.submit(Doubled(array))
         (done,) = executor.wait()
         assert done.error is None
-        done.value += 1
-        assert (done.value == 3).all()
+        value = done.value
+        value += 1
+        assert (value == 3).all()
 
     def test_a_call_whose_worker_died_runs_again(self, executor, tmp_path):
         executor.submit(die, tmp_path, 1)
