@@ -65,7 +65,7 @@ LOST = 0.02
 TRIALS, SHARE = 40, 0.6
 """Training trials of a study of the second table, and the share of the recorded ones
 that it may choose from, as in `benchmarks/oracle.py`."""
-LENGTHS, BATCHES = (25, 50, 100, 200, 400), (1, 8)
+LENGTHS, BATCHES = (25, 75, 150), (1, 8)
 LEAST_USED, MOST_MORE, GOAL_AT = 0.85, 1.1, 16
 
 
@@ -381,7 +381,7 @@ def main() -> None:
         print("CPU seconds of a suggestion, by length of the history")
         for n, row in costs.suggestion.items():
             cells = "".join(f"{length:>6}: {s:.2f}" for length, s in row.items())
-            print(f"{n:>3} at once {cells}")
+            print(f"{n:>3} at once {cells}", flush=True)
         print(f"CPU seconds of a trial's record: {costs.record:.3f}\n")
         clusters = {}
         print(

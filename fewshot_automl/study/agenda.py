@@ -14,9 +14,9 @@ CHEAP_SECONDS: Final = 1.0
 """Below this a trial takes about as long as a suggestion."""
 BATCH: Final = 4
 """Cheap Configs that are asked for at once."""
-CROWD: Final = 8
+CROWD: Final = 4
 """Slots for each of which the oracle is asked for one Config more at once: among so
-many trials under way it knows little less, and thinks as long as for one."""
+many trials under way it knows little less, and thinks hardly longer."""
 MISFITS: Final = 5
 """Suggestions in a row that do not fit the time left, or were tried, before there is
 nothing to try."""

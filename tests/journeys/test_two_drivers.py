@@ -8,7 +8,7 @@ import pytest
 
 from fewshot_automl.predictor import Predictor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TRIALS = 10
 METHODS = ("tfidf", "prototype", "probe", "contrastive", "lora")
 
