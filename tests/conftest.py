@@ -136,6 +136,7 @@ def ray_cluster(tmp_path_factory, tiny_cards, random_weights):
     log, root = home / "said.txt", str(Path(__file__).parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     places = {
+        "RAY_raylet_start_wait_time_s": "300",
         "RAY_worker_niceness": "0",  # of its own 15 a busy machine sees little
         "FEWSHOT_ZOO_PATH": str(random_weights(tiny_cards["tiny-bert"]).parent),
         "FEWSHOT_CACHE": str(home / "cache"),

@@ -8,7 +8,13 @@ import pytest
 
 from fewshot_automl.predictor import Predictor
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    # A pool of connections is left to the end of its process.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 TRIALS = 10
 METHODS = ("tfidf", "prototype", "probe", "contrastive", "lora")
 

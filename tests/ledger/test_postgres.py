@@ -10,7 +10,13 @@ from fewshot_automl.ledger import INTERRUPTED, Ledger
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config, Int, Space
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    # A pool of connections is left to the end of its process.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SPACE = Space((Int(name="x", low=0, high=999),))
 DONE = Outcome(status="done", mean=0.5, scores=(0.5,))
 
