@@ -41,13 +41,12 @@ from landscape import LANDSCAPES
 from machine import stamp
 from parts.replay_jobs import files_in, load, scene_of
 from parts.replay_landscape import Landscape
-from parts.replay_rows import ROWS, Scene, nearest
+from parts.replay_rows import ROWS, Scene
 from threadpoolctl import threadpool_limits
 
 from fewshot_automl.executors import Finished
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.oracle import GpOracle
-from fewshot_automl.oracle.candidates import sobol_configs
 from fewshot_automl.oracle.oracle import tried
 from fewshot_automl.oracle.scores import calm
 from fewshot_automl.outcome import History, Outcome
@@ -228,13 +227,9 @@ class Timed:
 
 
 def measured(landscape: Landscape) -> Costs:
-    """Time the oracle on histories of the whole space, and the ledger."""
-    space, pool = landscape.space, [t.config for t in landscape.trials.values()]
-    oracle, rows = GpOracle(), []
-    found = dict.fromkeys(sobol_configs(space, 1, 2 * max(LENGTHS)))
-    for config in list(found)[: max(LENGTHS)]:
-        like = landscape.trials[nearest(landscape, config, pool)]
-        rows.append((config, like.outcome))
+    """Time the oracle on recorded histories, and the ledger."""
+    space, oracle = landscape.space, GpOracle()
+    rows = [(t.config, t.outcome) for t in landscape.trials.values()]
     seconds: dict[int, dict[int, float]] = {n: {} for n in BATCHES}
     oracle.suggest(space, rows[:10], 1, 0)  # imports
     for n in BATCHES:
@@ -317,7 +312,7 @@ def busy_cluster(
     }
 
 
-def regret(scene: Scene, workers: int, costs: Costs, seed: int) -> float:
+def regret(scene: Scene, workers: int, costs: Costs, seed: int, trials: int) -> float:
     """Return the regret of the model that a study of so many trials returns."""
     landscape = scene.landscape
     oracle, paid = GpOracle(prior=scene.prior), {t.stem for t in landscape.cheap}
@@ -336,7 +331,7 @@ def regret(scene: Scene, workers: int, costs: Costs, seed: int) -> float:
 
     cheap = [trial.config for trial in landscape.cheap]
     _, _, history = simulated(
-        workers, costs, ask, evaluate, cheap, seed=seed, trials=len(cheap) + TRIALS
+        workers, costs, ask, evaluate, cheap, seed=seed, trials=len(cheap) + trials
     )
     mean = ROWS["ours"](scene).mean
     assert mean is not None
@@ -366,16 +361,16 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=None, help="default: all")
     parser.add_argument("--folder", type=Path, default=LANDSCAPES)
     parser.add_argument(
-        "--quick", action="store_true", help="1 seed, 2 tasks, 1 and 16 workers"
+        "--quick", action="store_true", help="1 seed, 2 tasks, 20 trials"
     )
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     landscapes = load(files_in(given.folder))
     tasks = given.tasks or list(landscapes)
-    seeds, at, workers = given.seeds, REGRET_AT, WORKERS
+    seeds, at, workers, trials = given.seeds, REGRET_AT, WORKERS, TRIALS
     if given.quick:
-        seeds, tasks, at = 1, tasks[:2], (1, GOAL_AT)
+        seeds, tasks, at, trials = 1, tasks[:2], (1, GOAL_AT), 20
     with threadpool_limits(1):
         costs = measured(landscapes[tasks[0]])
         print("CPU seconds of a suggestion, by length of the history")
@@ -406,7 +401,7 @@ def main() -> None:
                 f"{row['driver seconds a trial']:9.2f}{row['calm utilisation']:19.3f}",
                 flush=True,
             )
-        print(f"\nregret after {TRIALS} training trials; more than one worker's")
+        print(f"\nregret after {trials} training trials; more than one worker's")
         values: dict[int, np.ndarray] = {}
         regrets = {}
         for count in at:
@@ -415,7 +410,7 @@ def main() -> None:
                 for seed in range(seeds):
                     scene = scene_of(landscapes, task)
                     part = replace(scene, landscape=scene.landscape.part(SHARE, seed))
-                    cells.append(regret(part, count, costs, seed))
+                    cells.append(regret(part, count, costs, seed, trials))
             values[count] = np.array(cells)
             gap = values[count] - values[1]
             error = 1.96 * gap.std(ddof=1) / math.sqrt(len(gap)) if len(gap) > 1 else 0
