@@ -14,9 +14,9 @@ CHEAP_SECONDS: Final = 1.0
 """Below this a trial takes about as long as a suggestion."""
 BATCH: Final = 4
 """Cheap Configs that are asked for at once."""
-CROWD: Final = 4
-"""Slots for each of which the oracle is asked for one Config more at once: among so
-many trials under way it knows little less, and thinks hardly longer."""
+CROWD: Final = 2
+"""Slots for each of which the oracle is asked for one Config more at once: it thinks
+hardly longer, and 16 slots are else kept waiting (`benchmarks/scale.py`)."""
 MISFITS: Final = 5
 """Suggestions in a row that do not fit the time left, or were tried, before there is
 nothing to try."""

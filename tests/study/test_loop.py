@@ -123,7 +123,7 @@ def test_many_slots_are_filled_by_few_questions(go):
     executor.slots = 16
     end = go(executor=executor, oracle=oracle, trials=32, thinks_ahead=True)
     assert sorted(points_of(end)) == list(range(1, 33))
-    assert [n for _, n, _ in oracle.calls] == [4] * 8
+    assert [n for _, n, _ in oracle.calls] == [8] * 4
 
 
 def test_a_config_that_another_driver_has_is_left_to_it(go, ledger, monkeypatch):
