@@ -21,7 +21,7 @@ from fewshot_automl.adaptation.frozen import (
 from fewshot_automl.adaptation.kinds import HEADS
 from fewshot_automl.adaptation.lora import VARIANTS, attach
 from fewshot_automl.adaptation.method import Fitted, Job, Method, Profile
-from fewshot_automl.adaptation.trainee import ScaledLinear
+from fewshot_automl.adaptation.trainee import ScaledLinear, Trainee, TrainingRows
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.backbones.card import Card, TextInput
 from fewshot_automl.errors import TrialError

@@ -96,12 +96,18 @@ def place(
     return chosen
 
 
-def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
+def executor_of(
+    where: PlacementPlan, settings: Settings, context: TrialContext
+) -> Executor:
     """Return the executor that a plan names, with its GPUs."""
+    address = settings.address
+    if where.executor == "ray":
+        gpus = int(context.placement.device.startswith("cuda"))
+        return executor_named("ray", where.workers, gpus=gpus, address=address)
     count = shared_gpus(settings.device)
     is_all = not count or where.cards == tuple(range(count))
-    gpus = count if is_all else where.cards
-    return executor_named(where.executor, where.workers, gpus=gpus)
+    cards = count if is_all else where.cards
+    return executor_named(where.executor, where.workers, gpus=cards, address=address)
 
 
 def placement_of(where: PlacementPlan, placement: Placement) -> Placement:

@@ -48,7 +48,9 @@ def fingerprint(
 def write_record(
     folder: Path, settings: Settings, data: Source, test: Source | None, mark: str
 ) -> str:
-    """Write down what a resume needs; return the study's name, its own in any storage.
+    """Write down what a resume needs; return a name of the folder's own.
+
+    It names its driver in any storage, and its study unless settings do.
 
     Raises:
         UserError: If the folder holds a study of another `fingerprint`, or other files.
@@ -168,8 +170,9 @@ def note_space(ledger: Ledger, kind: str, space: Space) -> None:
 
 def ledger_of(folder: Path, space: Space) -> Ledger:
     """Return the record of the trials of the study in a folder."""
-    name, storage = read_record(folder)["name"], settings_of(folder).storage
-    return Ledger.open(storage or folder, study=name, space=space, folder=folder)
+    settings, name = settings_of(folder), read_record(folder)["name"]
+    place, study = settings.storage or folder, settings.study or name
+    return Ledger.open(place, study=study, space=space, folder=folder)
 
 
 def past_study(folder: Path) -> Past:

@@ -77,6 +77,8 @@ MOST_UNLABELLED: Final = 1_000
 """Examples without a label that are read, drawn at random."""
 UNLABELLED_SHARE: Final = 0.1
 """Of the budget, that the slowest backbone may take to encode them."""
+MARK_NOTE: Final = "fingerprint"
+"""The ledger's note that names the data; drivers of one study must have the same."""
 PLAN_NOTE: Final = "plan"
 """The ledger's note that holds the plan."""
 LATE_SHARE, LATE_SECONDS = 0.1, 15.0
@@ -157,7 +159,7 @@ def prepare(
     inputs, targets = labelled.inputs, labelled.targets
     keys, more_keys = content_hashes(inputs), content_hashes(more)
     mark = fingerprint((*keys, *more_keys), targets, task, settings.seed)
-    study = write_record(folder, settings, data, test, mark)
+    driver = write_record(folder, settings, data, test, mark)
     rows = [METHODS[name] for name in settings.methods or METHODS]
     others = [row for row in rows if row.suits(task) and not row.needs_backbone]
     at_hand, missing = available_backbones(
@@ -188,12 +190,18 @@ def prepare(
         space = space.narrow(dimension, values)
     ledger = Ledger.open(
         settings.storage or folder,
-        study=study,
+        study=settings.study or driver,
         space=space,
         folder=folder,
         metric=task.metric,
         is_maximised=task.measured.direction == "maximize",
+        driver=driver,
     )
+    if ledger.settle(MARK_NOTE, mark) != mark:
+        raise UserError(
+            f"Study {settings.study!r} must be of the same data, got one of other "
+            "examples, labels, metric or seed. Choose another --study."
+        )
     note_space(ledger, task.modality, space)
     old = None
     if follows is not None and not ledger.history():
@@ -358,6 +366,10 @@ def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
     another or a planned backbone is no longer at hand; new backbones do not change it.
     """
     noted = ledger.notes().get(PLAN_NOTE)
+    if noted is None:
+        plan = draw_plan(situation)
+        # Another driver that starts at the same time may have been faster.
+        noted = ledger.settle(PLAN_NOTE, plan.to_json())
     if isinstance(noted, dict):
         plan = Plan.from_json(noted)
         at_hand = set(situation.costs.arithmetic.backbones)
@@ -463,7 +475,11 @@ def search(ready: Prepared) -> StudyEnd:
         left = [each for each in ready.begins_with if each not in tried]
         return left or opening(history)
 
-    executor: Executor = ready.ranks or executor_of(ready.where, settings)
+    context, is_remote = ready.context, ready.where.executor == "ray"
+    executor: Executor = ready.ranks or executor_of(ready.where, settings, context)
+    if is_remote:
+        context = context.portable()
+        ready.listener.say(str(executor))
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
     # deprecation of torch there.
     warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)
@@ -481,7 +497,7 @@ def search(ready: Prepared) -> StudyEnd:
     work = partial(together, work) if ready.ranks else work
     study = Study(
         space=ready.space,
-        evaluate=partial(work, ready.context),
+        evaluate=partial(work, context),
         oracle=oracle_named(settings.oracle, prior=leader.prior, aims=leader.aims),
         ledger=ready.ledger,
         executor=executor,

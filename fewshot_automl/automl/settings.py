@@ -6,6 +6,7 @@ A field of `Settings` is an option of ``fewshot fit``, a keyword of `fit` and a 
 
 import math
 import operator
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
@@ -233,9 +234,17 @@ class Settings:
     )
     storage: str | None = _setting(
         None,
-        "Optuna storage of the trials. Default: a journal file in the folder.",
+        "Optuna storage of the trials, as postgresql://user@host/db; PGPASSWORD or "
+        "~/.pgpass has its password. Default: a journal file in the folder.",
         "run",
         metavar="URL",
+    )
+    study: str | None = _setting(
+        None,
+        "Name of the study in --storage; fits that give the same one work on it "
+        "together. Default: one of its own.",
+        "run",
+        metavar="NAME",
     )
     oracle: str = _setting(
         "gp",
@@ -267,6 +276,13 @@ class Settings:
         "run",
         "count",
     )
+    address: str | None = _setting(
+        None,
+        "Of the Ray cluster, as host:6379, for --executor ray. Default: RAY_ADDRESS, "
+        "or the cluster of this machine.",
+        "run",
+        metavar="ADDRESS",
+    )
     device: str | None = _setting(
         None, "cpu, cuda, cuda:1, mps. Default: the best.", "run", metavar="NAME"
     )
@@ -279,6 +295,16 @@ class Settings:
             raise UserError(
                 "Budget must be a time or a number of trials, got neither. "
                 "Give --budget 5min or --trials 20."
+            )
+        if re.search("://[^/@]*:[^/@]*@", self.storage or ""):
+            raise UserError(
+                "Storage must be a URL without a password, for it is written into the "
+                "study and its report. Put it into PGPASSWORD or ~/.pgpass."
+            )
+        if self.study is not None and self.storage is None:
+            raise UserError(
+                f"Study must go with a storage, got {self.study!r} alone. Give "
+                "--storage too, or --out to name a folder."
             )
         for name, option in options().items():
             value = getattr(self, name)

@@ -1,9 +1,10 @@
-"""Runs trials: in this process, in worker processes beside it, or in all at once."""
+"""Runs trials: here, in worker processes, in several at once, or in a Ray cluster."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from fewshot_automl.errors import unknown_name
+from fewshot_automl.errors import UserError, unknown_name
+from fewshot_automl.executors.cluster import RayTasks
 from fewshot_automl.executors.executor import Executor, Finished, InProcess
 from fewshot_automl.executors.ranks import Ranks, serve_if_launched
 from fewshot_automl.executors.workers import WorkerProcesses, usable_cores
@@ -14,6 +15,7 @@ __all__ = [
     "Finished",
     "InProcess",
     "Ranks",
+    "RayTasks",
     "WorkerProcesses",
     "executor_named",
     "serve_if_launched",
@@ -24,14 +26,29 @@ EXECUTORS: Final[Mapping[str, Callable[..., Executor]]] = {
     "in_process": InProcess,
     "loky": WorkerProcesses,
     "ranks": Ranks,
+    "ray": RayTasks,
 }
 """What makes an executor, by name: of so many workers, which share out GPUs."""
 
 
 def executor_named(
-    name: str, workers: int, *, gpus: int | Sequence[int] = 0
+    name: str,
+    workers: int,
+    *,
+    gpus: int | Sequence[int] = 0,
+    address: str | None = None,
 ) -> Executor:
-    """Return a new executor of the table; with 0 GPUs every worker sees all."""
+    """Return a new executor of the table; with 0 GPUs every worker sees all.
+
+    Only that of a cluster has an address.
+    """
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS, "fewshot fit --help")
+    if name == "ray":
+        return RayTasks(workers, gpus=gpus, address=address)
+    if address is not None:
+        raise UserError(
+            f"Address must go with the executor ray, got {address!r} with {name}. "
+            "Leave one of them out."
+        )
     return EXECUTORS[name](workers, gpus=gpus)

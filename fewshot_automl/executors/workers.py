@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
@@ -118,17 +118,8 @@ class WorkerProcesses:
         A function that is submitted again is the one of the first time: what changed
         in it since is not sent.
         """
-        from cloudpickle import dumps
-
-        try:
-            if function is not self._function[0]:
-                self._function = function, dumps(function)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"A call for other processes must be picklable, got {function!r} "
-                f"({error}). Leave out what cannot be copied, or use --executor "
-                "in_process."
-            ) from error
+        if function is not self._function[0]:
+            self._function = function, dumped(function)
         ticket = self._submitted
         self._submitted += 1
         self._calls.append((ticket, (self._function[1], *arguments)))
@@ -163,10 +154,25 @@ class WorkerProcesses:
                     worker.start(ticket, run_held, *call)
 
 
+def dumped(function: Callable[..., Any]) -> bytes:
+    """Return a function's pickle; a UserError if it cannot be copied."""
+    from cloudpickle import dumps
+
+    try:
+        pickled: bytes = dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"A call for other processes must be picklable, got {function!r} "
+            f"({error}). Leave out what cannot be copied, or use --executor "
+            "in_process."
+        ) from error
+    return pickled
+
+
 # What follows runs in the worker.
 
-held: dict[bytes, Callable[..., Any]] = {}
-"""The function of the last call by its pickle, with whatever it has loaded."""
+held: dict[Hashable, Callable[..., Any]] = {}
+"""The function of the last call by its key, with whatever it has loaded."""
 
 
 def _settle(parent: int) -> None:
@@ -193,12 +199,20 @@ def die_with(parent: int) -> None:
 
 
 def run_held(function: bytes, *arguments: Any) -> Any:
-    """Return the value of a call, or raise what can be pickled and back."""
+    """Return the value of a call of a pickled function; see `run_pickled`."""
+    return run_pickled(function, lambda: function, *arguments)
+
+
+def run_pickled(key: Hashable, fetch: Callable[[], bytes], *arguments: Any) -> Any:
+    """Return the value of a call, or raise what can be pickled and back.
+
+    The function's pickle is only fetched if the last call's function had another key.
+    """
     try:
-        if function not in held:
+        if key not in held:
             held.clear()
-            held[function] = pickle.loads(function)  # noqa: S301  our parent wrote it
-        return held[function](*arguments)
+            held[key] = pickle.loads(fetch())  # noqa: S301  our parent wrote it
+        return held[key](*arguments)
     except BaseException as error:  # noqa: BLE001  raised below, without its frames
         failed: BaseException
         try:

@@ -17,6 +17,7 @@ from fewshot_automl.features.disk import (
     read,
     stamp_of,
 )
+from fewshot_automl.places import cache_folder
 
 __all__ = ["FeatureStore", "Row"]
 
@@ -67,6 +68,7 @@ class FeatureStore:
             max_memory_bytes: Bounds rows kept in memory between calls, the least
                 recently used go first.
         """
+        self._arguments: tuple[Path | None, int, int]
         self._arguments = (folder, max_disk_bytes, max_memory_bytes)
         self.max_memory_bytes = max_memory_bytes
         self._disk = None if folder is None else Disk(folder, max_disk_bytes)
@@ -75,8 +77,14 @@ class FeatureStore:
         self.misses = 0  # rows that this process computed
         self._lock = threading.RLock()
 
-    def __reduce__(self) -> tuple[type["FeatureStore"], tuple[object, ...]]:
-        """Pickle as the folder and the bounds: a copy finds what lies on disk."""
+    def __reduce__(self) -> tuple[Callable[..., "FeatureStore"], tuple[object, ...]]:
+        """Pickle as the folder and the bounds: a copy finds what lies on disk.
+
+        A folder in the cache is one in the cache of the copy's machine.
+        """
+        folder, *bounds = self._arguments
+        if folder is not None and folder.is_relative_to(home := cache_folder()):
+            return _in_cache, (folder.relative_to(home).as_posix(), *bounds)
         return FeatureStore, self._arguments
 
     def fetch(
@@ -201,3 +209,7 @@ class FeatureStore:
         self._serial += 1
         own = dict(zip(keys, rows, strict=True))
         self._held[self._serial] = _Held(group, own, None)
+
+
+def _in_cache(name: str, *bounds: int) -> FeatureStore:
+    return FeatureStore(cache_folder() / name, *bounds)

@@ -1,7 +1,10 @@
 """The record of a study: which Configs were tried and what became of them."""
 
+import base64
 import os
 import tempfile
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -21,6 +24,9 @@ OUTPUTS_FOLDER: Final = "predictions"
 """Holds out-of-fold outputs, in a study's folder."""
 _CONFIG: Final = "config"
 _OUTCOME: Final = "outcome"
+_DRIVER: Final = "driver"
+_OUTPUTS: Final = "outputs"
+"""Of a trial in a shared storage: who runs it, and its outputs for the others."""
 
 
 class Ledger:
@@ -30,6 +36,9 @@ class Ledger:
     failed one FAIL, a stopped one PRUNED. The whole Outcome stands beside it as an
     attribute, and that is what `history` returns; its outputs lie in a file of their
     own, which `outputs` reads. Every call has reached the disk when it returns.
+
+    Several drivers may work on one study in PostgreSQL: a Config is only started once,
+    outputs are there for all, and what a driver that died left running is given up.
 
     >>> import tempfile
     >>> space = Space((Choice(name="method", options=("probe", "lora")),))
@@ -49,7 +58,10 @@ class Ledger:
         space: Space,
         address: str,
         folder: Path | None,
+        driver: str | None = None,
     ) -> None:
+        from fewshot_automl.ledger.storage import Heart, alone, is_shared
+
         self._storage = storage
         self._study_id = study_id
         self._space = space
@@ -58,6 +70,10 @@ class Ledger:
         (direction,) = storage.get_study_directions(study_id)
         self._is_maximised = direction.name == "MAXIMIZE"
         self._ended: dict[int, tuple[Config, Outcome]] = {}  # these never change
+        self._driver = driver
+        self._is_shared = is_shared(storage)
+        self._alone = partial(alone, storage, study_id)
+        self._heart = Heart(storage)
 
     @classmethod
     def open(
@@ -69,6 +85,7 @@ class Ledger:
         folder: Path | None = None,
         metric: str = "score",
         is_maximised: bool = True,
+        driver: str | None = None,
     ) -> "Ledger":
         """Open the record of a study; it is created where there is none.
 
@@ -81,6 +98,8 @@ class Ledger:
                 if None and that is a folder.
             metric: What a new study's values are called.
             is_maximised: Whether greater values of it are better.
+            driver: Names who works on a study that others may work on, too; the same
+                name again after a crash.
 
         Raises:
             UserError: If the location is a file, or a URL that cannot be opened.
@@ -101,10 +120,14 @@ class Ledger:
             journal, folder = place / "study.journal", folder or place
             storage, address = open_journal(journal), str(journal)
         number = study_id(storage, study, address, metric, is_maximised)
-        return cls(storage, number, space=space, address=address, folder=folder)
+        return cls(
+            storage, number, space=space, address=address, folder=folder, driver=driver
+        )
 
-    def start(self, config: Config) -> int:
-        """Record a trial as running, and return its number.
+    def start(self, config: Config) -> int | None:
+        """Record a trial as running, and return its number; None if others have it.
+
+        Others are drivers that work on the same study.
 
         Raises:
             SpaceError: If the Config is not in the space.
@@ -114,14 +137,22 @@ class Ledger:
 
         self._space.validate(config)
         active = [d for d in self._space.dimensions if d.name in config]
+        driver = {_DRIVER: self._driver} if self._driver else {}
         trial = create_trial(
             state=TrialState.RUNNING,
             params={d.name: config[d.name] for d in active},
             distributions={d.name: _distribution(d) for d in active},
-            user_attrs={_CONFIG: config.to_json()},
+            user_attrs={_CONFIG: config.to_json()} | driver,
         )
         try:
-            trial_id = self._storage.create_new_trial(self._study_id, trial)
+            with self._alone():
+                if self._is_shared:
+                    self._interrupt(self._silent())
+                    if self._is_taken(config):
+                        return None
+                trial_id = self._storage.create_new_trial(self._study_id, trial)
+                if self._is_shared:
+                    self._heart.add(trial_id)
         except ValueError as error:  # a database holds a study to its first space
             raise LedgerError(
                 f"{self._address} holds this study with another search space: {error}. "
@@ -143,10 +174,15 @@ class Ledger:
         if trial.state.is_finished():  # by another process
             raise LedgerError(
                 f"Trial {number} must be running, got one that has ended. Let one "
-                "process at a time work on a study."
+                "process at a time work on a study in a file, and no driver sleep for "
+                "minutes; then go on with: fewshot resume"
             )
         if outcome.outputs is not None:
-            write_outputs(self._outputs_file(_config_of(trial)), outcome.outputs)
+            file = self._outputs_file(_config_of(trial))
+            write_outputs(file, outcome.outputs)
+            if self._is_shared:
+                text = base64.b64encode(file.read_bytes()).decode()
+                self._storage.set_trial_system_attr(trial_id, _OUTPUTS, text)
         self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome.to_json())
         self._end(trial_id, outcome)
 
@@ -168,19 +204,35 @@ class Ledger:
         Raises:
             LedgerError: If their file is missing or damaged.
         """
-        return read_outputs(self._outputs_file(config))
+        file = self._outputs_file(config)
+        if self._is_shared and not file.exists():  # it is another driver's trial
+            kept = [t.system_attrs.get(_OUTPUTS) for t in self._trials_of(config)]
+            if text := next(filter(None, kept), None):
+                _write_whole(file, base64.b64decode(text))
+        return read_outputs(file)
 
     def interrupt_running(self) -> int:
         """Mark the trials that a dead process left running, and return how many.
 
         They become `stopped`, with the reason `INTERRUPTED`. One whose Outcome had
-        already reached the disk keeps it. Call it only where no other process works
+        already reached the disk keeps it. Trials of other drivers that are alive go on
+        where a storage is shared. Call it elsewhere only where no other process works
         on the same study.
         """
+        with self._alone():
+            running = [t for t in self._trials() if not t.state.is_finished()]
+            silent = self._silent()
+            return self._interrupt(
+                trial._trial_id
+                for trial in running
+                if not self._is_shared
+                or trial._trial_id in silent
+                or trial.user_attrs.get(_DRIVER) == self._driver
+            )
+
+    def _interrupt(self, trial_ids: Iterable[int]) -> int:
         interrupted = 0
-        for trial in self._trials():
-            if trial.state.is_finished():
-                continue
+        for trial in map(self._storage.get_trial, trial_ids):
             if _OUTCOME in trial.user_attrs:
                 recorded = Outcome.from_json(trial.user_attrs[_OUTCOME])
                 self._end(trial._trial_id, recorded)
@@ -189,13 +241,48 @@ class Ledger:
                 interrupted += 1
         return interrupted
 
-    def note(self, key: str, value: JSON) -> None:
-        """Record a fact about the whole study, in the place of an earlier one."""
+    def note(self, key: str, value: JSON, *, is_own: bool = False) -> None:
+        """Record a fact about the study, or about its driver's own part in it.
+
+        It takes the place of an earlier one.
+        """
+        key = f"{self._own}{key}" if is_own else key
         self._storage.set_study_user_attr(self._study_id, key, value)
 
+    def settle(self, key: str, value: JSON) -> JSON:
+        """Record a fact unless another driver has; return the one that stands."""
+        with self._alone():
+            known = self.notes()
+            if key not in known:
+                self.note(key, value)
+            return known.get(key, value)
+
     def notes(self) -> dict[str, JSON]:
-        """Return the facts about the whole study."""
-        return dict(self._storage.get_study_user_attrs(self._study_id))
+        """Return the facts about the study, and about this driver's part in it."""
+        found = self._storage.get_study_user_attrs(self._study_id).items()
+        own = self._own
+        return {
+            key.removeprefix(own): value
+            for key, value in found
+            if "/" not in key or key.startswith(own)
+        }
+
+    @property
+    def _own(self) -> str:
+        return f"{self._driver}/" if self._is_shared else ""
+
+    def _silent(self) -> set[int]:
+        """Return the trials whose drivers were not heard of for long."""
+        if not self._is_shared:
+            return set()
+        return {*self._storage._get_stale_trial_ids(self._study_id)}
+
+    def _trials_of(self, config: Config) -> list[Any]:
+        wanted = config.to_json()
+        return [t for t in self._trials() if t.user_attrs.get(_CONFIG) == wanted]
+
+    def _is_taken(self, config: Config) -> bool:
+        return any(c == config and o.status != "stopped" for c, o in self.history())
 
     def _outputs_file(self, config: Config) -> Path:
         if self._folder is None:
@@ -227,6 +314,7 @@ class Ledger:
         values = [value] if outcome.is_done else None
         state = states[outcome.status]
         self._storage.set_trial_state_values(trial_id, state, values)
+        self._heart.remove(trial_id)
 
 
 def write_outputs(
@@ -239,7 +327,11 @@ def write_outputs(
     """
     from safetensors.numpy import save
 
-    content = save({"outputs": np.ascontiguousarray(outputs, dtype=np.float32)})
+    whole = np.ascontiguousarray(outputs, dtype=np.float32)
+    _write_whole(path, save({"outputs": whole}))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -8,9 +8,13 @@ that nobody will remove. Neither may cost a finished trial, nor hold up a resume
 import json
 import mmap
 import os
+import threading
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import optuna
 from filelock import FileLock
@@ -19,6 +23,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from fewshot_automl.errors import LedgerError, UserError
+
+BEAT_SECONDS: Final = 20
+"""How often a driver says that its trials still run."""
+SILENT_SECONDS: Final = 120
+"""After which, unless it did, it counts as dead; by the clock of the database."""
+PSYCOPG: Final = "postgresql+psycopg"
+"""The driver of our extra `postgres`; SQLAlchemy's own choice is an older one."""
 
 
 class JournalLock:
@@ -88,8 +99,19 @@ def open_url(url: str) -> Any:
     """Return the storage at a URL; a UserError if it cannot be opened."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgresql", "postgres"):
+        scheme = PSYCOPG
     try:
-        return optuna.storages.get_storage(url)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            storage = optuna.storages.RDBStorage(
+                f"{scheme}://{rest}",
+                # A connection that the server has closed meanwhile is opened again.
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=BEAT_SECONDS,
+                grace_period=SILENT_SECONDS,
+            )
+        return optuna.storages.get_storage(storage)
     except (
         SQLAlchemyError,
         optuna.exceptions.OptunaError,
@@ -97,11 +119,63 @@ def open_url(url: str) -> Any:
         RuntimeError,  # tables of another version of Optuna
         ValueError,
     ) as error:
+        lacks = scheme == PSYCOPG and isinstance(error, ImportError)
+        hint = "Install it with: pip install 'fewshot-automl[postgres]'"
         raise UserError(
             f"A ledger's location must be a folder or a storage URL that Optuna can "
-            f"open, got {url!r} ({type(error).__name__}: {error}). Check its driver, "
-            "host and rights."
+            f"open, got {url!r} ({type(error).__name__}: {error}). "
+            f"{hint if lacks else 'Check its driver, host and rights.'}"
         ) from error
+
+
+def is_shared(storage: Any) -> bool:
+    """Return whether several drivers may work on one study in a storage."""
+    engine = getattr(getattr(storage, "_backend", None), "engine", None)
+    return engine is not None and engine.dialect.name == "postgresql"
+
+
+@contextmanager
+def alone(storage: Any, study: int) -> Iterator[None]:
+    """Keep other drivers of a shared study waiting; the server frees a dead one's."""
+    if not is_shared(storage):
+        yield
+        return
+    from sqlalchemy import text
+
+    # Optuna locks the study's row when it makes a trial; this is another lock.
+    lock = text("SELECT pg_advisory_xact_lock(hashtext('fewshot_automl'), :study)")
+    with storage._backend.engine.begin() as connection:
+        connection.execute(lock, {"study": study})
+        yield
+
+
+class Heart:
+    """Says every few seconds that this process still works on its trials."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self._trials: set[int] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, trial_id: int) -> None:
+        """Say it of a new trial, from now on."""
+        self._storage.record_heartbeat(trial_id)
+        self._trials.add(trial_id)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    def remove(self, trial_id: int) -> None:
+        """Say no more of a trial; it has ended."""
+        self._trials.discard(trial_id)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            for trial_id in tuple(self._trials):
+                # A server that is down now is told at the next beat.
+                with suppress(optuna.exceptions.OptunaError):
+                    self._storage.record_heartbeat(trial_id)
 
 
 def study_id(

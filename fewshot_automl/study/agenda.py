@@ -14,6 +14,9 @@ CHEAP_SECONDS: Final = 1.0
 """Below this a trial takes about as long as a suggestion."""
 BATCH: Final = 4
 """Cheap Configs that are asked for at once."""
+CROWD: Final = 2
+"""Slots for each of which the oracle is asked for one Config more at once: it thinks
+hardly longer, and 16 slots are else kept waiting (`benchmarks/scale.py`)."""
 MISFITS: Final = 5
 """Suggestions in a row that do not fit the time left, or were tried, before there is
 nothing to try."""
@@ -67,24 +70,25 @@ class Agenda:
     def suggest(
         self, history: History, rejected: Sequence[Config] = ()
     ) -> list[Config]:
-        """Ask the oracle; only cheap Configs come several at a time.
+        """Ask the oracle; Configs come several at a time if cheap, or for many slots.
 
         Where it thinks ahead it sees the last trial, unless it is cheap, as running. It
         sees what was rejected, too, so that it does not come again.
         """
-        study, shown, n = self.study, list(history), 1
+        study, shown = self.study, list(history)
+        n = together = max(1, study.executor.slots // CROWD)
         running = Outcome(status="running")
         if history:
             (last, _), before = history[-1], history[:-1]
             if self._is_cheap(last, before):
-                n = BATCH
+                n = max(n, BATCH)
             elif study.thinks_ahead:
                 shown[-1] = last, running
         shown += [(config, running) for config in rejected]
         seed = trial_seed(study.seed, len(shown))
         found = study.oracle.suggest(study.space, shown, n, seed, study.allows(shown))
-        cheap = takewhile(lambda config: self._is_cheap(config, history), found)
-        return list(cheap) or found[:1]
+        cheap = [*takewhile(lambda config: self._is_cheap(config, history), found)]
+        return found[: max(together, len(cheap))]
 
     def _candidates(
         self, history: History, ahead: list[Config] | None

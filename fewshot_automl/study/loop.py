@@ -53,7 +53,7 @@ def run(study: Study) -> StudyEnd:
         except KeyboardInterrupt:
             going.abandon(INTERRUPTED)
             ending = "interrupted"
-    study.ledger.note(SECONDS_USED, study.budget.used(study.clock()))
+    study.ledger.note(SECONDS_USED, study.budget.used(study.clock()), is_own=True)
     return StudyEnd(history=study.ledger.history(), ending=ending)
 
 
@@ -130,12 +130,15 @@ class _Run:
         config = self.agenda.next(history, left, ahead)
         queue = self.agenda.queue
         if queue is not before and max(len(before), len(queue)) > 1:
-            self.study.ledger.note(SUGGESTED, [one.to_json() for one in queue])
+            noted = [one.to_json() for one in queue]
+            self.study.ledger.note(SUGGESTED, noted, is_own=True)
         return config
 
     def _start(self, config: Config, left: float) -> None:
         study = self.study
         number = study.ledger.start(config)
+        if number is None:
+            return  # by now it stands in the history, as another driver's
         flight = _Flight(number, config, study.clock(), left == math.inf)
         allowance = left if left < math.inf else None
         ticket = study.executor.submit(study.evaluate, config, allowance)
@@ -172,7 +175,8 @@ class _Run:
     def _record(self, flight: _Flight, outcome: Outcome) -> None:
         study = self.study
         study.ledger.finish(flight.number, outcome)
-        study.ledger.note(SECONDS_USED, study.budget.used(study.clock()))
+        used = study.budget.used(study.clock())
+        study.ledger.note(SECONDS_USED, used, is_own=True)
 
     def _check_failures(self) -> None:
         if any(outcome.is_done for _, outcome in self._counting()):
@@ -188,14 +192,15 @@ class _Run:
             )
 
     def _counting(self) -> list[tuple[Config, Outcome]]:
-        """Return the history without the trials that were stopped in earlier runs.
+        """Return the history without what was stopped in earlier runs, or broken off.
 
-        They say nothing about their Configs, which may be tried again.
+        That says nothing about its Configs, which may be tried again.
         """
         return [
             (config, outcome)
             for number, (config, outcome) in enumerate(self.study.ledger.history())
-            if number >= self.resumed_at or outcome.status != "stopped"
+            if outcome.status != "stopped"
+            or (number >= self.resumed_at and outcome.reason != INTERRUPTED)
         ]
 
     def _trials_left(self, history: History) -> int | None:

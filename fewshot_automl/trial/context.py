@@ -1,8 +1,9 @@
 """Everything a trial needs besides its Config, ready to be sent to another process."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -108,11 +109,32 @@ class TrialContext:
         known = {card.id for card in self.cards}
         return "backbone" not in config or config.text("backbone") in known
 
-    def backbone(self, name: str) -> Backbone:
-        """Return a backbone, frozen and on the study's device, loading it if needed."""
+    def portable(self) -> "TrialContext":
+        """Return a copy for other machines: no path, and no GPU's number, crosses.
+
+        Files go by what they hold. Weights and activations are found or made there.
+        """
+        problem, more = self.problem, self.problem.unlabelled
+        if more is not None:
+            more = replace(more, inputs=_by_value(more.inputs))
+        kind, *_ = self.placement.device.partition(":")
+        return TrialContext(
+            problem=replace(problem, inputs=_by_value(problem.inputs), unlabelled=more),
+            cards=self.cards,
+            store=self.store,
+            placement=replace(self.placement, device=kind),
+            seed=self.seed,
+        )
+
+    def backbone(self, name: str, deadline: float | None = None) -> Backbone:
+        """Return a backbone, frozen and on the study's device, loading it if needed.
+
+        Weights that are not at hand, as on another machine, are fetched.
+        """
         if name not in self._loaded:
             card = self.card(name)
-            backbone = load(card, weights.locate(card)).to(self.placement.device)
+            folder = weights.get(card, deadline=deadline)
+            backbone = load(card, folder).to(self.placement.device)
             self._loaded[name] = backbone
             while len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
@@ -127,10 +149,14 @@ class TrialContext:
         encoder = None
         if "backbone" in config:
             encoder = Encoder(
-                backbone=self.backbone(config.text("backbone")),
+                backbone=self.backbone(config.text("backbone"), deadline),
                 store=self.store,
                 device=self.placement.device,
                 deadline=deadline,
             )
         problem = self.problem
         return Encodings(inputs=problem.inputs, encoder=encoder, keys=problem.keys)
+
+
+def _by_value(inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    return tuple(x.read_bytes() if isinstance(x, Path) else x for x in inputs)

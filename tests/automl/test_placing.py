@@ -98,7 +98,7 @@ def test_workers_are_given_the_gpus_of_the_plan(monkeypatch):
     monkeypatch.setattr(placing, "executor_named", made)
     for cards in ((0, 1, 2), (1, 2)):
         plan = PlacementPlan(executor="loky", device="cuda", cards=cards, reason="")
-        executor_of(plan, Settings())
+        executor_of(plan, Settings(), None)
     assert given == [3, (1, 2)]
 
 

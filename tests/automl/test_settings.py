@@ -23,7 +23,8 @@ def test_round_trip_through_json():
         limits={"max_parameters": 5e6, "min_worst_recall": 0.5},
         seed=3,
         is_strict=True,
-        storage="sqlite:///x.db",
+        storage="postgresql://me@host:5432/studies",
+        study="both",
         workers=2,
     )
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
@@ -36,6 +37,8 @@ def test_round_trip_through_json():
         ({"seed": -1}, "seed must be 0 or more"),
         ({"methods": ()}, "methods must name at least one"),
         ({"backbones": ()}, "backbones must name at least one"),
+        ({"study": "both"}, "Study must go with a storage"),
+        ({"storage": "postgresql://me:word@host/db"}, "a URL without a password"),
         ({"oracle": "delphi"}, "No oracle named 'delphi'"),
         ({"executor": "butler"}, "No executor named 'butler'"),
         ({"methods": ("probes",)}, "No method named 'probes'. Closest: 'probe'"),

@@ -19,7 +19,14 @@ from fewshot_automl.tasks import Task
 from fewshot_automl.training.placement import choose_placement
 from fewshot_automl.trial import Problem, TrialContext, space_for
 
-MARKS = {"ranks": pytest.mark.slow}
+MARKS = {
+    "ranks": (pytest.mark.slow,),
+    "ray": (
+        pytest.mark.slow,
+        # Ray's own, of Python 3.12 and of what it leaves to the system at its end:
+        pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    ),
+}
 
 
 def evaluate(config: Config, allowance_seconds: float | None) -> Outcome:
@@ -47,8 +54,10 @@ def sized(x, allowance_seconds):
     params=[pytest.param(name, marks=MARKS.get(name, ())) for name in EXECUTORS]
 )
 def executor(request):
-    workers = 1 if request.param == "in_process" else 2
-    executor = executor_named(request.param, workers)
+    name = request.param
+    workers = 1 if name == "in_process" else 2
+    about = {"address": request.getfixturevalue("ray_cluster")} if name == "ray" else {}
+    executor = executor_named(name, workers, **about)
     yield executor
     executor.shutdown()
 

@@ -4,13 +4,18 @@ import ast
 import importlib.util
 import inspect
 import re
+import subprocess
+import tomllib
 from pathlib import Path
 
+import click
 import pytest
+import yaml
 
 import fewshot_automl
 from fewshot_automl import oracle
 from fewshot_automl.automl.fit import fit, resume
+from fewshot_automl.cli.entry import app
 from fewshot_automl.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +86,25 @@ def test_the_index_lists_every_decision():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
+def test_recipes_for_clusters_name_what_there_is():
+    page = (ROOT / "docs" / "clusters.md").read_text("utf-8")
+    (manifest,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (script,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    job = yaml.safe_load(manifest)
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert all(pod["template"]["spec"]["containers"] for pod in pods)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    for recipe in (job["spec"]["entrypoint"], script, page):
+        found = re.findall(r"fewshot (fit|resume) ([^;`\n\"']*)", recipe)
+        assert found
+        for name, words in found:
+            command = app.get_command(click.Context(app), name)
+            known = {flag for each in command.params for flag in each.opts}
+            assert set(re.findall(r"(?<!\S)--[a-z-]+", words)) <= known
+    for extra in re.findall(r"fewshot-automl\[(\w+)\]", page):
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        assert extra in extras["project"]["optional-dependencies"]

@@ -84,6 +84,15 @@ def test_another_store_finds_what_the_first_kept(tmp_path):
     assert fetch(copied, KEYS) == []
 
 
+def test_a_folder_in_the_cache_is_that_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "here"))
+    sent = pickle.dumps(FeatureStore(tmp_path / "here" / "features"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "there"))
+    fetch(pickle.loads(sent), KEYS[:3])
+    assert files(tmp_path / "there" / "features")
+    assert not (tmp_path / "here").exists()
+
+
 def test_a_store_sees_what_another_writes_while_it_is_open(tmp_path):
     first, second = FeatureStore(tmp_path), FeatureStore(tmp_path)
     fetch(first, KEYS[:3])

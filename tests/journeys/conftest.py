@@ -57,3 +57,26 @@ def start(home, places):
             )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def trials_of():
+    """Return the rows that the record of a fit's folder holds."""
+    from fewshot_automl.automl.record import read_record, settings_of
+    from fewshot_automl.ledger import Ledger
+    from fewshot_automl.space import Space
+
+    def trials_of(folder):
+        if not (folder / "study.json").exists():
+            return []
+        settings, name = settings_of(folder), read_record(folder)["name"]
+        study = settings.study or name
+        try:  # to read needs no space: what was recorded is what was tried
+            ledger = Ledger.open(
+                settings.storage or folder, study=study, space=Space(()), folder=folder
+            )
+            return ledger.history()
+        except FileNotFoundError:
+            return []
+
+    return trials_of

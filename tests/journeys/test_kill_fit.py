@@ -7,11 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from fewshot_automl.automl.record import read_record
-from fewshot_automl.ledger import Ledger
-from fewshot_automl.outcome import Outcome
 from fewshot_automl.predictor import Predictor
-from fewshot_automl.space import Config, Space
+from fewshot_automl.space import Config
 
 KILLS = 1
 TRIALS = 6
@@ -46,29 +43,21 @@ def kill_after_progress(process: subprocess.Popen, home: Path, luck: random.Rand
     assert process.wait() == -signal.SIGKILL, (home / "said.txt").read_text()
 
 
-def history(home: Path) -> list[tuple[Config, Outcome]]:
-    # To read needs no space: what was recorded is what was tried.
-    if not (home / "run" / "study.journal").exists():
-        return []
-    name = read_record(home / "run")["name"]
-    return Ledger.open(home / "run", study=name, space=Space(())).history()
-
-
-def test_a_fit_killed_at_a_random_moment_loses_nothing(home, start):
+def test_a_fit_killed_at_a_random_moment_loses_nothing(home, start, trials_of):
     luck = random.Random(7)
     known: dict[int, tuple[Config, dict]] = {}
     for kill in range(KILLS):
         kill_after_progress(
             fit(home, start) if kill == 0 else resume(start), home, luck
         )
-        for number, (config, outcome) in enumerate(history(home)):
+        for number, (config, outcome) in enumerate(trials_of(home / "run")):
             if outcome.status in ("done", "failed"):
                 row = (config, outcome.to_json())
                 assert known.setdefault(number, row) == row
         assert sum(row["status"] == "done" for _, row in known.values()) < TRIALS
     assert resume(start).wait() == 0, (home / "said.txt").read_text()
 
-    final = history(home)
+    final = trials_of(home / "run")
     for number, (config, row) in known.items():
         assert final[number][0] == config
         assert final[number][1].to_json() == row

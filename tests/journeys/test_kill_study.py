@@ -66,7 +66,7 @@ def victim(folder: str, way: str) -> None:
 
     ledger = Ledger.open(folder, study="toy", space=SPACE)
     ledger.interrupt_running()
-    executor = executor_named(way, 2 if way == "loky" else 1)
+    executor = executor_named(way, 1 if way == "in_process" else 2)
     used = ledger.notes().get(SECONDS_USED, 0.0)
     study = Study(
         space=SPACE,
@@ -115,11 +115,14 @@ def acknowledged(folder: Path) -> list[int]:
         ("in_process", 1, 2),
         pytest.param("in_process", 1, 10, marks=pytest.mark.slow),
         pytest.param("loky", 2, 10, marks=pytest.mark.slow),
+        pytest.param("ray", 2, 3, marks=pytest.mark.slow),
     ],
 )
 def test_nothing_finished_is_lost_and_nothing_done_twice(
-    tmp_path, way, at_once, most_kills
+    tmp_path, way, at_once, most_kills, request, monkeypatch
 ):
+    if way == "ray":
+        monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_cluster"))
     luck = random.Random(way)
     kills = 0
     known: dict[int, tuple[Config, dict]] = {}

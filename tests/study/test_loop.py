@@ -118,6 +118,43 @@ def test_the_opening_goes_first_and_follows_the_history(go):
     assert asked == [0, 1, 2, 3, 4]
 
 
+def test_many_slots_are_filled_by_few_questions(go):
+    executor, oracle = InProcess(), Scripted(list(range(1, 1000)))
+    executor.slots = 16
+    end = go(executor=executor, oracle=oracle, trials=32, thinks_ahead=True)
+    assert sorted(points_of(end)) == list(range(1, 33))
+    assert [n for _, n, _ in oracle.calls] == [8] * 4
+
+
+def test_a_config_that_another_driver_has_is_left_to_it(go, ledger, monkeypatch):
+    start, others = ledger.start, []
+
+    def taken(point):
+        if not others:
+            others.append(start(point))
+            return None
+        return start(point)
+
+    monkeypatch.setattr(ledger, "start", taken)
+    end = go()
+    assert points_of(end) == [1, 2, 3]
+    assert statuses_of(end) == ["running", "done", "done"]
+
+
+def test_what_a_dead_driver_left_may_be_tried_again(go, ledger):
+    clock, gone = Clock(), []
+
+    def evaluate(point, allowance):
+        if not gone:  # meanwhile another driver starts a trial and dies
+            gone.append(ledger.start(config(7)))
+            ledger.finish(gone[0], Outcome(status="stopped", reason=INTERRUPTED))
+        return clock.evaluate(point, allowance)
+
+    end = go(evaluate, clock=clock, points=[5, 7], trials=2)
+    assert points_of(end) == [5, 7, 7]
+    assert statuses_of(end) == ["done", "stopped", "done"]
+
+
 def test_a_study_without_time_tries_what_is_sure_until_a_trial_is_done(go):
     clock = Clock()
 

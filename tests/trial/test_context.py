@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,17 @@ def test_goes_to_another_process_without_its_backbones(context, space):
     assert not again._loaded
     assert evaluate(again, config).scores == expected.scores
     assert again.store.misses == 0  # it found them on disk
+
+
+def test_no_path_and_no_gpu_of_one_machine_goes_to_another(context, tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"pixels")
+    context.problem = replace(context.problem, inputs=(picture, "a text"), keys=())
+    context.placement = replace(context.placement, device="cuda:3")
+    sent = context.portable()
+    assert sent.problem.inputs == (b"pixels", "a text")
+    assert sent.problem.keys == context.problem.keys
+    assert sent.placement.device == "cuda"
 
 
 def test_encodings_have_a_backbone_only_where_the_config_names_one(context, space):
