@@ -43,7 +43,8 @@ def fitted_committee(
 
     A member that cannot be fitted to all examples in time, besides the seconds of
     saving and of scoring test examples, leaves the pool, and the weights are learnt
-    again. If all do, the best of the cheap trials, of any, is the model. Without a
+    again. Cheap ones come first: they take next to nothing, and what trains may take
+    longer than foreseen. If all do, the best of the cheap trials, of any, is the model. Without a
     cheap trial there is no deadline, for a late model is better than none.
     """
     cheap = [i for i in tried.outputs if not tried.method(i).trains]
@@ -58,18 +59,21 @@ def fitted_committee(
         sizes = size_of(*known) if len(known) == len(weights) else {}
         return not limits or not broken(limits, tried.measures(weights) | sizes)
 
-    def has_time(number: int) -> bool:
-        scored = {tried.frozen(i): tried.config(i) for i in (*fitted, number)}
-        needed = saving_seconds + costs.refit_seconds(tried.config(number))
+    def has_time(number: int, leader: int) -> bool:
+        every = {*fitted, number, leader}
+        scored = {tried.frozen(i): tried.config(i) for i in every}
+        to_fit = every - fitted.keys()
+        needed = saving_seconds
+        needed += sum(costs.refit_seconds(tried.config(each)) for each in to_fit)
         for config in scored.values():
             needed += costs.scoring_seconds(config, ready.tested)
         return deadline is None or deadline - time.monotonic() > needed
 
-    def fit(number: int) -> Fitted | None:
+    def fit(number: int, leader: int) -> Fitted | None:
         if (known := earlier.get(tried.config(number))) is not None:
             return known
-        # Rather a late model than none: the first is fitted in any case.
-        if fitted and not has_time(number):
+        # Rather a late model than none: the one of most say is fitted in any case.
+        if number != leader and not has_time(number, leader):
             return None
         end = deadline if cheap and tried.method(number).trains else None
         return _fitted(number, ready, tried, end)
@@ -77,14 +81,16 @@ def fitted_committee(
     failed = 0
     while left and failed < MOST_FITTED:
         weights = committee(tried, left, most, holds)
-        new = next((number for number in weights if number not in fitted), None)
-        if new is None:
+        leader, *_ = weights
+        new = [number for number in weights if number not in fitted]
+        new.sort(key=lambda number: tried.method(number).trains)
+        if not new:
             return left, weights, {number: fitted[number] for number in weights}
-        if (model := fit(new)) is None:
-            left.remove(new)
-            failed += not fitted
+        if (model := fit(new[0], leader)) is None:
+            left.remove(new[0])
+            failed += new[0] == leader
         else:
-            fitted[new] = model
+            fitted[new[0]] = model
     for number in sorted(cheap, key=lambda i: (i not in left, -tried.outcome(i).mean)):
         at_hand = ready.context.is_at_hand(tried.config(number))
         if at_hand and (model := _fitted(number, ready, tried, None)) is not None:
