@@ -6,6 +6,7 @@ with what a training that broke off has left under way.
 """
 
 import os
+import sys
 from datetime import timedelta
 from typing import Any, Final
 
@@ -22,9 +23,8 @@ def launched() -> int:
     A cluster may set ``WORLD_SIZE`` for a job that is not torch's: waiting for
     processes that nobody started would never end.
     """
-    import torch.distributed as dist
-
-    is_connected = dist.is_available() and dist.is_initialized()
+    dist = sys.modules.get("torch.distributed")  # who has not imported it, has not met
+    is_connected = dist is not None and dist.is_available() and dist.is_initialized()
     if is_connected or {"RANK", "MASTER_ADDR"} <= os.environ.keys():
         return int(os.environ.get("WORLD_SIZE", "1"))
     return 1

@@ -45,9 +45,9 @@ def share_of(
 ) -> Share:
     """Return the largest share with which so many calls run side by side.
 
-    >>> share_of([{"CPU": 8}, {"CPU": 4}], 3, with_gpus=False)
+    >>> share_of([{"CPU": 8.0}, {"CPU": 4.0}], 3, with_gpus=False)
     Share(cpus=4, gpus=0.0)
-    >>> share_of([{"CPU": 8, "GPU": 1}], 4, with_gpus=True)
+    >>> share_of([{"CPU": 8.0, "GPU": 1.0}], 4, with_gpus=True)
     Share(cpus=2, gpus=0.25)
 
     Raises:

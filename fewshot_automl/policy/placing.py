@@ -48,7 +48,7 @@ class PlacementPlan:
     """Where the trials of a study run.
 
     >>> print(plan_placement([Device(kind="cpu")], [], 60.0))
-    1 core: one trial at a time.
+    1 core: one trial at a time; nothing is trained.
     """
 
     executor: str
