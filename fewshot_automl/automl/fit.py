@@ -210,7 +210,6 @@ def resume(
     folder = Path(folder)
     record = read_record(folder)
     settings = Settings.from_json(record["settings"])
-    source, tests = sources_of(folder, record, data, test)
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     for field, more in {"budget_seconds": seconds, "trials": trials}.items():
         had = getattr(settings, field)
@@ -221,6 +220,7 @@ def resume(
             )
         if more is not None:
             settings = replace(settings, **{field: had + more})
+    source, tests = sources_of(folder, record, data, test)
     return fit(
         source,
         labels=labels,

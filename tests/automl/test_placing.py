@@ -90,7 +90,7 @@ def test_described_devices_need_no_timing(placed):
 def test_workers_are_given_the_gpus_of_the_plan(monkeypatch):
     given = []
 
-    def made(name, workers, gpus):
+    def made(name, workers, *, gpus, address):
         given.append(gpus)
         return InProcess()
 
@@ -98,7 +98,7 @@ def test_workers_are_given_the_gpus_of_the_plan(monkeypatch):
     monkeypatch.setattr(placing, "executor_named", made)
     for cards in ((0, 1, 2), (1, 2)):
         plan = PlacementPlan(executor="loky", device="cuda", cards=cards, reason="")
-        executor_of(plan, Settings(), None)
+        executor_of(plan, Settings(), object.__new__(TrialContext))
     assert given == [3, (1, 2)]
 
 
