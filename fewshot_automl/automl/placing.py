@@ -6,7 +6,7 @@ from multiprocessing import parent_process
 from typing import Final
 
 from fewshot_automl.automl.settings import AUTO, Settings
-from fewshot_automl.executors import Executor, executor_named, usable_cores
+from fewshot_automl.executors import Executor, Ranks, executor_named, usable_cores
 from fewshot_automl.group import launched
 from fewshot_automl.hardware import Device, Forecast
 from fewshot_automl.policy import (
@@ -68,7 +68,11 @@ def place(
     if settings.executor == "in_process" or (is_inner and settings.runs_in == AUTO):
         workers = workers or 1
 
-    def planned(side_by_side: float | None = None) -> PlacementPlan:
+    def planned(
+        side_by_side: float | None = None,
+        workers: int | None = workers,
+        executor: str | None = None,
+    ) -> PlacementPlan:
         return plan_placement(
             here if devices is None else devices,
             needs,
@@ -79,6 +83,7 @@ def place(
             start_seconds=max(2 * imports_seconds, START_SECONDS),
             workers=workers,
             processes=settings.processes or launched(),
+            executor=executor,
         )
 
     cores = usable_cores()
@@ -91,23 +96,28 @@ def place(
     if is_open and chosen.workers > 1:
         every, at_once = step_seconds(context, plan.backbones[0], cores)
         chosen = planned(every / at_once)
-    if settings.runs_in not in (AUTO, chosen.executor):
-        chosen = replace(chosen, executor=settings.runs_in)
+    if launched() == 1 and settings.runs_in not in (AUTO, chosen.executor):
+        chosen = planned(workers=chosen.workers, executor=settings.runs_in)
     return chosen
 
 
-def executor_of(
-    where: PlacementPlan, settings: Settings, context: TrialContext
-) -> Executor:
+def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
     """Return the executor that a plan names, with its GPUs."""
-    address = settings.address
-    if where.executor == "ray":
-        gpus = int(context.placement.device.startswith("cuda"))
-        return executor_named("ray", where.workers, gpus=gpus, address=address)
-    count = shared_gpus(settings.device)
-    is_all = not count or where.cards == tuple(range(count))
-    cards = count if is_all else where.cards
-    return executor_named(where.executor, where.workers, gpus=cards, address=address)
+    gpus = where.cards if where.executor == "ray" else _shared_out(where, settings)
+    return executor_named(
+        where.executor, where.workers, gpus=gpus, address=settings.address
+    )
+
+
+def ranks_of(where: PlacementPlan, settings: Settings) -> Ranks | None:
+    """Return the processes that share trainings, if a plan has any."""
+    if where.processes == 1:
+        return None
+    return Ranks(where.processes, gpus=_shared_out(where, settings))
+
+
+def _shared_out(where: PlacementPlan, settings: Settings) -> tuple[int, ...]:
+    return where.cards if shared_gpus(settings.device) else ()
 
 
 def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
@@ -117,7 +127,12 @@ def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
     """
     kind, *_ = placement.device.partition(":")
     if where.device != kind:
-        return choose_placement(where.device)
-    if where.executor == "in_process" and where.cards not in ((), (0,)):
-        return choose_placement(f"cuda:{where.cards[0]}")
-    return placement
+        placement = choose_placement(where.device)
+    elif where.executor == "in_process" and where.cards not in ((), (0,)):
+        placement = choose_placement(f"cuda:{where.cards[0]}")
+    return shared_by(where, placement) if where.executor == "ranks" else placement
+
+
+def shared_by(where: PlacementPlan, placement: Placement) -> Placement:
+    """Return where the processes of a plan train together."""
+    return replace(placement, processes=where.processes, is_sharded=where.is_sharded)

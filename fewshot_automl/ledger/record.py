@@ -187,8 +187,9 @@ class Ledger:
         self._end(trial_id, outcome)
 
     def add(self, config: Config, outcome: Outcome) -> None:
-        """Record a trial that another study has made."""
-        self.finish(self.start(config), outcome)
+        """Record a trial that another study has made, unless another driver did."""
+        if (number := self.start(config)) is not None:
+            self.finish(number, outcome)
 
     def history(self) -> list[tuple[Config, Outcome]]:
         """Return every trial in order of start; its number is its place in the list.

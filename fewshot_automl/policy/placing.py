@@ -156,7 +156,8 @@ def plan_placement(
     side_by_side: float | None = None,
     start_seconds: float = START_SECONDS,
     workers: int | None = None,
-    processes: int | None = None,
+    processes: int = 1,
+    executor: str | None = None,
 ) -> PlacementPlan:
     """Return where trials run.
 
@@ -172,6 +173,7 @@ def plan_placement(
         start_seconds: Of a process until it can train.
         workers: Trials side by side, if somebody has said so.
         processes: That share each training, likewise.
+        executor: That runs them, if somebody has said so, too.
     """
     gpus = [device for device in devices if device.kind != "cpu"]
     cpu = next((one for one in devices if one.kind == "cpu"), Device(kind="cpu"))
@@ -180,6 +182,7 @@ def plan_placement(
     ordered = sorted(forecasts, key=lambda one: one.memory_bytes) or [nothing]
     works = [_Work(one, *rest) for one in ordered]
     held = [work for work in works if any(_holds(gpu, work) for gpu in gpus)]
+    used = [gpu for gpu in gpus if held and _holds(gpu, held[-1])] or gpus
     if not gpus:
         plan = _on_cpu(cpu, works[-1], side_by_side)
     elif held:
@@ -190,23 +193,25 @@ def plan_placement(
             plan = replace(plan, reason=words)
     else:
         plan = _too_large(gpus, cpu, works[-1])
-    if workers is not None or (processes or 1) > 1:
-        workers, processes = workers or 1, processes or 1
-        used = [gpu for gpu in gpus if plan.device == gpu.kind]
-        what = "one trial at a time"
-        what = f"{workers} trials side by side" if workers > 1 else what
-        what = f"{processes} processes share each training" if processes > 1 else what
+    if workers is not None or processes > 1:
+        workers, used = workers or 1, [one for one in used if one.kind == plan.device]
+        what, named = "one trial at a time", "in_process"
+        if workers > 1:
+            what, named = f"{workers} trials side by side", "loky"
+        if processes > 1:
+            what, named = f"{processes} processes share each training", "ranks"
         where = _named(used) if used else counted(cpu.cores, "core")
+        where = "Ray" if executor == "ray" else where
         plan = replace(
             plan,
-            executor="loky" if workers > 1 else "in_process",
-            cards=tuple(range(len(used))) if plan.device == "cuda" else (),
+            executor=executor or named,
+            cards=_numbers(gpus, used) if plan.device == "cuda" else (),
             workers=workers,
             workers_a_gpu=-(-workers // max(len(used), 1)),
             processes=processes,
+            is_sharded=plan.is_sharded and processes > 1,
             reason=f"{where}: {what}, as asked.",
         )
-        plan = replace(plan, executor="ranks") if processes > 1 else plan
     share = cpu.cores * plan.nodes // max(plan.workers, plan.processes)
     return replace(plan, threads=max(share, 1))
 
@@ -245,8 +250,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     need, kind, notes = work.need, gpus[0].kind, []
     whole = [gpu for gpu in gpus if _room(gpu, need)]
     used = whole or [gpu for gpu in gpus if _holds(gpu, work)]
-    first = [gpu for gpu in gpus if gpu.node == used[0].node]
-    cards = tuple(n for n, gpu in enumerate(first) if gpu in used)
+    cards = _numbers(gpus, used)
     nodes = len({gpu.node for gpu in used})
     if len(used) < len(gpus):
         size = _size(need.memory_bytes)
@@ -263,7 +267,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     final, took = "one", _long(need.seconds)
     linked = all(gpu.is_linked for gpu in used)
     shared = work.shared_seconds(len(cards), is_linked=linked)
-    processes = len(cards) if len(cards) > 1 and shared < need.seconds else 1
+    processes = len(cards) if whole and len(cards) > 1 and shared < need.seconds else 1
     if processes > 1:
         budget = work.budget_seconds
         if budget is not None and work.trial_seconds > budget:
@@ -349,6 +353,12 @@ def _room(gpu: Device, need: Forecast) -> int:
         return 1
     each = need.memory_bytes + PROCESS_BYTES[gpu.kind]
     return int(FULL * gpu.memory_bytes // each)
+
+
+def _numbers(gpus: Sequence[Device], used: Sequence[Device]) -> tuple[int, ...]:
+    """Return the numbers of those that are used on their first node."""
+    node = [gpu for gpu in gpus if gpu.node == used[0].node]
+    return tuple(number for number, gpu in enumerate(node) if gpu in used)
 
 
 def _sentence(gpus: Sequence[Device], notes: Sequence[str]) -> str:
