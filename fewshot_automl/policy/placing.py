@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fewshot_automl.finding import counted
-from fewshot_automl.hardware import Device, Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Device, Forecast
 
 FULL: Final = 0.9
 """Of a device's memory, what may be planned: the rest is lost between blocks."""
-PROCESS_BYTES: Final = {"cpu": 800_000_000, "cuda": 700_000_000, "mps": 700_000_000}
-"""Of a device, for each process before it has a backbone: torch and transformers; the
-context and libraries of CUDA."""
 MICRO: Final = 1 / 8
 """Of a batch's activations, what is left when it goes in micro-batches."""
 START_SECONDS: Final = 10.0
@@ -124,15 +121,17 @@ class _Work:
         return alone / (self.start_seconds + alone / worth)
 
     def least_bytes(self, processes: int = 1) -> int:
-        """Return what one of some processes needs of a GPU, in micro-batches.
+        """Return what one process needs in micro-batches, or one of several that share.
 
-        Sharding splits what is trained, its gradients and AdamW's two moments.
+        These share each batch, and split a second copy of what is trained, its
+        gradients and AdamW's two moments.
         """
-        need = self.need
-        batch = need.memory_bytes - need.weights_bytes - 3 * need.trained_bytes
-        frozen = need.weights_bytes - need.trained_bytes
-        split = 4 * need.trained_bytes // processes
-        return frozen + split + round(max(batch, 0) * MICRO) + PROCESS_BYTES["cuda"]
+        whole, trained = self.need.memory_bytes, self.need.trained_bytes
+        fixed = PROCESS_BYTES + self.need.weights_bytes + 4 * trained
+        batch = max(whole - fixed, 0)
+        if processes == 1:
+            return whole - round((1 - MICRO) * batch)
+        return whole - batch + (batch + 4 * trained) // processes - 3 * trained
 
     def shared_seconds(self, processes: int, *, is_linked: bool) -> float:
         """Return the seconds of one training that so many processes share.
@@ -177,7 +176,9 @@ def plan_placement(
     """
     gpus = [device for device in devices if device.kind != "cpu"]
     cpu = next((one for one in devices if one.kind == "cpu"), Device(kind="cpu"))
-    nothing = Forecast(memory_bytes=0, weights_bytes=0, trained_bytes=0, seconds=0.0)
+    nothing = Forecast(
+        memory_bytes=PROCESS_BYTES, weights_bytes=0, trained_bytes=0, seconds=0.0
+    )
     rest = (fits, budget_seconds, trials, start_seconds)
     ordered = sorted(forecasts, key=lambda one: one.memory_bytes) or [nothing]
     works = [_Work(one, *rest) for one in ordered]
@@ -223,7 +224,7 @@ def _on_cpu(cpu: Device, work: _Work, side_by_side: float | None) -> PlacementPl
     each_more = (most - 1) / max(cores - 1, 1)
     counts = range(2, min(cores, work.most_workers) + 1)
     times = {n: work.times(n, 1 + each_more * (n - 1)) for n in counts}
-    each = work.need.memory_bytes + PROCESS_BYTES["cpu"]
+    each = work.need.memory_bytes
     room = cores if cpu.memory_bytes is None else FULL * cpu.memory_bytes // each
     best = max((n for n in times if n <= room), key=times.__getitem__, default=1)
     more = times.get(best, 1.0)
@@ -322,10 +323,10 @@ def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPla
     is_late = (
         work.budget_seconds is not None and slow.trial_seconds > work.budget_seconds
     )
-    is_large = free is not None and need.memory_bytes + PROCESS_BYTES["cpu"] > free
+    is_large = free is not None and need.memory_bytes > free
     if (is_late or is_large) and gpus[0].kind == "cuda":
         card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
-        held = need.weights_bytes + PROCESS_BYTES["cuda"]
+        held = need.weights_bytes + PROCESS_BYTES
         is_offloaded = held > FULL * (card.memory_bytes or 0)
         where = f", {_size(need.weights_bytes)}, stay in main memory"
         where = f"; the backbone's weights{where}" if is_offloaded else ""
@@ -351,8 +352,7 @@ def _room(gpu: Device, need: Forecast) -> int:
     """Return how many whole trainings fit at once; 1 where nobody knows."""
     if gpu.memory_bytes is None:
         return 1
-    each = need.memory_bytes + PROCESS_BYTES[gpu.kind]
-    return int(FULL * gpu.memory_bytes // each)
+    return int(FULL * gpu.memory_bytes // need.memory_bytes)
 
 
 def _numbers(gpus: Sequence[Device], used: Sequence[Device]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from fewshot_automl.adaptation.trained import (
     views_of,
 )
 from fewshot_automl.backbones.card import Card, TextInput
-from fewshot_automl.hardware import Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Forecast
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.training import Placement
@@ -179,7 +179,7 @@ class Workload:
         learnt = round(trained * weights)
         batch = round(int(config["batch_size"]) * each)
         return Forecast(
-            memory_bytes=weights + 3 * learnt + batch,
+            memory_bytes=PROCESS_BYTES + weights + 4 * learnt + batch,
             weights_bytes=weights,
             trained_bytes=learnt,
             seconds=seconds,
