@@ -8,7 +8,7 @@ from typing import Final
 from fewshot_automl.automl.settings import AUTO, Settings
 from fewshot_automl.executors import Executor, Ranks, executor_named, usable_cores
 from fewshot_automl.group import launched
-from fewshot_automl.hardware import Device, Forecast
+from fewshot_automl.hardware import Device
 from fewshot_automl.policy import (
     PlacementPlan,
     Plan,
@@ -28,20 +28,6 @@ RATES: Final = {"cuda": 2e13, "mps": 3e12}
 """Floating-point operations in a second of devices that are only described."""
 
 
-def forecasts(situation: Situation, plan: Plan, workload: Workload) -> list[Forecast]:
-    """Return what the trainings need with which a study begins, one a backbone.
-
-    Roughly: counting each exactly (`trial.forecast`) would take a second or two of
-    every fit. A trial counts for itself where this does not leave plenty.
-    """
-    found = []
-    for name in plan.backbones:
-        for config in situation.forms(name)[:1]:
-            seconds = situation.costs.refit_seconds(config)
-            found.append(workload.forecast(config, seconds))
-    return found
-
-
 def place(
     settings: Settings,
     situation: Situation,
@@ -57,7 +43,13 @@ def place(
     process, and those of a network, which take as long.
     """
     here = found_devices(settings.device, usable_cores())
-    needs = forecasts(situation, plan, workload)
+    # Roughly: to count each exactly (`trial.forecast`) takes a second or two of every
+    # fit. A trial counts for itself where this does not leave plenty.
+    needs = [
+        workload.forecast(config, situation.costs.refit_seconds(config))
+        for name in plan.backbones
+        for config in situation.forms(name)[:1]
+    ]
     left, workers = plan.budget_seconds, settings.workers
     if left is not None:
         left = max(left - situation.spent_seconds - (plan.final_seconds or 0.0), 0.0)

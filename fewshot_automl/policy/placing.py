@@ -54,14 +54,10 @@ class PlacementPlan:
     """Kind of the devices that train."""
     cards: tuple[int, ...] = ()
     """Numbers of the GPUs that are used on each node."""
-    nodes: int = 1
-    """Machines."""
     workers: int = 1
     """Trials side by side."""
     workers_a_gpu: int = 1
     """Those of them that share a GPU."""
-    threads: int = 1
-    """Cores for each process."""
     processes: int = 1
     """That share a training: every one with the executor ranks, else the final fit."""
     is_sharded: bool = False
@@ -213,8 +209,7 @@ def plan_placement(
             is_sharded=plan.is_sharded and processes > 1,
             reason=f"{where}: {what}, as asked.",
         )
-    share = cpu.cores * plan.nodes // max(plan.workers, plan.processes)
-    return replace(plan, threads=max(share, 1))
+    return plan
 
 
 def _on_cpu(cpu: Device, work: _Work, side_by_side: float | None) -> PlacementPlan:
@@ -259,9 +254,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     elif not whole:
         size = _size(need.memory_bytes)
         notes.append(f"batches go in parts, for a whole one needs {size}")
-    plan = PlacementPlan(
-        executor="in_process", device=kind, cards=cards, nodes=nodes, reason=""
-    )
+    plan = PlacementPlan(executor="in_process", device=kind, cards=cards, reason="")
     if kind == "mps":
         notes.append("one trial at a time, for all programs share its memory")
         return replace(plan, cards=(), reason=_sentence(gpus, notes))
@@ -277,9 +270,7 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
                 f"all share each training, for on one GPU a trial takes {took}"
             )
             reason = _sentence(gpus, notes)
-            return replace(
-                plan, executor="ranks", nodes=1, processes=processes, reason=reason
-            )
+            return replace(plan, executor="ranks", processes=processes, reason=reason)
         final, took = f"{processes} together", f"{_long(shared)}, {took} on one"
     most = min(work.most_workers, cpu.cores * nodes if cpu else work.most_workers)
     each = min(_room(gpu, need) if whole else 1 for gpu in used)

@@ -30,13 +30,12 @@ from fewshot_automl.training.memory import (
 )
 from fewshot_automl.trial.context import TrialContext
 from fewshot_automl.trial.measures import build_bare
+from fewshot_automl.trial.workload import BYTES_A_FLOP
 
 PEAK: Final = "peak_memory_mb"
 """Measure of a trial: millions of bytes that its process held at most."""
 WAYS: Final = ((1, False), (2, False), (4, False), (4, True))
 """Parts of a batch, and whether blocks are run again: from the fastest way on."""
-BYTES_A_FLOP: Final = {"text": 0.02, "image": 0.2}
-"""More than any backbone keeps for an operation: MiniLM 0.013, MobileNetV2 0.13."""
 LATEST: Final = 3
 """Trials whose measured peaks correct forecasts."""
 
