@@ -24,7 +24,7 @@ TRAININGS = {
     "MiniLM, on a CPU": training(0.5, 0.09, 0.05, 8),
     "base encoder": training(2.5, 0.44, 0.22, 9),
     "base encoder, long texts": training(15, 0.44, 0.44, 30),
-    "large encoder": training(6, 1.3, 1.2, 20),
+    "large encoder": training(8, 1.3, 1.2, 20),
     "7 GB of weights, all trained": training(40, 7, 7, 300),
     "28 GB of weights": training(40, 28, 0.1, 60),
 }
@@ -70,9 +70,9 @@ MACHINES = (
         "mixed cards, one too small",
         *("24GB+8GB+cpu:16:64GB", "base encoder, long texts", 10),
     ),
-    Machine("batch too large", "7GB+cpu:8:32GB", "large encoder", 10),
+    Machine("batch too large", "9GB+cpu:8:32GB", "large encoder", 10),
     Machine("card too small to train", "4GB+cpu:8:32GB", "large encoder", 10),
-    Machine("card too small, two hours", "2GB+cpu:8:32GB", "large encoder", 120),
+    Machine("card too small, two hours", "2GB+cpu:8:64GB", "large encoder", 120),
     Machine("card too small for the weights", "8GB+cpu:8:64GB", "28 GB of weights", 10),
     Machine(
         "two cards, training too large",

@@ -327,7 +327,7 @@ def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPla
             cards=(node.index(card),),
             is_offloaded=is_offloaded,
             reason=f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even "
-            f"in parts of a batch, so only heads on frozen features{where}.",
+            f"in parts of a batch, so count on heads on frozen features{where}.",
         )
     plan = _on_cpu(cpu, slow, None)
     why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
