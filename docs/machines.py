@@ -72,7 +72,7 @@ MACHINES = (
     ),
     Machine("batch too large", "9GB+cpu:8:32GB", "large encoder", 10),
     Machine("card too small to train", "4GB+cpu:8:32GB", "large encoder", 10),
-    Machine("card too small, two hours", "2GB+cpu:8:64GB", "large encoder", 120),
+    Machine("card too small, two hours", "2GB+cpu:8:40GB", "large encoder", 120),
     Machine("card too small for the weights", "8GB+cpu:8:64GB", "28 GB of weights", 10),
     Machine(
         "two cards, training too large",
