@@ -78,7 +78,8 @@ class _Work:
 
     need: Forecast
     fits: int
-    budget_seconds: float | None
+    budget_seconds: float
+    """Infinite without limit."""
     trials: int | None
     start_seconds: float
 
@@ -96,8 +97,8 @@ class _Work:
     def obstacle(self) -> str:
         if self.trial_seconds < CHOOSING_SECONDS:
             return "choosing the next takes longer than a trial"
-        start = f"{self.start_seconds:.0f} s to start"
-        return f"more would take {start}, too long for this budget"
+        start = f"{self.start_seconds:.0f} s"
+        return f"more would take {start} to start, too long for this budget"
 
     def times(self, workers: int, worth: float) -> float:
         """Return how many times as many trials workers do; they must start first.
@@ -106,13 +107,12 @@ class _Work:
         """
         each = self.trial_seconds * workers / worth
         rounds = ROUNDS if each > 1.01 * self.trial_seconds else 1
-        need = self.start_seconds + rounds * each
-        if self.budget_seconds is not None and self.budget_seconds < need:
+        if self.budget_seconds < self.start_seconds + rounds * each:
             return 0.0
         one = self.trial_seconds / worth + CHOOSING_SECONDS
         worth = (self.trial_seconds + CHOOSING_SECONDS) / one
         alone = math.inf if self.trials is None else self.trials * self.trial_seconds
-        if self.budget_seconds is not None and self.budget_seconds < alone:
+        if self.budget_seconds < alone:
             return worth * (1 - self.start_seconds / self.budget_seconds)
         return alone / (self.start_seconds + alone / worth)
 
@@ -175,7 +175,8 @@ def plan_placement(
     nothing = Forecast(
         memory_bytes=PROCESS_BYTES, weights_bytes=0, trained_bytes=0, seconds=0.0
     )
-    rest = (fits, budget_seconds, trials, start_seconds)
+    budget = math.inf if budget_seconds is None else budget_seconds
+    rest = (fits, budget, trials, start_seconds)
     ordered = sorted(forecasts, key=lambda one: one.memory_bytes) or [nothing]
     works = [_Work(one, *rest) for one in ordered]
     held = [work for work in works if any(_holds(gpu, work) for gpu in gpus)]
@@ -248,11 +249,10 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     used = whole or [gpu for gpu in gpus if _holds(gpu, work)]
     cards = _numbers(gpus, used)
     nodes = len({gpu.node for gpu in used})
+    size = _size(need.memory_bytes)
     if len(used) < len(gpus):
-        size = _size(need.memory_bytes)
         notes.append(f"only {_named(used)} used, for a training needs {size}")
     elif not whole:
-        size = _size(need.memory_bytes)
         notes.append(f"batches go in parts, for a whole one needs {size}")
     plan = PlacementPlan(executor="in_process", device=kind, cards=cards, reason="")
     if kind == "mps":
@@ -263,12 +263,10 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     shared = work.shared_seconds(len(cards), is_linked=linked)
     processes = len(cards) if whole and len(cards) > 1 and shared < need.seconds else 1
     if processes > 1:
-        budget = work.budget_seconds
-        if budget is not None and work.trial_seconds > budget:
-            took = f"{_long(work.trial_seconds)}, and {_long(budget)} are there for all"
-            notes.append(
-                f"all share each training, for on one GPU a trial takes {took}"
-            )
+        trial, budget = work.trial_seconds, work.budget_seconds
+        if trial > budget:
+            took = f"{_long(trial)}, and {_long(budget)} are there for all"
+            notes += [f"all share each training, for on one GPU a trial takes {took}"]
             reason = _sentence(gpus, notes)
             return replace(plan, executor="ranks", processes=processes, reason=reason)
         final, took = f"{processes} together", f"{_long(shared)}, {took} on one"
@@ -311,9 +309,7 @@ def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPla
         )
     slow = replace(work, need=replace(need, seconds=GPU_TIMES * need.seconds))
     free = None if cpu.memory_bytes is None else FULL * cpu.memory_bytes
-    is_late = (
-        work.budget_seconds is not None and slow.trial_seconds > work.budget_seconds
-    )
+    is_late = slow.trial_seconds > work.budget_seconds
     is_large = free is not None and need.memory_bytes > free
     if (is_late or is_large) and gpus[0].kind == "cuda":
         card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
