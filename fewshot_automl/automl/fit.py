@@ -151,7 +151,7 @@ def fit(
             follows,
             tuple(begins_with),
         )
-        if (ranks := ranks_of(ready.where, asked)) is not None:
+        if (ranks := ranks_of(ready.where)) is not None:
             live.callback(ranks.shutdown)
             ready = replace(ready, ranks=ranks)
         return finish(ready, search(ready))

@@ -50,15 +50,13 @@ def place(
         for name in plan.backbones
         for config in situation.forms(name)[:1]
     ]
-    left, workers = plan.budget_seconds, settings.workers
+    workers = 1 if settings.executor == "in_process" else settings.workers
+    left = plan.budget_seconds
     if left is not None:
         left = max(left - situation.spent_seconds - (plan.final_seconds or 0.0), 0.0)
     if devices is not None and (kind := devices[0].kind) != here[0].kind:
         times = workload.rate / RATES.get(kind, workload.rate)
         needs = [replace(one, seconds=one.seconds * times) for one in needs]
-    is_inner = devices is None and parent_process() is not None
-    if settings.executor == "in_process" or (is_inner and settings.runs_in == AUTO):
-        workers = workers or 1
 
     def planned(
         side_by_side: float | None = None,
@@ -78,6 +76,9 @@ def place(
             executor=executor,
         )
 
+    if devices is None and parent_process() is not None and settings.runs_in == AUTO:
+        reason = "One trial at a time, for this is a worker process itself."
+        return replace(planned(workers=1), reason=reason)
     cores = usable_cores()
     chosen = planned(float(cores) if devices is None else None)  # at the very best
     if chosen.is_offloaded and devices is None:  # nothing here can do that yet
@@ -95,21 +96,18 @@ def place(
 
 def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
     """Return the executor that a plan names, with its GPUs."""
-    gpus = where.cards if where.executor == "ray" else _shared_out(where, settings)
+    is_free = where.executor == "ray" or shared_gpus(settings.device)
+    gpus = where.cards if is_free else ()
     return executor_named(
         where.executor, where.workers, gpus=gpus, address=settings.address
     )
 
 
-def ranks_of(where: PlacementPlan, settings: Settings) -> Ranks | None:
+def ranks_of(where: PlacementPlan) -> Ranks | None:
     """Return the processes that share trainings, if a plan has any."""
     if where.processes == 1:
         return None
-    return Ranks(where.processes, gpus=_shared_out(where, settings))
-
-
-def _shared_out(where: PlacementPlan, settings: Settings) -> tuple[int, ...]:
-    return where.cards if shared_gpus(settings.device) else ()
+    return Ranks(where.processes, gpus=where.cards)
 
 
 def placement_of(where: PlacementPlan, placement: Placement) -> Placement:

@@ -14,6 +14,7 @@ from fewshot_automl.automl.placing import (
 )
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.backbones.zoo import Zoo
+from fewshot_automl.errors import UserError
 from fewshot_automl.executors import InProcess
 from fewshot_automl.hardware import Device
 from fewshot_automl.policy import CostModel, PlacementPlan, Situation, draw_plan
@@ -97,7 +98,9 @@ def test_auto_may_be_said(placed):
 
 def test_a_worker_process_starts_no_workers(placed, monkeypatch):
     monkeypatch.setattr(placing, "parent_process", lambda: "somebody")
-    assert placed(None).executor == "in_process"
+    where = placed(None)
+    assert where.executor == "in_process"
+    assert "this is a worker process" in where.reason
 
 
 def test_described_devices_need_no_timing(placed):
@@ -120,10 +123,12 @@ def test_workers_are_given_the_gpus_of_the_plan(monkeypatch):
     executor_of(plan, Settings())
     executor_of(plan, Settings(device="cuda:1"))  # which a worker would not know
     assert given == [(1, 2), ()]
-    assert ranks_of(plan, Settings()) is None
-    ranks = ranks_of(replace(plan, processes=2), Settings())  # for the final fit
+    assert ranks_of(plan) is None
+    ranks = ranks_of(replace(plan, processes=2))  # for the final fit
     told = [one.variables["CUDA_VISIBLE_DEVICES"] for one in ranks._workers]
     assert told == ["1", "2"]
+    with pytest.raises(UserError, match="with a GPU each, of which there are 2, got 3"):
+        ranks_of(replace(plan, processes=3))
 
 
 def test_processes_of_a_plan_share_every_training_or_the_final_fit():
