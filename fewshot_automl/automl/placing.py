@@ -81,10 +81,6 @@ def place(
         return replace(planned(workers=1), reason=reason)
     cores = usable_cores()
     chosen = planned(float(cores) if devices is None else None)  # at the very best
-    if chosen.is_offloaded and devices is None:  # nothing here can do that yet
-        here = here[-1:]
-        reason = "The GPU is too small even for the weights, so on the CPU."
-        return replace(planned(), reason=reason)
     is_open = workers is None and devices is None and here[0].kind == "cpu"
     if is_open and chosen.workers > 1:
         every, at_once = step_seconds(context, plan.backbones[0], cores)

@@ -62,8 +62,6 @@ class PlacementPlan:
     """That share a training: every one with the executor ranks, else the final fit."""
     is_sharded: bool = False
     """Whether each of those holds only a part of what is trained (FSDP2)."""
-    is_offloaded: bool = False
-    """Whether weights stay in main memory and go to the GPU block by block."""
     reason: str
     """Why, in a line."""
 
@@ -311,22 +309,17 @@ def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPla
     free = None if cpu.memory_bytes is None else FULL * cpu.memory_bytes
     is_late = slow.trial_seconds > work.budget_seconds
     is_large = free is not None and need.memory_bytes > free
-    if (is_late or is_large) and gpus[0].kind == "cuda":
-        card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
-        held = need.weights_bytes + PROCESS_BYTES
-        is_offloaded = held > FULL * (card.memory_bytes or 0)
-        where = f", {_size(need.weights_bytes)}, stay in main memory"
-        where = f"; the backbone's weights{where}" if is_offloaded else ""
+    card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
+    reads = need.weights_bytes + PROCESS_BYTES <= FULL * (card.memory_bytes or 0)
+    why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
+    if (is_late or is_large) and reads and card.kind == "cuda":
         return PlacementPlan(
             executor="in_process",
             device="cuda",
             cards=(node.index(card),),
-            is_offloaded=is_offloaded,
-            reason=f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even "
-            f"in parts of a batch, so count on heads on frozen features{where}.",
+            reason=f"{why} of a batch, so count on heads on frozen features.",
         )
     plan = _on_cpu(cpu, slow, None)
-    why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
     return replace(plan, reason=f"{why} of a batch, so on the CPU. {plan}")
 
 
