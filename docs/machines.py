@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fewshot_automl.cli.plan import devices_of
-from fewshot_automl.hardware import Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Forecast
 from fewshot_automl.policy import PlacementPlan, plan_placement
 
 GB = 1_000_000_000
 
 
 def training(memory: float, weights: float, trained: float, seconds: float) -> Forecast:
-    """Return a forecast of gigabytes and seconds."""
+    """Return a forecast of seconds and gigabytes, besides those of every process."""
     return Forecast(
-        memory_bytes=round(memory * GB),
+        memory_bytes=PROCESS_BYTES + round(memory * GB),
         weights_bytes=round(weights * GB),
         trained_bytes=round(trained * GB),
         seconds=float(seconds),
@@ -24,7 +24,7 @@ TRAININGS = {
     "MiniLM, on a CPU": training(0.5, 0.09, 0.05, 8),
     "base encoder": training(2.5, 0.44, 0.22, 9),
     "base encoder, long texts": training(15, 0.44, 0.44, 30),
-    "large encoder": training(6, 1.3, 1.2, 20),
+    "large encoder": training(8, 1.3, 1.2, 20),
     "7 GB of weights, all trained": training(40, 7, 7, 300),
     "28 GB of weights": training(40, 28, 0.1, 60),
 }
@@ -70,13 +70,13 @@ MACHINES = (
         "mixed cards, one too small",
         *("24GB+8GB+cpu:16:64GB", "base encoder, long texts", 10),
     ),
-    Machine("batch too large", "7GB+cpu:8:32GB", "large encoder", 10),
+    Machine("batch too large", "9GB+cpu:8:32GB", "large encoder", 10),
     Machine("card too small to train", "4GB+cpu:8:32GB", "large encoder", 10),
-    Machine("card too small, two hours", "2GB+cpu:8:32GB", "large encoder", 120),
+    Machine("card too small, two hours", "2GB+cpu:8:40GB", "large encoder", 120),
     Machine("card too small for the weights", "8GB+cpu:8:64GB", "28 GB of weights", 10),
     Machine(
         "two cards, training too large",
-        *("2x24GB+cpu:16:64GB", "7 GB of weights, all trained", 120),
+        *("2x40GB+cpu:16:64GB", "7 GB of weights, all trained", 120),
     ),
     Machine("two nodes", "2 nodes x 8x80GB,nvlink", "base encoder", 10),
 )
@@ -87,7 +87,7 @@ def machines() -> Iterator[tuple[str, ...]]:
     yield "Machine", "`--devices`", "Largest training", "Budget", "Executor", "Why"
     for row in MACHINES:
         need = TRAININGS[row.training]
-        sizes = f"{need.memory_bytes / GB:g} GB, {need.seconds:g} s"
+        sizes = f"{need.memory_bytes / GB:.2g} GB, {need.seconds:g} s"
         minutes = f"{row.minutes:g} min"
         yield (
             *(row.name, f"`{row.devices}`", f"{row.training} ({sizes})", minutes),

@@ -1,6 +1,10 @@
 """Plain facts of machines and of what a training needs, for both wings."""
 
 from dataclasses import dataclass
+from typing import Final
+
+PROCESS_BYTES: Final = 550_000_000
+"""Of a process that has loaded torch and what trials need, or of a GPU's context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +28,11 @@ class Forecast:
     """Says what one training is expected to need on one device, before it runs."""
 
     memory_bytes: int
-    """Peak of all of it: weights, gradients, optimiser, activations."""
+    """Peak of the process: what it has loaded, weights, and all that training adds."""
     weights_bytes: int
     """Of parameters and buffers, frozen ones too."""
     trained_bytes: int
-    """Of parameters that are trained: gradients need as much, AdamW twice as much."""
+    """Of parameters that are trained: their copy and gradients need as much each, and
+    AdamW twice as much."""
     seconds: float
     """Of the training."""

@@ -124,6 +124,7 @@ def fit(
     dataset = read_as_asked(data, asked, labels)
     timeline.mark("reading")
     from fewshot_automl.automl.finish import finish
+    from fewshot_automl.automl.placing import ranks_of
     from fewshot_automl.automl.record import kept_if_tried
     from fewshot_automl.automl.search import prepare, search
 
@@ -150,8 +151,9 @@ def fit(
             follows,
             tuple(begins_with),
         )
-        if ready.ranks is not None:
-            live.callback(ready.ranks.shutdown)
+        if (ranks := ranks_of(ready.where)) is not None:
+            live.callback(ranks.shutdown)
+            ready = replace(ready, ranks=ranks)
         return finish(ready, search(ready))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import Ensemble, Member, own_encoder
+from fewshot_automl.automl.placing import shared_by
 from fewshot_automl.automl.scoring import Tried, committee
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.backbones.backbone import Backbone
@@ -107,7 +108,8 @@ def _fitted(
         if ready.ranks is None or not tried.method(number).trains:
             return refit(ready.context, config, deadline)
         # The first of them is of this machine, whose processes share one clock.
-        work = partial(together, refit, ready.context)
+        placement = shared_by(ready.where, ready.context.placement)
+        work = partial(together, refit, replace(ready.context, placement=placement))
         fitted: Fitted = ready.ranks.run(work, config, deadline)
         return fitted
     except TrialError as error:

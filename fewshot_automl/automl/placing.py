@@ -6,9 +6,9 @@ from multiprocessing import parent_process
 from typing import Final
 
 from fewshot_automl.automl.settings import AUTO, Settings
-from fewshot_automl.executors import Executor, executor_named, usable_cores
+from fewshot_automl.executors import Executor, Ranks, executor_named, usable_cores
 from fewshot_automl.group import launched
-from fewshot_automl.hardware import Device, Forecast
+from fewshot_automl.hardware import Device
 from fewshot_automl.policy import (
     PlacementPlan,
     Plan,
@@ -28,20 +28,6 @@ RATES: Final = {"cuda": 2e13, "mps": 3e12}
 """Floating-point operations in a second of devices that are only described."""
 
 
-def forecasts(situation: Situation, plan: Plan, workload: Workload) -> list[Forecast]:
-    """Return what the trainings need with which a study begins, one a backbone.
-
-    Roughly: counting each exactly (`trial.forecast`) would take a second or two of
-    every fit. A trial counts for itself where this does not leave plenty.
-    """
-    found = []
-    for name in plan.backbones:
-        for config in situation.forms(name)[:1]:
-            seconds = situation.costs.refit_seconds(config)
-            found.append(workload.forecast(config, seconds))
-    return found
-
-
 def place(
     settings: Settings,
     situation: Situation,
@@ -57,18 +43,26 @@ def place(
     process, and those of a network, which take as long.
     """
     here = found_devices(settings.device, usable_cores())
-    needs = forecasts(situation, plan, workload)
-    left, workers = plan.budget_seconds, settings.workers
+    # Roughly: to count each exactly (`trial.forecast`) takes a second or two of every
+    # fit. A trial counts for itself where this does not leave plenty.
+    needs = [
+        workload.forecast(config, situation.costs.refit_seconds(config))
+        for name in plan.backbones
+        for config in situation.forms(name)[:1]
+    ]
+    workers = 1 if settings.executor == "in_process" else settings.workers
+    left = plan.budget_seconds
     if left is not None:
         left = max(left - situation.spent_seconds - (plan.final_seconds or 0.0), 0.0)
     if devices is not None and (kind := devices[0].kind) != here[0].kind:
         times = workload.rate / RATES.get(kind, workload.rate)
         needs = [replace(one, seconds=one.seconds * times) for one in needs]
-    is_inner = devices is None and parent_process() is not None
-    if settings.executor == "in_process" or (is_inner and settings.runs_in == AUTO):
-        workers = workers or 1
 
-    def planned(side_by_side: float | None = None) -> PlacementPlan:
+    def planned(
+        side_by_side: float | None = None,
+        workers: int | None = workers,
+        executor: str | None = None,
+    ) -> PlacementPlan:
         return plan_placement(
             here if devices is None else devices,
             needs,
@@ -79,35 +73,37 @@ def place(
             start_seconds=max(2 * imports_seconds, START_SECONDS),
             workers=workers,
             processes=settings.processes or launched(),
+            executor=executor,
         )
 
+    if devices is None and parent_process() is not None and settings.runs_in == AUTO:
+        reason = "One trial at a time, for this is a worker process itself."
+        return replace(planned(workers=1), reason=reason)
     cores = usable_cores()
     chosen = planned(float(cores) if devices is None else None)  # at the very best
-    if chosen.is_offloaded and devices is None:  # nothing here can do that yet
-        here = here[-1:]
-        reason = "The GPU is too small even for the weights, so on the CPU."
-        return replace(planned(), reason=reason)
     is_open = workers is None and devices is None and here[0].kind == "cpu"
     if is_open and chosen.workers > 1:
         every, at_once = step_seconds(context, plan.backbones[0], cores)
         chosen = planned(every / at_once)
-    if settings.runs_in not in (AUTO, chosen.executor):
-        chosen = replace(chosen, executor=settings.runs_in)
+    if launched() == 1 and settings.runs_in not in (AUTO, chosen.executor):
+        chosen = planned(workers=chosen.workers, executor=settings.runs_in)
     return chosen
 
 
-def executor_of(
-    where: PlacementPlan, settings: Settings, context: TrialContext
-) -> Executor:
+def executor_of(where: PlacementPlan, settings: Settings) -> Executor:
     """Return the executor that a plan names, with its GPUs."""
-    address = settings.address
-    if where.executor == "ray":
-        gpus = int(context.placement.device.startswith("cuda"))
-        return executor_named("ray", where.workers, gpus=gpus, address=address)
-    count = shared_gpus(settings.device)
-    is_all = not count or where.cards == tuple(range(count))
-    cards = count if is_all else where.cards
-    return executor_named(where.executor, where.workers, gpus=cards, address=address)
+    is_free = where.executor == "ray" or shared_gpus(settings.device)
+    gpus = where.cards if is_free else ()
+    return executor_named(
+        where.executor, where.workers, gpus=gpus, address=settings.address
+    )
+
+
+def ranks_of(where: PlacementPlan) -> Ranks | None:
+    """Return the processes that share trainings, if a plan has any."""
+    if where.processes == 1:
+        return None
+    return Ranks(where.processes, gpus=where.cards)
 
 
 def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
@@ -117,7 +113,12 @@ def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
     """
     kind, *_ = placement.device.partition(":")
     if where.device != kind:
-        return choose_placement(where.device)
-    if where.executor == "in_process" and where.cards not in ((), (0,)):
-        return choose_placement(f"cuda:{where.cards[0]}")
-    return placement
+        placement = choose_placement(where.device)
+    elif where.executor == "in_process" and where.cards not in ((), (0,)):
+        placement = choose_placement(f"cuda:{where.cards[0]}")
+    return shared_by(where, placement) if where.executor == "ranks" else placement
+
+
+def shared_by(where: PlacementPlan, placement: Placement) -> Placement:
+    """Return where the processes of a plan train together."""
+    return replace(placement, processes=where.processes, is_sharded=where.is_sharded)

@@ -60,7 +60,7 @@ from fewshot_automl.policy import (
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
-from fewshot_automl.training.placement import Placement, choose_placement, shared_gpus
+from fewshot_automl.training.placement import Placement, choose_placement
 from fewshot_automl.trial import (
     Problem,
     TrialContext,
@@ -120,7 +120,7 @@ class Prepared:
     begins_with: tuple[Config, ...] = ()
     """What is tried first."""
     ranks: Ranks | None = None
-    """The processes that train together, if there are several."""
+    """The processes that share trainings, of all trials or the final fit, if any do."""
 
     @property
     def members(self) -> int:
@@ -208,7 +208,8 @@ def prepare(
         old = ledger_of(follows, space)
         ledger.note(PLAN_NOTE, old.notes()[PLAN_NOTE])
         if not begins_with:
-            ledger.note(SECONDS_USED, settings_of(follows).budget_seconds or 0.0)
+            seconds_used = settings_of(follows).budget_seconds or 0.0
+            ledger.note(SECONDS_USED, seconds_used, is_own=True)
     interrupted = ledger.interrupt_running()
     if known := len(ledger.history()):
         listener.say(
@@ -291,11 +292,7 @@ def prepare(
     placing = partial(place, settings, situation, plan, context, workload, imports)
     where = placing()
     listener.say(f"Placement: {where}")
-    placement = placement_of(where, placement)
-    if where.executor == "ranks":
-        sharing = {"processes": where.processes, "is_sharded": where.is_sharded}
-        placement = replace(placement, **sharing)
-    context.placement = placement
+    context.placement = placement = placement_of(where, placement)
     exact = exact_measures(
         at_hand, problem, frozenset(aims.names), has_lora="rank" in space
     )
@@ -339,7 +336,6 @@ def prepare(
             "skipped": {card.id: 4 * card.parameters for card in missing},
             "asked": settings.command,
         },
-        ranks=_ranks(settings, placement),
     )
 
 
@@ -395,10 +391,11 @@ def _checked_place(settings: Settings) -> Placement:
     placement = choose_placement(settings.device)
     launched = placement.processes
     processes = launched if settings.processes is None else settings.processes
-    if launched > 1 and (processes != launched or (settings.workers or 1) > 1):
+    is_apart = settings.runs_in in ("loky", "ray")
+    if launched > 1 and (processes != launched or is_apart):
         raise UserError(
             f"A launcher's {launched} processes must run a study together. Leave out "
-            "--processes and --workers, or start it without torchrun."
+            "--executor, --processes and --workers, or start it without torchrun."
         )
     if settings.processes is None and launched == 1 and is_one_of_several():
         raise UserError(
@@ -407,12 +404,6 @@ def _checked_place(settings: Settings) -> Placement:
             "--processes N."
         )
     return replace(placement, processes=processes)
-
-
-def _ranks(settings: Settings, placement: Placement) -> Ranks | None:
-    if placement.processes == 1:
-        return None
-    return Ranks(placement.processes, gpus=shared_gpus(settings.device))
 
 
 def _audited(
@@ -475,9 +466,10 @@ def search(ready: Prepared) -> StudyEnd:
         left = [each for each in ready.begins_with if each not in tried]
         return left or opening(history)
 
-    context, is_remote = ready.context, ready.where.executor == "ray"
-    executor: Executor = ready.ranks or executor_of(ready.where, settings, context)
-    if is_remote:
+    context, where = ready.context, ready.where
+    sharing = ready.ranks if where.executor == "ranks" else None
+    executor: Executor = sharing or executor_of(where, settings)
+    if where.executor == "ray":
         context = context.portable()
         ready.listener.say(str(executor))
     # What the oracle needs is imported while rung 0 is tried; GPyTorch meets a
@@ -494,7 +486,7 @@ def search(ready: Prepared) -> StudyEnd:
 
     timeline.mark("planning")
     work: Any = partial(evaluate, enough_seconds=ready.plan.trial_seconds)
-    work = partial(together, work) if ready.ranks else work
+    work = partial(together, work) if sharing else work
     study = Study(
         space=ready.space,
         evaluate=partial(work, context),
@@ -514,7 +506,7 @@ def search(ready: Prepared) -> StudyEnd:
     try:
         end = run(study)
     finally:
-        if not ready.ranks:  # which also make the final fit
+        if not sharing:  # which also make the final fit
             executor.shutdown()
     if end.ending == "exhausted":
         # Is there something left that only takes too long now, or does not pay?

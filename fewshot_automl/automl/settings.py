@@ -339,6 +339,16 @@ class Settings:
                 f"and 1 for others, got {self.processes} for {self.runs_in} and "
                 f"{workers}. Give --workers N or --processes N, alone."
             )
+        if self.executor == "ray" and self.workers is None:
+            raise UserError(
+                "workers must be given for the executor ray, got none. Say with "
+                "--workers N how many trials the cluster runs side by side."
+            )
+        if self.address is not None and self.executor != "ray":
+            raise UserError(
+                f"Address must go with the executor ray, got {self.address!r} for "
+                f"{self.runs_in}. Leave it out, or give --executor ray."
+            )
         objectives = tuple(dict.fromkeys((SCORE, *self.objectives)))
         object.__setattr__(self, "objectives", objectives)
         for name, end in self.limits.items():

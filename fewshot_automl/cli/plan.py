@@ -47,7 +47,7 @@ def plan(data: str, devices: str | None, is_json: bool, **chosen: Any) -> None:
     """
     described = None if devices is None else devices_of(devices)
     # A study in a shared storage would be kept there.
-    settings = replace(settings_of_words(chosen), storage=None)
+    settings = replace(settings_of_words(chosen), storage=None, study=None)
     console = people(is_json)
     from fewshot_automl.automl.screen import Progress
 

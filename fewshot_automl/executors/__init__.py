@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from fewshot_automl.errors import UserError, unknown_name
+from fewshot_automl.errors import unknown_name
 from fewshot_automl.executors.cluster import RayTasks
 from fewshot_automl.executors.executor import Executor, Finished, InProcess
 from fewshot_automl.executors.ranks import Ranks, serve_if_launched
@@ -35,20 +35,15 @@ def executor_named(
     name: str,
     workers: int,
     *,
-    gpus: int | Sequence[int] = 0,
+    gpus: Sequence[int] = (),
     address: str | None = None,
 ) -> Executor:
-    """Return a new executor of the table; with 0 GPUs every worker sees all.
+    """Return a new executor of the table, for GPUs with some numbers.
 
-    Only that of a cluster has an address.
+    Without numbers every worker sees all. Only that of a cluster heeds an address.
     """
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS, "fewshot fit --help")
     if name == "ray":
         return RayTasks(workers, gpus=gpus, address=address)
-    if address is not None:
-        raise UserError(
-            f"Address must go with the executor ray, got {address!r} with {name}. "
-            "Leave one of them out."
-        )
     return EXECUTORS[name](workers, gpus=gpus)

@@ -5,7 +5,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,12 +81,12 @@ class RayTasks:
     """
 
     def __init__(
-        self, workers: int = 2, *, gpus: int = 0, address: str | None = None
+        self, workers: int = 2, *, gpus: Sequence[int] = (), address: str | None = None
     ) -> None:
         """Connect to the cluster; each call gets an equal share of its machines.
 
-        Calls get a GPU or a part of one unless `gpus`, those of this machine, is 0: a
-        Config must give the same Outcome here and there. Without an address the
+        Calls get a GPU or a part of one if this machine has `gpus`: a Config must give
+        the same Outcome here and there. Without an address the
         cluster is that of `RAY_ADDRESS`, or the one that this machine is part of.
 
         Raises:
@@ -121,7 +121,7 @@ class RayTasks:
         self._submitted = 0
         try:
             nodes = self._nodes()
-            self._share = share_of(nodes, workers, with_gpus=gpus > 0)
+            self._share = share_of(nodes, workers, with_gpus=bool(gpus))
         except UserError:
             self.shutdown()
             raise

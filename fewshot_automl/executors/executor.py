@@ -66,7 +66,7 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, workers: int = 1, *, gpus: int | Sequence[int] = 0) -> None:
+    def __init__(self, workers: int = 1, *, gpus: Sequence[int] = ()) -> None:
         """Refuse more than one worker; what this process sees of GPUs, a call sees."""
         if workers != 1:
             raise UserError(

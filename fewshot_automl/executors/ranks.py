@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
 from datetime import timedelta
@@ -42,12 +42,14 @@ class Ranks(WorkerProcesses):
 
     _is_taken = False
 
-    def __init__(self, workers: int = 2, *, gpus: int = 0) -> None:
+    def __init__(self, workers: int = 2, *, gpus: Sequence[int] = ()) -> None:
         """Prepare so many processes, which start with the first call."""
         started = group.launched()
-        if workers < 2 or started not in (1, workers) or 0 < gpus < workers:
-            most = f"from 2 to {gpus}, a GPU each" if gpus else "2 or more"
-            allowed = most if started == 1 else f"{started}, as launched"
+        allowed = f"{started}, as launched" if started > 1 else "2 or more"
+        is_crowded = started == 1 and 0 < len(gpus) < workers
+        if is_crowded:  # launched ones may be on other machines
+            allowed += f", with a GPU each, of which there are {len(gpus)}"
+        if workers < 2 or started not in (1, workers) or is_crowded:
             raise UserError(
                 f"processes must be {allowed}, got {workers}. Change --processes."
             )

@@ -88,23 +88,20 @@ class WorkerProcesses:
     fails its own call and is replaced.
     """
 
-    def __init__(self, workers: int = 2, *, gpus: int | Sequence[int] = 0) -> None:
+    def __init__(self, workers: int = 2, *, gpus: Sequence[int] = ()) -> None:
         """Prepare the workers; each starts with its first call.
 
-        They share out the cores, unless `OMP_NUM_THREADS` is set. Of several GPUs, the
-        first so many or those with the given numbers, each sees only one, as the first.
+        They share out the cores, unless `OMP_NUM_THREADS` is set. Of the GPUs with the
+        given numbers each sees only one, as the first.
         """
         if workers < 1:
             raise UserError(f"workers must be 1 or more, got {workers}.")
         share = str(max(1, usable_cores() // workers))
         threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS") or share)
         known = os.environ.get(GPUS)
-        seen = range(gpus) if isinstance(gpus, int) else gpus
-        names = [known.split(",")[i] if known else str(i) for i in seen]
-        # One that is all there is, and is seen by its own number, needs no telling.
-        told = names if len(names) > 1 or not isinstance(gpus, int) else []
+        names = [known.split(",")[i] if known else str(i) for i in gpus]
         self._workers = [
-            Worker({**threads, GPUS: told[i % len(told)]} if told else threads)
+            Worker({**threads, GPUS: names[i % len(names)]} if names else threads)
             for i in range(workers)
         ]
         self.slots = workers

@@ -148,7 +148,8 @@ class Ledger:
             with self._alone():
                 if self._is_shared:
                     self._interrupt(self._silent())
-                    if self._is_taken(config):
+                    known = {c for c, o in self.history() if o.status != "stopped"}
+                    if config in known:
                         return None
                 trial_id = self._storage.create_new_trial(self._study_id, trial)
                 if self._is_shared:
@@ -187,8 +188,9 @@ class Ledger:
         self._end(trial_id, outcome)
 
     def add(self, config: Config, outcome: Outcome) -> None:
-        """Record a trial that another study has made."""
-        self.finish(self.start(config), outcome)
+        """Record a trial that another study has made, unless another driver did."""
+        if (number := self.start(config)) is not None:
+            self.finish(number, outcome)
 
     def history(self) -> list[tuple[Config, Outcome]]:
         """Return every trial in order of start; its number is its place in the list.
@@ -206,9 +208,11 @@ class Ledger:
         """
         file = self._outputs_file(config)
         if self._is_shared and not file.exists():  # it is another driver's trial
-            kept = [t.system_attrs.get(_OUTPUTS) for t in self._trials_of(config)]
-            if text := next(filter(None, kept), None):
-                _write_whole(file, base64.b64decode(text))
+            for trial in self._trials():
+                text = trial.system_attrs.get(_OUTPUTS)
+                if text and _config_of(trial) == config:
+                    _write_whole(file, base64.b64decode(text))
+                    break
         return read_outputs(file)
 
     def interrupt_running(self) -> int:
@@ -276,13 +280,6 @@ class Ledger:
         if not self._is_shared:
             return set()
         return {*self._storage._get_stale_trial_ids(self._study_id)}
-
-    def _trials_of(self, config: Config) -> list[Any]:
-        wanted = config.to_json()
-        return [t for t in self._trials() if t.user_attrs.get(_CONFIG) == wanted]
-
-    def _is_taken(self, config: Config) -> bool:
-        return any(c == config and o.status != "stopped" for c, o in self.history())
 
     def _outputs_file(self, config: Config) -> Path:
         if self._folder is None:

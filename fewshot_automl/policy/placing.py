@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fewshot_automl.finding import counted
-from fewshot_automl.hardware import Device, Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Device, Forecast
 
 FULL: Final = 0.9
 """Of a device's memory, what may be planned: the rest is lost between blocks."""
-PROCESS_BYTES: Final = {"cpu": 800_000_000, "cuda": 700_000_000, "mps": 700_000_000}
-"""Of a device, for each process before it has a backbone: torch and transformers; the
-context and libraries of CUDA."""
 MICRO: Final = 1 / 8
 """Of a batch's activations, what is left when it goes in micro-batches."""
 START_SECONDS: Final = 10.0
@@ -57,20 +54,14 @@ class PlacementPlan:
     """Kind of the devices that train."""
     cards: tuple[int, ...] = ()
     """Numbers of the GPUs that are used on each node."""
-    nodes: int = 1
-    """Machines."""
     workers: int = 1
     """Trials side by side."""
     workers_a_gpu: int = 1
     """Those of them that share a GPU."""
-    threads: int = 1
-    """Cores for each process."""
     processes: int = 1
     """That share a training: every one with the executor ranks, else the final fit."""
     is_sharded: bool = False
     """Whether each of those holds only a part of what is trained (FSDP2)."""
-    is_offloaded: bool = False
-    """Whether weights stay in main memory and go to the GPU block by block."""
     reason: str
     """Why, in a line."""
 
@@ -85,7 +76,8 @@ class _Work:
 
     need: Forecast
     fits: int
-    budget_seconds: float | None
+    budget_seconds: float
+    """Infinite without limit."""
     trials: int | None
     start_seconds: float
 
@@ -103,8 +95,8 @@ class _Work:
     def obstacle(self) -> str:
         if self.trial_seconds < CHOOSING_SECONDS:
             return "choosing the next takes longer than a trial"
-        start = f"{self.start_seconds:.0f} s to start"
-        return f"more would take {start}, too long for this budget"
+        start = f"{self.start_seconds:.0f} s"
+        return f"more would take {start} to start, too long for this budget"
 
     def times(self, workers: int, worth: float) -> float:
         """Return how many times as many trials workers do; they must start first.
@@ -113,26 +105,27 @@ class _Work:
         """
         each = self.trial_seconds * workers / worth
         rounds = ROUNDS if each > 1.01 * self.trial_seconds else 1
-        need = self.start_seconds + rounds * each
-        if self.budget_seconds is not None and self.budget_seconds < need:
+        if self.budget_seconds < self.start_seconds + rounds * each:
             return 0.0
         one = self.trial_seconds / worth + CHOOSING_SECONDS
         worth = (self.trial_seconds + CHOOSING_SECONDS) / one
         alone = math.inf if self.trials is None else self.trials * self.trial_seconds
-        if self.budget_seconds is not None and self.budget_seconds < alone:
+        if self.budget_seconds < alone:
             return worth * (1 - self.start_seconds / self.budget_seconds)
         return alone / (self.start_seconds + alone / worth)
 
     def least_bytes(self, processes: int = 1) -> int:
-        """Return what one of some processes needs of a GPU, in micro-batches.
+        """Return what one process needs in micro-batches, or one of several that share.
 
-        Sharding splits what is trained, its gradients and AdamW's two moments.
+        These share each batch, and split a second copy of what is trained, its
+        gradients and AdamW's two moments.
         """
-        need = self.need
-        batch = need.memory_bytes - need.weights_bytes - 3 * need.trained_bytes
-        frozen = need.weights_bytes - need.trained_bytes
-        split = 4 * need.trained_bytes // processes
-        return frozen + split + round(max(batch, 0) * MICRO) + PROCESS_BYTES["cuda"]
+        whole, trained = self.need.memory_bytes, self.need.trained_bytes
+        fixed = PROCESS_BYTES + self.need.weights_bytes + 4 * trained
+        batch = max(whole - fixed, 0)
+        if processes == 1:
+            return whole - round((1 - MICRO) * batch)
+        return whole - batch + (batch + 4 * trained) // processes - 3 * trained
 
     def shared_seconds(self, processes: int, *, is_linked: bool) -> float:
         """Return the seconds of one training that so many processes share.
@@ -156,7 +149,8 @@ def plan_placement(
     side_by_side: float | None = None,
     start_seconds: float = START_SECONDS,
     workers: int | None = None,
-    processes: int | None = None,
+    processes: int = 1,
+    executor: str | None = None,
 ) -> PlacementPlan:
     """Return where trials run.
 
@@ -172,14 +166,19 @@ def plan_placement(
         start_seconds: Of a process until it can train.
         workers: Trials side by side, if somebody has said so.
         processes: That share each training, likewise.
+        executor: That runs them, if somebody has said so, too.
     """
     gpus = [device for device in devices if device.kind != "cpu"]
     cpu = next((one for one in devices if one.kind == "cpu"), Device(kind="cpu"))
-    nothing = Forecast(memory_bytes=0, weights_bytes=0, trained_bytes=0, seconds=0.0)
-    rest = (fits, budget_seconds, trials, start_seconds)
+    nothing = Forecast(
+        memory_bytes=PROCESS_BYTES, weights_bytes=0, trained_bytes=0, seconds=0.0
+    )
+    budget = math.inf if budget_seconds is None else budget_seconds
+    rest = (fits, budget, trials, start_seconds)
     ordered = sorted(forecasts, key=lambda one: one.memory_bytes) or [nothing]
     works = [_Work(one, *rest) for one in ordered]
     held = [work for work in works if any(_holds(gpu, work) for gpu in gpus)]
+    used = [gpu for gpu in gpus if held and _holds(gpu, held[-1])] or gpus
     if not gpus:
         plan = _on_cpu(cpu, works[-1], side_by_side)
     elif held:
@@ -190,25 +189,26 @@ def plan_placement(
             plan = replace(plan, reason=words)
     else:
         plan = _too_large(gpus, cpu, works[-1])
-    if workers is not None or (processes or 1) > 1:
-        workers, processes = workers or 1, processes or 1
-        used = [gpu for gpu in gpus if plan.device == gpu.kind]
-        what = "one trial at a time"
-        what = f"{workers} trials side by side" if workers > 1 else what
-        what = f"{processes} processes share each training" if processes > 1 else what
+    if workers is not None or processes > 1:
+        workers, used = workers or 1, [one for one in used if one.kind == plan.device]
+        what, named = "one trial at a time", "in_process"
+        if workers > 1:
+            what, named = f"{workers} trials side by side", "loky"
+        if processes > 1:
+            what, named = f"{processes} processes share each training", "ranks"
         where = _named(used) if used else counted(cpu.cores, "core")
+        where = "Ray" if executor == "ray" else where
         plan = replace(
             plan,
-            executor="loky" if workers > 1 else "in_process",
-            cards=tuple(range(len(used))) if plan.device == "cuda" else (),
+            executor=executor or named,
+            cards=_numbers(gpus, used) if plan.device == "cuda" else (),
             workers=workers,
             workers_a_gpu=-(-workers // max(len(used), 1)),
             processes=processes,
+            is_sharded=plan.is_sharded and processes > 1,
             reason=f"{where}: {what}, as asked.",
         )
-        plan = replace(plan, executor="ranks") if processes > 1 else plan
-    share = cpu.cores * plan.nodes // max(plan.workers, plan.processes)
-    return replace(plan, threads=max(share, 1))
+    return plan
 
 
 def _on_cpu(cpu: Device, work: _Work, side_by_side: float | None) -> PlacementPlan:
@@ -218,7 +218,7 @@ def _on_cpu(cpu: Device, work: _Work, side_by_side: float | None) -> PlacementPl
     each_more = (most - 1) / max(cores - 1, 1)
     counts = range(2, min(cores, work.most_workers) + 1)
     times = {n: work.times(n, 1 + each_more * (n - 1)) for n in counts}
-    each = work.need.memory_bytes + PROCESS_BYTES["cpu"]
+    each = work.need.memory_bytes
     room = cores if cpu.memory_bytes is None else FULL * cpu.memory_bytes // each
     best = max((n for n in times if n <= room), key=times.__getitem__, default=1)
     more = times.get(best, 1.0)
@@ -245,36 +245,28 @@ def _on_gpus(gpus: Sequence[Device], cpu: Device | None, work: _Work) -> Placeme
     need, kind, notes = work.need, gpus[0].kind, []
     whole = [gpu for gpu in gpus if _room(gpu, need)]
     used = whole or [gpu for gpu in gpus if _holds(gpu, work)]
-    first = [gpu for gpu in gpus if gpu.node == used[0].node]
-    cards = tuple(n for n, gpu in enumerate(first) if gpu in used)
+    cards = _numbers(gpus, used)
     nodes = len({gpu.node for gpu in used})
+    size = _size(need.memory_bytes)
     if len(used) < len(gpus):
-        size = _size(need.memory_bytes)
         notes.append(f"only {_named(used)} used, for a training needs {size}")
     elif not whole:
-        size = _size(need.memory_bytes)
         notes.append(f"batches go in parts, for a whole one needs {size}")
-    plan = PlacementPlan(
-        executor="in_process", device=kind, cards=cards, nodes=nodes, reason=""
-    )
+    plan = PlacementPlan(executor="in_process", device=kind, cards=cards, reason="")
     if kind == "mps":
         notes.append("one trial at a time, for all programs share its memory")
         return replace(plan, cards=(), reason=_sentence(gpus, notes))
     final, took = "one", _long(need.seconds)
     linked = all(gpu.is_linked for gpu in used)
     shared = work.shared_seconds(len(cards), is_linked=linked)
-    processes = len(cards) if len(cards) > 1 and shared < need.seconds else 1
+    processes = len(cards) if whole and len(cards) > 1 and shared < need.seconds else 1
     if processes > 1:
-        budget = work.budget_seconds
-        if budget is not None and work.trial_seconds > budget:
-            took = f"{_long(work.trial_seconds)}, and {_long(budget)} are there for all"
-            notes.append(
-                f"all share each training, for on one GPU a trial takes {took}"
-            )
+        trial, budget = work.trial_seconds, work.budget_seconds
+        if trial > budget:
+            took = f"{_long(trial)}, and {_long(budget)} are there for all"
+            notes += [f"all share each training, for on one GPU a trial takes {took}"]
             reason = _sentence(gpus, notes)
-            return replace(
-                plan, executor="ranks", nodes=1, processes=processes, reason=reason
-            )
+            return replace(plan, executor="ranks", processes=processes, reason=reason)
         final, took = f"{processes} together", f"{_long(shared)}, {took} on one"
     most = min(work.most_workers, cpu.cores * nodes if cpu else work.most_workers)
     each = min(_room(gpu, need) if whole else 1 for gpu in used)
@@ -315,26 +307,19 @@ def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPla
         )
     slow = replace(work, need=replace(need, seconds=GPU_TIMES * need.seconds))
     free = None if cpu.memory_bytes is None else FULL * cpu.memory_bytes
-    is_late = (
-        work.budget_seconds is not None and slow.trial_seconds > work.budget_seconds
-    )
-    is_large = free is not None and need.memory_bytes + PROCESS_BYTES["cpu"] > free
-    if (is_late or is_large) and gpus[0].kind == "cuda":
-        card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
-        held = need.weights_bytes + PROCESS_BYTES["cuda"]
-        is_offloaded = held > FULL * (card.memory_bytes or 0)
-        where = f", {_size(need.weights_bytes)}, stay in main memory"
-        where = f"; the backbone's weights{where}" if is_offloaded else ""
+    is_late = slow.trial_seconds > work.budget_seconds
+    is_large = free is not None and need.memory_bytes > free
+    card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
+    reads = need.weights_bytes + PROCESS_BYTES <= FULL * (card.memory_bytes or 0)
+    why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
+    if (is_late or is_large) and reads and card.kind == "cuda":
         return PlacementPlan(
             executor="in_process",
             device="cuda",
             cards=(node.index(card),),
-            is_offloaded=is_offloaded,
-            reason=f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even "
-            f"in parts of a batch, so only heads on frozen features{where}.",
+            reason=f"{why} of a batch, so count on heads on frozen features.",
         )
     plan = _on_cpu(cpu, slow, None)
-    why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
     return replace(plan, reason=f"{why} of a batch, so on the CPU. {plan}")
 
 
@@ -347,8 +332,13 @@ def _room(gpu: Device, need: Forecast) -> int:
     """Return how many whole trainings fit at once; 1 where nobody knows."""
     if gpu.memory_bytes is None:
         return 1
-    each = need.memory_bytes + PROCESS_BYTES[gpu.kind]
-    return int(FULL * gpu.memory_bytes // each)
+    return int(FULL * gpu.memory_bytes // need.memory_bytes)
+
+
+def _numbers(gpus: Sequence[Device], used: Sequence[Device]) -> tuple[int, ...]:
+    """Return the numbers of those that are used on their first node."""
+    node = [gpu for gpu in gpus if gpu.node == used[0].node]
+    return tuple(number for number, gpu in enumerate(node) if gpu in used)
 
 
 def _sentence(gpus: Sequence[Device], notes: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fewshot_automl.hardware import PROCESS_BYTES
 from fewshot_automl.training.loop import Loss, adamw
 from fewshot_automl.training.placement import DTYPES, Placement
 from fewshot_automl.training.settings import TrainingSettings
@@ -22,8 +23,6 @@ HEAP_BYTES: Final = 2**25
 """Tensors of so many bytes get pages of their own, given back at once (glibc)."""
 GPU_FACTOR: Final = 1.15
 """The same of torch's allocator on a GPU, which rounds and keeps blocks."""
-BASE_BYTES: Final = 550_000_000
-"""Of a process that has loaded torch and what trials need, or of a GPU's context."""
 HIGH_WATER: Final = Path("/proc/self/clear_refs")
 """Where Linux is told to forget the most memory that this process had."""
 
@@ -104,7 +103,7 @@ def room_bytes(device: str) -> int | None:
     """Return the memory of a device that this process has or could have, if known."""
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) + BASE_BYTES
+        return free + torch.cuda.memory_reserved(device) + PROCESS_BYTES
     if device == "cpu":
         own = psutil.Process().memory_info().rss
         return int(psutil.virtual_memory().available + own)
@@ -119,7 +118,7 @@ def peak_memory(device: str) -> Callable[[], float | None]:
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        return lambda: float(torch.cuda.max_memory_reserved(device) + BASE_BYTES)
+        return lambda: float(torch.cuda.max_memory_reserved(device) + PROCESS_BYTES)
     if device != "cpu" or not os.access(HIGH_WATER, os.W_OK):
         return lambda: None
     HIGH_WATER.write_text("5")  # the mark is where the process is now

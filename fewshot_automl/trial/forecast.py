@@ -20,10 +20,9 @@ from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.backbone import MASK, Backbone, Tensors
 from fewshot_automl.backbones.card import Card
 from fewshot_automl.backbones.readers import reader_of
-from fewshot_automl.hardware import Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Forecast
 from fewshot_automl.space import Config
 from fewshot_automl.training.memory import (
-    BASE_BYTES,
     StorageCount,
     allocated_bytes,
     later_step,
@@ -31,13 +30,12 @@ from fewshot_automl.training.memory import (
 )
 from fewshot_automl.trial.context import TrialContext
 from fewshot_automl.trial.measures import build_bare
+from fewshot_automl.trial.workload import BYTES_A_FLOP
 
 PEAK: Final = "peak_memory_mb"
 """Measure of a trial: millions of bytes that its process held at most."""
 WAYS: Final = ((1, False), (2, False), (4, False), (4, True))
 """Parts of a batch, and whether blocks are run again: from the fastest way on."""
-BYTES_A_FLOP: Final = {"text": 0.02, "image": 0.2}
-"""More than any backbone keeps for an operation: MiniLM 0.013, MobileNetV2 0.13."""
 LATEST: Final = 3
 """Trials whose measured peaks correct forecasts."""
 
@@ -77,7 +75,7 @@ def thrift(context: TrialContext, config: Config) -> tuple[int, bool]:
         return WAYS[0]
     card = context.card(config.text("backbone"))
     each = card.flops * BYTES_A_FLOP[card.modality]
-    if BASE_BYTES + int(config["batch_size"]) * each + 24 * card.parameters < room:
+    if PROCESS_BYTES + int(config["batch_size"]) * each + 24 * card.parameters < room:
         return WAYS[0]  # plenty, so nothing is counted
     for parts, checkpoints in WAYS:
         needs = forecast(context, config, parts=parts, checkpoints=checkpoints)
@@ -173,7 +171,7 @@ def _counted(
 def _forecast(module: nn.Module, peak: float) -> Forecast:
     own = [*module.parameters(), *module.buffers()]
     return Forecast(
-        memory_bytes=BASE_BYTES + round(peak),
+        memory_bytes=PROCESS_BYTES + round(peak),
         weights_bytes=sum(p.nbytes for p in own),
         trained_bytes=sum(p.nbytes for p in own if p.requires_grad),
         seconds=0.0,

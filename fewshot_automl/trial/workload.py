@@ -18,7 +18,7 @@ from fewshot_automl.adaptation.trained import (
     views_of,
 )
 from fewshot_automl.backbones.card import Card, TextInput
-from fewshot_automl.hardware import Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Forecast
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.training import Placement
@@ -46,8 +46,9 @@ PATCHES: Final = 196
 """Tokens of an image in such a batch."""
 WIDTH: Final = 384
 """Of the products where there is no backbone."""
-ACTIVATIONS: Final = 20
-"""Numbers that a block keeps for each of its outputs until the way back."""
+BYTES_A_FLOP: Final = {"text": 0.02, "image": 0.2}
+"""More than any backbone keeps for an operation until the way back: MiniLM 0.013,
+MobileNetV2 0.13."""
 PRODUCTS: Final = 6
 PASSES: Final = 4
 """Of a batch that are timed."""
@@ -168,18 +169,15 @@ class Workload:
         return load, encode, train, head
 
     def forecast(self, config: Config, seconds: float) -> Forecast:
-        """Return what a training needs that is expected to take so many seconds."""
+        """Return roughly what a training needs that takes so many seconds."""
         card = self._by_name[config.text("backbone")]
         trained = 1.0 - max(first_trained(config, card.depth), 0) / card.depth
         weights = 4 * card.parameters
-        tokens = PATCHES
-        if isinstance(card.input, TextInput):
-            tokens = min(round(_tokens(self.characters)), card.input.max_tokens)
-        each = ACTIVATIONS * 4 * tokens * card.width * card.depth * trained
+        each = BYTES_A_FLOP[card.modality] * self._flops(card) * trained
         learnt = round(trained * weights)
         batch = round(int(config["batch_size"]) * each)
         return Forecast(
-            memory_bytes=weights + 3 * learnt + batch,
+            memory_bytes=PROCESS_BYTES + weights + 4 * learnt + batch,
             weights_bytes=weights,
             trained_bytes=learnt,
             seconds=seconds,
@@ -192,11 +190,14 @@ class Workload:
     def pass_seconds(self, backbone: str) -> float:
         """Return the seconds of one example's way through a backbone."""
         card = self._by_name[backbone]
-        flops = float(card.flops)
+        rate = modality_named(card.modality).efficiency * self.rate
+        return self._flops(card) / rate
+
+    def _flops(self, card: Card) -> float:
         if isinstance(card.input, TextInput):  # texts count by their length
             tokens = min(_tokens(self.characters), card.input.max_tokens)
-            flops *= tokens / card.flops_at
-        return flops / (modality_named(card.modality).efficiency * self.rate)
+            return card.flops * tokens / card.flops_at
+        return float(card.flops)
 
     def windows(self, config: Config) -> float:
         """Return in how many windows a Config reads an example."""

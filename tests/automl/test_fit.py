@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from fewshot_automl import Settings, fit, resume
+from fewshot_automl.automl import search
 from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.errors import DataError, UnknownNameError, UserError
+from fewshot_automl.executors import Ranks
 from fewshot_automl.ledger import read_outputs
+from fewshot_automl.policy import PlacementPlan
 from fewshot_automl.predictor import Predictor
 
 SETTINGS = Settings(
@@ -228,6 +231,29 @@ def test_image_end_to_end_with_a_training_method(images, tmp_path):
     assert result.test_scores is None
     found = Predictor.load(tmp_path / "run").predict(images[0])
     assert np.mean([a == b for a, b in zip(found, images[1], strict=True)]) > 0.8
+
+
+@pytest.mark.slow
+def test_a_plan_may_share_the_final_fit_alone(texts, tmp_path, monkeypatch):
+    where = PlacementPlan(
+        executor="in_process", device="cpu", processes=2, reason="Long trainings."
+    )
+    monkeypatch.setattr(search, "place", lambda *_: where)
+    shared = []
+    monkeypatch.setattr(Ranks, "run", _noted(Ranks.run, shared))
+    settings = replace(SETTINGS, methods=("partial_freeze",), trials=1, narrow=SHORT)
+    result = fit(texts[0], labels=texts[1], settings=settings, out=tmp_path / "run")
+    assert len(shared) == 1
+    assert "backbone" in result.config
+    assert len(result.predictor.predict(texts[0][:2])) == 2
+
+
+def _noted(run, calls):
+    def noted(self, *call):
+        calls.append(call)
+        return run(self, *call)
+
+    return noted
 
 
 def test_the_same_seed_gives_the_same_study(texts, tmp_path):

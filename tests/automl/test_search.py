@@ -99,5 +99,6 @@ def test_a_study_is_not_run_by_other_processes_than_were_asked_for(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert _checked_place(Settings(device="cpu")).processes == 4
-    with pytest.raises(UserError, match="launcher's 4 processes"):
-        _checked_place(asked)
+    for other in (asked, replace(asked, processes=None, executor="loky")):
+        with pytest.raises(UserError, match="launcher's 4 processes"):
+            _checked_place(other)

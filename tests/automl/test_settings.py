@@ -61,6 +61,8 @@ def test_round_trip_through_json():
         ({"inputs": {"smell": "x"}}, "No input named 'smell'"),
         ({"processes": 2, "workers": 2}, "processes must be 2 or more for"),
         ({"executor": "ranks"}, "processes must be 2 or more for"),
+        ({"executor": "ray"}, "workers must be given for the executor ray"),
+        ({"address": "here:6379"}, "Address must go with the executor ray"),
         (
             {"limits": {"min_worst_recall": 80.0}},
             "min_worst_recall must be from 0 to 1, got 80",
@@ -78,6 +80,9 @@ def test_workers_alone_are_processes():
     assert Settings(executor="auto", workers=1).runs_in == "in_process"
     old = Settings.from_json({**Settings().to_json(), "executor": None, "workers": 1})
     assert old.runs_in == "in_process"  # as it was begun by an earlier version
+    new = ("processes", "address", "study")
+    known = {n: value for n, value in old.to_json().items() if n not in new}
+    assert Settings.from_json(known) == old
 
 
 def test_the_score_is_always_an_objective_and_stands_first():

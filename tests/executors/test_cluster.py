@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl.errors import TrialError, UserError
-from fewshot_automl.executors import RayTasks, executor_named
+from fewshot_automl.executors import RayTasks
 from fewshot_automl.executors.cluster import LOSSES, Share, share_of
 
 TWO = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}, {"memory": 1e9}]
@@ -43,11 +43,6 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'fewshot-automl\[ray\]'"):
         RayTasks(2)
-
-
-def test_an_address_is_for_a_cluster():
-    with pytest.raises(UserError, match="Address must go with the executor ray"):
-        executor_named("loky", 2, address="here:6379")
 
 
 class Doubled:

@@ -165,10 +165,10 @@ def test_workers_are_told_their_threads(make, monkeypatch, known):
 @pytest.mark.parametrize(
     ("known", "gpus", "workers", "seen"),
     [
-        (None, 2, 3, ["0", "0", "1"]),
-        ("3,GPU-ab", 2, 2, ["3", "GPU-ab"]),
-        ("3", 1, 2, ["3", "3"]),
-        (None, 0, 1, [None]),
+        (None, (0, 1), 3, ["0", "0", "1"]),
+        ("3,GPU-ab", (0, 1), 2, ["3", "GPU-ab"]),
+        ("3", (0,), 2, ["3", "3"]),
+        (None, (), 1, [None]),
         (None, (1, 2), 2, ["1", "2"]),
         (None, (1,), 1, ["1"]),
     ],

@@ -156,7 +156,7 @@ def test_sharding_over_gpus_trains_what_one_process_does(home, monkeypatch):
     alone = trained(CASES, *home, Placement(device="cuda:0"))
     place = Placement(device="cuda:0", processes=gpus, is_sharded=True)
     if gpus > 1:
-        ranks = Ranks(gpus, gpus=gpus)
+        ranks = Ranks(gpus, gpus=range(gpus))
         found = ranks.run(trained, CASES, *home, place)
         ranks.shutdown()
     else:  # one process, which does all but wait for another

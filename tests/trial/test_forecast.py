@@ -10,11 +10,11 @@ import torch
 
 from fewshot_automl.adaptation.trainee import Trainee
 from fewshot_automl.features.store import FeatureStore
-from fewshot_automl.hardware import Forecast
+from fewshot_automl.hardware import PROCESS_BYTES, Forecast
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 from fewshot_automl.training import Placement, TrainingSettings, train
-from fewshot_automl.training.memory import BASE_BYTES, StorageCount, later_step
+from fewshot_automl.training.memory import StorageCount, later_step
 from fewshot_automl.trial import TrialContext, evaluate, forecast, refit
 from fewshot_automl.trial.forecast import PEAK, WAYS, thrift
 
@@ -90,7 +90,7 @@ def test_fake_tensors_count_as_real_ones_do(on, monkeypatch, name, method):
 
     monkeypatch.setattr(module, "FakeTensorMode", real)
     assert forecast(context, config) == fake
-    assert fake.memory_bytes > BASE_BYTES + fake.weights_bytes
+    assert fake.memory_bytes > PROCESS_BYTES + fake.weights_bytes
     assert (fake.trained_bytes > 0) == (method != "probe")
 
 
@@ -110,7 +110,7 @@ def test_the_step_that_is_counted_is_one_of_a_training(tiny_backbone, precision)
             return 8
 
         def batch(self, indices, step, own=slice(None)):
-            return {"pixels": pixels[indices]}
+            return {"pixels": pixels[indices[own]]}
 
     def every(size):
         while True:
