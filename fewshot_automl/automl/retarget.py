@@ -13,6 +13,7 @@ from fewshot_automl.automl.fit import fit, sources_of
 from fewshot_automl.automl.record import read_record
 from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
 from fewshot_automl.automl.settings import Settings, options, plain
+from fewshot_automl.automl.update import Versions
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
@@ -59,7 +60,8 @@ def retarget(
     the new one begins with its trials and can be resumed.
 
     Args:
-        folder: The `out` folder of a fit.
+        folder: The `out` folder of a fit; of an updated one, its current version is
+            meant.
         out: Folder for the new study; if None, one beside the old.
         search: Time to search on for the new goal first, as ``"5min"``; none if None.
         data: The same data again, if they were in memory or have moved.
@@ -79,25 +81,28 @@ def retarget(
         UserError: If there is no finished study, or a wish cannot be meant.
     """
     began, folder = time.monotonic() if started is None else started, Path(folder)
-    record, known = read_record(folder), options("goal")
+    study, known = Versions.of(folder).study(folder), options("goal")
     if odd := sorted(goal.keys() - known.keys()):
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    if not (folder / RESULT_FILE).exists():
-        raise UserError(
-            f"The study in {folder} must be finished, got one without a model. Finish "
-            f"it first: fewshot resume {folder}"
-        )
+    record, old = read_record(study), json.loads((study / RESULT_FILE).read_text("utf-8"))
     settings = Settings.from_json(record["settings"])
-    wanted = {name: value for name, value in goal.items() if value is not None}
+    # In a shared storage, too, it is a study of its own.
+    wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
+    for one, other in (("coverage", "abstain_cost"), ("abstain_cost", "coverage")):
+        if one in wanted:  # it takes the place of the old study's
+            wanted.setdefault(other, None)
     if {"cost", "abstain_cost", "deploy_prevalence"} & wanted.keys():
         wanted.setdefault("metric", None)  # the mean cost takes its place
     more = parse_budget(search) if isinstance(search, str) else search
     if more is not None:
         wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    source, tests = sources_of(folder, record, data, test)
+    elif settings.trials is not None:  # those that were stopped are not tried again
+        tried = old["trials"]["done"] + old["trials"]["failed"]
+        wanted["trials"] = min(settings.trials, tried)
+    source, tests = sources_of(study, record, data, test)
     result = fit(
         source,
         labels=labels,
@@ -107,9 +112,9 @@ def retarget(
         progress=progress,
         listener=listener,
         started=began,
-        follows=folder,
+        follows=study,
     )
-    return result, changes(folder, result)
+    return result, changes(study, result)
 
 
 def changes(folder: Path, result: Result) -> list[Change]:

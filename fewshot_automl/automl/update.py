@@ -19,7 +19,12 @@ import pandas as pd
 
 from fewshot_automl.automl.fit import fit, sources_of
 from fewshot_automl.automl.record import ledger_of, read_record
-from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
+from fewshot_automl.automl.result import (
+    RESULT_FILE,
+    VERSIONS_FILE,
+    Listener,
+    Result,
+)
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Columns, Source, read_more
 from fewshot_automl.errors import UserError
@@ -31,7 +36,6 @@ from fewshot_automl.space import Config, Space
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
 
-VERSIONS_FILE: Final = "versions.json"
 MOST_AGAIN: Final = 5
 """Configs that are tried again on the new labels."""
 INPUT, LABEL = "input", "label"
