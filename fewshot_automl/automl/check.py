@@ -244,7 +244,7 @@ def _of_answers(
             p_value=float(mannwhitneyu(*sure, alternative="greater").pvalue),
         )
     )
-    if rules.costs is not None and rules.costs.no_answer is not None:
+    if rules.costs is not None and rules.costs.limit is not None:
         table = [[(a == NO_ANSWER).sum(), (a != NO_ANSWER).sum()] for a in pair]
         rates = [(a == NO_ANSWER).mean() for a in pair]
         found.append(

@@ -327,6 +327,11 @@ class Settings:
             raise UserError(
                 f"coverage must be above 0 and at most 1, got {self.coverage}."
             )
+        for name, share in self.min_recall.items():
+            if not 0 < share <= 1:
+                raise UserError(
+                    f"min_recall must be above 0 and at most 1, got {name}={share:g}."
+                )
         if self.coverage is not None and self.abstain_cost is not None:
             raise UserError(
                 "Either coverage or abstain_cost decides what is not answered, got "
