@@ -217,8 +217,8 @@ def resume(
     if (folder / VERSIONS_FILE).exists():
         raise UserError(
             f"A study must have no later versions to be resumed, got {folder}. Resume "
-            f"one of {folder / 'versions'}, and take it with: fewshot versions {folder} "
-            "--to N"
+            f"one of {folder / 'versions'}, and take it with: "
+            f"fewshot versions {folder} --to N"
         )
     settings = Settings.from_json(record["settings"])
     source, tests = sources_of(folder, record, data, test)

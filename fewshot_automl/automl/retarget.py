@@ -86,7 +86,10 @@ def retarget(
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record, old = read_record(study), json.loads((study / RESULT_FILE).read_text("utf-8"))
+    record, old = (
+        read_record(study),
+        json.loads((study / RESULT_FILE).read_text("utf-8")),
+    )
     settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
