@@ -110,7 +110,7 @@ def retarget(
         source,
         labels=labels,
         test=tests,
-        out=_free_beside(folder) if out is None else out,
+        out=free_beside(folder) if out is None else out,
         settings=replace(settings, **plain(wanted)),
         progress=progress,
         listener=listener,
@@ -136,14 +136,17 @@ def changes(folder: Path, result: Result) -> list[Change]:
     both = np.logical_and(*(is_predicted(x).any(axis=0) for x in stacks))
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
     tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
-    decided = [_decided(task, x) for task, x in zip(tasks, stacks, strict=True)]
+    pairs = list(zip(tasks, stacks, strict=True))
+    forced = [_decided(task, x, must_answer=True) for task, x in pairs]
+    decided = [_decided(task, x, must_answer=False) for task, x in pairs]
     weights = bootstrap_weights(len(targets), DRAWS, np.random.default_rng(0))
     found = []
     for name in dict.fromkeys((result.task.metric, *rules.reported)):
         metric = rules.metric(name)
-        # What answers cost depends on who decided, and by which rule.
-        is_of_answers = metric.needs == "decisions" or name == "cost"
-        of = scorer(metric, targets, decided if is_of_answers else stacks)
+        outputs = forced if metric.needs == "decisions" else stacks
+        if name == "cost":  # it depends on who decided, and by which rule
+            outputs = decided if result.task.costs else forced
+        of = scorer(metric, targets, outputs)
         before, after = of(np.ones((1, len(targets))))[0]
         gaps = np.diff(of(weights))[:, 0]
         ends = np.nanquantile(metric.orient(1.0) * gaps, [0.025, 0.975]) + 0.0
@@ -158,22 +161,25 @@ def changes(folder: Path, result: Result) -> list[Change]:
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]
     there = [n for n in costs if n in old["measures"] and n in new["measures"]]
-    pairs = ((n, old["measures"][n], new["measures"][n]) for n in there)
-    return found + [Change(name=n, before=a, after=b) for n, a, b in pairs]
+    ends = ((n, old["measures"][n], new["measures"][n]) for n in there)
+    return found + [Change(name=n, before=a, after=b) for n, a, b in ends]
 
 
-def _decided(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """Return a 1 for what each row is answered with, the cheapest if not at all."""
-    costs = task.costs and replace(task.costs, no_answer=None)
-    rules = replace(task, costs=costs).rules
+def _decided(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
+    """Return a 1 for what each row is answered with; the last column is no answer."""
+    if must_answer:
+        task = replace(task, costs=task.costs and task.costs.always)
+    width = task.width + (not must_answer)
     there = np.isfinite(outputs).all(axis=2)
-    decided = np.full(outputs.shape, np.nan)
+    decided = np.full((*there.shape, width), np.nan)
+    rules = task.rules
     assert isinstance(rules, Classes)
-    decided[there] = np.eye(task.width)[rules.decide(outputs[there])]
+    decided[there] = np.eye(width)[rules.decide(outputs[there])]
     return decided
 
 
-def _free_beside(folder: Path) -> Path:
+def free_beside(folder: Path) -> Path:
+    """Return a folder for another study, named after this one and not there yet."""
     name = f"{folder.resolve().name}-retargeted"
     endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
     places = (folder.with_name(name + end) for end in endings)

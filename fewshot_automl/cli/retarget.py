@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import Result
-from fewshot_automl.automl.retarget import Change
+from fewshot_automl.automl.retarget import Change, free_beside
 from fewshot_automl.automl.retarget import retarget as run_retarget
 from fewshot_automl.automl.settings import LIMITS
 from fewshot_automl.cli.console import people, table
@@ -71,16 +71,16 @@ def retarget(
             "retarget must be told a goal, got none. See: fewshot retarget --help"
         )
     changes: list[Change] = []
+    place = free_beside(folder) if out is None else out
 
     def work(**more: Any) -> Result:
         result, found = run_retarget(
-            folder, out=out, search=search, data=data, test=test, **wanted, **more
+            folder, out=place, search=search, data=data, test=test, **wanted, **more
         )
         changes.extend(found)
         return result
 
     console = people(is_json)
-    place = folder if out is None else out
     result = shown(
         partial(work, started=started()),
         settings_of(folder),

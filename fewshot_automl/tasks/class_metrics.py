@@ -194,13 +194,18 @@ _row = partial(Metric, check=check_probabilities)
 def cost_metric(costs: Costs | None) -> Metric:
     """Return the mean cost of the cheapest answers, classes as frequent as in use.
 
-    Without costs each mistake costs 1.
+    Without costs each mistake costs 1. Outputs of one column more, which stands for no
+    answer, are decisions that were made before.
     """
 
     def parts(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
         if costs is None:
             return np.stack([1 - _is_right(labels, proba), np.ones(len(labels))], 1)
-        answers = costs.decide(costs.shifted(proba))
+        if proba.shape[1] > len(costs.matrix):
+            answers = proba.argmax(axis=1)
+            answers[answers == len(costs.matrix)] = NO_ANSWER
+        else:
+            answers = costs.decide(costs.shifted(proba))
         paid = costs.of_decisions(labels, answers)
         weights = np.array(costs.ratios)[labels] if costs.ratios else np.ones(len(paid))
         if costs.no_answer is None:  # the mean is of what is answered
