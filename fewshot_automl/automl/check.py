@@ -1,6 +1,5 @@
 """Is what a model sees now like what it learnt from, and does it keep its promise?"""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,7 @@ from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import unit_rows
 from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.automl.fit import sources_of
-from fewshot_automl.automl.record import read_record
-from fewshot_automl.automl.result import RESULT_FILE
+from fewshot_automl.automl.record import read_record, read_summary
 from fewshot_automl.automl.update import Versions
 from fewshot_automl.data import Source, read_inputs, read_like
 from fewshot_automl.errors import DataError, UserError
@@ -151,8 +149,7 @@ class Finished:
     def of(cls, folder: Path) -> "Finished":
         """Read the current version of a study."""
         study = Versions.of(folder).study(folder)
-        summary = json.loads((study / RESULT_FILE).read_text("utf-8"))
-        return cls(study, summary, Predictor.load(study))
+        return cls(study, read_summary(study), Predictor.load(study))
 
     def examples(self, data: Source | None) -> tuple[list[int], tuple[Input, ...]]:
         """Return which labelled examples of the study are still there, and them."""

@@ -1,7 +1,6 @@
 """Another goal for a finished study: chosen anew from what it has tried."""
 
 import itertools
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import read_record
-from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
+from fewshot_automl.automl.record import read_record, read_summary
+from fewshot_automl.automl.result import Listener, Result
 from fewshot_automl.automl.settings import Settings, options, plain
 from fewshot_automl.automl.update import Versions
 from fewshot_automl.data import Source
@@ -86,10 +85,7 @@ def retarget(
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record, old = (
-        read_record(study),
-        json.loads((study / RESULT_FILE).read_text("utf-8")),
-    )
+    record, old = read_record(study), read_summary(study)
     settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
@@ -126,7 +122,7 @@ def changes(folder: Path, result: Result) -> list[Change]:
     Metrics are those of the new goal, by out-of-fold predictions of the examples that
     both models predicted.
     """
-    old = json.loads((folder / RESULT_FILE).read_text("utf-8"))
+    old = read_summary(folder)
     new, rules = result.summary, result.task.rules
     targets = np.array(new["labels"])
     stacks = [

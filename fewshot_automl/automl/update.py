@@ -6,11 +6,12 @@ A version is a study of its own, in ``versions/N`` of the first one's folder, wh
 
 import io
 import json
+import operator
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import ledger_of, read_record
+from fewshot_automl.automl.record import ledger_of, read_record, read_summary
 from fewshot_automl.automl.result import (
     RESULT_FILE,
     VERSIONS_FILE,
@@ -79,7 +80,7 @@ class Versions:
                 f"Folder must be of a finished fit, got {folder}. Finish it first: "
                 f"fewshot resume {folder}"
             )
-        first = _version(1, None, _summary(folder), "the first fit")
+        first = _version(1, None, read_summary(folder), "the first fit")
         return cls(current=1, rows=(first,))
 
     def write(self, folder: Path) -> None:
@@ -111,15 +112,6 @@ Pair = tuple[Input, str | None]
 """An example and the name of its class; None where nobody has labelled it."""
 Changed = Mapping[str, str | None]
 """New names of classes; None for those that are dropped."""
-
-
-@dataclass(slots=True)
-class _Merged:
-    """Examples by content, old and new."""
-
-    pairs: dict[str, Pair] = field(default_factory=dict)
-    added: int = 0
-    corrected: int = 0
 
 
 def update(
@@ -161,7 +153,7 @@ def update(
     began, folder = time.monotonic() if started is None else started, Path(folder)
     versions = Versions.of(folder)
     old = versions.study(folder)
-    record, summary = read_record(old), _summary(old)
+    record, summary = read_record(old), read_summary(old)
     settings, task = (
         Settings.from_json(record["settings"]),
         Task.from_json(summary["task"]),
@@ -174,17 +166,17 @@ def update(
         others = read_inputs(settings.unlabelled, task, columns).inputs
         before += [(example, None) for example in others]
     more = [] if new is None else _pairs(new, new_labels, task, columns)
-    merged = _merged(task.modality, before, more)
+    pairs, added, corrected = _merged(task.modality, before, more)
     changed: dict[str, str | None] = {**dict.fromkeys(drop), **(rename or {})}
     if odd := sorted(changed.keys() - {label for _, label in (*before, *more)}):
         raise UserError(f"Class to rename or drop must be known, got {', '.join(odd)}.")
-    if not (merged.added or merged.corrected or changed):
+    if not (added or corrected or changed):
         raise UserError(
             "An update must bring new or other labels, got only what is known."
         )
     kept: list[Pair] = [
         (example, label and changed.get(label, label))
-        for example, label in merged.pairs.values()
+        for example, label in pairs
         if label is None or changed.get(label, label) is not None
     ]
     left = {label for _, label in kept}
@@ -218,30 +210,35 @@ def update(
         longer = replace(asked, trials=None, budget_seconds=used + seconds)
         result = fit(place, settings=longer, **about)
     mistakes = _mistakes(old, summary, result)
-    said = _in_words(merged, changed, summary, mistakes, result)
+    counts = added, corrected
+    said = _in_words(counts, changed, summary, mistakes, result)
     row = _version(number, versions.current, result.summary, said)
     Versions(current=number, rows=(*versions.rows, row)).write(folder)
     return result
 
 
-def _merged(modality: str, before: Sequence[Pair], new: Sequence[Pair]) -> _Merged:
-    """Return all examples; a label that is given again takes the place of the old.
+def _merged(
+    modality: str, before: Sequence[Pair], new: Sequence[Pair]
+) -> tuple[list[Pair], int, int]:
+    """Return all examples, and how many labels are new and how many corrected.
 
+       A label that is given again takes the place of the old.
     What the audit takes for copies is one example, and what cannot be read is none.
     """
-    merged = _Merged()
+    merged: dict[str, Pair] = {}
+    added = corrected = 0
     looks = modality_named(modality).look([x for x, _ in (*before, *new)])
     pairs = zip((*before, *new), looks, strict=True)
     for row, ((example, label), look) in enumerate(pairs):
-        known = merged.pairs.get(look.key)
+        known = merged.get(look.key)
         if not look.key or (known is not None and label is None):
             continue
         if row >= len(before) and label is not None:
             earlier = known and known[1]
-            merged.added += earlier is None
-            merged.corrected += earlier not in (None, label)
-        merged.pairs[look.key] = example, label
-    return merged
+            added += earlier is None
+            corrected += earlier not in (None, label)
+        merged[look.key] = example, label
+    return list(merged.values()), added, corrected
 
 
 def _pairs(source: Source, labels: Any, task: Task, columns: Columns) -> list[Pair]:
@@ -258,33 +255,25 @@ def _pairs(source: Source, labels: Any, task: Task, columns: Columns) -> list[Pa
 def _renamed(settings: Settings, changed: Changed, left: set[str | None]) -> Settings:
     """Return settings that call classes as they are called now, and name no other."""
 
-    def now(name: str) -> str | None:
-        return changed.get(name.strip(), name.strip())
+    def called(values: Mapping[str, Any], both: Callable[..., Any] = max) -> Any:
+        made: dict[str, Any] = {}
+        for name, value in values.items():  # a cost is of two classes
+            ends = [changed.get(end, end) for end in map(str.strip, name.split(ARROW))]
+            if None not in ends and len(set(ends)) == len(ends):
+                key = ARROW.join(map(str, ends))
+                made[key] = both(value, made[key]) if key in made else value
+        return made
 
-    cost: dict[str, float] = {}
-    for pair, price in settings.cost.items():
-        ends = [now(name) for name in pair.split(ARROW, 1)]
-        if None not in ends and ends[0] != ends[1]:
-            key = ARROW.join(map(str, ends))
-            cost[key] = max(price, cost.get(key, 0.0))
-    recalls: dict[str, float] = {}
-    shares: dict[str, float] = {}
-    for name, share in settings.min_recall.items():
-        if new := now(name):
-            recalls[new] = max(share, recalls.get(new, 0.0))
-    for name, share in settings.deploy_prevalence.items():
-        if new := now(name):
-            shares[new] = share + shares.get(new, 0.0)
+    shares = called(settings.deploy_prevalence, operator.add)
     if shares.keys() >= left - {None}:  # then they are all there is
         whole = sum(shares.values())
         shares = {name: share / whole for name, share in shares.items()}
-    told = {now(name): text for name, text in settings.describe.items()}
     return replace(
         settings,
-        cost=cost,
-        min_recall=recalls,
+        cost=called(settings.cost),
+        min_recall=called(settings.min_recall),
         deploy_prevalence=shares,
-        describe={name: text for name, text in told.items() if name is not None},
+        describe=called(settings.describe),
     )
 
 
@@ -316,15 +305,15 @@ def _again(folder: Path, summary: Mapping[str, Any]) -> tuple[Config, ...]:
 
 
 def _in_words(
-    merged: _Merged,
+    counts: tuple[int, int],
     changed: Changed,
     old: Mapping[str, Any],
     mistakes: tuple[int, int, int],
     result: Result,
 ) -> str:
     metric, before, after = result.task.metric, old["score"], result.score
-    parts = [counted(merged.added, "new example")] if merged.added else []
-    parts += [counted(merged.corrected, "corrected label")] if merged.corrected else []
+    things = zip(counts, ("new example", "corrected label"), strict=True)
+    parts = [counted(number, thing) for number, thing in things if number]
     parts += [f"{a} {f'is now {b}' if b else 'dropped'}" for a, b in changed.items()]
     had, mended, broken = mistakes
     said = (
@@ -374,11 +363,6 @@ def _version(
         expected=summary["score"]["expected"],
         said=said,
     )
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text("utf-8"))
-    return found
 
 
 def _link(source: Path, target: Path) -> None:
