@@ -255,18 +255,20 @@ def _of_answers(
                 p_value=None if is_even else float(chi2_contingency(counts).pvalue),
             )
         )
-    sure = [proba.max(axis=1) for proba in (before, now)]
+    sure = before.max(axis=1), now.max(axis=1)
+    test = mannwhitneyu(sure[0], sure[1], alternative="greater")
     found.append(
         Looked(
             name="how sure the answers are",
             expected=f"{sure[0].mean():.2f} on average, cross-validated",
             found=f"{sure[1].mean():.2f}",
-            p_value=float(mannwhitneyu(*sure, alternative="greater").pvalue),
+            p_value=float(test.pvalue),
         )
     )
     if rules.costs is not None and rules.costs.limit is not None:
-        table = [[(a == NO_ANSWER).sum(), (a != NO_ANSWER).sum()] for a in pair]
-        rates = [(a == NO_ANSWER).mean() for a in pair]
+        left = [a == NO_ANSWER for a in pair]
+        table = np.array([[here.sum(), (~here).sum()] for here in left])
+        rates = [here.mean() for here in left]
         found.append(
             Looked(
                 name="examples left to people",

@@ -134,7 +134,8 @@ def _without(example: Input) -> tuple[list[str], list[Input]]:
     image = open_image(example)
     grey = tuple(int(x) for x in ImageStat.Stat(image).mean)
     across, down = (np.linspace(0, n, GRID + 1).astype(int) for n in image.size)
-    names, covered = [], []
+    names: list[str] = []
+    covered: list[Input] = []
     for y in range(GRID):
         for x in range(GRID):
             copy = image.copy()

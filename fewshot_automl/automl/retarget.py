@@ -129,7 +129,7 @@ def changes(folder: Path, result: Result) -> list[Change]:
         read_outputs(place / summary["predictions"]).astype(np.float64)
         for place, summary in ((folder, old), (result.folder, new))
     ]
-    both = np.logical_and(*(is_predicted(x).any(axis=0) for x in stacks))
+    both = np.all([is_predicted(x).any(axis=0) for x in stacks], axis=0)
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
     tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
     pairs = list(zip(tasks, stacks, strict=True))
@@ -157,8 +157,8 @@ def changes(folder: Path, result: Result) -> list[Change]:
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]
     there = [n for n in costs if n in old["measures"] and n in new["measures"]]
-    ends = ((n, old["measures"][n], new["measures"][n]) for n in there)
-    return found + [Change(name=n, before=a, after=b) for n, a, b in ends]
+    sides = [(n, old["measures"][n], new["measures"][n]) for n in there]
+    return found + [Change(name=n, before=a, after=b) for n, a, b in sides]
 
 
 def _decided(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:

@@ -296,7 +296,7 @@ def prepare(
     listener.say(f"Placement: {where}")
     placement = placement_of(where, placement)
     if where.executor == "ranks":
-        sharing = {"processes": where.processes, "is_sharded": where.is_sharded}
+        sharing: Any = {"processes": where.processes, "is_sharded": where.is_sharded}
         placement = replace(placement, **sharing)
     context.placement = placement
     exact = exact_measures(

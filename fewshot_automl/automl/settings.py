@@ -27,10 +27,12 @@ AUTO: Final = "auto"
 """What to say for the executor that suits best."""
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
+# fmt: off
 Kind = Literal[
-    *("word", "names", "count", "number", "time", "flag"),
-    *("columns", "limits", "ranges", "texts", "costs", "shares"),
+    "word", "names", "count", "number", "time", "flag",
+    "columns", "limits", "ranges", "texts", "costs", "shares",
 ]
+# fmt: on
 Group = Literal["data", "space", "goal", "run"]
 LIMITS: Final = {row.limit: row for row in MEASURES.values()}
 """The measure that each limit bounds, by the name of the limit."""

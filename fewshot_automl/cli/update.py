@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -63,8 +64,8 @@ def update(
       fewshot update runs/mail new-labels.csv --search 5min
       fewshot update runs/mail --rename "junk=spam" --drop other
     """
-    about = {"rename": rename, "drop": drop or (), "search": search, "data": data}
-    work = partial(run_update, folder, new, **about, started=started())
+    about: dict[str, Any] = {"search": search, "data": data, "started": started()}
+    work = partial(run_update, folder, new, rename=rename, drop=drop or (), **about)
     console = people(is_json)
     asked = settings_of(Versions.of(folder).study(folder))
     result = shown(work, asked, folder, console, started(), has_bar=False)
