@@ -1,6 +1,5 @@
 """Is what a model sees now like what it learnt from, and does it keep its promise?"""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +11,9 @@ from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import unit_rows
-from fewshot_automl.adaptation.saved import Ensemble, own_encoder
+from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.automl.fit import sources_of
-from fewshot_automl.automl.record import read_record
-from fewshot_automl.automl.result import RESULT_FILE
+from fewshot_automl.automl.record import read_record, read_summary
 from fewshot_automl.automl.update import Versions
 from fewshot_automl.data import Source, read_inputs, read_like
 from fewshot_automl.errors import DataError, UserError
@@ -78,7 +76,6 @@ def check(
     *,
     target: str | None = None,
     data: Source | None = None,
-    labels: Any = None,
     seed: int = 0,
 ) -> Check:
     """Compare new data with those that a study learnt from.
@@ -89,22 +86,16 @@ def check(
         target: Column of labels in `new`, to compare the score too; None if it has
             none.
         data: The fit's data again, if they were in memory or have moved.
-        labels: Their labels again, if they were given beside the data.
         seed: Of what is drawn.
 
     Raises:
         UserError: If there is no finished study of classes, or data cannot be read.
     """
-    study = Versions.of(Path(folder)).study(Path(folder))
-    summary = json.loads((study / RESULT_FILE).read_text("utf-8"))
-    model = Predictor.load(study)
+    study = Finished.of(Path(folder))
+    model, summary = study.model, study.summary
     rules = model.task.rules
     if not isinstance(rules, Classes):
         raise UserError(f"check must be of a model of classes, got {model.task.kind}.")
-    source, _ = sources_of(study, read_record(study), data, None)
-    old = read_inputs(source, model.task, model.columns)
-    known = dict(zip(content_hashes(old.inputs), old.inputs, strict=True))
-    trained = tuple(known[key] for key in summary["keys"] if key in known)
     if target is None:
         examples = read_inputs(new, model.task, model.columns)
     else:
@@ -114,19 +105,20 @@ def check(
     examples = examples.take(some)
     outputs, faults = model.answers(examples.inputs)
     if faults:
-        good = np.array([row for row in range(len(examples)) if row not in faults])
+        good = np.setdiff1d(np.arange(len(examples)), list(faults))
         examples, outputs = examples.take(good), outputs[good]
     if len(examples) < 2:
         raise DataError("New data must hold at least 2 examples that can be read.")
-    stack = read_outputs(study / summary["predictions"]).astype(np.float64)
+    stack = read_outputs(study.folder / summary["predictions"]).astype(np.float64)
     before = np.nanmean(stack, axis=0)
     before = before[np.isfinite(before).all(axis=1)]
     labelled = np.bincount(summary["labels"], minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
-    if (encode := encoder_of(model)) is not None:
+    if (encode := study.encoder()) is not None:
+        rows, trained = study.examples(data)
         reference, here = encode(trained), encode(examples.inputs)
-        truth = np.array(summary["labels"])[[key in known for key in summary["keys"]]]
+        truth = np.array(summary["labels"])[rows]
         old_rows, new_rows = _alike(truth, outputs.argmax(axis=1), rng)
         if min(len(old_rows), len(new_rows)) >= FEWEST:
             pair = reference[old_rows], here[new_rows]
@@ -144,18 +136,46 @@ def check(
     )
 
 
-def encoder_of(model: Predictor) -> Callable[[Sequence[Input]], np.ndarray] | None:
-    """Return what makes features of examples; None where no member has a backbone."""
-    fitted = model.fitted
-    members = [m.fitted for m in fitted.members] if isinstance(fitted, Ensemble) else []
-    encoders = filter(None, map(own_encoder, members or [fitted]))
-    if (encoder := next(encoders, None)) is None:
-        return None
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished study, to look at new examples with."""
 
-    def encode(inputs: Sequence[Input]) -> np.ndarray:
-        return Encodings(inputs=tuple(inputs), encoder=encoder).pooled()
+    folder: Path
+    """Of the current version."""
+    summary: dict[str, Any]
+    model: Predictor
 
-    return encode
+    @classmethod
+    def of(cls, folder: Path) -> "Finished":
+        """Read the current version of a study."""
+        study = Versions.of(folder).study(folder)
+        return cls(study, read_summary(study), Predictor.load(study))
+
+    def examples(self, data: Source | None) -> tuple[list[int], tuple[Input, ...]]:
+        """Return which labelled examples of the study are still there, and them."""
+        source, _ = sources_of(self.folder, read_record(self.folder), data, None)
+        task, columns = self.model.task, self.model.columns
+        inputs = read_inputs(source, task, columns, prefer=("train",)).inputs
+        there = [x for x in inputs if not isinstance(x, Path) or x.is_file()]
+        known = dict(zip(content_hashes(there), there, strict=True))
+        keys = self.summary["keys"]
+        rows = [row for row, key in enumerate(keys) if key in known]
+        if not rows:
+            raise DataError("Data must be those of the fit, got none of its examples.")
+        return rows, tuple(known[keys[row]] for row in rows)
+
+    def encoder(self) -> Callable[[Sequence[Input]], np.ndarray] | None:
+        """Return what makes features; None where no member has a backbone."""
+        fitted = self.model.fitted
+        parts = (m.fitted for m in getattr(fitted, "members", ()))
+        encoders = filter(None, map(own_encoder, (fitted, *parts)))
+        if (encoder := next(encoders, None)) is None:
+            return None
+
+        def encode(inputs: Sequence[Input]) -> np.ndarray:
+            return Encodings(inputs=tuple(inputs), encoder=encoder).pooled()
+
+        return encode
 
 
 def _alike(
@@ -235,18 +255,20 @@ def _of_answers(
                 p_value=None if is_even else float(chi2_contingency(counts).pvalue),
             )
         )
-    sure = [proba.max(axis=1) for proba in (before, now)]
+    sure = before.max(axis=1), now.max(axis=1)
+    test = mannwhitneyu(sure[0], sure[1], alternative="greater")
     found.append(
         Looked(
             name="how sure the answers are",
             expected=f"{sure[0].mean():.2f} on average, cross-validated",
             found=f"{sure[1].mean():.2f}",
-            p_value=float(mannwhitneyu(*sure, alternative="greater").pvalue),
+            p_value=float(test.pvalue),
         )
     )
-    if rules.costs is not None and rules.costs.no_answer is not None:
-        table = [[(a == NO_ANSWER).sum(), (a != NO_ANSWER).sum()] for a in pair]
-        rates = [(a == NO_ANSWER).mean() for a in pair]
+    if rules.costs is not None and rules.costs.limit is not None:
+        left = [a == NO_ANSWER for a in pair]
+        table = np.array([[here.sum(), (~here).sum()] for here in left])
+        rates = [here.mean() for here in left]
         found.append(
             Looked(
                 name="examples left to people",

@@ -1,26 +1,20 @@
 """Why a model answers so: labelled examples that are alike, and what it looks at."""
 
 import io
-import json
 import mimetypes
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from fewshot_automl.adaptation.heads import unit_rows
-from fewshot_automl.automl.check import encoder_of
-from fewshot_automl.automl.fit import sources_of
-from fewshot_automl.automl.record import read_record
-from fewshot_automl.automl.result import RESULT_FILE
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.automl.check import Finished
 from fewshot_automl.data import Source, read_inputs
 from fewshot_automl.data.sources import names_source
 from fewshot_automl.errors import UserError
-from fewshot_automl.modalities import Input, content_hashes
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.modalities import Input, open_image
 
 NEIGHBOURS: Final = 5
 MOST_WORDS: Final = 80
@@ -80,9 +74,8 @@ def explain(
     Raises:
         UserError: If there is no finished study, or no such row.
     """
-    study = Versions.of(Path(folder)).study(Path(folder))
-    summary = json.loads((study / RESULT_FILE).read_text("utf-8"))
-    model = Predictor.load(study)
+    study = Finished.of(Path(folder))
+    model = study.model
     if isinstance(example, str):
         is_image = str(mimetypes.guess_type(example)[0]).startswith("image/")
         example = [example] if is_image or not names_source(example) else example
@@ -90,38 +83,31 @@ def explain(
     if not 0 <= row < len(inputs):
         raise UserError(f"row must be from 0 to {len(inputs) - 1}, got {row}.")
     asked = inputs[row]
-    proba = model.outputs_of((asked,))[0]
-    place = int(proba.argmax())
     names, others = _without(asked)
-    less = model.outputs_of(tuple(others))[:, place] if others else np.zeros(0)
-    drops = zip(names, proba[place] - less, strict=True)
+    outputs, rules = model.outputs_of((asked, *others)), model.task.rules
+    answer = rules.decode(outputs[:1])[0]
+    is_class = answer in rules.names  # else there is no answer: the likeliest class
+    place = rules.names.index(answer) if is_class else int(outputs[0].argmax())
+    drops = zip(names, outputs[0, place] - outputs[1:, place], strict=True)
     return Explanation(
-        answer=model.task.rules.decode(proba[None])[0],
-        probability=float(proba[place]),
-        neighbours=_neighbours(study, summary, model, asked, data),
+        answer=answer,
+        probability=float(outputs[0, place]),
+        neighbours=_neighbours(study, asked, data),
         parts=tuple(Part(name=name, drop=float(drop)) for name, drop in drops),
     )
 
 
 def _neighbours(
-    study: Path,
-    summary: dict[str, Any],
-    model: Predictor,
-    asked: Input,
-    data: Source | None,
+    study: Finished, asked: Input, data: Source | None
 ) -> tuple[Neighbour, ...]:
-    if (encode := encoder_of(model)) is None:
+    if (encode := study.encoder()) is None:
         return ()
-    source, _ = sources_of(study, read_record(study), data, None)
-    old = read_inputs(source, model.task, model.columns)
-    known = dict(zip(content_hashes(old.inputs), old.inputs, strict=True))
-    rows = [at for at, key in enumerate(summary["keys"]) if key in known]
-    trained = tuple(known[summary["keys"][at]] for at in rows)
+    rows, trained = study.examples(data)
     near = (unit_rows(encode(trained)) @ unit_rows(encode((asked,))).T)[:, 0]
     return tuple(
         Neighbour(
-            origin=summary["origins"][rows[i]],
-            label=model.task.rules.say(summary["labels"][rows[i]]),
+            origin=study.summary["origins"][rows[i]],
+            label=study.model.task.rules.say(study.summary["labels"][rows[i]]),
             similarity=float(near[i]),
             text=trained[i] if isinstance(trained[i], str) else None,
         )
@@ -143,14 +129,13 @@ def _without(example: Input) -> tuple[list[str], list[Input]]:
         ends = [(words[part[0]][0], words[part[-1]][1]) for part in parts]
         rest: list[Input] = [example[:a] + example[b:] for a, b in ends]
         return [example[a:b] for a, b in ends], rest
-    from PIL import Image, ImageStat
+    from PIL import ImageStat
 
-    source = io.BytesIO(example) if isinstance(example, bytes) else example
-    with Image.open(source) as opened:
-        image = opened.convert("RGB")
+    image = open_image(example)
     grey = tuple(int(x) for x in ImageStat.Stat(image).mean)
     across, down = (np.linspace(0, n, GRID + 1).astype(int) for n in image.size)
-    names, covered = [], []
+    names: list[str] = []
+    covered: list[Input] = []
     for y in range(GRID):
         for x in range(GRID):
             copy = image.copy()

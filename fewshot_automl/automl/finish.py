@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric, Task
 from fewshot_automl.tasks.classes import Classes
+from fewshot_automl.tasks.costs import place_of
 from fewshot_automl.trial import Problem, size_of
 
 LATE_SHARE: Final = 0.05
@@ -100,7 +101,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if score.caution:
         say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)
-    task = decided(problem, ready.settings, honest)
+    task = decided(problem, ready.settings, honest, say)
     timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
@@ -174,7 +175,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     )
 
 
-def decided(problem: Problem, settings: Settings, honest: Outputs) -> Task:
+def decided(
+    problem: Problem, settings: Settings, honest: Outputs, say: Callable[[str], None]
+) -> Task:
     """Return the task with the decisions that settings ask of calibrated outputs."""
     task, (row, place) = problem.task, np.nonzero(np.isfinite(honest).all(axis=2))
     known, targets = honest[row, place], problem.targets[place]
@@ -182,6 +185,15 @@ def decided(problem: Problem, settings: Settings, honest: Outputs) -> Task:
         task = task.finding(settings.min_recall, targets, known)
     if settings.coverage is not None:
         task = task.answering(settings.coverage, known)
+    for name, share in settings.min_recall.items():
+        here = targets == place_of(name, task.names)
+        answers = task.rules.decode(known[here])
+        found = np.mean([answer == name for answer in answers if answer is not None])
+        if found < share:
+            say(
+                f"warning: min_recall {name}={share:g} cannot be reached, not with all "
+                f"else that is asked: {found:.2f} of what is answered is found."
+            )
     return task
 
 

@@ -12,7 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
-from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
+from fewshot_automl.automl.result import (
+    RESULT_FILE,
+    VERSIONS_FILE,
+    Listener,
+    Result,
+)
 from fewshot_automl.automl.settings import NONE, Settings, plain
 from fewshot_automl.automl.timeline import Timeline
 from fewshot_automl.backbones.zoo import Zoo
@@ -211,6 +216,12 @@ def resume(
     began = time.monotonic() if started is None else started
     folder = Path(folder)
     record = read_record(folder)
+    if (folder / VERSIONS_FILE).exists():
+        raise UserError(
+            f"A study must have no later versions to be resumed, got {folder}. Resume "
+            f"one of {folder / 'versions'}, and take it with: "
+            f"fewshot versions {folder} --to N"
+        )
     settings = Settings.from_json(record["settings"])
     seconds = parse_budget(budget) if isinstance(budget, str) else budget
     for field, more in {"budget_seconds": seconds, "trials": trials}.items():
@@ -242,6 +253,9 @@ def sources_of(
     sources = {"data": data, "test": test}
     for name, given in sources.items():
         place = record[name] if given is None else None
+        beside = folder.parent / Path(place or "").name
+        if place and not Path(place).exists() and beside.is_file():
+            place = str(beside)  # of a version, whose folder was moved with them
         is_in_memory = given is None and name in record["in_memory"]
         is_gone = place and Path(place).is_absolute() and not Path(place).exists()
         sources[name] = place if given is None else given
@@ -249,8 +263,7 @@ def sources_of(
             why = "were in memory" if is_in_memory else f"are no longer at '{place}'"
             raise DataError(
                 f"{name} of the study in {folder} must be given again, for they {why}. "
-                f"Call fewshot_automl.resume(folder, {name}=...), or if they have a "
-                f"place: fewshot resume {folder} --{name} PLACE"
+                f"In Python add {name}=..., or if they have a place, --{name} PLACE."
             )
     assert sources["data"] is not None
     return sources["data"], sources["test"]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.automl.result import RESULT_FILE
 from fewshot_automl.automl.settings import NONE, Settings, options
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
@@ -116,6 +117,12 @@ def read_record(folder: Path) -> dict[str, Any]:
             "that began it, or fit again with another --out."
         )
     return record
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what a finished fit wrote of itself."""
+    found: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text("utf-8"))
+    return found
 
 
 @contextmanager

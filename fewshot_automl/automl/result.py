@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fewshot_automl.predictor import Predictor
 
 RESULT_FILE: Final = "result.json"
+VERSIONS_FILE: Final = "versions.json"
+"""Of the versions of an updated study, in its folder."""
 
 
 @runtime_checkable

@@ -1,7 +1,6 @@
 """Another goal for a finished study: chosen anew from what it has tried."""
 
 import itertools
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import read_record
-from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
+from fewshot_automl.automl.record import read_record, read_summary
+from fewshot_automl.automl.result import Listener, Result
 from fewshot_automl.automl.settings import Settings, options, plain
+from fewshot_automl.automl.update import Versions
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
@@ -59,7 +59,8 @@ def retarget(
     the new one begins with its trials and can be resumed.
 
     Args:
-        folder: The `out` folder of a fit.
+        folder: The `out` folder of a fit; of an updated one, its current version is
+            meant.
         out: Folder for the new study; if None, one beside the old.
         search: Time to search on for the new goal first, as ``"5min"``; none if None.
         data: The same data again, if they were in memory or have moved.
@@ -79,37 +80,40 @@ def retarget(
         UserError: If there is no finished study, or a wish cannot be meant.
     """
     began, folder = time.monotonic() if started is None else started, Path(folder)
-    record, known = read_record(folder), options("goal")
+    study, known = Versions.of(folder).study(folder), options("goal")
     if odd := sorted(goal.keys() - known.keys()):
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    if not (folder / RESULT_FILE).exists():
-        raise UserError(
-            f"The study in {folder} must be finished, got one without a model. Finish "
-            f"it first: fewshot resume {folder}"
-        )
+    record, old = read_record(study), read_summary(study)
     settings = Settings.from_json(record["settings"])
-    wanted = {name: value for name, value in goal.items() if value is not None}
+    # In a shared storage, too, it is a study of its own.
+    wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
+    for one, other in (("coverage", "abstain_cost"), ("abstain_cost", "coverage")):
+        if one in wanted:  # it takes the place of the old study's
+            wanted.setdefault(other, None)
     if {"cost", "abstain_cost", "deploy_prevalence"} & wanted.keys():
         wanted.setdefault("metric", None)  # the mean cost takes its place
     more = parse_budget(search) if isinstance(search, str) else search
     if more is not None:
         wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    source, tests = sources_of(folder, record, data, test)
+    elif settings.trials is not None:  # those that were stopped are not tried again
+        tried = old["trials"]["done"] + old["trials"]["failed"]
+        wanted["trials"] = min(settings.trials, tried)
+    source, tests = sources_of(study, record, data, test)
     result = fit(
         source,
         labels=labels,
         test=tests,
-        out=_free_beside(folder) if out is None else out,
+        out=free_beside(folder) if out is None else out,
         settings=replace(settings, **plain(wanted)),
         progress=progress,
         listener=listener,
         started=began,
-        follows=folder,
+        follows=study,
     )
-    return result, changes(folder, result)
+    return result, changes(study, result)
 
 
 def changes(folder: Path, result: Result) -> list[Change]:
@@ -118,24 +122,27 @@ def changes(folder: Path, result: Result) -> list[Change]:
     Metrics are those of the new goal, by out-of-fold predictions of the examples that
     both models predicted.
     """
-    old = json.loads((folder / RESULT_FILE).read_text("utf-8"))
+    old = read_summary(folder)
     new, rules = result.summary, result.task.rules
     targets = np.array(new["labels"])
     stacks = [
         read_outputs(place / summary["predictions"]).astype(np.float64)
         for place, summary in ((folder, old), (result.folder, new))
     ]
-    both = np.logical_and(*(is_predicted(x).any(axis=0) for x in stacks))
+    both = np.all([is_predicted(x).any(axis=0) for x in stacks], axis=0)
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
     tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
-    decided = [_decided(task, x) for task, x in zip(tasks, stacks, strict=True)]
+    pairs = list(zip(tasks, stacks, strict=True))
+    forced = [_decided(task, x, must_answer=True) for task, x in pairs]
+    decided = [_decided(task, x, must_answer=False) for task, x in pairs]
     weights = bootstrap_weights(len(targets), DRAWS, np.random.default_rng(0))
     found = []
     for name in dict.fromkeys((result.task.metric, *rules.reported)):
         metric = rules.metric(name)
-        # What answers cost depends on who decided, and by which rule.
-        is_of_answers = metric.needs == "decisions" or name == "cost"
-        of = scorer(metric, targets, decided if is_of_answers else stacks)
+        outputs = forced if metric.needs == "decisions" else stacks
+        if name == "cost":  # it depends on who decided, and by which rule
+            outputs = decided if result.task.costs else forced
+        of = scorer(metric, targets, outputs)
         before, after = of(np.ones((1, len(targets))))[0]
         gaps = np.diff(of(weights))[:, 0]
         ends = np.nanquantile(metric.orient(1.0) * gaps, [0.025, 0.975]) + 0.0
@@ -150,22 +157,25 @@ def changes(folder: Path, result: Result) -> list[Change]:
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]
     there = [n for n in costs if n in old["measures"] and n in new["measures"]]
-    pairs = ((n, old["measures"][n], new["measures"][n]) for n in there)
-    return found + [Change(name=n, before=a, after=b) for n, a, b in pairs]
+    sides = [(n, old["measures"][n], new["measures"][n]) for n in there]
+    return found + [Change(name=n, before=a, after=b) for n, a, b in sides]
 
 
-def _decided(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """Return a 1 for what each row is answered with, the cheapest if not at all."""
-    costs = task.costs and replace(task.costs, no_answer=None)
-    rules = replace(task, costs=costs).rules
+def _decided(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
+    """Return a 1 for what each row is answered with; the last column is no answer."""
+    if must_answer:
+        task = replace(task, costs=task.costs and task.costs.always)
+    width = task.width + (not must_answer)
     there = np.isfinite(outputs).all(axis=2)
-    decided = np.full(outputs.shape, np.nan)
+    decided = np.full((*there.shape, width), np.nan)
+    rules = task.rules
     assert isinstance(rules, Classes)
-    decided[there] = np.eye(task.width)[rules.decide(outputs[there])]
+    decided[there] = np.eye(width)[rules.decide(outputs[there])]
     return decided
 
 
-def _free_beside(folder: Path) -> Path:
+def free_beside(folder: Path) -> Path:
+    """Return a folder for another study, named after this one and not there yet."""
     name = f"{folder.resolve().name}-retargeted"
     endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
     places = (folder.with_name(name + end) for end in endings)

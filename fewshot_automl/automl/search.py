@@ -60,6 +60,7 @@ from fewshot_automl.policy import (
 from fewshot_automl.policy.plan import SCORING_SHARE
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import SECONDS_USED, Budget, Event, Study, StudyEnd, run
+from fewshot_automl.tasks.costs import place_of
 from fewshot_automl.training.placement import Placement, choose_placement
 from fewshot_automl.trial import (
     Problem,
@@ -156,6 +157,8 @@ def prepare(
     seconds, task, aims = settings.budget_seconds, dataset.task, settings.aims
     labelled, more, tested, facts = _audited(dataset, data, test, settings, listener)
     timeline.mark("audit")
+    for name in settings.min_recall:
+        place_of(name, task.names)  # a typo is told before anything is tried
     inputs, targets = labelled.inputs, labelled.targets
     keys, more_keys = content_hashes(inputs), content_hashes(more)
     mark = fingerprint((*keys, *more_keys), targets, task, settings.seed)

@@ -27,10 +27,12 @@ AUTO: Final = "auto"
 """What to say for the executor that suits best."""
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
+# fmt: off
 Kind = Literal[
-    *("word", "names", "count", "number", "time", "flag"),
-    *("columns", "limits", "ranges", "texts", "costs", "shares"),
+    "word", "names", "count", "number", "time", "flag",
+    "columns", "limits", "ranges", "texts", "costs", "shares",
 ]
+# fmt: on
 Group = Literal["data", "space", "goal", "run"]
 LIMITS: Final = {row.limit: row for row in MEASURES.values()}
 """The measure that each limit bounds, by the name of the limit."""
@@ -327,6 +329,11 @@ class Settings:
             raise UserError(
                 f"coverage must be above 0 and at most 1, got {self.coverage}."
             )
+        for name, share in self.min_recall.items():
+            if not 0 < share <= 1:
+                raise UserError(
+                    f"min_recall must be above 0 and at most 1, got {name}={share:g}."
+                )
         if self.coverage is not None and self.abstain_cost is not None:
             raise UserError(
                 "Either coverage or abstain_cost decides what is not answered, got "

@@ -4,12 +4,14 @@ A version is a study of its own, in ``versions/N`` of the first one's folder, wh
 ``model`` is always the current version's.
 """
 
+import io
 import json
+import operator
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,24 +20,29 @@ import numpy as np
 import pandas as pd
 
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import ledger_of, read_record
-from fewshot_automl.automl.result import RESULT_FILE, Listener, Result
+from fewshot_automl.automl.record import ledger_of, read_record, read_summary
+from fewshot_automl.automl.result import (
+    RESULT_FILE,
+    VERSIONS_FILE,
+    Listener,
+    Result,
+)
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.data import Columns, Source, read_more
+from fewshot_automl.data import Columns, Source, read_inputs, read_more
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
 from fewshot_automl.ledger import read_outputs
-from fewshot_automl.modalities import Input, content_hashes
+from fewshot_automl.modalities import Input, modality_named, open_image
 from fewshot_automl.predictor import MANIFEST
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.costs import ARROW
 
-VERSIONS_FILE: Final = "versions.json"
 MOST_AGAIN: Final = 5
 """Configs that are tried again on the new labels."""
 INPUT, LABEL = "input", "label"
-"""Columns of a version's examples."""
+"""Columns of a version's examples, where those of the fit had no names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +80,7 @@ class Versions:
                 f"Folder must be of a finished fit, got {folder}. Finish it first: "
                 f"fewshot resume {folder}"
             )
-        first = _version(1, None, _summary(folder), "the first fit")
+        first = _version(1, None, read_summary(folder), "the first fit")
         return cls(current=1, rows=(first,))
 
     def write(self, folder: Path) -> None:
@@ -101,17 +108,10 @@ class Versions:
         return replace(self, current=number)
 
 
-Labelled = list[tuple[Input, str]]
-"""Examples and the names of their classes."""
-
-
-@dataclass(slots=True)
-class _Merged:
-    """Examples by content, old and new."""
-
-    labels: dict[str, tuple[Input, str]] = field(default_factory=dict)
-    added: int = 0
-    corrected: int = 0
+Pair = tuple[Input, str | None]
+"""An example and the name of its class; None where nobody has labelled it."""
+Changed = Mapping[str, str | None]
+"""New names of classes; None for those that are dropped."""
 
 
 def update(
@@ -153,7 +153,7 @@ def update(
     began, folder = time.monotonic() if started is None else started, Path(folder)
     versions = Versions.of(folder)
     old = versions.study(folder)
-    record, summary = read_record(old), _summary(old)
+    record, summary = read_record(old), read_summary(old)
     settings, task = (
         Settings.from_json(record["settings"]),
         Task.from_json(summary["task"]),
@@ -161,35 +161,46 @@ def update(
     source, _ = sources_of(old, record, data, None)
     manifest = json.loads((old / "model" / MANIFEST).read_text("utf-8"))
     columns = Columns.from_json(manifest["columns"])
-    before = _labelled(source, labels, task, columns)
-    more = [] if new is None else _labelled(new, new_labels, task, columns)
-    merged = _merged(before, more)
+    before = _pairs(source, labels, task, columns)
+    if settings.unlabelled is not None:
+        others = read_inputs(settings.unlabelled, task, columns).inputs
+        before += [(example, None) for example in others]
+    more = [] if new is None else _pairs(new, new_labels, task, columns)
+    pairs, added, corrected = _merged(task.modality, before, more)
     changed: dict[str, str | None] = {**dict.fromkeys(drop), **(rename or {})}
-    if odd := sorted(changed.keys() - {label for _, label in before}):
+    if odd := sorted(changed.keys() - {label for _, label in (*before, *more)}):
         raise UserError(f"Class to rename or drop must be known, got {', '.join(odd)}.")
-    if not (merged.added or merged.corrected or changed):
+    if not (added or corrected or changed):
         raise UserError(
             "An update must bring new or other labels, got only what is known."
         )
-    kept = {
-        key: (example, changed.get(label, label))
-        for key, (example, label) in merged.labels.items()
-    }
-    kept = {key: pair for key, pair in kept.items() if pair[1] is not None}
+    kept: list[Pair] = [
+        (example, label and changed.get(label, label))
+        for example, label in pairs
+        if label is None or changed.get(label, label) is not None
+    ]
+    left = {label for _, label in kept}
+    gone = (name for name in task.names if changed.get(name, name) not in left)
+    changed = {**dict.fromkeys(gone), **changed}
     number = max(row.number for row in versions.rows) + 1
     home = folder / "versions" / str(number)
     shutil.rmtree(home, ignore_errors=True)  # of an update that was broken off
     again = _again(old, summary)
+    names = columns.input or INPUT, columns.target or LABEL
     asked = replace(
-        settings,
-        target=LABEL,
-        inputs={task.modality: INPUT},
+        _renamed(settings, changed, left),
+        target=names[1],
+        inputs={task.modality: names[0]},
         modality=None,
         target_kind=task.kind,
+        metric=task.metric,
+        unlabelled=None,
+        study=None,
         budget_seconds=None,
         trials=len(again),
     )
-    place = _write_examples(home.with_name(f"{number}-labels.parquet"), kept.values())
+    place = home.with_name(f"{number}-labels.parquet")
+    _write_examples(place, names, kept)
     about: Any = {"progress": progress, "listener": listener, "follows": old}
     about |= {"out": home, "begins_with": again}
     result = fit(place, settings=asked, started=began, **about)
@@ -199,43 +210,90 @@ def update(
         longer = replace(asked, trials=None, budget_seconds=used + seconds)
         result = fit(place, settings=longer, **about)
     mistakes = _mistakes(old, summary, result)
-    said = _in_words(merged, changed, summary, mistakes, result)
+    counts = added, corrected
+    said = _in_words(counts, changed, summary, mistakes, result)
     row = _version(number, versions.current, result.summary, said)
     Versions(current=number, rows=(*versions.rows, row)).write(folder)
     return result
 
 
-def _merged(before: Labelled, new: Labelled) -> _Merged:
-    """Return all examples; a label that is given again takes the place of the old."""
-    merged = _Merged()
-    for key, pair in zip(content_hashes([x for x, _ in before]), before, strict=True):
-        merged.labels[key] = pair
-    for key, pair in zip(content_hashes([x for x, _ in new]), new, strict=True):
-        if key not in merged.labels:
-            merged.added += 1
-        elif merged.labels[key][1] != pair[1]:
-            merged.corrected += 1
-        merged.labels[key] = pair
-    return merged
+def _merged(
+    modality: str, before: Sequence[Pair], new: Sequence[Pair]
+) -> tuple[list[Pair], int, int]:
+    """Return all examples, and how many labels are new and how many corrected.
+
+       A label that is given again takes the place of the old.
+    What the audit takes for copies is one example, and what cannot be read is none.
+    """
+    merged: dict[str, Pair] = {}
+    added = corrected = 0
+    looks = modality_named(modality).look([x for x, _ in (*before, *new)])
+    pairs = zip((*before, *new), looks, strict=True)
+    for row, ((example, label), look) in enumerate(pairs):
+        known = merged.get(look.key)
+        if not look.key or (known is not None and label is None):
+            continue
+        if row >= len(before) and label is not None:
+            earlier = known and known[1]
+            added += earlier is None
+            corrected += earlier not in (None, label)
+        merged[look.key] = example, label
+    return list(merged.values()), added, corrected
 
 
-def _labelled(source: Source, labels: Any, task: Task, columns: Columns) -> Labelled:
+def _pairs(source: Source, labels: Any, task: Task, columns: Columns) -> list[Pair]:
     examples, whole = read_more(source, task, columns, labels)
-    known = examples.labelled(whole)
+    is_known = whole.rules.is_labelled(examples.targets)
     return [
-        (example, whole.names[target])
-        for example, target in zip(known.inputs, known.targets, strict=True)
+        (example, whole.names[target] if known else None)
+        for example, target, known in zip(
+            examples.inputs, examples.targets, is_known, strict=True
+        )
     ]
 
 
-def _write_examples(path: Path, pairs: Iterable[tuple[Input, str]]) -> Path:
-    """Write examples as a table; images that are files stay where they are."""
+def _renamed(settings: Settings, changed: Changed, left: set[str | None]) -> Settings:
+    """Return settings that call classes as they are called now, and name no other."""
+
+    def called(values: Mapping[str, Any], both: Callable[..., Any] = max) -> Any:
+        made: dict[str, Any] = {}
+        for name, value in values.items():  # a cost is of two classes
+            ends = [changed.get(end, end) for end in map(str.strip, name.split(ARROW))]
+            if None not in ends and len(set(ends)) == len(ends):
+                key = ARROW.join(map(str, ends))
+                made[key] = both(value, made[key]) if key in made else value
+        return made
+
+    shares = called(settings.deploy_prevalence, operator.add)
+    if shares.keys() >= left - {None}:  # then they are all there is
+        whole = sum(shares.values())
+        shares = {name: share / whole for name, share in shares.items()}
+    return replace(
+        settings,
+        cost=called(settings.cost),
+        min_recall=called(settings.min_recall),
+        deploy_prevalence=shares,
+        describe=called(settings.describe),
+    )
+
+
+def _write_examples(path: Path, names: tuple[str, str], pairs: Sequence[Pair]) -> None:
+    """Write examples as a table; images that are all files stay where they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [
-        (str(x.absolute()) if isinstance(x, Path) else x, label) for x, label in pairs
-    ]
-    pd.DataFrame(rows, columns=[INPUT, LABEL]).to_parquet(path, index=False)
-    return path
+    are_named = all(isinstance(x, str | Path) for x, _ in pairs)
+    rows = [(_cell(x, are_named), label) for x, label in pairs]
+    pd.DataFrame(rows, columns=[*names]).to_parquet(path, index=False)
+
+
+def _cell(example: Input, is_named: bool) -> str | bytes:
+    """Return what a table can hold of an example; a column has cells of one type."""
+    if isinstance(example, np.ndarray):
+        encoded = io.BytesIO()
+        open_image(example).save(encoded, "PNG")
+        return encoded.getvalue()
+    if not isinstance(example, Path):
+        return example
+    return str(example.absolute()) if is_named else example.read_bytes()
 
 
 def _again(folder: Path, summary: Mapping[str, Any]) -> tuple[Config, ...]:
@@ -247,15 +305,15 @@ def _again(folder: Path, summary: Mapping[str, Any]) -> tuple[Config, ...]:
 
 
 def _in_words(
-    merged: _Merged,
-    changed: Mapping[str, str | None],
+    counts: tuple[int, int],
+    changed: Changed,
     old: Mapping[str, Any],
     mistakes: tuple[int, int, int],
     result: Result,
 ) -> str:
     metric, before, after = result.task.metric, old["score"], result.score
-    parts = [counted(merged.added, "new example")] if merged.added else []
-    parts += [counted(merged.corrected, "corrected label")] if merged.corrected else []
+    things = zip(counts, ("new example", "corrected label"), strict=True)
+    parts = [counted(number, thing) for number, thing in things if number]
     parts += [f"{a} {f'is now {b}' if b else 'dropped'}" for a, b in changed.items()]
     had, mended, broken = mistakes
     said = (
@@ -305,11 +363,6 @@ def _version(
         expected=summary["score"]["expected"],
         said=said,
     )
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text("utf-8"))
-    return found
 
 
 def _link(source: Path, target: Path) -> None:

@@ -104,8 +104,13 @@ def _answered(
     has_bar: bool = True,
 ) -> int:
     result = shown(work, settings, folder, people(is_json), started(), has_bar=has_bar)
+    return answered(result, is_json)
+
+
+def answered(result: Result, is_json: bool, **more: Any) -> int:
+    """Print the answer for programs, if they asked, and return the exit code."""
     if is_json:
-        print_json(result_json(result))
+        print_json({**result_json(result), **more})
     if result.summary["ending"] == "interrupted":
         return INTERRUPTED
     return NO_USE if result.score.against_majority == "not better" else 0

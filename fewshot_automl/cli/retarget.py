@@ -12,12 +12,12 @@ from rich.text import Text
 
 from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import Result
-from fewshot_automl.automl.retarget import Change
+from fewshot_automl.automl.retarget import Change, free_beside
 from fewshot_automl.automl.retarget import retarget as run_retarget
 from fewshot_automl.automl.settings import LIMITS
-from fewshot_automl.cli.console import people, print_json, table
-from fewshot_automl.cli.entry import NO_USE, started
-from fewshot_automl.cli.fit import result_json, shown
+from fewshot_automl.cli.console import people, table
+from fewshot_automl.cli.entry import started
+from fewshot_automl.cli.fit import answered, shown
 from fewshot_automl.cli.options import FOLDER, json_option, seconds, setting_options
 from fewshot_automl.errors import UserError
 from fewshot_automl.report.words import number
@@ -71,16 +71,16 @@ def retarget(
             "retarget must be told a goal, got none. See: fewshot retarget --help"
         )
     changes: list[Change] = []
+    place = free_beside(folder) if out is None else out
 
     def work(**more: Any) -> Result:
         result, found = run_retarget(
-            folder, out=out, search=search, data=data, test=test, **wanted, **more
+            folder, out=place, search=search, data=data, test=test, **wanted, **more
         )
         changes.extend(found)
         return result
 
     console = people(is_json)
-    place = folder if out is None else out
     result = shown(
         partial(work, started=started()),
         settings_of(folder),
@@ -90,10 +90,7 @@ def retarget(
         has_bar=False,
     )
     show_changes(console, changes)
-    if is_json:
-        rows = [asdict(change) for change in changes]
-        print_json({**result_json(result), "changes": rows})
-    return NO_USE if result.score.against_majority == "not better" else 0
+    return answered(result, is_json, changes=list(map(asdict, changes)))
 
 
 def show_changes(console: Console, changes: Sequence[Change]) -> None:

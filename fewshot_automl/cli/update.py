@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,8 +11,8 @@ from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.update import Versions
 from fewshot_automl.automl.update import update as run_update
 from fewshot_automl.cli.console import people, print_json, say, table
-from fewshot_automl.cli.entry import NO_USE, started
-from fewshot_automl.cli.fit import result_json, shown
+from fewshot_automl.cli.entry import started
+from fewshot_automl.cli.fit import answered, shown
 from fewshot_automl.cli.options import FOLDER, json_option, names, seconds, texts
 from fewshot_automl.report.words import number
 
@@ -63,16 +64,14 @@ def update(
       fewshot update runs/mail new-labels.csv --search 5min
       fewshot update runs/mail --rename "junk=spam" --drop other
     """
-    about = {"rename": rename, "drop": drop or (), "search": search, "data": data}
-    work = partial(run_update, folder, new, **about, started=started())
+    about: dict[str, Any] = {"search": search, "data": data, "started": started()}
+    work = partial(run_update, folder, new, rename=rename, drop=drop or (), **about)
     console = people(is_json)
     asked = settings_of(Versions.of(folder).study(folder))
     result = shown(work, asked, folder, console, started(), has_bar=False)
     versions = Versions.of(folder)
     say(f"Version {versions.current}: {versions.rows[-1].said}")
-    if is_json:
-        print_json({**result_json(result), "version": asdict(versions.rows[-1])})
-    return NO_USE if result.score.against_majority == "not better" else 0
+    return answered(result, is_json, version=asdict(versions.rows[-1]))
 
 
 @click.command("versions")

@@ -114,12 +114,15 @@ def read(
     )
 
 
-def read_inputs(source: Source, task: Task, columns: Columns) -> Examples:
+def read_inputs(
+    source: Source, task: Task, columns: Columns, *, prefer: tuple[str, ...] = ()
+) -> Examples:
     """Read examples to predict for; labels, if there are any, are not looked at.
 
-    `columns` says where the training examples stood.
+    `columns` says where the training examples stood; of splits the first that `prefer`
+    names is read.
     """
-    table = read_table(source, prefer=())
+    table = read_table(source, prefer=prefer)
     chosen = _stored_input(table, task, columns)
     return _examples(table, chosen, task.rules.no_targets(len(table)))
 

@@ -172,7 +172,8 @@ def from_predictions(
     names, rules = task.names, task.rules
     assert isinstance(rules, Classes)
     answers = rules.decide(mean)
-    surest = np.argsort(-mean.max(axis=1), kind="stable")
+    sure = mean[np.arange(len(mean)), answers]  # of what is answered, if anything is
+    surest = np.argsort(-sure, kind="stable")
     surest = surest[answers[surest] != NO_ANSWER]
     is_right = (answers == labels[some])[surest]
     wrong, right = surest[~is_right], surest[is_right]
@@ -184,7 +185,7 @@ def from_predictions(
             "origin": origins[some[i]],
             "label": names[labels[some[i]]],
             "predicted": names[answers[i]],
-            "confidence": float(mean[i].max()),
+            "confidence": float(sure[i]),
             "label_proba": float(mean[i, labels[some[i]]]),
         }
 
@@ -224,7 +225,7 @@ def _curve(
     labels: Int[np.ndarray, " examples"],
     rules: Classes,
 ) -> list[tuple[float, float]]:
-    always = replace(rules, costs=rules.costs and replace(rules.costs, no_answer=None))
+    always = replace(rules, costs=rules.costs and rules.costs.always)
     order = np.argsort(rules.uncertainty(proba), kind="stable")
     is_right = (always.decide(proba) == labels)[order]
     counts = np.arange(1, len(labels) + 1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.tasks.calibration import expected_calibration_error
-from fewshot_automl.tasks.costs import Costs
+from fewshot_automl.tasks.costs import NO_ANSWER, Costs
 from fewshot_automl.tasks.kind import All, Mean, Metric, Sums
 
 
@@ -194,14 +194,22 @@ _row = partial(Metric, check=check_probabilities)
 def cost_metric(costs: Costs | None) -> Metric:
     """Return the mean cost of the cheapest answers, classes as frequent as in use.
 
-    Without costs each mistake costs 1.
+    Without costs each mistake costs 1. Outputs of one column more, which stands for no
+    answer, are decisions that were made before.
     """
 
     def parts(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
         if costs is None:
             return np.stack([1 - _is_right(labels, proba), np.ones(len(labels))], 1)
-        paid = costs.of_decisions(labels, costs.decide(costs.shifted(proba)))
+        if proba.shape[1] > len(costs.matrix):
+            answers = proba.argmax(axis=1)
+            answers[answers == len(costs.matrix)] = NO_ANSWER
+        else:
+            answers = costs.decide(costs.shifted(proba))
+        paid = costs.of_decisions(labels, answers)
         weights = np.array(costs.ratios)[labels] if costs.ratios else np.ones(len(paid))
+        if costs.no_answer is None:  # the mean is of what is answered
+            weights = weights * (answers != NO_ANSWER)
         return np.stack([weights * paid, weights], axis=1)
 
     return _row(

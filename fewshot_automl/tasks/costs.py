@@ -40,6 +40,11 @@ class Costs:
     """What it costs not to answer; None if there always is an answer."""
     ratios: tuple[float, ...] = ()
     """How much more frequent each class will be in use than among the labels."""
+    factors: tuple[float, ...] = ()
+    """How many times more mistakes of each class weigh when answers are chosen, so that
+    enough of it is found; not in what they are said to cost."""
+    bound: float | None = None
+    """Expected cost above which there is no answer, where a share was asked for."""
 
     @classmethod
     def of(
@@ -95,7 +100,18 @@ class Costs:
 
     def expected(self, proba: Proba) -> Float64[np.ndarray, "examples answers"]:
         """Return what each answer is expected to cost, by probabilities in use."""
-        return np.asarray(proba.astype(np.float64) @ np.array(self.matrix))
+        weighed = proba.astype(np.float64) * np.array(self.factors or 1.0)
+        return np.asarray(weighed @ np.array(self.matrix))
+
+    @property
+    def limit(self) -> float | None:
+        """Return the expected cost above which there is no answer; None for none."""
+        return self.no_answer if self.bound is None else self.bound
+
+    @property
+    def always(self) -> "Costs":
+        """Return costs by which every example is answered."""
+        return replace(self, no_answer=None, bound=None)
 
     def decide(self, proba: Proba) -> Int[np.ndarray, " examples"]:
         """Return the answer of least expected cost to each row, or `NO_ANSWER`.
@@ -107,8 +123,8 @@ class Costs:
         known = np.where(np.isnan(proba), 0.0, proba)
         expected = self.expected(known)
         answers = expected.argmin(axis=1)
-        if self.no_answer is not None:
-            answers[expected.min(axis=1) > self.no_answer] = NO_ANSWER
+        if self.limit is not None:
+            answers[expected.min(axis=1) > self.limit] = NO_ANSWER
         return np.asarray(answers)
 
     def of_decisions(
@@ -116,34 +132,32 @@ class Costs:
         labels: Int[np.ndarray, " examples"],
         answers: Int[np.ndarray, " examples"],
     ) -> Float64[np.ndarray, " examples"]:
-        """Return what each decision cost."""
+        """Return what each decision cost; none costs nothing if it has no price."""
         column = np.full((len(self.matrix), 1), self.no_answer or 0.0)
         return np.asarray(np.hstack([self.matrix, column])[labels, answers])
 
     def finding(self, place: int, share: float, proba: Proba) -> "Costs":
         """Return costs by which this share is found of a class's examples like these.
 
-        Missing the class costs as many times more as that takes.
-
-        Raises:
-            TaskError: If no cost finds so many.
+        Missing the class weighs as many times more as that takes. If nothing takes so
+        many, it stays as it was.
         """
+        factors = np.array(self.factors or [1.0] * len(self.matrix))
         for factor in np.geomspace(1.0, MOST_TIMES, STEPS):
-            rows = np.array(self.matrix)
-            rows[place] *= factor
-            costs = replace(self, matrix=tuple(map(tuple, rows.tolist())))
+            more = np.where(np.arange(len(factors)) == place, factor, 1.0)
+            costs = replace(self, factors=tuple((factors * more).tolist()))
             if (costs.decide(proba) == place).mean() >= share:
                 return costs
-        raise TaskError(
-            f"min_recall must be one that costs can reach, got {share:g}. Lower it, or "
-            "leave out what is not answered."
-        )
+        return self
 
     def answering(self, share: float, proba: Proba) -> "Costs":
         """Return costs by which this share of examples like these is answered."""
+        if share == 1:
+            return self.always
         least = self.expected(proba).min(axis=1)
-        bound = float(np.quantile(least, share, method="inverted_cdf"))
-        return replace(self, no_answer=max(bound, 1e-12))
+        return replace(
+            self, bound=float(np.quantile(least, share, method="inverted_cdf"))
+        )
 
     @property
     def most(self) -> float:
@@ -154,8 +168,8 @@ class Costs:
     def from_json(cls, values: Mapping[str, Any]) -> "Costs":
         """Return the costs that `dataclasses.asdict` made plain."""
         rows = tuple(tuple(map(float, row)) for row in values["matrix"])
-        ratios = tuple(map(float, values["ratios"]))
-        return cls(matrix=rows, no_answer=values["no_answer"], ratios=ratios)
+        lists = {n: tuple(values.get(n, ())) for n in ("ratios", "factors")}
+        return cls(**{**values, "matrix": rows, **lists})
 
 
 def place_of(name: str, names: Sequence[str]) -> int:

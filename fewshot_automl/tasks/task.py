@@ -11,6 +11,8 @@ from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.tasks.costs import Costs, place_of
 from fewshot_automl.tasks.kind import Metric, Outputs, Targets, TaskKind
 
+ROUNDS: Final = 5
+"""How often costs are raised in turn until enough is found of several classes."""
 TASK_KINDS: Final[dict[str, type[TaskKind]]] = {Classes.name: Classes}
 """By name; add to it. A column is offered to the last row first; almost any can be
 classes."""
@@ -137,27 +139,24 @@ class Task:
     ) -> "Task":
         """Return the task with so many examples of classes found, of some like these.
 
+        Where not all can be had, the last ones are.
+
         Raises:
-            TaskError: If a class is not there, or has no example, or none can reach it.
+            TaskError: If a class is not there.
         """
         costs = self.costs or Costs.of(self.names, {})
-        for name, share in recalls.items():
-            here = targets == place_of(name, self.names)
-            if not here.any() or not 0 < share <= 1:
-                raise TaskError(
-                    "min_recall must be above 0 and at most 1, of a class with labels, "
-                    f"got {name}={share:g}."
-                )
-            proba = costs.shifted(outputs[here])
-            costs = costs.finding(place_of(name, self.names), share, proba)
+        places = {place_of(name, self.names): recalls[name] for name in recalls}
+        for _ in range(ROUNDS if len(places) > 1 else 1):  # one may undo another
+            before = costs
+            for place, share in places.items():
+                here = costs.shifted(outputs[targets == place])
+                costs = costs.finding(place, share, here) if len(here) else costs
+            if costs == before:
+                break
         return replace(self, costs=costs)
 
     def answering(self, share: float, outputs: Outputs) -> "Task":
-        """Return the task with so many examples answered, of some like these outputs.
-
-        Raises:
-            TaskError: If its kind has no answers to withhold.
-        """
+        """Return the task with so many examples answered, of some like these."""
         costs = self.costs or Costs.of(self.names, {})
         return replace(self, costs=costs.answering(share, costs.shifted(outputs)))
 

@@ -24,7 +24,7 @@ def study(tmp_path_factory, at_home):
 
 
 def looked(study, new):
-    found = check(study, new, data=TEXTS, labels=LABELS)
+    found = check(study, new, data=TEXTS)
     return found, {each.name: each for each in found.findings}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fewshot_automl import UserError, fit, retarget
+from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.tasks import Task
 
@@ -42,11 +43,18 @@ def test_all_trials_are_scored_by_the_new_goal_and_none_is_trained(study):
         values = [metric.score(np.array(old["labels"]), x) for x in outputs]
         assert outcome.mean == pytest.approx(np.mean(values))
     assert (study / "result.json").read_bytes() == before
+    outputs = read_outputs(result.folder / result.summary["predictions"])
+    known = pooled_score(metric, np.array(old["labels"]), outputs.astype(np.float64))
     assert changes[0].name == "cost"
+    assert changes[0].after == pytest.approx(metric.orient(known), abs=1e-6)
     kept = Task.from_json(
         json.loads((result.folder / "result.json").read_text())["task"]
     )
     assert kept.costs.matrix == ((0.0, 5.0), (1.0, 0.0))
+    other, _ = again(result.folder, coverage=0.75)  # which takes the place of a price
+    assert other.task.costs.no_answer is None
+    assert other.predictor.task.costs.bound is not None
+    assert other.score.metric == "cost"
 
 
 def test_the_same_goal_gives_the_same_model(study, tmp_path):
@@ -67,9 +75,28 @@ def test_a_class_is_found_as_often_as_asked(study, tmp_path):
         assert (rules.decide(repeat)[labels == 0] == 0).all()
 
 
+def test_a_wish_out_of_reach_is_told_and_the_model_is_kept(study, tmp_path, new_notes):
+    wish, heard = {"art": 1.0, "land": 1.0}, new_notes()
+    about = {"out": tmp_path / "both", "listener": heard, "coverage": 0.5}
+    result, _ = again(study, min_recall=wish, **about)
+    costs = result.predictor.task.costs
+    assert costs.matrix == ((0.0, 1.0), (1.0, 0.0))
+    labels = np.array(result.summary["labels"])
+    outputs = read_outputs(result.folder / result.summary["predictions"])
+    answers = np.concatenate([costs.decide(repeat) for repeat in outputs])
+    truth = np.tile(labels, len(outputs))
+    is_found = all((answers[(truth == k) & (answers >= 0)] == k).all() for k in (0, 1))
+    assert is_found != bool(heard.heard("cannot be reached"))
+
+
 @pytest.mark.parametrize(
     ("goal", "words"),
-    [({"colour": 1}, "colour"), ({"cost": {"art->sea": 1.0}}, "'sea'")],
+    [
+        ({"colour": 1}, "colour"),
+        ({"cost": {"art->sea": 1.0}}, "'sea'"),
+        ({"min_recall": {"sea": 0.5}}, "'sea'"),
+        ({"min_recall": {"art": 1.5}}, "at most 1"),
+    ],
 )
 def test_what_is_no_goal_is_refused(study, tmp_path, goal, words):
     with pytest.raises(UserError, match=words):

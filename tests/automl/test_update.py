@@ -1,8 +1,12 @@
 import json
+import shutil
 
+import pandas as pd
 import pytest
+from PIL import Image
 
-from fewshot_automl import Predictor, UserError, fit, update
+from fewshot_automl import Predictor, UserError, fit, resume, retarget, update
+from fewshot_automl.automl.settings import Settings
 from fewshot_automl.automl.update import Versions
 
 TEXTS = [f"{word} {n}" for n in range(8) for word in ("good film", "river city")]
@@ -41,6 +45,64 @@ def test_new_and_corrected_labels_make_a_version_that_can_be_left_again(study):
     merged = update(study, rename={"name": "land"})  # its labels are in the folder
     assert merged.task.names == ("art", "land")
     assert [row.parent for row in Versions.of(study).rows] == [None, 1, 2]
+
+
+def test_costs_and_columns_follow_the_names_of_classes(tmp_path, at_home):
+    few = {"budget": "none", "trials": 2, "methods": ["tfidf"]}
+    rows = pd.DataFrame({"said": TEXTS, "kind": LABELS})
+    rows.loc[len(rows)] = ["who is this", "name"]
+    rows.loc[len(rows)] = ["what name is it", "name"]
+    more = tmp_path / "more.csv"
+    pd.DataFrame({"said": ["nobody knows"] * 2}).to_csv(more, index=False)
+    rows.to_csv(tmp_path / "data.csv", index=False)
+    settings = Settings(
+        target="kind",
+        cost={"art->land": 5.0, "name->art": 2.0},
+        deploy_prevalence={"art": 0.5, "land": 0.3, "name": 0.2},
+        unlabelled=str(more),
+    )
+    study = tmp_path / "study"
+    fit(tmp_path / "data.csv", settings=settings, out=study, **few)
+    (tmp_path / "data.csv").rename(tmp_path / "moved.csv")
+    result = update(
+        study,
+        rename={"land": "ground"},
+        drop=["name"],
+        data=tmp_path / "moved.csv",
+    )
+    assert result.score.metric == "cost"
+    assert result.task.names == ("art", "ground")
+    assert result.task.costs.matrix == ((0.0, 5.0), (1.0, 0.0))
+    assert result.task.costs.ratios == pytest.approx((0.5 / 0.8 / 0.5, 0.3 / 0.8 / 0.5))
+    new = pd.DataFrame({"said": ["a good film"]})
+    assert Predictor.load(study).predict(new)  # the columns are called as they were
+    shutil.move(study, tmp_path / "elsewhere")
+    corrected = pd.DataFrame({"said": ["GOOD film 0"], "kind": ["ground"]})
+    result = update(tmp_path / "elsewhere", corrected)
+    assert len(result.inputs) == 16
+    row = Versions.of(tmp_path / "elsewhere").rows[2]
+    assert "1 corrected label" in row.said
+    assert "new example" not in row.said
+    with pytest.raises(UserError, match="later versions"):
+        resume(tmp_path / "elsewhere")
+    again, _ = retarget(tmp_path / "elsewhere", abstain_cost=0.1)
+    assert again.task.names == ("art", "ground")
+    assert len(again.inputs) == 16
+
+
+def test_images_in_files_and_in_memory_are_kept_together(tmp_path, at_home, images):
+    pictures, labels = images
+    few = {"budget": "none", "trials": 1, "methods": ["prototype"]}
+    fit(pictures, labels=labels, out=tmp_path / "study", **few)
+    Image.fromarray(255 - pictures[0]).save(tmp_path / "new.png")
+    Image.fromarray(pictures[1]).save(tmp_path / "known.png")
+    new = [tmp_path / "new.png", tmp_path / "known.png", tmp_path / "none.png"]
+    about = {"data": pictures, "labels": labels}
+    asked = {"new_labels": ["red", "red", "red"], **about}
+    result = update(tmp_path / "study", new, **asked)
+    assert len(result.inputs) == 13
+    said = Versions.of(tmp_path / "study").rows[1].said
+    assert "1 new example, 1 corrected label" in said
 
 
 def test_what_changes_nothing_is_refused(study):

@@ -126,7 +126,7 @@ def test_resume_after_the_data_moved_says_how_to_go_on(fitted, home, capsys):
     record["data"] = str(home / "gone.csv")
     Path("again/study.json").write_text(json.dumps(record), "utf-8")
     assert run(["resume", "again"]) == 2
-    assert "fewshot resume again --data PLACE" in capsys.readouterr().err
+    assert "--data PLACE" in capsys.readouterr().err
     assert run(["resume", "again", "--data", "moved.csv", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trials"]["done"] == 4
 

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fewshot_automl.errors import ShapeError
 from fewshot_automl.report.classes import from_predictions
 from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.costs import Costs
 
 TASK = Task(modality="text", names=("no", "yes"))
 LABELS = np.array([0, 0, 0, 1, 1, 1])
@@ -17,9 +20,9 @@ def stack(*answers, sure=0.9):
     return proba
 
 
-def told(labels, proba):
+def told(labels, proba, task=TASK):
     rows = [f"row {i}" for i in range(len(labels))]
-    return from_predictions(labels, proba, TASK, rows, "text {}".format)
+    return from_predictions(labels, proba, task, rows, "text {}".format)
 
 
 def test_recall_and_precision_are_those_of_the_counts():
@@ -51,6 +54,24 @@ def test_mistakes_are_named_by_origin_the_surest_first():
     assert (first["confidence"], first["label_proba"]) == (0.99, 0.01)
     assert [m["shown"] for m in found.mistakes] == ["text 5", "text 2", "text 4"]
     assert [m["shown"] for m in found.right] == ["text 1", "text 3"]  # one a class
+
+
+def test_what_is_not_answered_is_no_mistake_and_sureness_is_of_the_answer():
+    proba = stack([0, 0, 0, 1, 1, 0], sure=0.8)
+    proba[0, 0] = [0.5, 0.5]
+    costs = Costs.of(TASK.names, {"yes->no": 9.0}, no_answer=0.49)
+    found = told(LABELS, proba, replace(TASK, costs=costs))
+    assert found.counts == [[0.0, 0.0], [0.0, 2.0]]  # a no must be surer
+    assert found.rows[0].recall is None
+    assert found.rows[1].recall.of == 2
+    assert (found.mistaken, found.answered) == (0, 2 / 6)
+    costs = replace(costs, no_answer=None)
+    found = told(LABELS, proba, replace(TASK, costs=costs))
+    assert found.mistaken == 3
+    assert found.mistakes[0]["predicted"] == "yes"
+    assert [case["confidence"] for case in found.mistakes] == pytest.approx(
+        [0.5, 0.2, 0.2]
+    )
 
 
 def test_a_mix_up_that_happened_once_is_no_pattern():

@@ -46,6 +46,29 @@ def test_a_share_of_examples_is_answered():
     ) == ["ham", "ham", "spam", "spam"]
 
 
+def test_what_is_asked_of_decisions_leaves_prices_as_they_are():
+    careful = task(cost={"ham->spam": 5.0})
+    labels, proba = np.array([0, 0, 1, 1]), PROBA[[0, 3, 1, 2]]
+    found = careful.finding({"spam": 1.0}, labels, proba)
+    assert found.rules.decode(proba[2:]) == ["spam", "spam"]
+    assert found.measured.value(labels, proba) == 5.0 / 4  # and not more
+    some = careful.answering(0.75, PROBA)
+    assert some.rules.decode(PROBA).count(None) == 1
+    assert some.measured.value(LABELS, PROBA) == 0.0  # the mean of what is answered
+    assert Task.from_json(some.to_json()) == some
+
+
+def test_several_classes_are_found_as_often_as_asked():
+    names, rng = ("a", "b", "c"), np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 40)
+    logits = rng.normal(size=(120, 3)) + 1.5 * np.eye(3)[labels]
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    three = Task(modality="text", names=names)
+    asked = {"a": 0.8, "b": 0.8}
+    answers = three.finding(asked, labels, proba).rules.decide(proba)
+    assert [(answers[labels == k] == k).mean() >= 0.8 for k in (0, 1)] == [True, True]
+
+
 def test_rare_classes_in_use_need_surer_answers_and_weigh_less():
     rare = task(shares={"spam": 0.02})
     assert rare.rules.decode(PROBA) == ["ham", "ham", "ham", "ham"]
