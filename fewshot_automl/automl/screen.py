@@ -61,7 +61,7 @@ class Progress:
         self._console = console
         self._started = started
         self._seconds = asked.budget_seconds if has_bar else None
-        self._metric = metric_named(asked.metric or "accuracy")
+        self._metric = metric_named(asked.searched_for or "accuracy")
         self._limits = asked.aims.limits
         self._folder = folder
         self._running: dict[int, Config] = {}

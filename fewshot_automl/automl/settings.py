@@ -382,6 +382,12 @@ class Settings:
         return "loky" if self.workers > 1 else "in_process"
 
     @property
+    def searched_for(self) -> str | None:
+        """Return the name of the metric; None for the default of the target's kind."""
+        has_costs = self.cost or self.deploy_prevalence or self.abstain_cost is not None
+        return self.metric or ("cost" if has_costs else None)
+
+    @property
     def aims(self) -> Aims:
         """Return what is improved, the score first, and what the model must keep.
 

@@ -32,6 +32,7 @@ def main() -> None:
     fitted = time.monotonic()
     import pandas as pd
 
+    from fewshot_automl.adaptation.saved import Ensemble
     from fewshot_automl.data import read_inputs
     from fewshot_automl.predictor import Predictor
 
@@ -46,13 +47,13 @@ def main() -> None:
     beside, parts = summary["beside_best"], summary["members"]
     if beside:
         # What the best member says alone, of the same study.
-        (place,) = [
-            i for i, one in enumerate(parts) if one["number"] == beside["number"]
-        ]
+        place = [one["number"] for one in parts].index(beside["number"])
         ensemble = model.fitted
+        assert isinstance(ensemble, Ensemble)
         one = replace(ensemble, members=(ensemble.members[place],))
         alone = replace(model, fitted=one, calibration={}).answers(inputs)[0]
-        columns |= {f"alone_{n}": alone[:, i] for i, n in enumerate(rules.names)}
+        named = zip(rules.names, alone.T, strict=True)
+        columns |= {f"alone_{name}": column.tolist() for name, column in named}
     pd.DataFrame(columns).to_csv(out, index=False)
     score, config = summary["score"], summary["winner"]["config"]
     told = {

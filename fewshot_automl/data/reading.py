@@ -85,12 +85,8 @@ def read(
         targets, names = kind.read(held, class_names, is_sure=target_kind is not None)
     except DataError as error:  # what was left out may be why
         raise DataError(f"{error}{table.said()}") from error
-    has_costs = bool(cost or deploy_prevalence) or abstain_cost is not None
     task = Task(
-        modality=chosen.modality,
-        kind=kind.name,
-        names=names,
-        metric=metric or ("cost" if has_costs and kind.takes_costs else ""),
+        modality=chosen.modality, kind=kind.name, names=names, metric=metric or ""
     ).describing(describe or {})
     task = task.costing(targets, cost or {}, abstain_cost, deploy_prevalence or {})
     notes = (*table.notes, *chosen.notes, *target_notes, task.rules.describe(targets))
