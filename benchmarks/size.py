@@ -22,15 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fewshot_automl"
 GOALS = {
-    "package lines": 22_700,
-    "package files": 150,
+    "package lines": 26_700,
+    "package files": 175,
     "oracle lines": 1_600,
-    "test lines": 16_900,
+    "test lines": 19_000,
     "glossary terms": 30,
     "circles": 0,
     "broken contracts": 0,
 }
-"""The most that issues 10 to 12 allow."""
+"""The most that issues 10 to 14 allow."""
 
 
 def lines_by_room(root: Path) -> tuple[Counter[str], int]:
