@@ -120,7 +120,7 @@ def main() -> None:
     times = more["trials_a_minute"] / one["trials_a_minute"]
     facts = {
         "cores": usable_cores(),
-        "foretold_times": round(every / at_once, 2),
+        "predicted_times": round(every / at_once, 2),
         "times": round(times, 2),
         "largest_gap": max(gaps),
         "same_winner": best[0] == best[1],

@@ -45,7 +45,7 @@ def fitted_committee(
     A member that cannot be fitted to all examples in time, besides the seconds of
     saving and of scoring test examples, leaves the pool, and the weights are learnt
     again. Cheap ones come first: they take next to nothing, and what trains may take
-    longer than foreseen. If all do, the best of the cheap trials, of any, is the model.
+    longer than forecast. If all do, the best of the cheap trials, of any, is the model.
     Without a cheap trial there is no deadline, for a late model is better than none.
     """
     cheap = [i for i in tried.outputs if not tried.method(i).trains]

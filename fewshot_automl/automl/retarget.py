@@ -1,4 +1,4 @@
-"""Another goal for a finished study: chosen anew from what it has tried."""
+"""Another goal for a finished study: a new choice among what it has tried."""
 
 import itertools
 import time
@@ -52,7 +52,7 @@ def retarget(
     started: float | None = None,
     **goal: Any,
 ) -> tuple[Result, list[Change]]:
-    """Choose, weigh, calibrate and decide anew for another goal; train no trial again.
+    """Choose, weigh, calibrate and decide for another goal; train no trial again.
 
     All trials are scored by the new goal on their stored out-of-fold predictions. Only
     members that are new to the model are fitted. The study in `folder` stays as it is;
@@ -178,5 +178,5 @@ def free_beside(folder: Path) -> Path:
     """Return a folder for another study, named after this one and not there yet."""
     name = f"{folder.resolve().name}-retargeted"
     endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
-    places = (folder.with_name(name + end) for end in endings)
+    places = (folder.resolve().with_name(name + end) for end in endings)
     return next(place for place in places if not place.exists())

@@ -154,10 +154,8 @@ def update(
     versions = Versions.of(folder)
     old = versions.study(folder)
     record, summary = read_record(old), read_summary(old)
-    settings, task = (
-        Settings.from_json(record["settings"]),
-        Task.from_json(summary["task"]),
-    )
+    settings = Settings.from_json(record["settings"])
+    task = Task.from_json(summary["task"])
     source, _ = sources_of(old, record, data, None)
     manifest = json.loads((old / "model" / MANIFEST).read_text("utf-8"))
     columns = Columns.from_json(manifest["columns"])
@@ -222,8 +220,8 @@ def _merged(
 ) -> tuple[list[Pair], int, int]:
     """Return all examples, and how many labels are new and how many corrected.
 
-       A label that is given again takes the place of the old.
-    What the audit takes for copies is one example, and what cannot be read is none.
+    A label that is given again takes the place of the old. What the audit takes for
+    copies is one example, and what cannot be read is none.
     """
     merged: dict[str, Pair] = {}
     added = corrected = 0
@@ -321,8 +319,8 @@ def _in_words(
         f"{before['expected']:.3f} before, {after.expected:.3f} now"
     )
     if had:
-        said += f"; of {counted(had, 'earlier mistake')} {mended} right now"
-    return said + (f"; {counted(broken, 'right answer')} wrong now." if broken else ".")
+        said += f"; of {counted(had, 'earlier mistake')} {mended} are right now"
+    return said + (f"; {counted(broken, 'earlier right answer')} wrong now." if broken else ".")
 
 
 def _mistakes(

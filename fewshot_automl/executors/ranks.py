@@ -29,14 +29,14 @@ SOON: Final = 2.0
 
 
 class Parted(TrialError):
-    """The processes are no longer at the same point, and must be started anew."""
+    """The processes are no longer at the same point, and must be restarted."""
 
 
 class Ranks(WorkerProcesses):
     """Runs a call in several processes at once and returns what the first made of it.
 
     They share one `torch.distributed` group. If one dies, the call under way has failed
-    and all are started anew. Under torchrun or ``accelerate launch`` those that were
+    and all are restarted. Under torchrun or ``accelerate launch`` those that were
     launched take part; the first, which runs the study, starts one in its place.
     """
 
