@@ -320,7 +320,9 @@ def _in_words(
     )
     if had:
         said += f"; of {counted(had, 'earlier mistake')} {mended} are right now"
-    return said + (f"; {counted(broken, 'earlier right answer')} wrong now." if broken else ".")
+    return said + (
+        f"; {counted(broken, 'earlier right answer')} wrong now." if broken else "."
+    )
 
 
 def _mistakes(

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fewshot_automl import UserError, fit, retarget
+from fewshot_automl.automl.retarget import free_beside
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.tasks import Task
@@ -101,3 +103,10 @@ def test_a_wish_out_of_reach_is_told_and_the_model_is_kept(study, tmp_path, new_
 def test_what_is_no_goal_is_refused(study, tmp_path, goal, words):
     with pytest.raises(UserError, match=words):
         again(study, out=tmp_path / "no", **goal)
+
+
+def test_the_new_study_lies_beside_the_folder_one_stands_in(tmp_path, monkeypatch):
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "mail-retargeted").mkdir()
+    monkeypatch.chdir(tmp_path / "mail")
+    assert free_beside(Path()) == tmp_path / "mail-retargeted-2"
