@@ -420,7 +420,7 @@ def test_a_display_hears_of_everything(go):
 
 
 def square_once_the_next_runs(folder, point, allowance):
-    """Trial ``x`` ends when trial ``x + 1`` has begun, so that it shows who overlaps."""
+    """Trial ``x`` ends when trial ``x + 1`` has begun, to show which overlap."""
     x = int(point["x"])
     (folder / f"{x}").touch()
     until = time.monotonic() + 60
