@@ -5,16 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.acquisition.multi_objective import logei
 from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
 from botorch.acquisition.objective import GenericMCObjective
 from botorch.models import GenericDeterministicModel, ModelList
+from botorch.models.gpytorch import GPyTorchModel
 from botorch.models.model import Model
+from botorch.posteriors import GPyTorchPosterior, Posterior
 from botorch.sampling.get_sampler import get_sampler
 from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from botorch.utils.multi_objective.pareto import is_non_dominated
+from gpytorch.distributions import MultivariateNormal
+from gpytorch.settings import skip_posterior_variances
+from linear_operator import to_linear_operator
 from torch import Tensor
 
 from fewshot_automl.oracle.failures import log_chances
@@ -32,6 +36,28 @@ RIVALS = 64
 """Candidates that are looked at again for each further Config of a batch."""
 ALONE_FROM = 20
 """Trials from which every other batch is without advice: wrong advice costs half."""
+
+
+class Joint(GPyTorchModel):
+    """The joint posterior of some rows, of which others are asked for by their places.
+
+    BoTorch asks for each candidate together with all that was seen. So the kernel meets
+    each pair of rows once, and not once for each candidate.
+    """
+
+    num_outputs = 1
+
+    def __init__(self, posterior: GPyTorchPosterior) -> None:
+        """Hold the means and covariances of all rows."""
+        super().__init__()
+        self.means = posterior.distribution.mean
+        self.covariances = posterior.distribution.covariance_matrix
+
+    def forward(self, places: Tensor) -> MultivariateNormal:
+        """Return the posterior of the rows at these places."""
+        at = places[..., 0].long()
+        covariances = self.covariances[at.unsqueeze(-1), at.unsqueeze(-2)]
+        return MultivariateNormal(self.means[at], to_linear_operator(covariances))
 
 
 class Search:
@@ -52,32 +78,39 @@ class Search:
             for name in self.aims.names
             if name not in self.aims.exact
         }
-        known = list(dict.fromkeys(self._known("done")))
+        inside = [(c, o.status) for c, o in history if space.contains(c)]
+        self.known: dict[Status, list[Config]] = {
+            status: list(dict.fromkeys(c for c, s in inside if s == status))
+            for status in ("done", "failed", "running")
+        }
+        self.chances: dict[Config, float] = {}
+        done = self.known["done"]
         # A bar that nothing allowed can reach would leave only guesses far away.
-        self.bars = [config for config in known if self.aims.keeps(config)] or known
+        self.seen = self.bars = [*filter(self.aims.keeps, done)] or done
 
     def leaders(self, most: int) -> list[Config]:
         """Return the Configs that were seen to be best, by the first objective."""
-        with torch.no_grad():
+        with torch.no_grad(), skip_posterior_variances():
             model = self._model(self.aims.objectives[0].name)
-            means = model.posterior(self.rows(self.bars)).mean.flatten()
+            means = model.posterior(self.rows(self.seen)).mean.flatten()
         order = means.argsort(descending=True, stable=True)
-        return [self.bars[i] for i in order[:most].tolist()]
+        return [self.seen[i] for i in order[:most].tolist()]
 
     def gains(self, pool: Sequence[Config], chosen: Sequence[Config] = ()) -> Values:
         """Return the log improvement that is expected of Configs that may fail.
 
         Those that are chosen already are pending, as running trials are.
         """
-        pending = dict.fromkeys([*self._known("running"), *chosen])
-        new = [config for config in pending if config not in set(self.bars)]
-        acquisition = self._acquisition(self.rows(new) if new else None)
+        pending = dict.fromkeys([*self.known["running"], *chosen])
+        new = [config for config in pending if config not in set(self.seen)]
         with torch.no_grad():
-            gains = acquisition(self.rows(pool)[:, None]).numpy()
-        encoding = self.rows.encoding
-        rows, done = encoding.encode(pool), encoding.encode(self._known("done"))
-        failed = encoding.encode(self._known("failed"))
-        chances = log_chances(encoding.layout, rows, done, failed, self.seed)
+            gains = self._log_improvements(pool, new).numpy()
+        if unknown := [config for config in pool if config not in self.chances]:
+            encoding = self.rows.encoding
+            about = (unknown, self.known["done"], self.known["failed"])
+            found = log_chances(encoding.layout, *map(encoding.encode, about), self.seed)
+            self.chances.update(zip(unknown, found.tolist(), strict=True))
+        chances = [self.chances[config] for config in pool]
         return np.asarray(np.nan_to_num(gains, nan=-np.inf) + chances)
 
     def best(self, pool: Sequence[Config], gains: Values, n: int) -> list[Config]:
@@ -90,35 +123,38 @@ class Search:
             chosen.append(left.pop(int(np.argmax(gains))))
         return chosen
 
-    def _known(self, status: Status) -> list[Config]:
-        """Return the Configs of the trials of one status in the space."""
-        inside = self.space.contains
-        return [c for c, o in self.history if o.status == status and inside(c)]
-
-    def _acquisition(self, pending: Tensor | None) -> AcquisitionFunction:
-        """Return the improvement over what was seen and is under way."""
-        bars, count = self.rows(self.bars), len(self.aims.objectives)
-        models = [self._model(name) for name in self.aims.names]
+    def _log_improvements(self, pool: Sequence[Config], new: list[Config]) -> Tensor:
+        """Return that of each Config over what was seen and what is under way."""
+        points, count = self.rows([*self.bars, *new, *pool]), len(self.aims.objectives)
+        known = [self._model(name).posterior(points) for name in self.aims.names]
+        models = [*map(_by_place, known)]
+        ends = [len(self.bars), len(new), len(pool)]
+        bars, pending, places = torch.arange(len(points))[:, None].double().split(ends)
         model: Model = models[0] if len(models) == 1 else ModelList(*models)
-        with torch.no_grad():
-            posterior = model.posterior(bars)
-            seen = posterior.mean[..., :count]
+        posterior = model.posterior(bars)
+        seen = posterior.mean[..., :count]
         about: dict[str, Any] = {
             "model": model,
             "X_baseline": bars,
             "sampler": get_sampler(posterior, self.samples, seed=self.seed),
             "constraints": self._constraints() or None,
-            "X_pending": pending,
+            "X_pending": pending if new else None,
             "prune_baseline": True,
         }
         if count == 1:
             score = GenericMCObjective(lambda Y, X=None: Y[..., 0])
-            return qLogNoisyExpectedImprovement(objective=score, **about)
-        return logei.qLogNoisyExpectedHypervolumeImprovement(
-            ref_point=infer_reference_point(seen[is_non_dominated(seen)]),
-            objective=GenericMCMultiOutputObjective(lambda Y, X=None: Y[..., :count]),
-            **about,
-        )
+            acquisition = qLogNoisyExpectedImprovement(objective=score, **about)
+        else:
+            some = GenericMCMultiOutputObjective(lambda Y, X=None: Y[..., :count])
+            acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
+                ref_point=infer_reference_point(seen[is_non_dominated(seen)]),
+                objective=some,
+                **about,
+            )
+        # Those that can hardly be the best were left out.
+        kept = acquisition.X_baseline[:, 0].long().tolist()
+        self.bars = [self.bars[i] for i in kept if i < len(self.bars)]
+        return acquisition(places[:, None])
 
     def _model(self, name: str) -> Model:
         """Return a model of a score or measure on its standard scale."""
@@ -128,7 +164,7 @@ class Search:
         if name in self.fitted:  # nothing is known: average everywhere
             return GenericDeterministicModel(lambda X: torch.zeros_like(X[..., :1]))
         exact, column = self.aims.exact[name], self.rows.column(name)
-        values = np.array([exact(config) for config in self.bars])
+        values = np.array([exact(config) for config in self.seen])
         scale = Scale.of(values, is_cost=self.aims.is_cost(name))
         return GenericDeterministicModel(
             lambda X: torch.from_numpy(scale(X[..., column].numpy()))[..., None]
@@ -145,6 +181,13 @@ class Search:
                     bound = float(fitted.scale(np.array([end]))[0])
                     found.append(_beyond(place, sign * fitted.scale.sign, bound))
         return found
+
+
+def _by_place(posterior: Posterior) -> Model:
+    """Return a model of rows whose posterior is known."""
+    if isinstance(posterior, GPyTorchPosterior):
+        return Joint(posterior)
+    return GenericDeterministicModel(lambda X: posterior.mean[X[..., 0].long()])
 
 
 def _beyond(place: int, sign: float, bound: float) -> Callable[[Tensor], Tensor]:
