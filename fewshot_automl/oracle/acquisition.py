@@ -108,7 +108,9 @@ class Search:
         if unknown := [config for config in pool if config not in self.chances]:
             encoding = self.rows.encoding
             about = (unknown, self.known["done"], self.known["failed"])
-            found = log_chances(encoding.layout, *map(encoding.encode, about), self.seed)
+            found = log_chances(
+                encoding.layout, *map(encoding.encode, about), self.seed
+            )
             self.chances.update(zip(unknown, found.tolist(), strict=True))
         chances = [self.chances[config] for config in pool]
         return np.asarray(np.nan_to_num(gains, nan=-np.inf) + chances)
