@@ -6,11 +6,11 @@ and of a trial's record, both timed here at the start in CPU seconds of one thre
 Some trials are stragglers, and some lose their machine and run again, as in the
 executor `ray`.
 
-The first table is of studies of a fixed wall time, of which the oracle is only the
-time it takes: trials done, the second at which so many were done (makespan), the share
-of worker seconds that went into trials that count (utilisation), the share of the time
-in which the driver was busy, and its seconds for each trial. The second table is of
-studies of a fixed number of training trials on recorded landscapes with the real
+The first table is of studies of a fixed wall time on two tasks, of which the oracle is
+only the time it takes: trials done, the second at which so many were done (makespan),
+the share of worker seconds that went into trials that count (utilisation), the share of
+the time in which the driver was busy, and its seconds for each trial. The second table
+is of studies of a fixed number of training trials on recorded landscapes with the real
 oracle: the regret of the model that each returns, beside that of a sequential study of
 the same task and seed. More workers know less when they choose.
 
@@ -229,7 +229,7 @@ class Timed:
 def measured(landscape: Landscape) -> Costs:
     """Time the oracle on recorded histories, and the ledger.
 
-    Longer ones go on with random Configs, each with the outcome of the nearest recorded.
+    Longer ones go on with random Configs and the outcomes of the nearest recorded.
     """
     space, oracle = landscape.space, GpOracle()
     rows = [(t.config, t.outcome) for t in landscape.trials.values()]

@@ -1,5 +1,6 @@
 """Where most is expected: BoTorch's acquisitions over a list of candidates."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,10 @@ ALONE_FROM = 20
 
 
 class Joint(GPyTorchModel):
-    """The joint posterior of some rows, of which others are asked for by their places.
+    """The joint posterior of some rows, which inputs name by their places.
 
-    BoTorch asks for each candidate together with all that was seen. So the kernel meets
-    each pair of rows once, and not once for each candidate.
+    BoTorch asks for each candidate together with all that was seen. So the kernel
+    compares what was seen once, and not once for each candidate.
     """
 
     num_outputs = 1
@@ -56,7 +57,7 @@ class Joint(GPyTorchModel):
     def forward(self, places: Tensor) -> MultivariateNormal:
         """Return the posterior of the rows at these places."""
         at = places[..., 0].long()
-        covariances = self.covariances[at.unsqueeze(-1), at.unsqueeze(-2)]
+        covariances = self.covariances[at[..., :, None], at[..., None, :]]
         return MultivariateNormal(self.means[at], to_linear_operator(covariances))
 
 
@@ -78,15 +79,13 @@ class Search:
             for name in self.aims.names
             if name not in self.aims.exact
         }
-        inside = [(c, o.status) for c, o in history if space.contains(c)]
-        self.known: dict[Status, list[Config]] = {
-            status: list(dict.fromkeys(c for c, s in inside if s == status))
-            for status in ("done", "failed", "running")
-        }
-        self.chances: dict[Config, float] = {}
-        done = self.known["done"]
+        self.known: dict[Status, list[Config]] = defaultdict(list)
+        for config, outcome in history:
+            if space.contains(config):
+                self.known[outcome.status].append(config)
+        done, self.chances = self.known["done"], dict[Config, float]()
         # A bar that nothing allowed can reach would leave only guesses far away.
-        self.seen = self.bars = [*filter(self.aims.keeps, done)] or done
+        self.seen = self.bars = [*dict.fromkeys(filter(self.aims.keeps, done))] or done
 
     def leaders(self, most: int) -> list[Config]:
         """Return the Configs that were seen to be best, by the first objective."""
@@ -106,14 +105,13 @@ class Search:
         with torch.no_grad():
             gains = self._log_improvements(pool, new).numpy()
         if unknown := [config for config in pool if config not in self.chances]:
-            encoding = self.rows.encoding
-            about = (unknown, self.known["done"], self.known["failed"])
-            found = log_chances(
-                encoding.layout, *map(encoding.encode, about), self.seed
-            )
-            self.chances.update(zip(unknown, found.tolist(), strict=True))
-        chances = [self.chances[config] for config in pool]
-        return np.asarray(np.nan_to_num(gains, nan=-np.inf) + chances)
+            encoding, known = self.rows.encoding, self.known
+            about = (unknown, known["done"], known["failed"])
+            rows, done, failed = map(encoding.encode, about)
+            chances = log_chances(encoding.layout, rows, done, failed, self.seed)
+            self.chances.update(zip(unknown, chances.tolist(), strict=True))
+        logs = np.nan_to_num(gains, nan=-np.inf)
+        return np.asarray(logs + [self.chances[config] for config in pool])
 
     def best(self, pool: Sequence[Config], gains: Values, n: int) -> list[Config]:
         """Return up to `n` of a pool with these gains, each given those before it."""
@@ -128,13 +126,11 @@ class Search:
     def _log_improvements(self, pool: Sequence[Config], new: list[Config]) -> Tensor:
         """Return that of each Config over what was seen and what is under way."""
         points, count = self.rows([*self.bars, *new, *pool]), len(self.aims.objectives)
-        known = [self._model(name).posterior(points) for name in self.aims.names]
-        models = [*map(_by_place, known)]
-        ends = [len(self.bars), len(new), len(pool)]
-        bars, pending, places = torch.arange(len(points))[:, None].double().split(ends)
+        every = torch.arange(len(points))[:, None].double()
+        bars, pending, places = torch.split(every, [*map(len, (self.bars, new, pool))])
+        models = [_by_place(self._model(n).posterior(points)) for n in self.aims.names]
         model: Model = models[0] if len(models) == 1 else ModelList(*models)
         posterior = model.posterior(bars)
-        seen = posterior.mean[..., :count]
         about: dict[str, Any] = {
             "model": model,
             "X_baseline": bars,
@@ -147,16 +143,18 @@ class Search:
             score = GenericMCObjective(lambda Y, X=None: Y[..., 0])
             acquisition = qLogNoisyExpectedImprovement(objective=score, **about)
         else:
-            some = GenericMCMultiOutputObjective(lambda Y, X=None: Y[..., :count])
+            seen = posterior.mean[..., :count]
             acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
                 ref_point=infer_reference_point(seen[is_non_dominated(seen)]),
-                objective=some,
+                objective=GenericMCMultiOutputObjective(
+                    lambda Y, X=None: Y[..., :count]
+                ),
                 **about,
             )
-        # Those that can hardly be the best were left out.
+        # BoTorch has left out what can hardly be the best.
         kept = acquisition.X_baseline[:, 0].long().tolist()
         self.bars = [self.bars[i] for i in kept if i < len(self.bars)]
-        return acquisition(places[:, None])
+        return acquisition(places[:, None])  # type: ignore[no-any-return]
 
     def _model(self, name: str) -> Model:
         """Return a model of a score or measure on its standard scale."""

@@ -33,8 +33,7 @@ NOISE_SHARE = 0.25
 """Of the squared standard errors, that is noise between Configs for a search: all are
 scored on the same examples. With less it soon stops to explore."""
 MOST_FITTED = 200
-"""Trials at most, evenly by rank, that parameters are fitted to: it takes the square of
-their number. The posterior is that of all trials."""
+"""Trials, evenly by rank, that parameters are fitted to at most; then all are known."""
 ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
 
@@ -135,7 +134,8 @@ def _fitted(
         torch.from_numpy(np.frombuffer(part).copy())[:, None]
         for part in (inputs, targets, noise)
     )
-    table = table.reshape(len(values), -1)
+    count = len(values)
+    table, ranked = table.reshape(count, -1), values[:, 0].argsort(stable=True)
 
     def process(at: Tensor) -> SingleTaskGP:
         return SingleTaskGP(
@@ -147,7 +147,6 @@ def _fitted(
             outcome_transform=None,
         )
 
-    count, ranked = len(values), values[:, 0].argsort(stable=True)
     few = ranked[torch.linspace(0, count - 1, min(count, MOST_FITTED)).long()]
     model, whole = process(few.sort().values), process(torch.arange(count))
     fit_gpytorch_mll(
