@@ -27,7 +27,7 @@ from fewshot_automl.automl.record import ledger_of, read_record
 from fewshot_automl.automl.result import RESULT_FILE, VERSIONS_FILE, Result, Score
 from fewshot_automl.automl.retarget import Change, changes, decided_by
 from fewshot_automl.automl.scoring import calibration_of, cross_calibrated, score_of
-from fewshot_automl.automl.slices import slices, suspected
+from fewshot_automl.automl.slices import failures, suspected
 from fewshot_automl.automl.update import Versions, version_of
 from fewshot_automl.data import Source, read_inputs, read_like
 from fewshot_automl.errors import DataError, UserError
@@ -56,7 +56,7 @@ FACTORS: Final = np.geomspace(1.1, 30.0, 20)
 """How many times more a class's mistakes may weigh, tried."""
 MOST_CLASSES: Final = 3
 """Classes whose mistakes may weigh more, the most missed in the slice."""
-TIMES: Final = (2.0, 5.0, 10.0)
+TIMES: Final = (2.0, 5.0, 20.0)
 """How many times an example of the slice may count in the heads, tried."""
 LIGHT: Final = 0.1
 """What an example counts whose label is probably wrong."""
@@ -150,8 +150,8 @@ def repair(
         raise UserError(f"margin must be above 0 and below 1, got {margin:g}.")
     if (slice is None) == (examples is None):
         raise UserError("repair must be told a slice or examples, one of the two.")
-    found = slices(folder, data=data)
     study = Finished.of(folder)
+    found = failures(study, data)
     name, rows = "the given examples", _rows_of(study, examples)
     if slice is not None:
         if not 1 <= slice <= len(found.slices):
@@ -381,7 +381,7 @@ def _tries(
 
     for name, ways in (
         ("labels that look wrong count a tenth", [fewer]),
-        ("the slice counts 2, 5 or 10 times", list(map(more, TIMES))),
+        ("the slice counts 2, 5 or 20 times", list(map(more, TIMES))),
     ):
         every = [parts.together(parts.refitted(way)) for way in ways]
         stacks = [cross_calibrated(parts.problem, outputs) for outputs in every]

@@ -126,9 +126,13 @@ def slices(folder: Path | str, *, data: Source | None = None) -> Failures:
         Northcutt, Jiang and Chuang, JAIR 70, 2021 (confident learning, by cleanlab);
         Benjamini and Hochberg, J. R. Statist. Soc. B 57, 1995.
     """
+    return failures(Finished.of(Path(folder)), data)
+
+
+def failures(study: Finished, data: Source | None) -> Failures:
+    """Return where the model of a study that was read fails; see `slices`."""
     from scipy.stats import false_discovery_control, fisher_exact
 
-    study = Finished.of(Path(folder))
     rules = study.model.task.rules
     if not isinstance(rules, Classes):
         kind = study.model.task.kind
