@@ -280,7 +280,7 @@ def _by_columns(beside: Mapping[str, Sequence[object]]) -> dict[str, Rows]:
     return found
 
 
-def _quarters(name: str, values: Sequence[float | None]) -> dict[str, Rows]:
+def _quarters(name: str, values: Sequence[int | float | None]) -> dict[str, Rows]:
     import pandas as pd
 
     numbers = pd.Series(values, dtype=float)

@@ -188,7 +188,9 @@ def repair(
     console.print(rows)
     if found.version is not None:
         show_changes(console, found.changes)
-        console.print(f"\nIt is version {found.version}. Back: fewshot versions --to")
+        console.print(
+            Text(f"\nIt is version {found.version}; see: fewshot versions {folder}")
+        )
     else:
         console.print(Text(f"\n{_advice(found, folder)}"))
     if is_json:
