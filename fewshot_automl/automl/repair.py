@@ -376,6 +376,9 @@ def _tries(
         weights[there[suspected(labels[some], proba[some])]] = LIGHT
         return weights
 
+    def best_of(now: Sequence[Rows], some: Rows) -> int:
+        return max(range(len(now)), key=lambda i: gain(now[i], some))
+
     def more(times: float) -> Weigh:
         return lambda rows: np.where(inside[rows], times, 1.0)
 
@@ -388,8 +391,8 @@ def _tries(
         now = [parts.answers(task, averaged(x)) == labels for x in stacks]
         right = before.copy()
         for held, some in others():
-            right[held] = max(now, key=lambda x, some=some: gain(x, some))[held]
-        best = max(range(len(ways)), key=lambda i: gain(now[i], known))
+            right[held] = now[best_of(now, some)][held]
+        best = best_of(now, known)
         yield name, _Tried(right, stacks[best], task, ways[best])
 
 

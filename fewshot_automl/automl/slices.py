@@ -162,7 +162,7 @@ def failures(study: Finished, data: Source | None) -> Failures:
     p_values = []
     for one in found:
         sides = [one.failed[side] for side in (one.inside, one.rest)]
-        table = [[x.sum(), (~x).sum()] for x in sides]
+        table = np.array([[x.sum(), (~x).sum()] for x in sides])
         p_value = fisher_exact(table, alternative="greater").pvalue
         p_values.append(min(one.tries * float(p_value), 1.0))
     q_values = false_discovery_control(p_values) if found else np.zeros(0)
@@ -178,8 +178,8 @@ def failures(study: Finished, data: Source | None) -> Failures:
             said.append(f"{words} ({rules.say(labels[at])}, answered {answer})")
         return tuple(said)
 
-    made = []
-    for place in np.lexsort((p_values, q_values)):
+    made: list[Slice] = []
+    for place in np.lexsort((np.array(p_values), q_values)):
         one = found[place]
         size, mistakes = int(one.inside.sum()), int(one.failed[one.inside].sum())
         low, high = wilson_interval(mistakes / size, size)
@@ -283,7 +283,7 @@ def _by_columns(beside: Mapping[str, Sequence[object]]) -> dict[str, Rows]:
 def _quarters(name: str, values: Sequence[int | float | None]) -> dict[str, Rows]:
     import pandas as pd
 
-    numbers = pd.Series(values, dtype=float)
+    numbers = pd.Series(np.array(values, dtype=float))
     parts = pd.qcut(numbers, 4, labels=False, duplicates="drop").to_numpy()
     found = {}
     for part in np.unique(parts[np.isfinite(parts)]):
