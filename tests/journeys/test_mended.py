@@ -18,22 +18,16 @@ pytestmark = [
 ]
 
 
-def study(rows, folder, backbone, **about):
+def fitted(rows, folder, backbone):
     zoo = Zoo.shipped()
     if not zoo.is_at_hand(zoo[backbone]):
         pytest.skip(
             f"weights of {backbone} are not at hand: fewshot zoo get {backbone}"
         )
     rows.to_csv(folder / "data.csv", index=False)
-    about |= {"budget": "none", "trials": 2, "methods": ["probe"]}
-    result = fit(
-        folder / "data.csv",
-        target="label",
-        backbones=[backbone],
-        out=folder / "study",
-        **about,
-    )
-    return result, rows["input"]
+    about = {"budget": "none", "trials": 2, "methods": ["probe"]}
+    about |= {"target": "label", "backbones": [backbone], "out": folder / "study"}
+    return fit(folder / "data.csv", **about)
 
 
 def mixed_up(rows, pair, seed=0):
@@ -62,15 +56,15 @@ def images(part, most):
 
 
 @pytest.mark.parametrize(
-    ("read", "backbone", "pair"),
+    ("read", "most", "backbone", "pair"),
     [
-        (texts, "minilm-l6", ("HUM", "LOC")),
-        (images, "mobilenetv2-100", ("roses", "sunflowers")),
+        (texts, 80, "minilm-l6", ("HUM", "LOC")),
+        (images, 40, "mobilenetv2-100", ("roses", "sunflowers")),
     ],
 )
-def test_two_classes_that_one_annotator_mixes_up(read, backbone, pair, tmp_path):
-    rows = mixed_up(read("train", 40), pair)
-    result, _ = study(rows.drop(columns="true"), tmp_path, backbone)
+def test_two_classes_that_one_annotator_mixes_up(read, most, backbone, pair, tmp_path):
+    rows = mixed_up(read("train", most), pair)
+    result = fitted(rows.drop(columns="true"), tmp_path, backbone)
     found = slices(result.folder)
     worse = {one.name for one in found.slices if one.is_worse}
     assert "annotator = B" in worse
