@@ -194,13 +194,11 @@ def repair(
     else:
         console.print(Text(f"\n{_advice(found, folder)}"))
     if is_json:
-        shown = {n: getattr(found, n) for n in ("name", "examples", "suspects")}
-        lists = {n: [asdict(x) for x in getattr(found, n)] for n in _LISTS}
-        print_json({**shown, **lists, "version": found.version})
+        names = "name", "examples", "suspects", "version"
+        lists = {"attempts": found.attempts, "changes": found.changes}
+        plain = {name: list(map(asdict, rows)) for name, rows in lists.items()}
+        print_json({**{name: getattr(found, name) for name in names}, **plain})
     return NO_USE if found.version is None else 0
-
-
-_LISTS = "attempts", "changes"
 
 
 def _advice(found: Repair, folder: Path) -> str:

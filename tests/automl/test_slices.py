@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from fewshot_automl import Predictor, UserError, fit, repair, slices, update
+from fewshot_automl.automl import repair as room
 from fewshot_automl.automl.update import Versions
 from fewshot_automl.cli.entry import run
 
@@ -125,6 +126,26 @@ def test_flipped_labels_are_named_and_mended_by_labels(flipped, tmp_path, capsys
     assert share_right(flipped, test) > before
     given = slices(flipped, data=flipped.parent / "data.csv")
     assert any(one.name == "annotator = B" for one in given.slices)
+
+
+def test_heads_in_which_a_slice_counts_more_are_a_version(rare, monkeypatch):
+    tries = room._tries
+    monkeypatch.setattr(room, "_tries", lambda *about: [*tries(*about)][-1:])
+    monkeypatch.setattr(room, "SURE", 1.0)  # whether it helps is not the question
+    group = named(slices(rare), "channel = phone")
+    old, rows = Predictor.load(rare), pd.read_csv(rare.parent / "data.csv")
+    done = repair(rare, slice=group.number, margin=0.99)
+    kept = json.loads((done.result.folder / "result.json").read_text())
+    heavy = np.flatnonzero(np.array(kept["weights"]) > 1)
+    assert heavy.tolist() == list(group.rows)
+    phone = rows.loc[rows["channel"] == "phone", ["text"]]
+    sure = [
+        model.predict_proba(phone)[:, 0].mean()
+        for model in (old, done.result.predictor)
+    ]
+    assert sure[1] > sure[0] + 0.1  # most of them are clickbait, the first class
+    assert Predictor.load(rare).predict(phone) == done.result.predictor.predict(phone)
+    Versions.of(rare).going_to(1).write(rare)
 
 
 def test_given_examples_are_a_slice(rare, tmp_path):
