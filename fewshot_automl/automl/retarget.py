@@ -133,8 +133,8 @@ def changes(folder: Path, result: Result) -> list[Change]:
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
     tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
     pairs = list(zip(tasks, stacks, strict=True))
-    forced = [_decided(task, x, must_answer=True) for task, x in pairs]
-    decided = [_decided(task, x, must_answer=False) for task, x in pairs]
+    forced = [decided_by(task, x, must_answer=True) for task, x in pairs]
+    decided = [decided_by(task, x, must_answer=False) for task, x in pairs]
     weights = bootstrap_weights(len(targets), DRAWS, np.random.default_rng(0))
     found = []
     for name in dict.fromkeys((result.task.metric, *rules.reported)):
@@ -161,7 +161,7 @@ def changes(folder: Path, result: Result) -> list[Change]:
     return found + [Change(name=n, before=a, after=b) for n, a, b in sides]
 
 
-def _decided(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
+def decided_by(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
     """Return a 1 for what each row is answered with; the last column is no answer."""
     if must_answer:
         task = replace(task, costs=task.costs and task.costs.always)

@@ -188,8 +188,16 @@ def honest_score(
             most=most,
             seed=seed,
         )
-    share = len(tried.problem.folds.first[0].train) / len(targets)
-    nothing = tried.problem.task.rules.no_information(targets)
+    return score_of(tried.problem, model, gaps, seed)
+
+
+def score_of(
+    problem: Problem, model: Outputs, gaps: Float[np.ndarray, " draws"], seed: int
+) -> Score:
+    """Return the score of a model, given how much too good its choice makes it."""
+    targets, metric = problem.targets, problem.task.measured
+    share = len(problem.folds.first[0].train) / len(targets)
+    nothing = problem.task.rules.no_information(targets)
     scored = np.isfinite(model).any(axis=0)
     constant = np.where(scored, nothing, np.nan)
     majority = pooled_score(metric, targets, constant)

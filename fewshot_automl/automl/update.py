@@ -28,7 +28,7 @@ from fewshot_automl.automl.result import (
     Result,
 )
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.data import Columns, Source, read_inputs, read_more
+from fewshot_automl.data import LABEL, Columns, Source, read_inputs, read_more
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
 from fewshot_automl.ledger import read_outputs
@@ -41,8 +41,8 @@ from fewshot_automl.tasks.costs import ARROW
 
 MOST_AGAIN: Final = 5
 """Configs that are tried again on the new labels."""
-INPUT, LABEL = "input", "label"
-"""Columns of a version's examples, where those of the fit had no names."""
+INPUT: Final = "input"
+"""Column of a version's examples, where those of the fit had no names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Versions:
                 f"Folder must be of a finished fit, got {folder}. Finish it first: "
                 f"fewshot resume {folder}"
             )
-        first = _version(1, None, read_summary(folder), "the first fit")
+        first = version_of(1, None, read_summary(folder), "the first fit")
         return cls(current=1, rows=(first,))
 
     def write(self, folder: Path) -> None:
@@ -210,7 +210,7 @@ def update(
     mistakes = _mistakes(old, summary, result)
     counts = added, corrected
     said = _in_words(counts, changed, summary, mistakes, result)
-    row = _version(number, versions.current, result.summary, said)
+    row = version_of(number, versions.current, result.summary, said)
     Versions(current=number, rows=(*versions.rows, row)).write(folder)
     return result
 
@@ -351,9 +351,10 @@ def _mistakes(
     return len(wrong), sum(now[k] for k in wrong), broken
 
 
-def _version(
+def version_of(
     number: int, parent: int | None, summary: Mapping[str, Any], said: str
 ) -> Version:
+    """Return the row of a version, of a study's summary and what it changed."""
     return Version(
         number=number,
         parent=parent,

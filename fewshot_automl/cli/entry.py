@@ -52,6 +52,8 @@ HOMES: Final = {
     "resume": ("fit", "Go on with a study that was killed, or search on."),
     "retarget": ("retarget", "Choose a model for another goal from what was tried."),
     "explain": ("explain", "Show why one example is answered as it is."),
+    "slices": ("slices", "Show where a model fails, and labels that look wrong."),
+    "repair": ("slices", "Mend a slice in which the model fails; makes a version."),
     "check": ("check", "Say whether new data differ from those of the fit."),
     "update": ("update", "Learn from new and corrected labels; makes a version."),
     "versions": ("update", "List the versions of a model, or go back to one."),
