@@ -223,14 +223,6 @@ class Backbone:
                     memo[id(tensor)] = tensor
         return dataclasses.replace(self, module=copy.deepcopy(self.module, memo))
 
-    def to(self, device: str) -> "Backbone":
-        """Move the weights to a device, in place, and return the backbone.
-
-        What a fork shares moves with it, so move a backbone before forking it.
-        """
-        self.module.to(device)
-        return self
-
     def save(self, folder: Path) -> None:
         """Write all that `load.load_saved` needs: safetensors and JSON, no pickle."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ EXPECTED = {
     "batch too large": ("in_process", 1, 1, 1, 1),
     "card too small to train": ("in_process", 1, 1, 1, 1),
     "card too small, two hours": ("loky", 4, 1, 0, 1),
-    "card too small for the weights": ("in_process", 1, 1, 0, 1),
+    "card too small for the weights": ("in_process", 1, 1, 1, 1),
     "two cards, training too large": ("ranks", 1, 1, 2, 2),
     "two nodes": ("ray", 16, 1, 8, 1),
 }
@@ -51,6 +51,7 @@ def test_simulated_machines(machine):
     found = (plan.executor, plan.workers, plan.workers_a_gpu, len(plan.cards))
     assert (*found, plan.processes) == EXPECTED[machine.name]
     assert plan.is_sharded == ("two cards" in machine.name)
+    assert plan.is_offloaded == ("for the weights" in machine.name)
     assert plan.reason.endswith(".")
     assert "\n" not in plan.reason
 
