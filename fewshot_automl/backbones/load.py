@@ -86,11 +86,11 @@ def load(
 
             stack.enter_context(init_empty_weights(include_buffers=False))
         module, anatomy = build(card, folder)
-    in_file = _fill(
-        module, anatomy, read_tensors(weights), card.id, device, most_bytes
-    )
+    in_file = _fill(module, anatomy, read_tensors(weights), card.id, device, most_bytes)
     _freeze(module)
-    module._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
+    module._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: tensor if tensor.is_meta else tensor.to(device)
+    )
     reader = reader_of(card, folder, anatomy.pad_id)
     return Backbone(
         card=card,

@@ -230,8 +230,8 @@ def _offloaded(
     if shares * (PROCESS_BYTES + weights_bytes) <= FULL * room:
         return plan
     reason = (
-        f"{plan} Weights of {_size(weights_bytes)} do not fit, so each batch reads "
-        "them from their file, for heads on frozen features."
+        f"{plan} Weights of {_size(weights_bytes)} do not fit: each batch reads some "
+        "from their file, and they are not trained."
     )
     return replace(plan, is_offloaded=True, reason=reason)
 

@@ -92,6 +92,21 @@ def test_what_no_gpu_holds_does_not_keep_others_from_it():
     assert "1 training of those planned, of up to 90 GB, will not fit." in plan.reason
 
 
+def test_weights_that_do_not_fit_are_read_in_parts():
+    huge = replace(NEED, memory_bytes=90 * GB, weights_bytes=30 * GB)
+    plan = plan_placement(CARDS, [NEED, huge], 300.0)
+    assert plan.is_offloaded
+    assert "Weights of 30 GB do not fit: each batch reads some" in plan.reason
+    frozen = replace(huge, trained_bytes=0, seconds=0.0)
+    plan = plan_placement(LAPTOP, [frozen], 300.0)
+    assert plan.is_offloaded
+    # Ray's workers are on machines that nobody described.
+    assert not plan_placement(
+        LAPTOP, [NEED], 9.0, workers=99, executor="ray"
+    ).is_offloaded
+    assert plan_placement(LAPTOP, [NEED], 9.0, workers=99).is_offloaded
+
+
 def test_the_larger_of_mixed_cards_is_used_by_its_number():
     small = Device(kind="cuda", memory_bytes=2 * GB)
     need = replace(NEED, memory_bytes=12 * GB)
