@@ -50,7 +50,7 @@ def place(
         workload.forecast(config, situation.costs.refit_seconds(config))
         for name in plan.backbones
         for config in situation.forms(name)[:1]
-    ] or [workload.frozen(name) for name in plan.backbones]
+    ] or [workload.frozen(name) for name in workload.backbones]
     workers = 1 if settings.executor == "in_process" else settings.workers
     left = plan.budget_seconds
     if left is not None:

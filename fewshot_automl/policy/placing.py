@@ -220,14 +220,16 @@ def _offloaded(
     plan: PlacementPlan, gpus: Sequence[Device], cpu: Device, weights_bytes: int
 ) -> PlacementPlan:
     """Return the plan; it says so where not all weights find room at once."""
-    used = [cpu]
+    used, own = [cpu], PROCESS_BYTES  # what this process holds is not free any more
     if plan.device != "cpu":
+        own = 0
         node = [gpu for gpu in gpus if gpu.node == gpus[0].node]
         used = [node[number] for number in plan.cards] or node
     # What else runs where Ray puts a trial is not known.
     shares = 1 if plan.executor == "ray" else plan.sharers
     room = min(one.memory_bytes or math.inf for one in used)
-    if shares * (PROCESS_BYTES + weights_bytes) <= FULL * room:
+    needs = shares * (PROCESS_BYTES + weights_bytes)
+    if not weights_bytes or needs <= FULL * (room + own):
         return plan
     reason = (
         f"{plan} Weights of {_size(weights_bytes)} do not fit: each batch reads some "

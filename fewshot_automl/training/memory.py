@@ -113,9 +113,11 @@ def room_bytes(device: str) -> int | None:
 def weights_room(device: str, shares: int = 1) -> int | None:
     """Return the bytes of weights that one of so many processes may put on a device.
 
-    None if nobody knows.
+    None if nobody knows. On a CPU it is what a plan counts with.
     """
     room = room_bytes(device)
+    if device == "cpu":
+        room = psutil.virtual_memory().available + PROCESS_BYTES
     return None if room is None else int(FULL * room) // shares - PROCESS_BYTES
 
 

@@ -79,6 +79,8 @@ def thrift(context: TrialContext, config: Config) -> tuple[int, bool]:
     bound = rough_forecast(card, flops, trained=1.0)
     if bound.memory_bytes < room:
         return WAYS[0]  # plenty, so nothing is counted
+    if context.backbone(card.id).in_file:
+        return WAYS[0]  # it is not trained
     for parts, checkpoints in WAYS:
         needs = forecast(context, config, parts=parts, checkpoints=checkpoints)
         if needs.memory_bytes <= room:
