@@ -10,7 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.available import broken_in_words
-from fewshot_automl.automl.fitting import as_one, deliver, fitted_committee
+from fewshot_automl.automl.fitting import (
+    again,
+    as_one,
+    deliver,
+    earlier_members,
+    fitted_committee,
+    size_together,
+)
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     Outputs,
@@ -32,7 +39,7 @@ from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import Ranking, broken, saving_seconds
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.predictor import Predictor, package_versions
 from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric, Task
@@ -105,12 +112,24 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
+    sizes = {
+        i: {"size": size_of(part), "head": size_of(part, with_backbones=False)}
+        for i, part in parts.items()
+    }
+    if not parts:
+        earlier = earlier_members(ready.follows or ready.folder)
+        sizes = {i: earlier[tried.config(i)] for i in weights}
     known = {
         **ready.facts,
         **({"license": ", ".join(licenses)} if licenses else {}),
         "score": score.to_json(),
         "members": [
-            {"number": i, "weight": weights[i], "config": tried.config(i).to_json()}
+            {
+                "number": i,
+                "weight": weights[i],
+                "config": tried.config(i).to_json(),
+                **{name: sizes[i][name] for name in ("size", "head")},
+            }
             for i in weights
         ],
         "seed": context.seed,
@@ -119,20 +138,27 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if isinstance(problem.task.rules, Classes):
         known[CONFORMAL] = fit_sets(problem.targets, honest)
     device = context.placement.device
-    fresh = Predictor(
-        task=task,
-        config=tried.config(winner),
-        fitted=as_one(parts, weights, tried, device),
-        columns=ready.columns,
-        calibration=calibration,
-        facts=known,
-    )
-    predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
+    about: dict[str, Any] = {
+        "task": task,
+        "config": tried.config(winner),
+        "columns": ready.columns,
+        "calibration": calibration,
+        "facts": known,
+    }
+    predictor = None
+    if parts:
+        fresh = Predictor(fitted=as_one(parts, weights, tried, device), **about)
+        predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
+    else:
+        again(ready, tried, weights, **about)
     timeline.mark("saving")
-    measures = {**tried.measures(weights), **size_of(fresh.fitted)}
+    measures = {**tried.measures(weights), **size_together(tried, sizes)}
     if ranking.holds and (words := broken_in_words(limits, measures)):
         say(f"warning: The model breaks a limit: {words}.")
-    test = None if ready.test is None else fresh.scores_on(ready.test, say)
+    test = None
+    if ready.test is not None:
+        predictor = predictor or Predictor.load(ready.folder)
+        test = predictor.scores_on(ready.test, say)
     timeline.mark("test data")
     statuses = [outcome.status for _, outcome in history]
     error = tried.outcome(winner).standard_error
@@ -141,9 +167,10 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         error = standard_error(metric, problem.targets, honest, seed=context.seed)
     summary = {
         **known,
-        "versions": dict(predictor.versions),
+        "versions": package_versions(),
+        "columns": ready.columns.to_json(),
         "task": task.to_json(),
-        "winner": {"number": winner, "config": fresh.config.to_json()},
+        "winner": {"number": winner, "config": tried.config(winner).to_json()},
         "predictions": MODEL_PREDICTIONS,
         "beside_best": _beside_best(tried, weights, honest),
         "standard_error": error,
@@ -167,9 +194,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         folder=ready.folder,
         task=problem.task,
         score=score,
-        config=fresh.config,
+        config=tried.config(winner),
         history=history,
-        predictor=predictor,
+        loaded=predictor,
         inputs=problem.inputs,
         summary=summary,
     )

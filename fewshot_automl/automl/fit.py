@@ -66,6 +66,7 @@ def fit(
     listener: Listener | None = None,
     started: float | None = None,
     follows: Path | None = None,
+    searches: bool = True,
     begins_with: Sequence[Config] = (),
 ) -> Result:
     """Find, fit and honestly score the best model that a few labels can buy.
@@ -100,6 +101,7 @@ def fit(
         started: `time.monotonic()` from which the budget counts; now if None.
         follows: Folder of a finished study of the same examples; a new one begins with
             its trials (see `retarget`).
+        searches: Whether it tries more than those.
         begins_with: Configs to try first; then `follows` may be of other examples, and
             its trials are not taken over (see `update`).
 
@@ -131,7 +133,7 @@ def fit(
     from fewshot_automl.automl.finish import finish
     from fewshot_automl.automl.placing import ranks_of
     from fewshot_automl.automl.record import kept_if_tried
-    from fewshot_automl.automl.search import prepare, search
+    from fewshot_automl.automl.search import chosen_from, prepare, search
 
     timeline.mark("imports")
     folder = _new_folder() if out is None else Path(out)
@@ -155,11 +157,12 @@ def fit(
             timeline,
             follows,
             tuple(begins_with),
+            searches=searches,
         )
         if (ranks := ranks_of(ready.where)) is not None:
             live.callback(ranks.shutdown)
             ready = replace(ready, ranks=ranks)
-        return finish(ready, search(ready))
+        return finish(ready, search(ready) if searches else chosen_from(ready))
 
 
 def read_as_asked(data: Source, asked: Settings, labels: object = None) -> Dataset:

@@ -85,7 +85,7 @@ def retarget(
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record, old = read_record(study), read_summary(study)
+    record = read_record(study)
     settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
@@ -98,9 +98,6 @@ def retarget(
     if more is not None:
         wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    elif settings.trials is not None:  # those that were stopped are not tried again
-        tried = old["trials"]["done"] + old["trials"]["failed"]
-        wanted["trials"] = min(settings.trials, tried)
     source, tests = sources_of(study, record, data, test)
     result = fit(
         source,
@@ -112,6 +109,7 @@ def retarget(
         listener=listener,
         started=began,
         follows=study,
+        searches=more is not None,
     )
     return result, changes(study, result)
 

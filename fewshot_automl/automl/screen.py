@@ -212,7 +212,7 @@ def show_result(console: Console, result: Result) -> None:
         said += f"\n{words} The winner is joined by {named}."
     console.print(Text(f"{said}\n\nEverything is in {result.folder}"))
     folder = shlex.quote(str(result.folder))
-    column = result.predictor.columns.target
+    column = summary["columns"]["target"]
     target = f" --target {shlex.quote(column)}" if column else ""
     commands = {
         f"fewshot predict {folder} NEW_DATA": "predictions for new examples",

@@ -144,6 +144,8 @@ def prepare(
     timeline: Timeline,
     follows: Path | None = None,
     begins_with: tuple[Config, ...] = (),
+    *,
+    searches: bool = True,
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
@@ -176,10 +178,10 @@ def prepare(
     )
     timeline.mark("weights")
     background = ThreadPoolExecutor(1)
-    if seconds is None or STARTS * timeline.seconds <= seconds:
+    if searches and (seconds is None or STARTS * timeline.seconds <= seconds):
         background.map(build_bare, at_hand[:1])
     background.submit(import_module, "sklearn.feature_extraction.text")
-    listener.say(f"{placement} Planning the search.")
+    listener.say(f"{placement} Planning the search." if searches else str(placement))
     cut, cut_by = texts_cut(at_hand, labelled)
     profile = Profile.of(task, targets)
     profile = replace(profile, cut_by=cut_by, unlabelled=len(more))
@@ -260,8 +262,13 @@ def prepare(
         most_folds=len(folds_of(Splits(folds=5, repeats=1)).first),
     )
     plan = settled_plan(ledger, situation)
-    listener.say(f"Plan: {plan}.")
-    if seconds is not None and situation.scoring_seconds > SCORING_SHARE * seconds:
+    if searches:
+        listener.say(f"Plan: {plan}.")
+    if (
+        searches
+        and seconds is not None
+        and situation.scoring_seconds > SCORING_SHARE * seconds
+    ):
         listener.say(
             f"Scoring the {situation.tested} test examples is expected to take "
             f"{situation.scoring_seconds:.0f} s, more than {SCORING_SHARE:.0%} of the "
@@ -294,7 +301,8 @@ def prepare(
     imports = timeline.of("start", "imports")
     placing = partial(place, settings, situation, plan, context, workload, imports)
     where = placing()
-    listener.say(f"Placement: {where}")
+    if searches:
+        listener.say(f"Placement: {where}")
     context.placement = placement = placement_of(where, placement)
     exact = exact_measures(
         at_hand, problem, frozenset(aims.names), has_lora="rank" in space
@@ -446,6 +454,12 @@ def _audited(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return labelled, more, tested.labelled(task) if tested else None, facts
+
+
+def chosen_from(ready: Prepared) -> StudyEnd:
+    """Return the end of a study that chooses from another's trials and tries none."""
+    ready.timeline.mark("planning")
+    return StudyEnd(history=ready.ledger.history(), ending="chosen")
 
 
 def search(ready: Prepared) -> StudyEnd:

@@ -7,7 +7,6 @@ A version is a study of its own, in ``versions/N`` of the first one's folder, wh
 import io
 import json
 import operator
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.modalities import Input, modality_named, open_image
+from fewshot_automl.places import link_folder
 from fewshot_automl.predictor import MANIFEST
 from fewshot_automl.space import Config, Space
 from fewshot_automl.study import parse_budget
@@ -88,8 +88,8 @@ class Versions:
         home = folder / "versions"
         first = home / "1" / "model"
         if not first.exists():
-            _link(folder / "model", first)
-        _link(home / str(self.current) / "model", folder / "model")
+            link_folder(folder / "model", first)
+        link_folder(home / str(self.current) / "model", folder / "model")
         values = {"current": self.current, "versions": [asdict(v) for v in self.rows]}
         draft = folder / f"{VERSIONS_FILE}.writing"
         draft.write_text(json.dumps(values, indent=2), "utf-8")
@@ -363,17 +363,3 @@ def _version(
         expected=summary["score"]["expected"],
         said=said,
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Put a model at another place too, whole or not at all, without copying files."""
-    draft = target.with_name(f"{target.name}.linking")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copytree(source, draft, copy_function=os.link)
-    except (OSError, shutil.Error):  # a file system without hard links
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft)
-    shutil.rmtree(target, ignore_errors=True)
-    draft.rename(target)

@@ -19,6 +19,7 @@ ENDINGS: Final = {
     "trials": "the number of trials asked for was reached",
     "exhausted": "nothing worthwhile was left to try",
     "interrupted": "it was interrupted",
+    "chosen": "all were taken from another study",
 }
 LEAST_UNUSED: Final = 1.0
 """Seconds of a budget, below which nobody asks why they were not used."""
