@@ -34,7 +34,7 @@ from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.conformal import CONFORMAL, fit_sets
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.evaluation.resampling import pooled_score
+from fewshot_automl.evaluation.resampling import pooled_score, predicted_rows
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
@@ -82,10 +82,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if not tried.method(best := ranking.order[0]).learns:
         pool = [best]  # nothing learnt leads a constant answer by enough
     timeline.mark("choosing")
-    say(f"Fitting the model to all {len(problem.targets)} labelled examples.")
     costs = ready.costs.after(history)
     saving = saving_seconds(costs, budget.seconds or math.inf)
-    limit = budget.end
+    limit = None if end.ending == "chosen" else budget.end
     if limit is not None and budget.used_before > 0:
         # Whoever resumes a study whose time is spent wants the model.
         fits = ready.members * costs.refit_seconds(tried.config(best))
@@ -174,6 +173,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "predictions": MODEL_PREDICTIONS,
         "beside_best": _beside_best(tried, weights, honest),
         "standard_error": error,
+        "answered": answered_scores(task, problem.targets, honest),
         "indistinguishable": equal,
         **_account(ready, history, ranking, measures),
         "baselines": _baselines(tried),
@@ -222,6 +222,17 @@ def decided(
                 f"else that is asked: {found:.2f} of what is answered is found."
             )
     return task
+
+
+def answered_scores(
+    task: Task, targets: np.ndarray, honest: Outputs
+) -> dict[str, float]:
+    """Return share and score of what a model answers; nothing if that is all."""
+    if task.costs is None or task.costs.limit is None:
+        return {}
+    runs = predicted_rows(targets, honest)
+    rows = [task.rules.scores(y, x, [task.metric]) for y, x in runs]
+    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _write(ready: Prepared, summary: dict[str, Any]) -> None:

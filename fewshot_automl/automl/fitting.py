@@ -72,6 +72,8 @@ def fitted_committee(
         weights = committee(tried, left, most, holds)
         if earlier.keys() >= {tried.config(number) for number in weights}:
             return left, weights, {}
+    count = len(tried.problem.targets)
+    ready.listener.say(f"Fitting the model to all {count} labelled examples.")
 
     def has_time(number: int, leader: int) -> bool:
         every = {*fitted, number, leader}

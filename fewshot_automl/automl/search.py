@@ -172,7 +172,7 @@ def prepare(
         settings.backbones,
         listener.say,
         None if seconds is None else began + seconds,
-        aims.limits,
+        aims.limits if searches else (),
         is_needed=any(row.needs_backbone for row in rows),
         others=[row.name for row in others if any(each.learns for each in others)],
     )
@@ -359,6 +359,8 @@ def _fitted_into(space: Space, config: Config) -> Config:
 def take_over(old: Ledger, new: Ledger, problem: Problem) -> None:
     """Record trials of another study of the same folds, scored for this problem."""
     for config, outcome in old.history():
+        if not new.space.contains(config):  # as a backbone over a new limit
+            continue
         if outcome.is_done:
             outputs, seconds = old.outputs(config), outcome.cost_seconds
             new.add(config, scored(problem, outputs, outcome.measures, seconds))

@@ -68,7 +68,9 @@ def update(
     work = partial(run_update, folder, new, rename=rename, drop=drop or (), **about)
     console = people(is_json)
     asked = settings_of(Versions.of(folder).study(folder))
-    result = shown(work, asked, folder, console, started(), has_bar=False)
+    advice = "Nothing has changed in {place}. Run fewshot update again."
+    about = {"has_bar": False, "broken": advice}
+    result = shown(work, asked, folder, console, started(), **about)
     versions = Versions.of(folder)
     say(f"Version {versions.current}: {versions.rows[-1].said}")
     return answered(result, is_json, version=asdict(versions.rows[-1]))

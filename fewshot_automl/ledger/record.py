@@ -64,7 +64,7 @@ class Ledger:
 
         self._storage = storage
         self._study_id = study_id
-        self._space = space
+        self.space = space
         self._address = address
         self._folder = folder
         (direction,) = storage.get_study_directions(study_id)
@@ -298,8 +298,8 @@ class Ledger:
         """Return a trial as Optuna has it."""
         from optuna.trial import create_trial
 
-        self._space.validate(config)
-        active = [d for d in self._space.dimensions if d.name in config]
+        self.space.validate(config)
+        active = [d for d in self.space.dimensions if d.name in config]
         state, values = self._ending(outcome)
         attributes: dict[str, Any] = {_CONFIG: config.to_json()}
         if self._driver:

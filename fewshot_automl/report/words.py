@@ -100,6 +100,20 @@ def times(stages: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def answered(summary: Mapping[str, Any]) -> str:
+    """Return what share a model answers and how well; empty if it always answers."""
+    if not (found := summary["answered"]):
+        return ""
+    name = summary["score"]["metric"]
+    has_price = name == "cost" and summary["task"]["costs"]["no_answer"] is not None
+    how = "those left to people included" if has_price else "as if each were answered"
+    return (
+        f"What to expect is of all examples, {how}. The model answers "
+        f"{100 * found['coverage']:.0f} of 100; {name.replace('_', ' ')} of these is "
+        f"{number(found[name])}, cross-validated."
+    )
+
+
 def unused(summary: Mapping[str, Any]) -> str:
     """Return how much of a budget was not used, and why; empty if none was left.
 
