@@ -103,7 +103,8 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     outputs = tried.together(weights)
     honest = cross_calibrated(problem, outputs)
     write_outputs(ready.folder / MODEL_PREDICTIONS, honest.astype(np.float32))
-    score = honest_score(tried, pool, ready.members, honest, context.seed)
+    luck = ready.carried.luck if ready.carried else 0.0
+    score = honest_score(tried, pool, ready.members, honest, context.seed, luck)
     if score.caution:
         say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex
 
 from fewshot_automl.automl.result import (
     RESULT_FILE,
@@ -27,6 +27,9 @@ from fewshot_automl.executors import serve_if_launched
 from fewshot_automl.places import cache_folder, size_bytes
 from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
+
+if TYPE_CHECKING:
+    from fewshot_automl.automl.search import Carried
 
 KEPT_BYTES: Final = 2_000_000_000
 """Of studies kept in the cache, where fits without `out` put theirs; the last ones."""
@@ -68,6 +71,7 @@ def fit(
     follows: Path | None = None,
     searches: bool = True,
     begins_with: Sequence[Config] = (),
+    carried: "Carried | None" = None,
 ) -> Result:
     """Find, fit and honestly score the best model that a few labels can buy.
 
@@ -104,6 +108,7 @@ def fit(
         searches: Whether it tries more than those.
         begins_with: Configs to try first; then `follows` may be of other examples, and
             its trials are not taken over (see `update`).
+        carried: What else such a study hands on.
 
     Raises:
         UserError: If an argument, the data or the task is not usable; the message
@@ -158,6 +163,7 @@ def fit(
             follows,
             tuple(begins_with),
             searches=searches,
+            carried=carried,
         )
         if (ranks := ranks_of(ready.where)) is not None:
             live.callback(ranks.shutdown)

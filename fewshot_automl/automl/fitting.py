@@ -59,6 +59,9 @@ def fitted_committee(
     loaded: list[Any] = []
     left = list(pool)
     earlier = {} if ready.follows is None else earlier_members(ready.follows)
+    if ready.carried is not None:
+        stay = ready.carried.fitted
+        earlier = {config: row for config, row in earlier.items() if config in stay}
 
     def holds(weights: Mapping[int, float]) -> bool:
         known = [fitted[number] for number in weights if number in fitted]

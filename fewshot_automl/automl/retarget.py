@@ -53,7 +53,7 @@ class Change:
             and self.high is not None
             and self.low <= 0 <= self.high
         ):
-            return "cannot be told apart"
+            return "unclear"
         return "better" if (self.after > self.before) == self.is_maximised else "worse"
 
 
@@ -179,7 +179,7 @@ def changes(folder: Path, result: Result) -> list[Change]:
 
 
 def in_words(before: Sequence[Mapping[str, Any]], result: Result) -> str:
-    """Return which members the model has now that it had not before, and the reverse."""
+    """Return which members are new to the model, and which it has lost."""
     old, new = (
         {Config.from_json(row["config"]): row["weight"] for row in rows}
         for rows in (before, result.summary["members"])

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -91,6 +91,19 @@ other programs slow down both, a model without a network comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What the study of an older state of the labels hands on, besides its Configs."""
+
+    outputs: Mapping[Config, Mapping[str, np.ndarray]]
+    """Of trials that are not made again: predictions of models that had not learnt from
+    the example, for each repeat, by the example's content hash."""
+    fitted: frozenset[Config] = frozenset()
+    """Members that stay as they are, fitted to the older labels."""
+    luck: float = 0.0
+    """By how much the score of the best is too good, for they were chosen by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Everything that a study needs."""
 
@@ -117,9 +130,11 @@ class Prepared:
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
     follows: Path | None = None
-    """The finished study of the same examples that this one began with."""
+    """The finished study whose fitted members may be members of this one's model."""
     begins_with: tuple[Config, ...] = ()
     """What is tried first."""
+    carried: Carried | None = None
+    """Of an update: what is not made anew."""
     ranks: Ranks | None = None
     """The processes that share trainings, of all trials or the final fit, if any do."""
 
@@ -146,6 +161,7 @@ def prepare(
     begins_with: tuple[Config, ...] = (),
     *,
     searches: bool = True,
+    carried: Carried | None = None,
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
@@ -212,7 +228,7 @@ def prepare(
     if follows is not None and not ledger.history():
         old = ledger_of(follows, space)
         ledger.note(PLAN_NOTE, old.notes()[PLAN_NOTE])
-        if not begins_with:
+        if not begins_with and carried is None:
             seconds_used = settings_of(follows).budget_seconds or 0.0
             ledger.note(SECONDS_USED, seconds_used, is_own=True)
     interrupted = ledger.interrupt_running()
@@ -289,8 +305,13 @@ def prepare(
         unlabelled=Encodings(inputs=more, encoder=None, keys=more_keys[: len(more)]),
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
-    if old is not None and not begins_with:
+    if old is not None and not begins_with and carried is None:
         take_over(old, ledger, problem)
+    if carried is not None:
+        fitted = frozenset(_fitted_into(space, config) for config in carried.fitted)
+        carried = replace(carried, fitted=fitted)
+        if old is not None:
+            carry_over(old, ledger, problem, carried)
     context = TrialContext(
         problem=problem,
         cards=at_hand,
@@ -336,7 +357,8 @@ def prepare(
         budget=budget,
         listener=listener,
         timeline=timeline,
-        follows=None if begins_with else follows,
+        follows=None if begins_with and not carried else follows,
+        carried=carried,
         begins_with=tuple(dict.fromkeys(_fitted_into(space, c) for c in begins_with)),
         facts={
             **facts,
@@ -366,6 +388,17 @@ def take_over(old: Ledger, new: Ledger, problem: Problem) -> None:
             new.add(config, scored(problem, outputs, outcome.measures, seconds))
         elif outcome.status == "failed":
             new.add(config, outcome)
+
+
+def carry_over(old: Ledger, new: Ledger, problem: Problem, carried: Carried) -> None:
+    """Record trials of a study of other labels, scored on what their models predict."""
+    measures = {config: outcome.measures for config, outcome in old.history()}
+    for config, known in carried.outputs.items():
+        nothing = np.full_like(next(iter(known.values())), np.nan)
+        rows = [known.get(key, nothing) for key in problem.keys]
+        outputs = np.stack(rows, axis=1).astype(np.float32)
+        outcome = scored(problem, outputs, measures[config], 0.0)
+        new.add(_fitted_into(new.space, config), outcome)
 
 
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:

@@ -35,6 +35,13 @@ from fewshot_automl.report.words import number
     help="Classes to leave out, with their examples.",
 )
 @click.option(
+    "--budget",
+    metavar="TIME",
+    callback=seconds,
+    help="Time for it all, as 30s; decides how members that train are fitted anew. "
+    "Default: a tenth of what the study took.",
+)
+@click.option(
     "--search",
     metavar="TIME",
     callback=seconds,
@@ -47,6 +54,7 @@ def update(
     new: str | None,
     rename: dict[str, str],
     drop: tuple[str, ...] | None,
+    budget: float | None,
     search: float | None,
     data: str | None,
     is_json: bool,
@@ -64,8 +72,16 @@ def update(
       fewshot update runs/mail new-labels.csv --search 5min
       fewshot update runs/mail --rename "junk=spam" --drop other
     """
-    about: dict[str, Any] = {"search": search, "data": data, "started": started()}
-    work = partial(run_update, folder, new, rename=rename, drop=drop or (), **about)
+    about: dict[str, Any] = {"budget": budget, "search": search, "data": data}
+    work = partial(
+        run_update,
+        folder,
+        new,
+        rename=rename,
+        drop=drop or (),
+        **about,
+        started=started(),
+    )
     console = people(is_json)
     asked = settings_of(Versions.of(folder).study(folder))
     advice = "Nothing has changed in {place}. Run fewshot update again."
