@@ -158,13 +158,14 @@ def size_together(
 ) -> dict[str, float]:
     """Return the size of a model of some members; a shared backbone is there once."""
     total: dict[str, float] = defaultdict(float)
-    shared = set()
+    shared: set[int | str] = set()
     for number, row in members.items():
-        backbone = tried.config(number).get("backbone", None)
-        is_there = not tried.method(number).trains and backbone in shared
-        for name, size in row["head" if is_there else "size"].items():
+        # Layers that were trained are a member's own.
+        own = tried.method(number).trains or "backbone" not in tried.config(number)
+        backbone = number if own else tried.config(number).text("backbone")
+        for name, size in row["head" if backbone in shared else "size"].items():
             total[name] += size
-        shared.add(None if tried.method(number).trains else backbone)
+        shared.add(backbone)
     return dict(total)
 
 
