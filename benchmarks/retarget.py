@@ -51,8 +51,10 @@ GOALS = ("macro_f1", "parameters", "cost", "coverage")
 INSTANT, SHARE, CLOSE = 5.0, 0.1, 0.01
 DEAR = 5.0
 """What a mistake costs that is dearer than others."""
-RARE, FREQUENT = 8, 40
-"""Labelled examples of two uneven classes."""
+MOST_PARAMETERS = {"text": "30M", "image": "4M"}
+"""Which leave the smallest backbones that packages carry."""
+RARE = 8
+"""Labelled examples of the rare one of two uneven classes."""
 
 
 def words_of(goal: str, study: dict[str, Any]) -> tuple[list[str], str]:
@@ -60,10 +62,9 @@ def words_of(goal: str, study: dict[str, Any]) -> tuple[list[str], str]:
     names = study["task"]["names"]
     if goal == "macro_f1":
         return ["--metric", "macro_f1"], "macro_f1"
-    if goal == "parameters":  # a smaller model than the study's
-        return ["--max-parameters", f"{0.6 * study['measures']['parameters']:.0f}"], (
-            "accuracy"
-        )
+    if goal == "parameters":
+        most = MOST_PARAMETERS[study["task"]["modality"]]
+        return ["--max-parameters", most], "accuracy"
     if goal == "cost":
         return ["--cost", f"{names[0]}->{names[1]}:{DEAR:g}"], "cost"
     return ["--coverage", "0.8"], "accuracy"

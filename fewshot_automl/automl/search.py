@@ -326,7 +326,10 @@ def prepare(
         listener.say(f"Placement: {where}")
     context.placement = placement = placement_of(where, placement)
     exact = exact_measures(
-        at_hand, problem, frozenset(aims.names), has_lora="rank" in space
+        at_hand,
+        problem,
+        frozenset(aims.names if searches else ()),  # counting them builds networks
+        has_lora="rank" in space,
     )
     return Prepared(
         columns=dataset.columns,

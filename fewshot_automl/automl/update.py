@@ -168,6 +168,7 @@ def update(
 
     Raises:
         UserError: If there is no finished study, or nothing new.
+        KeyboardInterrupt: If it is broken off; then no version is made.
     """
     began, folder = time.monotonic() if started is None else started, Path(folder)
     versions = Versions.of(folder)
@@ -243,6 +244,8 @@ def update(
         longer = replace(asked, trials=None, budget_seconds=used + seconds)
         longer = replace(longer, workers=settings.workers)
         result = fit(place, settings=longer, **about)
+    if result.summary["ending"] == "interrupted":
+        raise KeyboardInterrupt  # the version before stays the current one
     mistakes = _mistakes(old, summary, result)
     counts = added, corrected
     said = _in_words(counts, changed, summary, mistakes, result)
