@@ -56,7 +56,7 @@ def fitted_committee(
     cheap = [i for i in tried.outputs if not tried.method(i).trains]
     costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
     fitted: dict[int, Fitted] = {}
-    loaded: list[Any] = []
+    loaded: list[Fitted] = []
     left = list(pool)
     earlier = {} if ready.follows is None else earlier_members(ready.follows)
     if ready.carried is not None:
@@ -75,7 +75,7 @@ def fitted_committee(
         weights = committee(tried, left, most, holds)
         if earlier.keys() >= {tried.config(number) for number in weights}:
             return left, weights, {}
-    count = len(tried.problem.targets)
+    count = len(tried.evidence(left[0]))
     ready.listener.say(f"Fitting the model to all {count} labelled examples.")
 
     def has_time(number: int, leader: int) -> bool:
@@ -92,8 +92,10 @@ def fitted_committee(
         if (row := earlier.get(tried.config(number))) is not None:
             if not loaded:
                 loaded.append(Predictor.load(ready.follows or "").fitted)
-            every = getattr(loaded[0], "members", None)
-            return loaded[0] if every is None else every[row["place"]].fitted
+            whole = loaded[0]
+            if isinstance(whole, Ensemble):
+                return whole.members[row["place"]].fitted
+            return whole
         # Rather a late model than none: the one of most say is fitted in any case.
         if number != leader and not has_time(number, leader):
             return None

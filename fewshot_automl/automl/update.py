@@ -208,7 +208,7 @@ def update(
     rest -= time.monotonic() - began + REST_SECONDS
     renamed = [changed.get(name, name) for name in task.names]
     known = [name for name in dict.fromkeys(renamed) if name is not None]
-    classes = [*known, *sorted(left - {None, *known})]
+    classes = [*known, *sorted(x for x in left if x and x not in known)]
     stored = {
         content_hash(x): (content_hash(_stored(x)), x)
         for x, label in kept
@@ -329,9 +329,9 @@ def _write_examples(
         cells = [str(x.absolute()) if isinstance(x, Path) else x for x in cells]
     else:  # a column has cells of one type
         cells = [x.read_bytes() if isinstance(x, Path) else x for x in cells]
-    labels = pd.Categorical([y for _, y in pairs], classes, ordered=True)
-    columns = dict(zip(names, (cells, labels), strict=True))
-    pd.DataFrame(columns).to_parquet(path, index=False)
+    rows = pd.DataFrame({names[0]: cells, names[1]: [label for _, label in pairs]})
+    kind = pd.CategoricalDtype(classes, ordered=True)
+    rows.astype({names[1]: kind}).to_parquet(path, index=False)
 
 
 def _stored(example: Input) -> Input:
