@@ -114,9 +114,8 @@ def check(
     labelled = np.bincount(summary["labels"], minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
-    if (encode := study.encoder()) is not None:
-        rows, trained = study.examples(data)
-        reference, here = encode(trained), encode(examples.inputs)
+    if (compared := study.beside(examples.inputs, data)) is not None:
+        rows, _, reference, here = compared
         truth = np.array(summary["labels"])[rows]
         old_rows, new_rows = _alike(truth, outputs.argmax(axis=1), rng)
         if min(len(old_rows), len(new_rows)) >= FEWEST:
@@ -177,6 +176,18 @@ class Finished:
     def outputs(self) -> Float[np.ndarray, "examples width"]:
         """Return cross-validated outputs, averaged over repeats; NaN where none is."""
         return averaged(read_outputs(self.folder / self.summary["predictions"]))
+
+    def beside(
+        self, inputs: Sequence[Input], data: Source | None
+    ) -> tuple[list[int], tuple[Input, ...], np.ndarray, np.ndarray] | None:
+        """Return what `examples` does, and the features of those and of other inputs.
+
+        None where no member has a backbone.
+        """
+        if (encode := self.encoder()) is None:
+            return None
+        rows, trained = self.examples(data)
+        return rows, trained, encode(trained), encode(inputs)
 
     def encoder(self) -> Callable[[Sequence[Input]], np.ndarray] | None:
         """Return what makes features; None where no member has a backbone."""

@@ -504,7 +504,7 @@ def _delivered(
         score=score,
         config=model.config,
         history=history,
-        predictor=predictor,
+        loaded=predictor,
         inputs=problem.inputs,
         summary=summary,
     )

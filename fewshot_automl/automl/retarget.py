@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.evaluation.resampling import bootstrap_weights, is_predicted, scorer
 from fewshot_automl.ledger import read_outputs
+from fewshot_automl.report.words import summary_of
+from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.classes import Classes
@@ -37,6 +40,21 @@ class Change:
     low: float | None = None
     """Ends of the 95 % interval of the difference, of metrics."""
     high: float | None = None
+    is_maximised: bool = False
+    """Whether more is better."""
+
+    @property
+    def verdict(self) -> str:
+        """Return in words what the change is worth."""
+        if self.before == self.after:
+            return "the same"
+        if (
+            self.low is not None
+            and self.high is not None
+            and self.low <= 0 <= self.high
+        ):
+            return "unclear"
+        return "better" if (self.after > self.before) == self.is_maximised else "worse"
 
 
 def retarget(
@@ -85,7 +103,7 @@ def retarget(
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record, old = read_record(study), read_summary(study)
+    record = read_record(study)
     settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
@@ -98,9 +116,6 @@ def retarget(
     if more is not None:
         wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    elif settings.trials is not None:  # those that were stopped are not tried again
-        tried = old["trials"]["done"] + old["trials"]["failed"]
-        wanted["trials"] = min(settings.trials, tried)
     source, tests = sources_of(study, record, data, test)
     result = fit(
         source,
@@ -112,6 +127,7 @@ def retarget(
         listener=listener,
         started=began,
         follows=study,
+        searches=more is not None,
     )
     return result, changes(study, result)
 
@@ -153,12 +169,29 @@ def changes(folder: Path, result: Result) -> list[Change]:
                 after=metric.orient(float(after)),
                 low=float(ends[0]),
                 high=float(ends[1]),
+                is_maximised=metric.orient(1.0) > 0,
             )
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]
     there = [n for n in costs if n in old["measures"] and n in new["measures"]]
     sides = [(n, old["measures"][n], new["measures"][n]) for n in there]
     return found + [Change(name=n, before=a, after=b) for n, a, b in sides]
+
+
+def in_words(before: Sequence[Mapping[str, Any]], result: Result) -> str:
+    """Return which members are new to the model, and which it has lost."""
+    old, new = (
+        {Config.from_json(row["config"]): row["weight"] for row in rows}
+        for rows in (before, result.summary["members"])
+    )
+    gone, come = ([c for c in a if c not in b] for a, b in ((old, new), (new, old)))
+    if not gone and not come:
+        return "The model has the same members as before."
+    told = [("left out", gone), ("new", come)]
+    listed = [
+        f"{', '.join(map(summary_of, some))} {word}" for word, some in told if some
+    ]
+    return f"The model has other members: {'; '.join(listed)}."
 
 
 def decided_by(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:

@@ -169,11 +169,17 @@ def committee(
 
 
 def honest_score(
-    tried: Tried, pool: Sequence[int], most: int, model: Outputs, seed: int
+    tried: Tried,
+    pool: Sequence[int],
+    most: int,
+    model: Outputs,
+    seed: int,
+    luck: float = 0.0,
 ) -> Score:
     """Return the score of the model, corrected for having been chosen and weighted.
 
     `pool` are the trials that could be members; `model` are its outputs, calibrated.
+    `luck` is what is known to be too good about them all.
     """
     targets, metric = tried.problem.targets, tried.problem.task.measured
     evidence = np.array([tried.evidence(number) for number in pool])
@@ -188,7 +194,7 @@ def honest_score(
             most=most,
             seed=seed,
         )
-    return score_of(tried.problem, model, gaps, seed)
+    return score_of(tried.problem, model, gaps + luck, seed)
 
 
 def score_of(
@@ -202,7 +208,13 @@ def score_of(
     constant = np.where(scored, nothing, np.nan)
     majority = pooled_score(metric, targets, constant)
     found = correct_for_selection(
-        targets, model, metric, gaps, trained_share=share, constant=majority, seed=seed
+        targets,
+        model,
+        metric,
+        gaps,
+        trained_share=share,
+        constant=majority,
+        seed=seed,
     )
     verdict: Literal["better", "unclear", "not better"] = "better"
     if found.low <= majority:
