@@ -92,9 +92,9 @@ def fitted_committee(
         if (row := earlier.get(tried.config(number))) is not None:
             if not loaded:
                 loaded.append(Predictor.load(ready.follows or "").fitted)
-            whole = loaded[0]
+            whole: Fitted = loaded[0]
             if isinstance(whole, Ensemble):
-                return whole.members[row["place"]].fitted
+                whole = whole.members[row["place"]].fitted
             return whole
         # Rather a late model than none: the one of most say is fitted in any case.
         if number != leader and not has_time(number, leader):

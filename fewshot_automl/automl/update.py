@@ -330,7 +330,7 @@ def _write_examples(
     else:  # a column has cells of one type
         cells = [x.read_bytes() if isinstance(x, Path) else x for x in cells]
     rows = pd.DataFrame({names[0]: cells, names[1]: [label for _, label in pairs]})
-    kind = pd.CategoricalDtype(classes, ordered=True)
+    kind = pd.CategoricalDtype(list(classes), ordered=True)
     rows.astype({names[1]: kind}).to_parquet(path, index=False)
 
 

@@ -187,16 +187,16 @@ def repair(
         rows.add_row(one.name, *shares, f"{one.p_value:.2g}", *rest, mark)
     console.print(rows)
     if found.version is not None:
-        show_changes(console, found.changes)
-        console.print(
-            Text(f"\nIt is version {found.version}; see: fewshot versions {folder}")
-        )
+        said = f"It is version {found.version}; see: fewshot versions {folder}"
+        show_changes(console, found.changes, said)
     else:
         console.print(Text(f"\n{_advice(found, folder)}"))
     if is_json:
         names = "name", "examples", "suspects", "version"
-        lists = {"attempts": found.attempts, "changes": found.changes}
-        plain = {name: list(map(asdict, rows)) for name, rows in lists.items()}
+        plain = {
+            "attempts": [asdict(one) for one in found.attempts],
+            "changes": [asdict(one) for one in found.changes],
+        }
         print_json({**{name: getattr(found, name) for name in names}, **plain})
     return NO_USE if found.version is None else 0
 
