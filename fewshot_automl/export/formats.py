@@ -5,7 +5,6 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from fewshot_automl.errors import ExportError, UserError, unknown_name
-from fewshot_automl.export.alone.predict import Array, Run
+from fewshot_automl.export.alone.predict import Array
 from fewshot_automl.export.graph import OUTPUTS, Graph
 
 OPSET: Final = 18
@@ -42,8 +41,6 @@ class Format:
     """Modules that must be there to write it."""
     convert: Callable[[Graph, Path], None]
     """Writes the files of a graph into a folder."""
-    runtime: str
-    """File of `alone` with `load(folder)`; copied beside the model as `runtime.py`."""
     requires: tuple[str, ...]
     """Packages that a folder needs besides numpy, tokenizers and pillow."""
     tolerance: float = TOLERANCE
@@ -54,12 +51,6 @@ class Format:
     quantize: Callable[[Graph, Path, Sequence[dict[str, Array]]], None] | None = None
     """Makes the model in a folder int8, given inputs of examples; None if nobody has
     written that."""
-
-    def load(self, folder: Path) -> Run:
-        """Return what runs the model in a folder on arrays."""
-        module = import_module(f"fewshot_automl.export.alone.{self.runtime}")
-        run: Run = module.load(folder)
-        return run
 
     def check(self) -> None:
         """Check that what writes the format is installed."""
@@ -233,7 +224,6 @@ _ROWS: Final = (
         extra="onnx",
         needs=("onnx", "onnxscript", "onnxruntime"),
         convert=_onnx,
-        runtime="run_onnx",
         requires=("onnxruntime",),
         quantize=_int8,
     ),
@@ -243,7 +233,6 @@ _ROWS: Final = (
         extra=None,
         needs=(),
         convert=_torch,
-        runtime="run_torch",
         requires=("torch",),
     ),
     Format(
@@ -252,7 +241,6 @@ _ROWS: Final = (
         extra="openvino",
         needs=("openvino", "onnx", "onnxscript"),
         convert=_openvino,
-        runtime="run_openvino",
         requires=("openvino",),
     ),
     Format(
@@ -261,7 +249,6 @@ _ROWS: Final = (
         extra="executorch",
         needs=("executorch",),
         convert=_executorch,
-        runtime="run_executorch",
         requires=("executorch", "torch"),
         batch=1,
     ),
@@ -271,7 +258,6 @@ _ROWS: Final = (
         extra="litert",
         needs=("litert_torch", "ai_edge_litert"),
         convert=_litert,
-        runtime="run_litert",
         requires=("ai-edge-litert",),
         batch=1,
         has_lengths=True,

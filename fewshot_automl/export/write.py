@@ -14,7 +14,7 @@ from PIL import Image
 
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.errors import DataError, ExportError, UserError
-from fewshot_automl.export import alone
+from fewshot_automl.export.alone import predict
 from fewshot_automl.export.alone.predict import Model
 from fewshot_automl.export.card import model_card
 from fewshot_automl.export.formats import Format, format_named, lengths_of
@@ -108,13 +108,13 @@ def write_export(
         _write_reader(predictor.task, graph, row, draft, quantize)
         if quantize is not None:
             assert row.quantize is not None
-            model = Model(draft, row.load)
+            model = Model(draft)
             say("Making it int8.")
             seen = evidence.inputs
             row.quantize(graph, draft, [model.prepare([x]) for x in seen])
             _seal(draft)
         say(f"Comparing it with its source on {len(evidence.inputs)} examples.")
-        model = Model(draft, row.load)
+        model = Model(draft)
         proof = prove(predictor, graph, model, draft, evidence)
         proof.check(row, quantize, max_loss)
         (draft / VERIFICATION).write_text(proof.to_json(), "utf-8")
@@ -136,10 +136,8 @@ def open_export(folder: Path | str) -> Model:
     Raises:
         ExportError: If it is no export, or was changed.
     """
-    folder = Path(folder)
     try:
-        values = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return Model(folder, format_named(values["format"]).load)
+        return Model(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ExportError(
             f"Folder must be what `fewshot export` wrote, got {folder} ({error}). "
@@ -177,9 +175,7 @@ def _write_reader(
     task: Task, graph: Graph, row: Format, folder: Path, quantize: str | None
 ) -> None:
     """Write all that turns raw examples into answers, and the manifest."""
-    home = Path(alone.__file__).parent
-    shutil.copyfile(home / "predict.py", folder / "predict.py")
-    shutil.copyfile(home / f"{row.runtime}.py", folder / "runtime.py")
+    shutil.copyfile(predict.__file__, folder / "predict.py")
     kinds = {feed.kind for feed in graph.feeds}
     packages = ["numpy"]
     if kinds & {"text", "windows"}:
