@@ -74,17 +74,10 @@ class TextReader:
 
     def windows(self, inputs: Sequence[Input]) -> list[list[str]]:
         """Return each text in as few pieces of like length as `read` does not cut."""
-        texts, start = self._texts(inputs), len(self._prefix)
-        found = []
-        for text, first in zip(texts, self._tokenizer.encode_batch(texts), strict=True):
-            spans = [s for part in (first, *first.overflowing) for s in part.offsets]
-            ends = [end for _, end in spans if end > start]
-            added = len(first.ids) - sum(end > start for _, end in first.offsets)
-            count = -(-len(ends) // max(self._max_tokens - added, 1)) or 1
-            inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
-            cuts = pairwise([start, *inner, len(text)])
-            found.append([text[begin:end] for begin, end in cuts])
-        return found
+        start = len(self._prefix)
+        return windows_of(
+            self._texts(inputs), start, self._tokenizer, self._max_tokens
+        )
 
     def shares_cut(self, inputs: Sequence[Input]) -> list[float]:
         """Return which share of the tokens of each text `read` cuts off."""
@@ -131,6 +124,22 @@ class TextReader:
     def save(self, folder: Path) -> None:
         """Write the tokenizer, byte for byte as it was found."""
         (folder / TOKENIZER_FILE).write_text(self._json, encoding="utf-8")
+
+
+def windows_of(
+    texts: Sequence[str], start: int, tokenizer: Tokenizer, max_tokens: int
+) -> list[list[str]]:
+    """Return each text from `start` on, in few pieces of like length, none too long."""
+    found = []
+    for text, first in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        spans = [s for part in (first, *first.overflowing) for s in part.offsets]
+        ends = [end for _, end in spans if end > start]
+        added = len(first.ids) - sum(end > start for _, end in first.offsets)
+        count = -(-len(ends) // max(max_tokens - added, 1)) or 1
+        inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
+        cuts = pairwise([start, *inner, len(text)])
+        found.append([text[begin:end] for begin, end in cuts])
+    return found
 
 
 class ImageReader:

@@ -1,7 +1,6 @@
 """Is an export what its source was? Outputs, answers, score, speed and size."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,12 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.saved import (
-    MEGABYTE,
-    median_seconds,
-    middling,
-    size_of,
-)
+from fewshot_automl.adaptation.saved import MEGABYTE, median_seconds, middling, size_of
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.resampling import bootstrap_weights, scorer
 from fewshot_automl.export.alone.predict import Model
@@ -69,26 +63,15 @@ class Proof:
     megabytes: tuple[float, float]
     """Source in memory, export's folder."""
 
-    def to_json(self) -> str:
-        """Return the fields as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
     @property
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a table: what, of the source, of the export."""
+        off = self.largest_difference, self.largest_logit_difference
         found = [
             ("examples compared", "", f"{self.examples:,}"),
-            (
-                "largest difference of probabilities",
-                "",
-                f"{self.largest_difference:.1e}",
-            ),
-            (
-                "largest difference of logits",
-                "",
-                f"{self.largest_logit_difference:.1e}",
-            ),
-            ("equal answers", "", f"{self.agreement:.4f}"),
+            ("largest difference of probabilities", "", f"{off[0]:.1e}"),
+            ("largest difference of logits", "", f"{off[1]:.1e}"),
+            ("equal answers", "", f"{self.agreement:.1%}"),
         ]
         if (score := self.score) is not None:
             how = "cross-validated" if score.is_cross_validated else "on examples given"
@@ -99,8 +82,8 @@ class Proof:
         (slow, fast), (large, small) = self.latency_ms, self.megabytes
         return [
             *found,
-            ("ms an example", f"{slow:.1f}", f"{fast:.1f}"),
-            ("megabytes", f"{large:.1f}", f"{small:.1f}"),
+            ("ms an example, alone", f"{slow:.1f}", f"{fast:.1f}"),
+            ("MB, in memory and in its folder", f"{large:.1f}", f"{small:.1f}"),
         ]
 
     def check(self, row: "Format", quantize: str | None, max_loss: float) -> None:
@@ -142,12 +125,9 @@ def prove(
     inputs, rules = evidence.inputs, predictor.task.rules
     before = predictor.outputs_of(inputs)
     logits, after = (x.astype(np.float64) for x in model.outputs(inputs))
-    expected = np.concatenate(
-        [
-            _eager(graph, model, inputs[at : at + ROWS])
-            for at in range(0, len(inputs), ROWS)
-        ]
-    )
+    starts = range(0, len(inputs), ROWS)
+    parts = [_eager(graph, model, inputs[at : at + ROWS]) for at in starts]
+    expected = np.concatenate(parts)
     moved = logits - expected
     answers = zip(rules.decode(before), model.decide(after), strict=True)
     one = middling(inputs)
@@ -164,10 +144,7 @@ def prove(
         agreement=float(np.mean([a == b for a, b in answers])),
         score=_change(predictor, evidence, before, after, moved),
         latency_ms=(1e3 * seconds[0], 1e3 * seconds[1]),
-        megabytes=(
-            size_of(predictor.fitted)["memory_mb"],
-            sum(files) / MEGABYTE,
-        ),
+        megabytes=(size_of(predictor.fitted)["memory_mb"], sum(files) / MEGABYTE),
     )
 
 

@@ -4,21 +4,21 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.errors import DataError, ExportError, UserError
-from fewshot_automl.export.alone import predict
 from fewshot_automl.export.alone.predict import Model
-from fewshot_automl.export.card import model_card
 from fewshot_automl.export.formats import Format, format_named, lengths_of
 from fewshot_automl.export.graph import OUTPUTS, Graph
+from fewshot_automl.export.script import script_of
 from fewshot_automl.export.verify import Proof, prove
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks import Task
@@ -95,9 +95,8 @@ def write_export(
         UserError: If the format is not there, or the folder holds something else.
         ExportError: If the model cannot be expressed in it, or answers otherwise there.
     """
-    row, folder = format_named(name), Path(out)
+    row, folder, task = format_named(name), Path(out).resolve(), predictor.task
     _check(row, folder, quantize, evidence)
-    row.check()
     draft = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -105,24 +104,35 @@ def write_export(
         graph = Graph(predictor)
         say(f"Writing the model as {row.title}.")
         _convert(row, graph, draft)
-        _write_reader(predictor.task, graph, row, draft, quantize)
-        if quantize is not None:
-            assert row.quantize is not None
+        _write_reader(task, graph, row, draft, quantize)
+        if row.quantize is not None and quantize is not None:
             model = Model(draft)
             say("Making it int8.")
-            seen = evidence.inputs
-            row.quantize(graph, draft, [model.prepare([x]) for x in seen])
-            _seal(draft)
+            row.quantize(graph, draft, [model.prepare([x]) for x in evidence.inputs])
+            _seal(draft, model.manifest)
         say(f"Comparing it with its source on {len(evidence.inputs)} examples.")
         model = Model(draft)
         proof = prove(predictor, graph, model, draft, evidence)
         proof.check(row, quantize, max_loss)
-        (draft / VERIFICATION).write_text(proof.to_json(), "utf-8")
-        known = predictor.facts if study is None else study
-        (draft / CARD).write_text(
-            model_card(predictor.task, known, graph, row, proof, quantize), "utf-8"
+        (draft / VERIFICATION).write_text(
+            json.dumps(asdict(proof), indent=2) + "\n", "utf-8"
         )
-        _seal(draft)
+        page = Environment(  # noqa: S701  Markdown
+            loader=PackageLoader("fewshot_automl.export", ""),
+            keep_trailing_newline=True,
+        ).get_template("card.md.j2")
+        card = page.render(
+            task=task,
+            study=predictor.facts if study is None else study,
+            abstains=task.costs is not None and task.costs.limit is not None,
+            feeds=graph.feeds,
+            cards={each.card.id: each.card for each in graph.backbones}.values(),
+            row=row,
+            proof=proof,
+            quantize=quantize,
+        )
+        (draft / CARD).write_text(card, "utf-8")
+        _seal(draft, model.manifest)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     finally:
@@ -159,7 +169,8 @@ def _convert(row: Format, graph: Graph, folder: Path) -> None:
 
 
 def _check(row: Format, folder: Path, quantize: str | None, evidence: Evidence) -> None:
-    is_export = (folder / MANIFEST).exists()
+    row.check()
+    is_export = (folder / MANIFEST).exists() and (folder / VERIFICATION).exists()
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not is_export and not is_empty:
         raise UserError(
@@ -188,8 +199,8 @@ def _write_reader(
     task: Task, graph: Graph, row: Format, folder: Path, quantize: str | None
 ) -> None:
     """Write all that turns raw examples into answers, and the manifest."""
-    shutil.copyfile(predict.__file__, folder / "predict.py")
     kinds = {feed.kind for feed in graph.feeds}
+    (folder / "predict.py").write_text(script_of({row.name, *kinds}), "utf-8")
     packages = ["numpy"]
     if kinds & {"text", "windows"}:
         packages.append("tokenizers")
@@ -221,7 +232,7 @@ def _write_reader(
         "feeds": feeds,
         "outputs": list(OUTPUTS),
         "batch": row.batch,
-        "decision": decision_of(task),
+        "decision": _decision(task),
         "versions": {
             name: version(name) for name in ("fewshot-automl", "torch", *row.requires)
         },
@@ -229,30 +240,28 @@ def _write_reader(
     _seal(folder, manifest)
 
 
-def decision_of(task: Task) -> dict[str, Any] | None:
+def _decision(task: Task) -> dict[str, Any] | None:
     """Return what makes an answer of probabilities; None for the most probable class.
 
     Probabilities are multiplied by `ratios` and brought to a sum of 1, multiplied by
     `factors` and then by the matrix `costs`: the cheapest answer is given, unless it
     costs more than `limit`.
     """
-    costs = task.costs
-    if costs is None:
+    if (costs := task.costs) is None:
         return None
     ones = [1.0] * len(costs.matrix)
     return {
-        "ratios": list(costs.ratios) or ones,
-        "factors": list(costs.factors) or ones,
-        "costs": [list(row) for row in costs.matrix],
+        "ratios": costs.ratios or ones,
+        "factors": costs.factors or ones,
+        "costs": costs.matrix,
         "limit": costs.limit,
     }
 
 
-def _seal(folder: Path, manifest: dict[str, Any] | None = None) -> None:
+def _seal(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, with the hash of every other file."""
     path = folder / MANIFEST
-    values = json.loads(path.read_text("utf-8")) if manifest is None else manifest
     files = sorted(x for x in folder.rglob("*") if x.is_file() and x != path)
     hashes = {x.relative_to(folder).as_posix(): file_sha256(x) for x in files}
-    whole = json.dumps({**values, "files": hashes}, indent=2, ensure_ascii=False)
+    whole = json.dumps({**manifest, "files": hashes}, indent=2, ensure_ascii=False)
     path.write_text(whole + "\n", "utf-8")

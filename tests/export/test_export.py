@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
@@ -18,6 +19,7 @@ from fewshot_automl.errors import DataError, ExportError, UserError
 from fewshot_automl.export.alone.predict import RUNTIMES
 from fewshot_automl.export.formats import FORMATS
 from fewshot_automl.export.graph import Graph
+from fewshot_automl.export.script import script_of
 from fewshot_automl.export.write import Evidence, open_export, write_export
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
@@ -172,29 +174,6 @@ def test_images_go_through_onnx_by_their_files(
     assert model.outputs(pictures[:1])[1].shape == (1, 3)
 
 
-def test_the_reader_shows_images_as_the_package_does(tmp_path):
-    from PIL import Image
-
-    from fewshot_automl.export.alone.predict import _shown
-    from fewshot_automl.modalities import open_image
-
-    rng = np.random.default_rng(0)
-    rgba = rng.integers(0, 255, (20, 30, 4), dtype=np.uint8)
-    deep = rng.integers(0, 65535, (20, 30), dtype=np.uint16)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    Image.fromarray(rgba).convert("P").save(tmp_path / "palette.gif")
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    Image.fromarray(rgba[..., 0]).save(tmp_path / "grey.png")
-    Image.fromarray(rgba[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
-    Image.fromarray(rgba[..., :3]).convert("CMYK").save(tmp_path / "cmyk.jpg")
-    Image.fromarray(rgba[..., :3]).resize((1200, 900)).save(tmp_path / "large.jpg")
-    for path in sorted(tmp_path.iterdir()):
-        expected = np.asarray(open_image(path, 64))
-        assert np.array_equal(np.asarray(_shown(path, 64)), expected), path.name
-
-
 def test_costs_and_no_answer_travel(fitted, tmp_path):
     from fewshot_automl.tasks.costs import Costs
 
@@ -273,6 +252,10 @@ def test_what_cannot_be_exported_is_said(fitted, tmp_path, monkeypatch):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UserError, match="new, empty or an export"):
         write_export(predictor, "onnx", tmp_path / "mine", evidence)
+    (tmp_path / "mine" / "manifest.json").write_text("{}")  # as web pages have too
+    with pytest.raises(UserError, match="new, empty or an export"):
+        write_export(predictor, "onnx", tmp_path / "mine", evidence)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
     monkeypatch.setattr("fewshot_automl.export.formats.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fewshot-automl\[onnx\]'"):
         write_export(predictor, "onnx", tmp_path / "out", evidence)
@@ -289,18 +272,66 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def alone(folder, words):
+    """Return the run of a folder's predict.py where only its own needs are there."""
+    command = [sys.executable, "-I", "-c", BLOCKED, str(folder / "predict.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def probabilities(done):
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return np.array([list(row["probabilities"].values()) for row in rows])
+
+
 def test_predict_py_needs_neither_torch_nor_this_package(fitted, tmp_path):
     predictor = predictor_of(fitted("windows"))
     expected, _ = answers(predictor, tmp_path, TEXTS, "onnx")
-    (tmp_path / "request.json").write_text(json.dumps(list(TEXTS)))
-    script = str(tmp_path / "out" / "predict.py")
-    words = ["-c", BLOCKED, script, "--json", str(tmp_path / "request.json")]
-    done = subprocess.run(
-        [sys.executable, "-I", *words], capture_output=True, text=True, check=True
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    found = [list(row["probabilities"].values()) for row in rows]
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(list(TEXTS)))
+    found = probabilities(alone(tmp_path / "out", ["--json", str(request)]))
     assert np.allclose(found, expected, atol=1e-5)
+    request.write_text(json.dumps({"text": "a"}))
+    done = alone(tmp_path / "out", ["--json", str(request)])
+    assert done.returncode == 1
+    assert done.stderr == (
+        "predict.py: A request must be a JSON list of texts, or of files.\n"
+    )
+
+
+def test_predict_py_shows_images_as_the_package_does(fitted, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = tuple(rng.integers(0, 255, (9, 40, 56, 3), dtype=np.uint8))
+    made = fitted("logistic", "tiny-resnet", pictures, np.arange(9) % 3)
+    rgba = rng.integers(0, 255, (20, 30, 4), dtype=np.uint8)
+    deep = rng.integers(0, 65535, (20, 30), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    home = tmp_path / "odd"
+    home.mkdir()
+    Image.fromarray(rgba).save(home / "alpha.png")
+    Image.fromarray(deep).save(home / "deep.png")
+    Image.fromarray(rgba[..., :3]).save(home / "turned.jpg", exif=exif)
+    Image.fromarray(rgba[..., :3]).convert("CMYK").save(home / "cmyk.jpg")
+    paths = sorted(home.iterdir())
+    predictor = predictor_of(made, modality="image")
+    expected, _ = answers(predictor, tmp_path, paths, "onnx")
+    found = probabilities(alone(tmp_path / "out", map(str, paths)))
+    assert np.allclose(found, expected, atol=1e-5)
+    done = alone(tmp_path / "out", ["absent.png"])
+    assert done.returncode == 1
+    assert "got absent.png (there is no such file)" in done.stderr
+
+
+@pytest.mark.parametrize("format", RUNTIMES)
+def test_a_script_holds_what_it_needs_and_no_more(format):
+    kinds = {"timm": ["image"]}.get(format, ["text"])
+    lines = script_of({format, *kinds}).splitlines()
+    assert not [line for line in lines if "import" in line and "fewshot" in line]
+    names = [x.split("(")[0] for x in lines if x.startswith(("def ", "class "))]
+    assert len(set(names)) == len(names)
+    assert (format == "litert") == ("def _litert" in names)
+    assert ("def open_image" in names) == (format == "timm")
 
 
 @pytest.mark.parametrize("name", ["openvino", "executorch", "litert"])
