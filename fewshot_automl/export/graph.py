@@ -168,20 +168,10 @@ class Graph(nn.Module):
     def _pooled(
         self, trunk: int, feed: int, tensors: list[Tensor]
     ) -> dict[str, Tensor]:
-        backbone, kind = self.backbones[trunk], self.feeds[feed].kind
-        if kind == "image":
-            return {LAST: backbone.features({"pixels": tensors[0]})}
-        batch = {"input_ids": tensors[0], MASK: tensors[1]}
-        wanted = {
-            name
-            for part in self.parts
-            if (part.trunk, part.feed) == (trunk, feed)
-            for name in part.blocks
-        }
-        if wanted == {LAST}:
-            found = {LAST: backbone.features(batch)}
-        else:
-            found = pooled_features(backbone, batch)
+        kind = self.feeds[feed].kind
+        names = ("pixels",) if kind == "image" else ("input_ids", MASK)
+        batch = dict(zip(names, tensors, strict=False))  # shares are for afterwards
+        found = pooled_features(self.backbones[trunk], batch)
         if kind == "windows":  # the mean over the windows of each text
             found = {name: tensors[2] @ rows for name, rows in found.items()}
         return found
