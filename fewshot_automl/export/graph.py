@@ -179,7 +179,8 @@ class Graph(nn.Module):
     def _add(
         self, fitted: Fitted, calibration: Mapping[str, float], weight: float
     ) -> None:
-        trunk, blocks = None, (LAST,)
+        trunk: int | None = None
+        blocks: tuple[str, ...] = (LAST,)
         if isinstance(fitted, Adapted):
             trunk, blocks = self._trunk(fitted.backbone), BLOCKS[fitted.blocks]
             feed = _feed_of(fitted.backbone, is_whole=fitted.is_whole)
@@ -208,7 +209,7 @@ class Graph(nn.Module):
         if id(backbone) not in self._places:
             self._places[id(backbone)] = len(self.backbones)
             twin = merged(backbone)
-            twin.module.to("cpu", memory_format=torch.contiguous_format)
+            twin.module.cpu().to(memory_format=torch.contiguous_format)
             self.backbones.append(twin)
         return self._places[id(backbone)]
 

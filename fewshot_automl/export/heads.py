@@ -18,6 +18,9 @@ class HeadLayer(nn.Module):
         ExportError: If nobody has written its type for torch.
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, head: Head) -> None:
         super().__init__()
         if type(head) not in LOGITS:
@@ -40,13 +43,15 @@ class HeadLayer(nn.Module):
 
 
 def _linear(head: Any, rows: Tensor) -> Tensor:
-    return rows @ head.weight + head.bias
+    made: Tensor = rows @ head.weight + head.bias
+    return made
 
 
 def _kernel(head: Any, rows: Tensor) -> Tensor:
     # Differences, not the product's expansion, which cancels in 32-bit floats.
     distances = (rows[:, None] - head.support[None]).square().sum(2)
-    return torch.exp(-head.gamma * distances) @ head.coefficients + head.bias
+    made: Tensor = torch.exp(-head.gamma * distances) @ head.coefficients + head.bias
+    return made
 
 
 def _neighbour(head: Any, rows: Tensor) -> Tensor:

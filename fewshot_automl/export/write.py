@@ -2,6 +2,7 @@
 
 import json
 import platform
+import runpy
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -111,7 +112,7 @@ def write_export(
             row.quantize(graph, draft, [model.prepare([x]) for x in evidence.inputs])
             _seal(draft, model.manifest)
         say(f"Comparing it with its source on {len(evidence.inputs)} examples.")
-        model = Model(draft)
+        model = _as_written(draft)
         proof = prove(predictor, graph, model, draft, evidence)
         proof.check(row, quantize, max_loss)
         (draft / VERIFICATION).write_text(
@@ -166,6 +167,11 @@ def _convert(row: Format, graph: Graph, folder: Path) -> None:
             f"The model must be one that {row.name} can express, got "
             f"{type(error).__name__}: {said} Choose another format."
         ) from error
+
+
+def _as_written(folder: Path) -> Any:
+    """Return the model as the folder's own predict.py reads it."""
+    return runpy.run_path(str(folder / "predict.py"))["Model"](folder)
 
 
 def _check(row: Format, folder: Path, quantize: str | None, evidence: Evidence) -> None:

@@ -16,6 +16,7 @@ from fewshot_automl.adaptation.method import Job
 from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import DataError, ExportError, UserError
+from fewshot_automl.export import write
 from fewshot_automl.export.alone.predict import RUNTIMES
 from fewshot_automl.export.formats import FORMATS
 from fewshot_automl.export.graph import Graph
@@ -119,6 +120,14 @@ def eager(monkeypatch):
     )
     monkeypatch.setitem(FORMATS, "eager", row)
     monkeypatch.setitem(RUNTIMES, "eager", load)
+    as_written = write._as_written
+
+    def opened(folder):  # predict.py cannot hold what is in memory
+        manifest = json.loads((folder / "manifest.json").read_text())
+        is_eager = manifest["format"] == "eager"
+        return open_export(folder) if is_eager else as_written(folder)
+
+    monkeypatch.setattr(write, "_as_written", opened)
 
 
 def answers(predictor, tmp_path, examples, name="eager"):

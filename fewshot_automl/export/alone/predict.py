@@ -347,7 +347,7 @@ RUNTIMES: dict[str, Callable[[Path], Run]] = {
 
 def main() -> None:
     """Print the answers to what stands on the command line."""
-    words = sys.argv[1:]
+    words: Any = sys.argv[1:]
     if not words or "--help" in words or "-h" in words:
         print(__doc__)
         return
