@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.saved import MEGABYTE, median_seconds, middling, size_of
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.resampling import bootstrap_weights, scorer
-from fewshot_automl.export.alone.predict import Model
 from fewshot_automl.export.graph import Graph
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks.calibration import LEAST
@@ -117,11 +116,11 @@ class Proof:
 def prove(
     predictor: "Predictor",
     graph: Graph,
-    model: Model,
+    model: Any,
     folder: Path,
     evidence: "Evidence",
 ) -> Proof:
-    """Compare an export with its source, through all that stands in its folder."""
+    """Compare an export with its source, through the `Model` of its own predict.py."""
     inputs, rules = evidence.inputs, predictor.task.rules
     before = predictor.outputs_of(inputs)
     logits, after = (x.astype(np.float64) for x in model.outputs(inputs))
@@ -148,7 +147,7 @@ def prove(
     )
 
 
-def _eager(graph: Graph, model: Model, inputs: tuple[Input, ...]) -> np.ndarray:
+def _eager(graph: Graph, model: Any, inputs: tuple[Input, ...]) -> np.ndarray:
     """Return logits by PyTorch."""
     tensors = [torch.from_numpy(x) for x in model.prepare(inputs).values()]
     with torch.no_grad():
