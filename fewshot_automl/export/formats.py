@@ -89,19 +89,18 @@ def quiet() -> Iterator[None]:
 
 
 def _onnx(graph: Graph, folder: Path) -> None:
-    with quiet():
-        made = torch.onnx.export(
-            graph,
-            graph.example(),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.input_names),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=(graph.axes,),
-            verbose=False,
-        )
-        assert made is not None
-        made.save(folder / "model.onnx", external_data=False)
+    made = torch.onnx.export(
+        graph,
+        graph.example(),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(graph.input_names),
+        output_names=list(OUTPUTS),
+        dynamic_shapes=(graph.axes,),
+        verbose=False,
+    )
+    assert made is not None
+    made.save(folder / "model.onnx", external_data=False)
 
 
 def _int8(graph: Graph, folder: Path, inputs: Sequence[dict[str, Array]]) -> None:
@@ -134,8 +133,7 @@ def _int8(graph: Graph, folder: Path, inputs: Sequence[dict[str, Array]]) -> Non
 
 
 def _torch(graph: Graph, folder: Path) -> None:
-    with quiet():
-        torch.export.save(_program(graph), folder / "model.pt2")
+    torch.export.save(_program(graph), folder / "model.pt2")
 
 
 def _openvino(graph: Graph, folder: Path) -> None:
@@ -143,9 +141,8 @@ def _openvino(graph: Graph, folder: Path) -> None:
 
     with TemporaryDirectory() as home:
         _onnx(graph, Path(home))
-        with quiet():
-            model = openvino.convert_model(Path(home) / "model.onnx")
-            openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        model = openvino.convert_model(Path(home) / "model.onnx")
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
 def _executorch(graph: Graph, folder: Path) -> None:
@@ -155,27 +152,25 @@ def _executorch(graph: Graph, folder: Path) -> None:
     from executorch.exir import to_edge_transform_and_lower
 
     _only_one_axis(graph, "executorch")
-    with quiet():
-        lowered = to_edge_transform_and_lower(
-            _program(graph, batch=1), partitioner=[XnnpackPartitioner()]
-        )
-        (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
+    lowered = to_edge_transform_and_lower(
+        _program(graph, batch=1), partitioner=[XnnpackPartitioner()]
+    )
+    (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
 
 
 def _litert(graph: Graph, folder: Path) -> None:
     import litert_torch
 
     _only_one_axis(graph, "litert")
-    with quiet():
-        if lengths := lengths_of(graph):
-            made = litert_torch
-            for length in lengths:
-                inputs = graph.example(1, length)
-                made = made.signature(f"length_{length}", graph, inputs)
-            model = made.convert()
-        else:
-            model = litert_torch.convert(graph, graph.example(1))
-        model.export(str(folder / "model.tflite"))
+    if lengths := lengths_of(graph):
+        made = litert_torch
+        for length in lengths:
+            inputs = graph.example(1, length)
+            made = made.signature(f"length_{length}", graph, inputs)
+        model = made.convert()
+    else:
+        model = litert_torch.convert(graph, graph.example(1))
+    model.export(str(folder / "model.tflite"))
 
 
 def lengths_of(graph: Graph) -> list[int]:

@@ -17,7 +17,7 @@ from PIL import Image
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.errors import DataError, ExportError, UserError
 from fewshot_automl.export.alone.predict import Model
-from fewshot_automl.export.formats import Format, format_named, lengths_of
+from fewshot_automl.export.formats import Format, format_named, lengths_of, quiet
 from fewshot_automl.export.graph import OUTPUTS, Graph
 from fewshot_automl.export.script import script_of
 from fewshot_automl.export.verify import Proof, prove
@@ -158,7 +158,8 @@ def open_export(folder: Path | str) -> Model:
 
 def _convert(row: Format, graph: Graph, folder: Path) -> None:
     try:
-        row.convert(graph, folder)
+        with quiet():
+            row.convert(graph, folder)
     except ExportError:
         raise
     except Exception as error:  # converters raise whatever their libraries do
