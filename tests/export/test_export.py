@@ -334,6 +334,7 @@ def test_a_script_holds_what_it_needs_and_no_more(format):
     assert ("def open_image" in names) == (format == "timm")
 
 
+@pytest.mark.filterwarnings("ignore:This API is experimental")
 @pytest.mark.parametrize("name", ["openvino", "executorch", "litert"])
 def test_other_runtimes(name, fitted, tmp_path):
     for module in FORMATS[name].needs:
