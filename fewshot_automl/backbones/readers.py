@@ -75,9 +75,7 @@ class TextReader:
     def windows(self, inputs: Sequence[Input]) -> list[list[str]]:
         """Return each text in as few pieces of like length as `read` does not cut."""
         start = len(self._prefix)
-        return windows_of(
-            self._texts(inputs), start, self._tokenizer, self._max_tokens
-        )
+        return windows_of(self._texts(inputs), start, self._tokenizer, self._max_tokens)
 
     def shares_cut(self, inputs: Sequence[Input]) -> list[float]:
         """Return which share of the tokens of each text `read` cuts off."""
