@@ -52,6 +52,7 @@ HOMES: Final = {
     "resume": ("fit", "Go on with a study that was killed, or search on."),
     "retarget": ("retarget", "Choose a model for another goal from what was tried."),
     "export": ("export", "Write a model for another runtime, proven equal."),
+    "serve": ("serve", "Answer requests for predictions over HTTP."),
     "explain": ("explain", "Show why one example is answered as it is."),
     "check": ("check", "Say whether new data differ from those of the fit."),
     "update": ("update", "Learn from new and corrected labels; makes a version."),
