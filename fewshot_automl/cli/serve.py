@@ -12,7 +12,6 @@ from fewshot_automl.cli.options import FOLDER
 from fewshot_automl.errors import UserError
 from fewshot_automl.serve.answering import Limits, Served
 
-
 LIMITS = {row.name: row for row in fields(Limits)}
 
 

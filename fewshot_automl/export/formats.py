@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from fewshot_automl.errors import ExportError, UserError, unknown_name
 from fewshot_automl.export.alone.predict import Array
 from fewshot_automl.export.graph import OUTPUTS, Graph
+from fewshot_automl.export.web import write_page
 
 OPSET: Final = 18
 """The newest that every runtime here reads; 23 was no faster."""
@@ -155,6 +156,12 @@ class _Reader:
         return next(self._rows, None)
 
 
+def _web(graph: Graph, folder: Path) -> None:
+    _only_one_axis(graph, "web")
+    _onnx(graph, folder)
+    write_page(folder)
+
+
 def _torch(graph: Graph, folder: Path) -> None:
     with quiet():
         torch.export.save(program_of(graph), folder / "model.pt2")
@@ -224,6 +231,15 @@ _ROWS: Final = (
         extra="onnx",
         needs=("onnx", "onnxscript", "onnxruntime"),
         convert=_onnx,
+        requires=("onnxruntime",),
+        quantize=_int8,
+    ),
+    Format(
+        name="web",
+        title="a page that answers in a browser",
+        extra="onnx",
+        needs=("onnx", "onnxscript", "onnxruntime"),
+        convert=_web,
         requires=("onnxruntime",),
         quantize=_int8,
     ),

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import lzma
 import re
 from pathlib import Path
@@ -19,17 +20,14 @@ VENDORED: Final = """
 """  # noqa: E501
 """sha256 of files of npm's onnxruntime-web 1.30.0 and @huggingface/tokenizers 0.2.0;
 the WebAssembly, of 14 MB, is kept packed in 2."""
-POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src blob:; "
-    "script-src 'unsafe-inline' 'wasm-unsafe-eval' data:; base-uri 'none'"
-)
-"""What the single file may do: run what it holds, fetch nothing."""
 
 
 def write_page(folder: Path) -> None:
     """Write the page beside a model."""
     home = HERE / "browser"
-    known = {name: digest for digest, name in map(str.split, VENDORED.split("\n")[1:-1])}
+    known = {
+        name: digest for digest, name in map(str.split, VENDORED.split("\n")[1:-1])
+    }
     for path in (*PAGE.iterdir(), home / "ask.mjs", *(home / "vendor").iterdir()):
         content, name = path.read_bytes(), path.name.removesuffix(".xz")
         if path.suffix == ".xz":
@@ -42,9 +40,38 @@ def write_page(folder: Path) -> None:
 
 def single_file(folder: Path, out: Path) -> None:
     """Write the page in a folder as one file, which opens with the network off."""
-    def coded(path: Path) -> str:
-        text = re.sub(rb'from "\./', b'from "', path.read_bytes())
-        return base64.b64encode(text).decode()
+    found = {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()
+    }
+    code = {
+        name: re.sub(rb'from "\./', b'from "', content)
+        for name, content in found.items()
+    }
+    modules = [name for name in found if name.endswith(".mjs") and name != "page.mjs"]
+    urls = {
+        name: f"data:text/javascript;base64,{_coded(code[name])}" for name in modules
+    }
+    parts = {
+        "style": found["page.css"].decode(),
+        'script type="importmap"': json.dumps({"imports": urls}),
+        'script type="module"': code["page.mjs"].decode(),
+    }
+    hashes = (hashlib.sha256(text.encode()).digest() for text in parts.values())
+    allowed = " ".join(f"'sha256-{_coded(digest)}'" for digest in hashes)
+    policy = f"default-src 'none'; style-src {allowed}; base-uri 'none'; script-src "
+    policy += f"{allowed} data: 'wasm-unsafe-eval'"  # it may run what it holds, no more
+    page = found["index.html"].decode()
+    page = re.sub(r'(Policy" content=)"[^"]*"', rf'\1"{policy}"', page)
+    head = "".join(f"<{tag}>{text}</{tag.split()[0]}>" for tag, text in parts.items())
+    held = [name for name in found if name.endswith((".json", ".onnx", ".wasm"))]
+    data = (
+        f'<script type="text/plain" id="{x}">{_coded(found[x])}</script>' for x in held
+    )
+    page = re.sub(
+        r"<link.*?</head>", lambda _: "".join(data) + head + "</head>", page, flags=re.S
+    )
+    out.write_text(page, "utf-8")
 
-    page = (folder / "index.html").read_text("utf-8")
-    ...
+
+def _coded(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -317,6 +317,7 @@ def _litert(folder: Path) -> Run:
 
 RUNTIMES: dict[str, Callable[[Path], Run]] = {
     "onnx": _onnx,
+    "web": _onnx,
     "torch": _torch,
     "openvino": _openvino,
     "executorch": _executorch,
