@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from fewshot_automl.errors import ExportError, UserError, unknown_name
 from fewshot_automl.export.alone.predict import Array
 from fewshot_automl.export.graph import OUTPUTS, Graph
+from fewshot_automl.export.layouts import write_huggingface, write_timm
 from fewshot_automl.export.web import write_page
 
 OPSET: Final = 18
@@ -277,6 +278,22 @@ _ROWS: Final = (
         requires=("ai-edge-litert",),
         batch=1,
         has_lengths=True,
+    ),
+    Format(
+        name="huggingface",
+        title="an encoder that transformers, peft and sentence-transformers open",
+        extra=None,
+        needs=(),
+        convert=write_huggingface,
+        requires=("torch", "transformers", "peft", "safetensors"),
+    ),
+    Format(
+        name="timm",
+        title="an encoder that timm opens",
+        extra=None,
+        needs=(),
+        convert=write_timm,
+        requires=("torch", "timm", "safetensors"),
     ),
 )
 FORMATS: Final[dict[str, Format]] = {row.name: row for row in _ROWS}

@@ -117,7 +117,7 @@ class Graph(nn.Module):
         self.backbones: list[Backbone] = []
         self.heads = nn.ModuleList()
         self._known: dict[Hashable, int] = {}
-        fitted = predictor.fitted
+        self.fitted = fitted = predictor.fitted
         if isinstance(fitted, Ensemble):
             total = sum(one.weight for one in fitted.members)
             for one in fitted.members:

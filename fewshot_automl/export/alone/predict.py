@@ -315,6 +315,56 @@ def _litert(folder: Path) -> Run:
     return run
 
 
+def _huggingface(folder: Path) -> Run:
+    from transformers import AutoModel
+
+    model: Any = AutoModel.from_pretrained(folder).eval()
+    if (folder / "adapter").is_dir():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder / "adapter").eval()
+
+    def features(inputs: Any, pooling: str) -> Any:
+        ids, mask = inputs["input_ids"], inputs["mask"]
+        hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        if pooling == "mean":
+            return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return hidden[range(len(ids)), mask.sum(1) - 1 if pooling == "last" else 0]
+
+    return _with_head(folder, features)
+
+
+def _timm(folder: Path) -> Run:
+    import timm
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    return _with_head(folder, lambda inputs, pooling: model(inputs["pixels"]))
+
+
+def _with_head(folder: Path, features: Callable[[Any, str], Any]) -> Run:
+    import torch
+    from safetensors.torch import load_file
+
+    head = load_file(folder / "head.safetensors")
+    how = json.loads((folder / "head.json").read_text("utf-8"))
+
+    def run(inputs: dict[str, Array]) -> Any:
+        with torch.no_grad():
+            tensors = {name: torch.from_numpy(x) for name, x in inputs.items()}
+            rows = features(tensors, how["pooling"])
+            if how["is_unit"]:
+                rows = torch.nn.functional.normalize(rows, dim=1)
+            logs = torch.log_softmax(rows @ head["weight"] + head["bias"], 1)
+            if (temperature := how["temperature"]) is None:
+                return logs.numpy(), logs.exp().numpy()
+            # Calibration puts a floor under probabilities.
+            floored = logs.clamp(min=float(np.log(1e-6))) / temperature
+            logits = torch.log_softmax(logs / temperature, 1)
+            return logits.numpy(), floored.softmax(1).numpy()
+
+    return run
+
+
 RUNTIMES: dict[str, Callable[[Path], Run]] = {
     "onnx": _onnx,
     "web": _onnx,
@@ -322,6 +372,8 @@ RUNTIMES: dict[str, Callable[[Path], Run]] = {
     "openvino": _openvino,
     "executorch": _executorch,
     "litert": _litert,
+    "huggingface": _huggingface,
+    "timm": _timm,
 }
 """What loads the model of a folder, by format."""
 
