@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -163,6 +164,33 @@ def _web(graph: Graph, folder: Path) -> None:
     write_page(folder)
 
 
+def _mlflow(graph: Graph, folder: Path) -> None:
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import save_model
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Map
+
+    kind = DataType.binary if graph.feeds[0].kind == "image" else DataType.string
+    shares = Map(DataType.double)
+    answers = ColSpec(DataType.string, "answer", required=False)
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(kind, "input")]),
+        outputs=Schema([answers, ColSpec(shares, "probabilities")]),
+    )
+    code = Path(__file__).parent / "alone" / "scored.py"
+    names = ("mlflow-skinny", "pandas", "onnxruntime", "numpy", "tokenizers", "pillow")
+    needs = [f"{name}=={version(name)}" for name in names]
+    unheard = contextlib.redirect_stderr(io.StringIO())  # mlflow asks for type hints
+    with TemporaryDirectory() as home, quiet(), unheard:
+        made = Path(home) / "model"
+        save_model(made, python_model=code, signature=signature, pip_requirements=needs)
+        for path in made.iterdir():  # but not requirements.txt, which is ours
+            shutil.copy(path, folder)
+    place = folder / "MLmodel"  # it says where it was made
+    place.write_text(place.read_text("utf-8").replace(str(code), code.name), "utf-8")
+    _onnx(graph, folder)
+
+
 def _torch(graph: Graph, folder: Path) -> None:
     with quiet():
         torch.export.save(program_of(graph), folder / "model.pt2")
@@ -225,24 +253,26 @@ def _only_one_axis(graph: Graph, name: str) -> None:
         )
 
 
+_ONNX: Final = Format(
+    name="onnx",
+    title="ONNX, run by onnxruntime",
+    extra="onnx",
+    needs=("onnx", "onnxscript", "onnxruntime"),
+    convert=_onnx,
+    requires=("onnxruntime",),
+    quantize=_int8,
+)
 _ROWS: Final = (
-    Format(
-        name="onnx",
-        title="ONNX, run by onnxruntime",
-        extra="onnx",
-        needs=("onnx", "onnxscript", "onnxruntime"),
-        convert=_onnx,
-        requires=("onnxruntime",),
-        quantize=_int8,
-    ),
-    Format(
-        name="web",
-        title="a page that answers in a browser",
-        extra="onnx",
-        needs=("onnx", "onnxscript", "onnxruntime"),
-        convert=_web,
-        requires=("onnxruntime",),
-        quantize=_int8,
+    _ONNX,
+    replace(_ONNX, name="web", title="a page that answers in a browser", convert=_web),
+    replace(
+        _ONNX,
+        name="mlflow",
+        title="a pyfunc model of MLflow",
+        extra="mlflow",
+        needs=(*_ONNX.needs, "mlflow"),
+        convert=_mlflow,
+        requires=("onnxruntime", "mlflow-skinny", "pandas"),
     ),
     Format(
         name="torch",
