@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from fewshot_automl.errors import DataError
 from fewshot_automl.export.web import PAGE
-from fewshot_automl.modalities import Input
+from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.serve.answering import Answer, Batches, Limits, Served
 from fewshot_automl.serve.guard import Guard
 
@@ -168,7 +168,9 @@ def make_app(
 def _read(one: str | bytes, modality: str) -> Input:
     try:
         if modality == "text":
-            return one if isinstance(one, str) else one.decode("utf-8-sig")
-        return base64.b64decode(one) if isinstance(one, str) else one
+            one = one if isinstance(one, str) else one.decode("utf-8-sig")
+        elif isinstance(one, str):
+            one = base64.b64decode(one)
     except ValueError as error:
         raise HTTPException(422, "It is not UTF-8, or not base64.") from error
+    return modality_named(modality).read(one, None, "a request")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import time
 import traceback
@@ -51,14 +52,14 @@ class Guard:
 
         async def limited() -> Message:
             nonlocal read
-            if max(announced, read) > (most := self.limits.max_bytes):
-                raise HTTPException(413, f"A request must have at most {most:,} bytes.")
             left = max(self.limits.seconds - (time.monotonic() - began), 0)
             try:
                 message = await asyncio.wait_for(receive(), left)
             except TimeoutError:
                 raise HTTPException(408, "The request took too long to come.") from None
             read += len(message.get("body", b""))
+            if max(announced, read) > (most := self.limits.max_bytes):
+                raise HTTPException(413, f"A request must have at most {most:,} bytes.")
             return message
 
         app = self.app if self._is_known(request) else UNKNOWN
@@ -77,10 +78,12 @@ class Guard:
     def _is_known(self, request: Request) -> bool:
         if self.token is None or request.url.path in OPEN:
             return True
-        kind, _, word = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "basic":  # so a browser asks for it, as a password
-            word = base64.b64decode(word + "==").decode("latin-1").partition(":")[2]
-        return hmac.compare_digest(word.encode(), self.token.encode())
+        header = request.headers.get("authorization", "").encode("latin-1")
+        kind, _, word = header.partition(b" ")
+        if kind.lower() == b"basic":  # so a browser asks for it, as a password
+            with contextlib.suppress(ValueError):
+                word = base64.b64decode(word).partition(b":")[2]
+        return hmac.compare_digest(word, self.token.encode())
 
 
 class Protocol(H11Protocol):
