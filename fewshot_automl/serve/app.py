@@ -29,7 +29,7 @@ RECENT: Final = 1000
 """Answers whose shares are compared with those of the labels."""
 CODES: Final[dict[int | str, dict[str, Any]]] = {
     code: {"description": HTTPStatus(code).phrase}
-    for code in (401, 408, 413, 422, 429, 503)
+    for code in (400, 401, 408, 413, 422, 429, 503)
 }
 
 

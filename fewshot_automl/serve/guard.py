@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from starlette.exceptions import HTTPException
+from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,16 +50,20 @@ class Guard:
             status = message.get("status", status)
             await send(message)
 
+        def check(size: int) -> None:
+            if size > (most := self.limits.max_bytes):
+                raise HTTPException(413, f"A request must have at most {most:,} bytes.")
+
         async def limited() -> Message:
             nonlocal read
+            check(announced)
             left = max(self.limits.seconds - (time.monotonic() - began), 0)
             try:
                 message = await asyncio.wait_for(receive(), left)
             except TimeoutError:
                 raise HTTPException(408, "The request took too long to come.") from None
             read += len(message.get("body", b""))
-            if max(announced, read) > (most := self.limits.max_bytes):
-                raise HTTPException(413, f"A request must have at most {most:,} bytes.")
+            check(read)
             return message
 
         app = self.app if self._is_known(request) else UNKNOWN
