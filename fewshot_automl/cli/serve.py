@@ -2,8 +2,9 @@
 
 import os
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -12,7 +13,7 @@ from fewshot_automl.cli.options import FOLDER
 from fewshot_automl.errors import UserError
 from fewshot_automl.serve.answering import Limits, Served
 
-LIMITS = {row.name: row for row in fields(Limits)}
+LIMITS: dict[str, Any] = {row.name: row.default for row in fields(Limits)}
 
 
 @click.command("serve")
@@ -31,7 +32,7 @@ LIMITS = {row.name: row for row in fields(Limits)}
     type=(click.Choice([*LIMITS]), click.FloatRange(0, min_open=True)),
     metavar="NAME NUMBER",
     help="May be repeated. Defaults: "
-    + ", ".join(f"{name} {row.default:,}" for name, row in LIMITS.items()),
+    + ", ".join(f"{name} {default:,}" for name, default in LIMITS.items()),
 )
 def serve(
     model: Path,
@@ -50,21 +51,18 @@ def serve(
       fewshot serve runs/mail
       fewshot serve mail-onnx --port 9000 --reload --limit max_items 10
     """
-    try:
-        import uvicorn
+    if find_spec("fastapi_offline") is None:
+        raise UserError("Install it with: pip install 'fewshot-automl[serve]'")
+    import uvicorn
 
-        from fewshot_automl.serve.app import make_app
-        from fewshot_automl.serve.guard import Protocol
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"serve needs {error.name}, which is not installed. Install it with: "
-            "pip install 'fewshot-automl[serve]'"
-        ) from error
+    from fewshot_automl.serve.app import make_app
+    from fewshot_automl.serve.guard import Protocol
+
     token = token_file.read().strip() if token_file else os.getenv("FEWSHOT_TOKEN")
     if token == "":
         raise UserError("The token must not be empty. Write one, or leave it out.")
-    made = {name: type(LIMITS[name].default)(value) for name, value in limit}
-    limits, served = Limits(**made), Served(model)
+    limits = Limits(**{name: type(LIMITS[name])(x) for name, x in limit})
+    served = Served(model)
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
         say(f"Anybody who reaches {host} may ask, for there is no token.")
     say(f"Serving version {served.version} at http://{host}:{port}")

@@ -160,6 +160,8 @@ class _Reader:
 
 def _web(graph: Graph, folder: Path) -> None:
     _only_one_axis(graph, "web")
+    if any(feed.recipe.get("interpolation") == "nearest" for feed in graph.feeds):
+        raise ExportError("A page must read images smoothly, got nearest. Use onnx.")
     _onnx(graph, folder)
     write_page(folder)
 
@@ -171,12 +173,9 @@ def _mlflow(graph: Graph, folder: Path) -> None:
     from mlflow.types.schema import Map
 
     kind = DataType.binary if graph.feeds[0].kind == "image" else DataType.string
-    shares = Map(DataType.double)
-    answers = ColSpec(DataType.string, "answer", required=False)
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(kind, "input")]),
-        outputs=Schema([answers, ColSpec(shares, "probabilities")]),
-    )
+    answer = ColSpec(DataType.string, "answer", required=False)
+    answers = Schema([answer, ColSpec(Map(DataType.double), "probabilities")])
+    signature = ModelSignature(Schema([ColSpec(kind, "input")]), answers)
     code = Path(__file__).parent / "alone" / "scored.py"
     names = ("mlflow-skinny", "pandas", "onnxruntime", "numpy", "tokenizers", "pillow")
     needs = [f"{name}=={version(name)}" for name in names]

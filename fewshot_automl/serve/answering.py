@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,7 @@ class Served:
     def __init__(self, folder: Path) -> None:
         path, self.version = manifest_of(folder)
         facts: dict[str, Any]
+        self.ask: Callable[[Sequence[Any]], list[Answer]]
         if path.name == EXPORT:
             model = open_export(folder)
             self.task, facts = Task.from_json(model.manifest["task"]), model.manifest
@@ -61,14 +62,11 @@ class Served:
             self._fitted = Predictor.load(folder)
             self.task, facts = self._fitted.task, {**self._fitted.facts}
             self.ask = self._ask_fitted
-        kept = facts.keys() & {"format", "score", "labelled", "date", "license"}
-        self.about = {"version": self.version, "modality": self.task.modality}
-        self.about |= {
-            "classes": self.task.names,
-            **{name: facts[name] for name in kept},
-        }
+        names = facts.keys() & {"format", "score", "labelled", "date", "license"}
+        self.about = {"version": self.version, **{name: facts[name] for name in names}}
+        self.about |= {"modality": self.task.modality, "classes": self.task.names}
         counts = facts.get("class_counts", {})
-        self.shares = {name: n / sum(counts.values()) for name, n in counts.items()}
+        self.shares = {x: float(n) / sum(counts.values()) for x, n in counts.items()}
         is_text = self.task.modality == "text"
         self.ask(["an example" if is_text else np.zeros((32, 32, 3), np.uint8)])
 

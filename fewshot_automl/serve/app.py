@@ -45,7 +45,8 @@ class Meters:
     def __init__(self, batches: Batches) -> None:
         self.batches, self.registry = batches, prometheus.CollectorRegistry()
         self.recent: deque[str] = deque(maxlen=RECENT)
-        at, counter = {"registry": self.registry}, prometheus.Counter
+        at: Any = {"registry": self.registry}
+        counter = prometheus.Counter
         names = ("route", "status")
         self.requests = counter("fewshot_requests", "Requests.", names, **at)
         self.seconds = prometheus.Histogram("fewshot_seconds", "Of a request.", **at)
@@ -75,7 +76,7 @@ class Meters:
         if not shares or not counts:
             return float("nan")
         names, total = shares.keys() | counts.keys(), counts.total()
-        return sum(abs(shares.get(x, 0) - counts[x] / total) for x in names) / 2
+        return sum(abs(shares.get(x, 0.0) - counts[x] / total) for x in names) / 2
 
 
 def make_app(

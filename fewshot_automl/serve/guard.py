@@ -98,8 +98,8 @@ class Protocol(H11Protocol):
         super().connection_made(transport)
         self.loop.call_later(HEAD_SECONDS, self._look, None)
 
-    def _look(self, before: object) -> None:
-        if self.cycle is before and (before is None or self.cycle.response_complete):
+    def _look(self, before: Any) -> None:
+        if self.cycle is before and (before is None or before.response_complete):
             self.transport.abort()
         elif not self.transport.is_closing():
             self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
