@@ -17,10 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fewshot_automl.serve.answering import Limits, log
 
-OPEN: Final = ("/healthz", "/readyz")
-"""Paths that need no token."""
-HEAD_SECONDS: Final = 10.0
-"""In which the next head of a request must come."""
+OPEN: Final = ("/healthz", "/readyz")  # without a token
+HEAD_SECONDS: Final = 10.0  # in which the next head of a request must come
 UNKNOWN: Final = JSONResponse(
     {"detail": "Send the token: Authorization: Bearer TOKEN"},
     401,
@@ -98,8 +96,9 @@ class Protocol(H11Protocol):
         super().connection_made(transport)
         self.loop.call_later(HEAD_SECONDS, self._look, None)
 
-    def _look(self, before: Any) -> None:
-        if self.cycle is before and (before is None or before.response_complete):
+    def _look(self, before: object) -> None:
+        is_idle = getattr(self.cycle, "response_complete", True)
+        if is_idle and self.cycle is before:
             self.transport.abort()
         elif not self.transport.is_closing():
             self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
