@@ -11,7 +11,7 @@ size; of images the table says what it costs. Latency is of the graph alone, one
 and one thread, as a ratio to PyTorch.
 
 Examples:
-    OMP_NUM_THREADS=1 python benchmarks/export.py --data ../shared/data --quick
+    OMP_NUM_THREADS=1 python benchmarks/export.py --quick
     OMP_NUM_THREADS=1 python benchmarks/export.py --data ../shared/data
 """
 
@@ -166,6 +166,8 @@ def main() -> None:
     )
     parser.add_argument("--only", help="names of backbones, joined by commas")
     asked = parser.parse_args()
+    if not (asked.data / DATA["text"]).is_dir():
+        parser.error(f"--data must hold {' and '.join(DATA.values())}: {asked.data}")
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     warnings.simplefilter("ignore")
     from importlib.util import find_spec

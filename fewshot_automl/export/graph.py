@@ -193,7 +193,8 @@ class Graph(nn.Module):
     def _add(
         self, fitted: Fitted, calibration: Mapping[str, float], weight: float
     ) -> None:
-        trunk, blocks = None, (LAST,)
+        trunk: int | None = None
+        blocks: tuple[str, ...] = (LAST,)
         if isinstance(fitted, Adapted):
             backbone = fitted.backbone
             key = id(backbone)

@@ -96,9 +96,12 @@ class Proof:
             found.append((name, f"{score.before:.4f}", f"{score.after:.4f}"))
             reach = f"{score.low:+.4f} to {score.high:+.4f}"
             found.append(("95 % interval of the change", "", reach))
-        times = [f"{x:.1f}" for x in self.latency_ms]
-        sizes = [f"{x:.1f}" for x in self.megabytes]
-        return [*found, ("ms an example", *times), ("megabytes", *sizes)]
+        (slow, fast), (large, small) = self.latency_ms, self.megabytes
+        return [
+            *found,
+            ("ms an example", f"{slow:.1f}", f"{fast:.1f}"),
+            ("megabytes", f"{large:.1f}", f"{small:.1f}"),
+        ]
 
     def check(self, row: "Format", quantize: str | None, max_loss: float) -> None:
         """Refuse an export that differs by more than is allowed.
@@ -172,7 +175,8 @@ def _eager(graph: Graph, model: Model, inputs: tuple[Input, ...]) -> np.ndarray:
     """Return logits by PyTorch."""
     tensors = [torch.from_numpy(x) for x in model.prepare(inputs).values()]
     with torch.no_grad():
-        return graph(*tensors)[0].numpy().astype(np.float64)
+        logits: np.ndarray = graph(*tensors)[0].numpy()
+    return logits.astype(np.float64)
 
 
 def _change(

@@ -104,7 +104,7 @@ def write_export(
     try:
         graph = Graph(predictor)
         say(f"Writing the model as {row.title}.")
-        row.convert(graph, draft)
+        _convert(row, graph, draft)
         _write_reader(predictor.task, graph, row, draft, quantize)
         if quantize is not None:
             assert row.quantize is not None
@@ -145,6 +145,19 @@ def open_export(folder: Path | str) -> Model:
         raise ExportError(
             f"Folder must be what `fewshot export` wrote, got {folder} ({error}). "
             "Export the model again."
+        ) from error
+
+
+def _convert(row: Format, graph: Graph, folder: Path) -> None:
+    try:
+        row.convert(graph, folder)
+    except ExportError:
+        raise
+    except Exception as error:  # converters raise whatever their libraries do
+        said = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"The model must be one that {row.name} can express, got "
+            f"{type(error).__name__}: {said} Choose another format."
         ) from error
 
 

@@ -250,12 +250,8 @@ def test_int8_is_judged_by_what_it_costs(fitted, tmp_path):
     assert change.is_cross_validated
     assert change.low <= -change.loss <= change.high
     assert made.proof.largest_logit_difference > 1e-4, "nothing was quantised"
-    before = (folder / "manifest.json").read_bytes()
     with pytest.raises(ExportError, match="int8 must cost at most -1"):
-        write_export(
-            predictor, "onnx", folder, evidence, quantize="int8", max_loss=-1.0
-        )
-    assert (folder / "manifest.json").read_bytes() == before
+        made.proof.check(FORMATS["onnx"], "int8", max_loss=-1.0)
     kept = json.loads((folder / "verification.json").read_text())
     assert kept["score"]["loss"] == change.loss
 
@@ -326,6 +322,7 @@ def test_a_predictor_exports_itself(fitted, tmp_path):
     assert "Tells 3 classes" in (made.folder / "MODEL_CARD.md").read_text()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize("name", ["logistic", "lora", "partial"])
 def test_transformers_and_peft_open_their_layout(name, fitted, tmp_path):
     from peft import PeftModel
@@ -369,9 +366,75 @@ def test_timm_opens_its_layout(fitted, tiny_backbone, tmp_path):
     assert torch.allclose(network(pixels), features, atol=1e-5)
 
 
+def test_sentence_transformers_encode_to_logits(fitted, tmp_path):
+    made = pytest.importorskip("sentence_transformers")
+    predictor = predictor_of(fitted("logistic"), temperature=1.0)
+    _, model = answers(predictor, tmp_path, TEXTS, "huggingface")
+    found = made.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(
+        list(TEXTS), convert_to_tensor=True
+    )
+    expected = torch.from_numpy(model.outputs(TEXTS)[0])
+    assert torch.allclose(torch.log_softmax(found, 1), expected, atol=1e-4)
+
+
 def test_a_layout_says_what_it_cannot_express(fitted, tmp_path):
     for name in ("kernel", "both blocks", "windows", "tfidf"):
         with pytest.raises(ExportError, match="must be a linear head"):
             answers(predictor_of(fitted(name)), tmp_path, TEXTS, "huggingface")
     with pytest.raises(ExportError, match="network of timm"):
         answers(predictor_of(fitted("logistic")), tmp_path, TEXTS, "timm")
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_fresh_environment_answers(fitted, tmp_path):
+    predictor = predictor_of(fitted("logistic"))
+    expected, _ = answers(predictor, tmp_path, TEXTS, "onnx")
+    home = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    python, folder = home / "bin" / "python", tmp_path / "out"
+    needs = ("-m", "pip", "install", "-q", "-r", str(folder / "requirements.txt"))
+    subprocess.run([python, *needs], check=True)
+    (tmp_path / "all.json").write_text(json.dumps(list(TEXTS)))
+    words = [folder / "predict.py", "--json", tmp_path / "all.json"]
+    done = subprocess.run(
+        [python, "-I", *words], capture_output=True, text=True, check=True
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [list(row["probabilities"].values()) for row in rows]
+    assert np.allclose(found, expected, atol=1e-5)
+    absent = [python, "-c", "import torch"]
+    assert subprocess.run(absent, capture_output=True).returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("card_id", ["minilm-l6", "mobilenetv2-100"])
+def test_real_backbones(card_id, fitted, tmp_path):
+    from fewshot_automl.backbones.load import load
+    from fewshot_automl.backbones.weights import locate
+    from fewshot_automl.backbones.zoo import Zoo
+    from fewshot_automl.errors import CardError
+
+    card = Zoo.shipped()[card_id]
+    try:
+        backbone = load(card, locate(card))
+    except CardError:
+        pytest.skip(f"weights of {card_id} are not at hand: fewshot zoo get --embedded")
+    rng = np.random.default_rng(0)
+    inputs = TEXTS
+    if card.modality == "image":
+        inputs = tuple(rng.integers(0, 255, (len(TEXTS), 90, 60, 3), dtype=np.uint8))
+    task = Task(modality=card.modality, names=("x", "y", "z"))
+    job = Job(
+        task=task,
+        config=Config.of(CONFIGS["logistic"]),
+        seed=0,
+        placement=choose_placement("cpu"),
+    )
+    encodings = Encodings(
+        inputs=inputs, encoder=Encoder(backbone=backbone, store=FeatureStore(None))
+    )
+    made = METHODS["probe"].fit(encodings, LABELS, job)
+    predictor = predictor_of(made, modality=card.modality)
+    expected, model = answers(predictor, tmp_path, inputs, "onnx")
+    assert np.abs(model.outputs(inputs)[1] - expected).max() < 1e-4
