@@ -22,7 +22,7 @@ HEAD_SECONDS: Final = 10.0  # in which the next head of a request must come
 UNKNOWN: Final = JSONResponse(
     {"detail": "Send the token: Authorization: Bearer TOKEN"},
     401,
-    {"WWW-Authenticate": 'Bearer, Basic realm="fewshot"'},
+    {"WWW-Authenticate": 'Basic realm="fewshot"'},
 )
 
 
