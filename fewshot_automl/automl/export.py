@@ -52,5 +52,5 @@ def export_study(
         try:  # what is loaded over a network should be small
             return write(quantize="int8", max_loss=max_loss)
         except ExportError as error:
-            say(f"{error}\nSo it stays in 32-bit floats.")
+            say(str(error).partition(" Nothing")[0] + " It stays in 32-bit floats.")
     return write(quantize="int8" if quantize == "int8" else None, max_loss=max_loss)

@@ -263,7 +263,7 @@ _ONNX: Final = Format(
 )
 _ROWS: Final = (
     _ONNX,
-    replace(_ONNX, name="web", title="a page that answers in a browser", convert=_web),
+    replace(_ONNX, name="web", title="a page for a browser", convert=_web, batch=1),
     replace(
         _ONNX,
         name="mlflow",
