@@ -66,7 +66,7 @@ class Served:
         self.about = {"version": self.version, **{name: facts[name] for name in names}}
         self.about |= {"modality": self.task.modality, "classes": self.task.names}
         counts = facts.get("class_counts", {})
-        self.shares = {x: float(n) / sum(counts.values()) for x, n in counts.items()}
+        self.shares = {x: float(n / sum(counts.values())) for x, n in counts.items()}
         is_text = self.task.modality == "text"
         self.ask(["an example" if is_text else np.zeros((32, 32, 3), np.uint8)])
 
