@@ -52,6 +52,7 @@ HOMES: Final = {
     "resume": ("fit", "Go on with a study that was killed, or search on."),
     "retarget": ("retarget", "Choose a model for another goal from what was tried."),
     "export": ("export", "Write a model for another runtime, proven equal."),
+    "serve": ("serve", "Answer requests for predictions over HTTP."),
     "explain": ("explain", "Show why one example is answered as it is."),
     "slices": ("slices", "Show where a model fails, and labels that look wrong."),
     "repair": ("slices", "Mend a slice in which the model fails; makes a version."),

@@ -122,7 +122,10 @@ def write_export(
         (draft / CARD).write_text(
             model_card(predictor.task, known, graph, row, proof, quantize), "utf-8"
         )
-        _seal(draft)
+        told = {
+            name: known[name] for name in ("class_counts", "score") if name in known
+        }
+        _seal(draft, {**model.manifest, **told})
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     finally:

@@ -367,6 +367,8 @@ def _with_head(folder: Path, features: Callable[[Any, str], Any]) -> Run:
 
 RUNTIMES: dict[str, Callable[[Path], Run]] = {
     "onnx": _onnx,
+    "web": _onnx,
+    "mlflow": _onnx,
     "torch": _torch,
     "openvino": _openvino,
     "executorch": _executorch,
