@@ -50,6 +50,7 @@ HOMES: Final = {
     "predict": ("models", "Write DATA with a column `prediction` added."),
     "score": ("models", "Print the metric and other scores on labelled DATA."),
     "resume": ("fit", "Go on with a study that was killed, or search on."),
+    "dashboard": ("dashboard", "Show the trials of a study in the browser."),
     "retarget": ("retarget", "Choose a model for another goal from what was tried."),
     "explain": ("explain", "Show why one example is answered as it is."),
     "check": ("check", "Say whether new data differ from those of the fit."),
