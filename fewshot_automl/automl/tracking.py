@@ -21,8 +21,8 @@ from fewshot_automl.study import Event
 
 PROJECT: Final = "fewshot_automl"
 """The experiment of MLflow, or the project of W&B, unless the environment names one."""
-PLAIN, EMPTY = (str, int, float), (None, "", (), [], {})
-"""What a tracker keeps as it is, and what it is not told."""
+EMPTY: Final[tuple[Any, ...]] = (None, "", (), [], {})
+"""What a tracker is not told."""
 
 
 def check_tracker(name: str) -> None:
@@ -66,7 +66,7 @@ class _Tracked(Listener):
         self._name = read_record(ready.folder)["name"]
         self._metric = ready.context.problem.task.measured
         told = {name: ready.facts[name] for name in ("labelled", "placement", "plan")}
-        told |= {"metric": self._metric.name, **ready.settings.to_json()}
+        told |= {**ready.settings.to_json(), "metric": self._metric.name}
         try:
             self.study = self._started("", told)
         except Exception as error:
@@ -116,7 +116,8 @@ class _Tracked(Listener):
         run.start()
         told = {name: x for name, x in config.items() if x not in EMPTY}
         plain = {
-            n: x if isinstance(x, PLAIN) else json.dumps(x) for n, x in told.items()
+            n: x if isinstance(x, str | int | float) else json.dumps(x)
+            for n, x in told.items()
         }
         run.store_init_configuration(plain)
         return run
