@@ -25,7 +25,10 @@ html_theme = "furo"
 html_title = "fewshot_automl"
 html_copy_source = False
 html_show_sourcelink = False
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["focus.js"]
+highlight_language = "none"  # of code without one: commands, and what they print
 
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
@@ -50,8 +53,11 @@ nitpick_ignore_regex = [
 CONTENTS = {
     "Tutorials": ("tutorial", "tutorial-images"),
     "How to": ("how-to", "tracking", "data", "hardware", "clusters"),
-    "Explanation": ("explanation", "benchmarks", "decisions/*"),
-    "Reference": ("reference", "pages/commands/*", "pages/zoo", "pages/api/*"),
+    "Explanation": ("explanation", "benchmarks"),
+    "Reference": ("reference", "pages/zoo"),
+    "Commands": ("pages/commands/*",),
+    "Python": ("pages/api/*",),
+    "Decisions": ("decisions/*",),
 }
 """What the index leads to; Sphinx calls it a toctree."""
 
@@ -74,8 +80,18 @@ def keep_colons(
         lines[:0] = ["..", ""]  # a comment, which it takes for the first line
 
 
+def add_level(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Say of the headings in the sidebar which level they are, for screen readers."""
+    tree = context.get("furo_navigation_tree", "")
+    heading = 'role="heading"'
+    context["furo_navigation_tree"] = tree.replace(heading, f'{heading} aria-level="2"')
+
+
 def setup(app: Sphinx) -> None:
     """Write the generated pages before Sphinx looks for pages."""
     write_pages(Path(app.srcdir) / "pages")
     app.connect("source-read", add_contents)
+    app.connect("html-page-context", add_level, priority=900)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)

@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 
 import click
@@ -70,7 +71,7 @@ def command_page(
     yield f"{level} {context.command_path.removeprefix('fewshot ')}\n"
     words = " ".join(command.collect_usage_pieces(context))
     yield f"```\n{context.command_path} {words}\n```\n"
-    for part in (command.help or "").strip().split("\n\n"):
+    for part in cleandoc(command.help or "").split("\n\n"):
         head, *lines = part.split("\n")
         if head.strip() != "\b":
             yield f"{escaped(part)}\n"
@@ -78,7 +79,8 @@ def command_page(
         title, *examples = lines
         yield f"{title.strip()}\n"
         yield "```\n" + "\n".join(line.strip() for line in examples) + "\n```\n"
-    records = [each.get_help_record(context) for each in command.get_params(context)]
+    options = [x for x in command.get_params(context) if isinstance(x, click.Option)]
+    records = [each.get_help_record(context) for each in options]
     if rows := [row for row in records if row is not None]:
         yield "| Option | Meaning |\n| --- | --- |"
         for words, meaning in rows:
