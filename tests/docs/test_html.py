@@ -48,7 +48,7 @@ def reports(tmp_path_factory):
     for number in range(12):
         picture = home / "photos" / ("dark" if number % 2 else "light")
         picture.mkdir(parents=True, exist_ok=True)
-        shade = (200 - 190 * (number % 2),) * 3
+        shade = (200 - 190 * (number % 2) + number,) * 3
         Image.new("RGB", (40, 40), shade).save(picture / f"{number}.png")
     asked = Settings(trials=2, budget_seconds=None, oracle="random")
     for data, methods in (
