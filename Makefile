@@ -26,8 +26,8 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup  ## two processes of one thread each: half the time on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -15,7 +15,7 @@ from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.automl.fit import sources_of
 from fewshot_automl.automl.record import read_record, read_summary
 from fewshot_automl.automl.update import Versions
-from fewshot_automl.data import Source, read_inputs, read_like
+from fewshot_automl.data import Source, read_beside, read_inputs, read_like
 from fewshot_automl.errors import DataError, UserError
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.ledger import read_outputs
@@ -109,15 +109,13 @@ def check(
         examples, outputs = examples.take(good), outputs[good]
     if len(examples) < 2:
         raise DataError("New data must hold at least 2 examples that can be read.")
-    stack = read_outputs(study.folder / summary["predictions"]).astype(np.float64)
-    before = np.nanmean(stack, axis=0)
+    before = study.outputs()
     before = before[np.isfinite(before).all(axis=1)]
     labelled = np.bincount(summary["labels"], minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
-    if (encode := study.encoder()) is not None:
-        rows, trained = study.examples(data)
-        reference, here = encode(trained), encode(examples.inputs)
+    if (compared := study.beside(examples.inputs, data)) is not None:
+        rows, _, reference, here = compared
         truth = np.array(summary["labels"])[rows]
         old_rows, new_rows = _alike(truth, outputs.argmax(axis=1), rng)
         if min(len(old_rows), len(new_rows)) >= FEWEST:
@@ -153,16 +151,43 @@ class Finished:
 
     def examples(self, data: Source | None) -> tuple[list[int], tuple[Input, ...]]:
         """Return which labelled examples of the study are still there, and them."""
+        rows, inputs, _ = self.table(data)
+        return rows, inputs
+
+    def table(
+        self, data: Source | None
+    ) -> tuple[list[int], tuple[Input, ...], dict[str, list[object]]]:
+        """Return the same, and their cells of columns that are not input or label."""
         source, _ = sources_of(self.folder, read_record(self.folder), data, None)
-        task, columns = self.model.task, self.model.columns
-        inputs = read_inputs(source, task, columns, prefer=("train",)).inputs
-        there = [x for x in inputs if not isinstance(x, Path) or x.is_file()]
-        known = dict(zip(content_hashes(there), there, strict=True))
+        read, beside = read_beside(source, self.model.task, self.model.columns)
+        inputs = read.inputs
+        files = [not isinstance(x, Path) or x.is_file() for x in inputs]
+        there = np.flatnonzero(files).tolist()
+        hashes = content_hashes([inputs[place] for place in there])
+        known = dict(zip(hashes, there, strict=True))
         keys = self.summary["keys"]
         rows = [row for row, key in enumerate(keys) if key in known]
         if not rows:
             raise DataError("Data must be those of the fit, got none of its examples.")
-        return rows, tuple(known[keys[row]] for row in rows)
+        places = [known[keys[row]] for row in rows]
+        cells = {name: [column[i] for i in places] for name, column in beside.items()}
+        return rows, tuple(inputs[place] for place in places), cells
+
+    def outputs(self) -> Float[np.ndarray, "examples width"]:
+        """Return cross-validated outputs, averaged over repeats; NaN where none is."""
+        return averaged(read_outputs(self.folder / self.summary["predictions"]))
+
+    def beside(
+        self, inputs: Sequence[Input], data: Source | None
+    ) -> tuple[list[int], tuple[Input, ...], np.ndarray, np.ndarray] | None:
+        """Return what `examples` does, and the features of those and of other inputs.
+
+        None where no member has a backbone.
+        """
+        if (encode := self.encoder()) is None:
+            return None
+        rows, trained = self.examples(data)
+        return rows, trained, encode(trained), encode(inputs)
 
     def encoder(self) -> Callable[[Sequence[Input]], np.ndarray] | None:
         """Return what makes features; None where no member has a backbone."""
@@ -176,6 +201,16 @@ class Finished:
             return Encodings(inputs=tuple(inputs), encoder=encoder).pooled()
 
         return encode
+
+
+def averaged(
+    outputs: Float[np.ndarray, "repeats examples width"],
+) -> Float[np.ndarray, "examples width"]:
+    """Return outputs averaged over the repeats that have them; NaN where none has."""
+    there = np.isfinite(outputs).all(axis=2, keepdims=True)
+    sums = np.where(there, outputs, 0.0).sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / there.sum(axis=0))
 
 
 def _alike(

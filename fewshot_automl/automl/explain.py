@@ -100,10 +100,11 @@ def explain(
 def _neighbours(
     study: Finished, asked: Input, data: Source | None
 ) -> tuple[Neighbour, ...]:
-    if (encode := study.encoder()) is None:
+    if (compared := study.beside((asked,), data)) is None:
         return ()
-    rows, trained = study.examples(data)
-    near = (unit_rows(encode(trained)) @ unit_rows(encode((asked,))).T)[:, 0]
+    rows, trained, *features = compared
+    known, here = map(unit_rows, features)
+    near = (known @ here.T)[:, 0]
     return tuple(
         Neighbour(
             origin=study.summary["origins"][rows[i]],

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.evaluation.resampling import bootstrap_weights, is_predicted, scorer
 from fewshot_automl.ledger import read_outputs
+from fewshot_automl.report.words import summary_of
+from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.classes import Classes
@@ -37,6 +40,21 @@ class Change:
     low: float | None = None
     """Ends of the 95 % interval of the difference, of metrics."""
     high: float | None = None
+    is_maximised: bool = False
+    """Whether more is better."""
+
+    @property
+    def verdict(self) -> str:
+        """Return in words what the change is worth."""
+        if self.before == self.after:
+            return "the same"
+        if (
+            self.low is not None
+            and self.high is not None
+            and self.low <= 0 <= self.high
+        ):
+            return "unclear"
+        return "better" if (self.after > self.before) == self.is_maximised else "worse"
 
 
 def retarget(
@@ -85,7 +103,7 @@ def retarget(
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record, old = read_record(study), read_summary(study)
+    record = read_record(study)
     settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
@@ -98,9 +116,6 @@ def retarget(
     if more is not None:
         wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    elif settings.trials is not None:  # those that were stopped are not tried again
-        tried = old["trials"]["done"] + old["trials"]["failed"]
-        wanted["trials"] = min(settings.trials, tried)
     source, tests = sources_of(study, record, data, test)
     result = fit(
         source,
@@ -112,6 +127,7 @@ def retarget(
         listener=listener,
         started=began,
         follows=study,
+        searches=more is not None,
     )
     return result, changes(study, result)
 
@@ -133,8 +149,8 @@ def changes(folder: Path, result: Result) -> list[Change]:
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
     tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
     pairs = list(zip(tasks, stacks, strict=True))
-    forced = [_decided(task, x, must_answer=True) for task, x in pairs]
-    decided = [_decided(task, x, must_answer=False) for task, x in pairs]
+    forced = [decided_by(task, x, must_answer=True) for task, x in pairs]
+    decided = [decided_by(task, x, must_answer=False) for task, x in pairs]
     weights = bootstrap_weights(len(targets), DRAWS, np.random.default_rng(0))
     found = []
     for name in dict.fromkeys((result.task.metric, *rules.reported)):
@@ -153,6 +169,7 @@ def changes(folder: Path, result: Result) -> list[Change]:
                 after=metric.orient(float(after)),
                 low=float(ends[0]),
                 high=float(ends[1]),
+                is_maximised=metric.orient(1.0) > 0,
             )
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]
@@ -161,7 +178,23 @@ def changes(folder: Path, result: Result) -> list[Change]:
     return found + [Change(name=n, before=a, after=b) for n, a, b in sides]
 
 
-def _decided(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
+def in_words(before: Sequence[Mapping[str, Any]], result: Result) -> str:
+    """Return which members are new to the model, and which it has lost."""
+    old, new = (
+        {Config.from_json(row["config"]): row["weight"] for row in rows}
+        for rows in (before, result.summary["members"])
+    )
+    gone, come = ([c for c in a if c not in b] for a, b in ((old, new), (new, old)))
+    if not gone and not come:
+        return "The model has the same members as before."
+    told = [("left out", gone), ("new", come)]
+    listed = [
+        f"{', '.join(map(summary_of, some))} {word}" for word, some in told if some
+    ]
+    return f"The model has other members: {'; '.join(listed)}."
+
+
+def decided_by(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
     """Return a 1 for what each row is answered with; the last column is no answer."""
     if must_answer:
         task = replace(task, costs=task.costs and task.costs.always)

@@ -169,11 +169,17 @@ def committee(
 
 
 def honest_score(
-    tried: Tried, pool: Sequence[int], most: int, model: Outputs, seed: int
+    tried: Tried,
+    pool: Sequence[int],
+    most: int,
+    model: Outputs,
+    seed: int,
+    luck: float = 0.0,
 ) -> Score:
     """Return the score of the model, corrected for having been chosen and weighted.
 
     `pool` are the trials that could be members; `model` are its outputs, calibrated.
+    `luck` is what is known to be too good about them all.
     """
     targets, metric = tried.problem.targets, tried.problem.task.measured
     evidence = np.array([tried.evidence(number) for number in pool])
@@ -188,13 +194,27 @@ def honest_score(
             most=most,
             seed=seed,
         )
-    share = len(tried.problem.folds.first[0].train) / len(targets)
-    nothing = tried.problem.task.rules.no_information(targets)
+    return score_of(tried.problem, model, gaps + luck, seed)
+
+
+def score_of(
+    problem: Problem, model: Outputs, gaps: Float[np.ndarray, " draws"], seed: int
+) -> Score:
+    """Return the score of a model, given how much too good its choice makes it."""
+    targets, metric = problem.targets, problem.task.measured
+    share = len(problem.folds.first[0].train) / len(targets)
+    nothing = problem.task.rules.no_information(targets)
     scored = np.isfinite(model).any(axis=0)
     constant = np.where(scored, nothing, np.nan)
     majority = pooled_score(metric, targets, constant)
     found = correct_for_selection(
-        targets, model, metric, gaps, trained_share=share, constant=majority, seed=seed
+        targets,
+        model,
+        metric,
+        gaps,
+        trained_share=share,
+        constant=majority,
+        seed=seed,
     )
     verdict: Literal["better", "unclear", "not better"] = "better"
     if found.low <= majority:

@@ -124,8 +124,12 @@ def shown(
     began: float,
     *,
     has_bar: bool = True,
+    broken: str = "Go on with: fewshot resume {place}",
 ) -> Result:
-    """Run a fit before the user's eyes and print its result."""
+    """Run a fit before the user's eyes and print its result.
+
+    `broken` says what to do if it is broken off, `place` being its folder.
+    """
     from fewshot_automl.automl.screen import Progress, show_result
 
     serve_if_launched()  # so that one process shows what happens
@@ -136,7 +140,7 @@ def shown(
     except (KeyboardInterrupt, OSError):  # such as a disk that is full
         if (folder / STUDY_FILE).exists():
             place = shlex.quote(str(folder))
-            progress.say(f"Broken off. Go on with: fewshot resume {place}")
+            progress.say(f"Broken off. {broken.format(place=place)}")
         raise
     show_result(console, result)
     return result

@@ -10,11 +10,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from fewshot_automl.automl.record import settings_of
+from fewshot_automl.automl.record import read_summary, settings_of
 from fewshot_automl.automl.result import Result
-from fewshot_automl.automl.retarget import Change, free_beside
+from fewshot_automl.automl.retarget import Change, free_beside, in_words
 from fewshot_automl.automl.retarget import retarget as run_retarget
 from fewshot_automl.automl.settings import LIMITS
+from fewshot_automl.automl.update import Versions
 from fewshot_automl.cli.console import people, table
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.fit import answered, shown
@@ -88,21 +89,27 @@ def retarget(
         console,
         started(),
         has_bar=False,
+        broken="{place} is not finished. Delete it and run fewshot retarget again.",
     )
-    show_changes(console, changes)
-    return answered(result, is_json, changes=list(map(asdict, changes)))
+    before = read_summary(Versions.of(folder).study(folder))
+    show_changes(console, changes, in_words(before["members"], result))
+    return answered(
+        result,
+        is_json,
+        changes=[{**asdict(one), "verdict": one.verdict} for one in changes],
+    )
 
 
-def show_changes(console: Console, changes: Sequence[Change]) -> None:
-    """Print what the change of the goal gains and loses."""
-    heads = "before", "now", "95 % interval of the difference"
+def show_changes(console: Console, changes: Sequence[Change], changed: str) -> None:
+    """Print which model it is now, and what that gains and loses."""
+    heads = "before", "now", "difference (95 %)", ""
     rows = table("", *heads, right=heads[:2])
     for one in changes:
         pair = [
-            f"{x:,.0f}" if one.low is None and x >= 100 else number(x)
+            f"{x:,.0f}" if one.low is None and (x >= 100 or not x) else number(x)
             for x in (one.before, one.after)
         ]
         reach = "" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
-        rows.add_row(one.name.replace("_", " "), *pair, reach)
-    console.print(Text("\nAgainst the model before, cross-validated:"))
+        rows.add_row(one.name.replace("_", " "), *pair, reach, one.verdict)
+    console.print(Text(f"\n{changed}\n\nAgainst the model before, cross-validated:"))
     console.print(rows)

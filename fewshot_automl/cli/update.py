@@ -35,6 +35,13 @@ from fewshot_automl.report.words import number
     help="Classes to leave out, with their examples.",
 )
 @click.option(
+    "--budget",
+    metavar="TIME",
+    callback=seconds,
+    help="Time for it all, as 30s; decides how members that train are fitted anew. "
+    "Default: a tenth of what the study took.",
+)
+@click.option(
     "--search",
     metavar="TIME",
     callback=seconds,
@@ -47,6 +54,7 @@ def update(
     new: str | None,
     rename: dict[str, str],
     drop: tuple[str, ...] | None,
+    budget: float | None,
     search: float | None,
     data: str | None,
     is_json: bool,
@@ -64,11 +72,21 @@ def update(
       fewshot update runs/mail new-labels.csv --search 5min
       fewshot update runs/mail --rename "junk=spam" --drop other
     """
-    about: dict[str, Any] = {"search": search, "data": data, "started": started()}
-    work = partial(run_update, folder, new, rename=rename, drop=drop or (), **about)
+    about: dict[str, Any] = {"budget": budget, "search": search, "data": data}
+    work = partial(
+        run_update,
+        folder,
+        new,
+        rename=rename,
+        drop=drop or (),
+        **about,
+        started=started(),
+    )
     console = people(is_json)
     asked = settings_of(Versions.of(folder).study(folder))
-    result = shown(work, asked, folder, console, started(), has_bar=False)
+    advice = "Nothing has changed in {place}. Run fewshot update again."
+    about = {"has_bar": False, "broken": advice}
+    result = shown(work, asked, folder, console, started(), **about)
     versions = Versions.of(folder)
     say(f"Version {versions.current}: {versions.rows[-1].said}")
     return answered(result, is_json, version=asdict(versions.rows[-1]))

@@ -1,0 +1,54 @@
+"""A finished study's model for another runtime, proven on the study's examples."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fewshot_automl.automl.check import Finished
+from fewshot_automl.data import Source
+from fewshot_automl.export.write import MAX_LOSS, Evidence, Export, write_export
+from fewshot_automl.ledger import read_outputs
+
+
+def export_study(
+    folder: Path | str,
+    name: str,
+    out: Path | str,
+    *,
+    quantize: str | None = None,
+    max_loss: float = MAX_LOSS,
+    data: Source | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Export:
+    """Export the current version of a study's model; see `write_export`.
+
+    int8 is judged by the model's cross-validated outputs on the labelled examples.
+
+    Args:
+        folder: The `out` folder of a fit.
+        name: Of the format.
+        out: Folder of the export.
+        quantize: ``int8``, or None for 32-bit floats.
+        max_loss: Most that int8 may cost in the metric of the study.
+        data: The fit's data again, if they were in memory or have moved.
+        say: Hears what is done.
+    """
+    study = Finished.of(Path(folder))
+    rows, inputs = study.examples(data)
+    stack = read_outputs(study.folder / study.summary["predictions"])
+    evidence = Evidence(
+        inputs=inputs,
+        targets=np.array(study.summary["labels"])[rows],
+        honest=stack[:, rows].astype(np.float64),
+    )
+    return write_export(
+        study.model,
+        name,
+        out,
+        evidence,
+        quantize=quantize,
+        max_loss=max_loss,
+        study=study.summary,
+        say=say,
+    )

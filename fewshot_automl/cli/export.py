@@ -1,0 +1,77 @@
+"""The command ``export``: a model for another runtime, proven equal to its source."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from fewshot_automl.automl.export import export_study
+from fewshot_automl.cli.console import people, print_json, say, table
+from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.export.formats import FORMATS
+from fewshot_automl.export.write import MAX_LOSS
+
+
+@click.command("export")
+@click.argument("model", type=FOLDER)
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice([*FORMATS]),
+    default="onnx",
+    show_default=True,
+    help="; ".join(f"{row.name}: {row.title}" for row in FORMATS.values()) + ".",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8"]),
+    help="Smaller and faster, a little less exact; refused where it costs too much.",
+)
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0),
+    default=MAX_LOSS,
+    show_default=True,
+    metavar="SCORE",
+    help="Most that int8 may cost in the metric of the fit, cross-validated.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Folder to write: new, empty, or an export, which is replaced.",
+)
+@click.option("--data", metavar="DATA", help="The fit's data, if they have moved.")
+@json_option
+def export(
+    model: Path,
+    name: str,
+    quantize: str | None,
+    max_loss: float,
+    out: Path,
+    data: str | None,
+    is_json: bool,
+) -> None:
+    """Write a model into a folder that needs neither this package nor training code.
+
+    It is run there on the examples of the fit, and kept only if it answers as its
+    source does. MODEL is the --out folder of a fit.
+
+    \b
+    Examples:
+      fewshot export runs/mail --out mail-onnx
+      fewshot export runs/mail --quantize int8 --out mail-int8
+      python mail-onnx/predict.py "is this spam?"
+    """
+    made = export_study(
+        model, name, out, quantize=quantize, max_loss=max_loss, data=data, say=say
+    )
+    rows = table("", "source", "export", right=("source", "export"))
+    for cells in made.proof.rows:
+        rows.add_row(*cells)
+    console = people(is_json)
+    console.print(rows)
+    console.print(f"\nWrote {out}. Ask it: python {out}/predict.py")
+    if is_json:
+        print_json({"folder": str(out), **asdict(made.proof)})
