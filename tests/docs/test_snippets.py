@@ -58,8 +58,21 @@ def pictures(home):
     quick("photos", methods=["majority"], out="runs/photos")
 
 
-def before(page, home):
+def exported(home, monkeypatch):
+    """Leave a model of mails, and the folder of an export, in which one then stands."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="ONNX, of the extra `onnx`, is missing")
+    pd.DataFrame({"text": TEXTS, "label": LABELS}).to_csv("mails.csv", index=False)
+    asked = {"backbones": ["minilm-l6"], "methods": ["probe"], "target": "label"}
+    result = quick("mails.csv", out="runs/mail", **asked)
+    result.predictor.export("onnx", "exported", "mails.csv")
+    monkeypatch.syspath_prepend(home / "exported")
+
+
+def before(page, home, monkeypatch):
     """Do what a page takes for granted, and return the names that it uses."""
+    if page.name == "how-to.md":
+        exported(home, monkeypatch)
     if page.name == "tutorial-images.md":
         pictures(home)
     if page.name == "benchmarks.md":
@@ -84,7 +97,7 @@ def before(page, home):
 def test_the_python_of_a_page_runs(page, home, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program"])
     document = Document.parse(str(page), PythonCodeBlockParser())
-    document.namespace.update(before(page, home))
+    document.namespace.update(before(page, home, monkeypatch))
     examples = list(document.examples())
     assert len(examples) == page.read_text("utf-8").count("```python\n")
     for example in examples:
