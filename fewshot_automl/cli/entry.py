@@ -50,6 +50,7 @@ HOMES: Final = {
     "predict": ("models", "Write DATA with a column `prediction` added."),
     "score": ("models", "Print the metric and other scores on labelled DATA."),
     "resume": ("fit", "Go on with a study that was killed, or search on."),
+    "dashboard": ("dashboard", "Show the trials of a study in the browser."),
     "retarget": ("retarget", "Choose a model for another goal from what was tried."),
     "export": ("export", "Write a model for another runtime, proven equal."),
     "serve": ("serve", "Answer requests for predictions over HTTP."),
