@@ -10,12 +10,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.record import read_summary, settings_of
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.retarget import Change, free_beside, in_words
 from fewshot_automl.automl.retarget import retarget as run_retarget
 from fewshot_automl.automl.settings import LIMITS
-from fewshot_automl.automl.update import Versions
 from fewshot_automl.cli.console import people, table
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.fit import answered, shown

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.record import settings_of
-from fewshot_automl.automl.update import Versions
 from fewshot_automl.automl.update import update as run_update
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.entry import started
