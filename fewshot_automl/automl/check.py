@@ -247,9 +247,9 @@ def _promise(
     (proba,) = as_decided(task, proba[None])
     value = metric.value(truth, proba)
     error = standard_error(metric, truth, proba)
-    best = metric.orient(value) + REACH * error
+    reach = metric.orient(value) + REACH * error * np.array([-1, 1])
+    best, ends = reach[1], sorted(map(metric.orient, np.clip(reach, *metric.limits)))
     worst = min(metric.orient(score["low"]), metric.orient(score["high"]))
-    ends = sorted((value - REACH * error, value + REACH * error))
     return Looked(
         name=metric.name.replace("_", " "),
         expected=f"{score['expected']:.3f} [{score['low']:.3f}, {score['high']:.3f}]",
