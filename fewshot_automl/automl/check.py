@@ -58,6 +58,8 @@ class Check:
     """Where new examples stand that are least like any labelled one, and their cosine
     to the nearest."""
     examples: int
+    notes: tuple[str, ...] = ()
+    """Examples that cannot be read, and why; they are left out."""
 
     @property
     def is_alarm(self) -> bool:
@@ -96,6 +98,7 @@ def check(
     some = np.sort(rng.permutation(len(examples))[:MOST])
     examples = examples.take(some)
     outputs, faults = model.answers(examples.inputs)
+    notes = tuple(finding.line() for finding in examples.unreadable(faults))
     if faults:
         good = np.setdiff1d(np.arange(len(examples)), list(faults))
         examples, outputs = examples.take(good), outputs[good]
@@ -103,13 +106,13 @@ def check(
         raise DataError("New data must hold at least 2 examples that can be read.")
     before = study.outputs
     before = before[np.isfinite(before).all(axis=1)]
-    labelled = np.bincount(summary["labels"], minlength=rules.width).astype(float)
+    labelled = np.bincount(study.labels, minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
     if (encode := study.encoder()) is not None:
         rows, trained, _ = study.table(data)
         reference, here = encode(trained), encode(examples.inputs)
-        truth = np.array(summary["labels"])[rows]
+        truth = study.labels[rows]
         old_rows, new_rows = _alike(truth, outputs.argmax(axis=1), rng)
         if min(len(old_rows), len(new_rows)) >= FEWEST:
             pair = reference[old_rows], here[new_rows]
@@ -123,7 +126,10 @@ def check(
         truth, proba = examples.targets[is_labelled], outputs[is_labelled]
         findings.append(_promise(model.task, summary, truth, proba))
     return Check(
-        findings=tuple(findings), farthest=tuple(farthest), examples=len(examples)
+        findings=tuple(findings),
+        farthest=tuple(farthest),
+        examples=len(examples),
+        notes=notes,
     )
 
 

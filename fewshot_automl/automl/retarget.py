@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,10 @@ class Change:
         ):
             return "unclear"
         return "better" if (self.after > self.before) == self.is_maximised else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the verdict."""
+        return {**asdict(self), "verdict": self.verdict}
 
 
 def retarget(

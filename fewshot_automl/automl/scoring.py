@@ -181,9 +181,8 @@ def honest_score(
 ) -> Score:
     """Return the score of the model, corrected for having been chosen and weighted.
 
-    `pool` are the trials that could be members; `model` are its outputs, calibrated.
-    `task` decides as the model will.
-    `luck` is what is known to be too good about them all.
+    `pool` are the trials that could be members; `model` are its outputs, calibrated,
+    which `task` decides on. `luck` is what is known to be too good about them all.
     """
     problem = tried.problem
     targets, metric = problem.targets, problem.task.measured

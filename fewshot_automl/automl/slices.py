@@ -137,7 +137,7 @@ def failures(study: Finished, data: Source | None) -> Failures:
     known = np.flatnonzero(np.isfinite(proba).all(axis=1))
     rows, proba = np.array(every)[known], proba[known]
     inputs = tuple(inputs[at] for at in known)
-    labels = np.array(study.summary["labels"])[rows]
+    labels = study.labels[rows]
     answers = rules.decide(proba)
     wrong = (answers != labels) & (answers != NO_ANSWER)
     groups = {

@@ -14,7 +14,7 @@ from fewshot_automl.automl.slices import slices as run_slices
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.entry import NO_USE
 from fewshot_automl.cli.models import FORMATS, write_table
-from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
+from fewshot_automl.cli.options import FOLDER, check_folder_of, data_option, json_option
 from fewshot_automl.cli.retarget import show_changes
 from fewshot_automl.data import LABEL
 from fewshot_automl.errors import UserError
@@ -23,9 +23,6 @@ from fewshot_automl.report.words import clipped
 
 MOST = 15
 """Slices, and labels that look wrong, that are listed."""
-DATA = click.option(
-    "--data", metavar="DATA", help="The fit's data, if they have moved."
-)
 
 
 @click.command("slices")
@@ -37,7 +34,7 @@ DATA = click.option(
     help="Write examples whose label looks wrong, with the suggested one in its place, "
     "to be looked through and given to `fewshot update`.",
 )
-@DATA
+@data_option
 @json_option
 def slices(
     folder: Path, suspects: Path | None, data: str | None, is_json: bool
@@ -142,7 +139,7 @@ def _plain(found: Failures) -> dict[str, Any]:
     metavar="SHARE",
     help="Share of right answers that may be lost elsewhere.",
 )
-@DATA
+@data_option
 @json_option
 def repair(
     folder: Path,
@@ -181,7 +178,8 @@ def repair(
         number = found.version
         console.print(Text(f"\nIt is version {number}; see: fewshot versions {folder}"))
     if is_json:
-        print_json(asdict(replace(found, result=None)))
+        changed = [one.to_json() for one in found.changes]
+        print_json({**asdict(replace(found, result=None)), "changes": changed})
     return NO_USE if found.version is None else 0
 
 
