@@ -8,7 +8,9 @@ import click
 from fewshot_automl.automl.export import export_study
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.errors import UserError
 from fewshot_automl.export.formats import FORMATS
+from fewshot_automl.export.web import single_file
 from fewshot_automl.export.write import MAX_LOSS
 
 
@@ -24,8 +26,9 @@ from fewshot_automl.export.write import MAX_LOSS
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8"]),
-    help="Smaller and faster, a little less exact; refused where it costs too much.",
+    type=click.Choice(["int8", "float32"]),
+    help="int8 is smaller and faster, a little less exact, and refused where it costs "
+    "too much. Default: int8 for a page that reads texts, if it is good enough.",
 )
 @click.option(
     "--max-loss",
@@ -42,6 +45,12 @@ from fewshot_automl.export.write import MAX_LOSS
     metavar="DIR",
     help="Folder to write: new, empty, or an export, which is replaced.",
 )
+@click.option(
+    "--single-file",
+    "is_single",
+    is_flag=True,
+    help="Of web: write DIR.html too, which opens by double click, without a network.",
+)
 @click.option("--data", metavar="DATA", help="The fit's data, if they have moved.")
 @json_option
 def export(
@@ -50,6 +59,7 @@ def export(
     quantize: str | None,
     max_loss: float,
     out: Path,
+    is_single: bool,
     data: str | None,
     is_json: bool,
 ) -> None:
@@ -64,6 +74,8 @@ def export(
       fewshot export runs/mail --quantize int8 --out mail-int8
       python mail-onnx/predict.py "is this spam?"
     """
+    if is_single and name != "web":
+        raise UserError(f"--single-file must come with --format web, got {name}.")
     made = export_study(
         model, name, out, quantize=quantize, max_loss=max_loss, data=data, say=say
     )
@@ -73,5 +85,8 @@ def export(
     console = people(is_json)
     console.print(rows)
     console.print(f"\nWrote {out}. Ask it: python {out}/predict.py")
+    if is_single:
+        single_file(out, out.with_name(f"{out.name}.html"))
+        console.print(f"Wrote {out}.html. Open it in a browser.")
     if is_json:
         print_json({"folder": str(out), **asdict(made.proof)})

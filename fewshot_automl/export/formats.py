@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from fewshot_automl.errors import ExportError, UserError, unknown_name
 from fewshot_automl.export.alone.predict import Array
 from fewshot_automl.export.graph import OUTPUTS, Graph
 from fewshot_automl.export.layouts import write_huggingface, write_timm
+from fewshot_automl.export.web import write_page
 
 OPSET: Final = 18
 """The newest that every runtime here reads; 23 was no faster."""
@@ -132,6 +134,38 @@ def _int8(graph: Graph, folder: Path, inputs: Sequence[dict[str, Array]]) -> Non
     whole.unlink()
 
 
+def _web(graph: Graph, folder: Path) -> None:
+    _only_one_axis(graph, "web")
+    if any(feed.recipe.get("interpolation") == "nearest" for feed in graph.feeds):
+        raise ExportError("A page must read images smoothly, got nearest. Use onnx.")
+    _onnx(graph, folder)
+    write_page(folder)
+
+
+def _mlflow(graph: Graph, folder: Path) -> None:
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import save_model
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Map
+
+    kind = DataType.binary if graph.feeds[0].kind == "image" else DataType.string
+    answer = ColSpec(DataType.string, "answer", required=False)
+    answers = Schema([answer, ColSpec(Map(DataType.double), "probabilities")])
+    signature = ModelSignature(Schema([ColSpec(kind, "input")]), answers)
+    code = Path(__file__).parent / "alone" / "scored.py"
+    names = ("mlflow-skinny", "pandas", "onnxruntime", "numpy", "tokenizers", "pillow")
+    needs = [f"{name}=={version(name)}" for name in names]
+    unheard = contextlib.redirect_stderr(io.StringIO())  # mlflow asks for type hints
+    with TemporaryDirectory() as home, quiet(), unheard:
+        made = Path(home) / "model"
+        save_model(made, python_model=code, signature=signature, pip_requirements=needs)
+        for path in made.iterdir():  # but not requirements.txt, which is ours
+            shutil.copy(path, folder)
+    place = folder / "MLmodel"  # it says where it was made
+    place.write_text(place.read_text("utf-8").replace(str(code), code.name), "utf-8")
+    _onnx(graph, folder)
+
+
 def _torch(graph: Graph, folder: Path) -> None:
     torch.export.save(_program(graph), folder / "model.pt2")
 
@@ -190,15 +224,26 @@ def _only_one_axis(graph: Graph, name: str) -> None:
         )
 
 
+_ONNX: Final = Format(
+    name="onnx",
+    title="ONNX, run by onnxruntime",
+    extra="onnx",
+    needs=("onnx", "onnxscript", "onnxruntime"),
+    convert=_onnx,
+    requires=("onnxruntime",),
+    quantize=_int8,
+)
 _ROWS: Final = (
-    Format(
-        name="onnx",
-        title="ONNX, run by onnxruntime",
-        extra="onnx",
-        needs=("onnx", "onnxscript", "onnxruntime"),
-        convert=_onnx,
-        requires=("onnxruntime",),
-        quantize=_int8,
+    _ONNX,
+    replace(_ONNX, name="web", title="a page for a browser", convert=_web, batch=1),
+    replace(
+        _ONNX,
+        name="mlflow",
+        title="a pyfunc model of MLflow",
+        extra="mlflow",
+        needs=(*_ONNX.needs, "mlflow"),
+        convert=_mlflow,
+        requires=("onnxruntime", "mlflow-skinny", "pandas"),
     ),
     Format(
         name="torch",

@@ -118,13 +118,14 @@ def write_export(
         (draft / VERIFICATION).write_text(
             json.dumps(asdict(proof), indent=2) + "\n", "utf-8"
         )
+        known = predictor.facts if study is None else study
         page = Environment(  # noqa: S701  Markdown
             loader=PackageLoader("fewshot_automl.export", ""),
             keep_trailing_newline=True,
         ).get_template("card.md.j2")
         card = page.render(
             task=task,
-            study=predictor.facts if study is None else study,
+            study=known,
             abstains=task.costs is not None and task.costs.limit is not None,
             feeds=graph.feeds,
             cards={each.card.id: each.card for each in graph.backbones}.values(),
@@ -133,7 +134,10 @@ def write_export(
             quantize=quantize,
         )
         (draft / CARD).write_text(card, "utf-8")
-        _seal(draft, model.manifest)
+        told = {
+            name: known[name] for name in ("class_counts", "score") if name in known
+        }
+        _seal(draft, {**model.manifest, **told})
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     finally:

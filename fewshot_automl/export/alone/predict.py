@@ -335,6 +335,8 @@ READERS: dict[str, Callable[[Feed, Path], Callable[..., Any]]] = {
 """What reads examples for a feed, by its kind."""
 RUNTIMES: dict[str, Callable[[Path], Run]] = {
     "onnx": _onnx,
+    "web": _onnx,
+    "mlflow": _onnx,
     "torch": _torch,
     "openvino": _openvino,
     "executorch": _executorch,
