@@ -20,7 +20,7 @@ import pandas as pd
 
 from fewshot_automl.automl.candidates import candidates
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import read_record, read_summary
+from fewshot_automl.automl.record import STUDY_FILE, read_record, read_summary
 from fewshot_automl.automl.result import (
     RESULT_FILE,
     VERSIONS_FILE,
@@ -79,6 +79,8 @@ class Versions:
     def of(cls, folder: Path) -> "Versions":
         """Read the versions of a study; one that was never updated has one."""
         path = folder / VERSIONS_FILE
+        if (folder / STUDY_FILE).exists():
+            read_record(folder)  # that of a newer version is refused
         if path.exists():
             values = json.loads(path.read_text("utf-8"))
             rows = tuple(Version(**row) for row in values["versions"])
