@@ -10,12 +10,13 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import read_record, read_summary
+from fewshot_automl.automl.record import read_record, read_summary, settings_of
 from fewshot_automl.automl.result import Listener, Result
 from fewshot_automl.automl.settings import Settings, options, plain
 from fewshot_automl.automl.update import Versions
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.intervals import REACH
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.evaluation.resampling import bootstrap_weights, is_predicted, scorer
 from fewshot_automl.ledger import read_outputs
@@ -24,6 +25,7 @@ from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.classes import Classes
+from fewshot_automl.tasks.costs import place_of
 
 DRAWS: Final = 1000
 """Bootstrap draws of the examples, for the interval of a difference."""
@@ -170,6 +172,26 @@ def changes(folder: Path, result: Result) -> list[Change]:
                 low=float(ends[0]),
                 high=float(ends[1]),
                 is_maximised=metric.orient(1.0) > 0,
+            )
+        )
+    for name in settings_of(result.folder).min_recall:
+        place = place_of(name, result.task.names)
+        rows = both & (targets == place)
+        if not rows.any():
+            continue
+        one, other = (np.nanmean(x[:, rows, place], axis=0) for x in decided)
+        gap, reach = (
+            (other - one).mean(),
+            REACH * (other - one).std() / rows.sum() ** 0.5,
+        )
+        found.append(
+            Change(
+                name=f"recall of {name}",
+                before=float(one.mean()),
+                after=float(other.mean()),
+                low=float(gap - reach),
+                high=float(gap + reach),
+                is_maximised=True,
             )
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]

@@ -218,9 +218,9 @@ def from_predictions(
         mistakes=list(map(case, wrong[:MISTAKES].tolist())),
         right=list(map(case, right[np.sort(firsts)[:RIGHT]].tolist())),
         typical=[
-            case(i)
-            for i in np.searchsorted(some, [x for x in typical[:TYPICAL] if x in some])
-            if answers[i] != NO_ANSWER
+            case(place)
+            for place, row in enumerate(some.tolist())
+            if row in typical[:TYPICAL] and answers[place] != NO_ANSWER
         ],
         mistaken=len(wrong),
         predicted=len(some),

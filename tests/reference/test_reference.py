@@ -12,19 +12,22 @@ from fewshot_automl.cli.entry import run
 
 FORMATS = sorted(path.name for path in Path(__file__).parent.glob("format-*"))
 
+CARD = Path(__file__).parents[1] / "zoo" / "text" / "tiny-bert.toml"
 MACRO_F1 = ("--metric", "macro_f1")
 
 
 @pytest.fixture(params=FORMATS)
 def written(request, tmp_path, own_places):
-    """Return a copy of a folder that some version wrote, without its backbone's zoo."""
+    """Return a copy of a folder that some version wrote."""
     home = Path(__file__).parent / request.param
     return Path(shutil.copytree(home, tmp_path / "written"))
 
 
 @pytest.fixture
-def own_places(tmp_path, monkeypatch):
+def own_places(tmp_path, monkeypatch, tiny_cards, random_weights):
     (tmp_path / "zoo").mkdir()
+    shutil.copy(CARD, tmp_path / "zoo")
+    (tmp_path / "zoo" / CARD.stem).symlink_to(random_weights(tiny_cards[CARD.stem]))
     monkeypatch.setenv("FEWSHOT_ZOO_PATH", str(tmp_path / "zoo"))
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "120")
