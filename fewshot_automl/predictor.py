@@ -12,7 +12,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Float
@@ -26,13 +26,16 @@ from fewshot_automl.adaptation.saved import (
     save_fitted,
 )
 from fewshot_automl.backbones.sources import file_sha256
-from fewshot_automl.data import Columns, Examples, read_inputs
+from fewshot_automl.data import Columns, Examples, read_inputs, read_like
 from fewshot_automl.data.sources import Source, names_source
 from fewshot_automl.errors import DataError, ExportError, UserError
 from fewshot_automl.evaluation.conformal import CONFORMAL, class_sets
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
+
+if TYPE_CHECKING:
+    from fewshot_automl.export.write import Export
 
 FORMAT: Final = 1
 """Of the folders of studies and models. It rises when earlier versions could not read
@@ -176,6 +179,42 @@ class Predictor:
         names = dict.fromkeys((self.task.metric, *rules.reported))
         scores = rules.scores(labelled.targets, outputs, list(names))
         return {**scores, "n": float(len(labelled))}
+
+    def export(
+        self,
+        format: str,
+        out: Path | str,
+        data: Source,
+        *,
+        quantize: str | None = None,
+        max_loss: float = 0.01,
+    ) -> "Export":
+        """Write the model for another runtime, and prove there that it is the same.
+
+        Args:
+            format: A row of `export.formats.FORMATS`, such as ``onnx``.
+            out: A folder that is new, empty or an export, which is replaced.
+            data: Examples that both are compared on; labelled as those of the fit for
+                int8.
+            quantize: ``int8``, or None for 32-bit floats.
+            max_loss: Most that int8 may cost in the task's metric on `data`.
+
+        Raises:
+            UserError: If the format is not there, or `out` holds something else.
+            ExportError: If it cannot express the model, or answers otherwise.
+        """
+        from fewshot_automl.export.write import Evidence, write_export
+
+        if quantize is None:
+            evidence = Evidence(
+                inputs=read_inputs(data, self.task, self.columns).inputs
+            )
+        else:
+            given = read_like(data, self.task, self.columns).labelled(self.task)
+            evidence = Evidence(inputs=given.inputs, targets=given.targets)
+        return write_export(
+            self, format, out, evidence, quantize=quantize, max_loss=max_loss
+        )
 
     def save(self, folder: Path | str) -> Path:
         """Write a self-contained folder: safetensors and JSON, with their hashes.

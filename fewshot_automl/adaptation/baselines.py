@@ -126,7 +126,6 @@ class Tfidf(Method):
     """Fits a linear head to TF-IDF: what a good engineer tries first on texts."""
 
     name: str = "tfidf"
-    weighs: bool = True
     title: str = "Word counts (TF-IDF)"
     meaning: str = "looks only at which words occur, with no pretrained model"
     needs_backbone: bool = False

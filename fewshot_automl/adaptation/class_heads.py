@@ -90,29 +90,25 @@ def fit_class_head(
     task: Task,
     config: Config,
     seed: int,
-    weights: Float[np.ndarray, " examples"] | None = None,
     **more: np.ndarray,
 ) -> Head:
     """Fit a head; its strength is the one with the least cross-validated log loss.
 
-    `weights` say how much each example counts. More features may be known: of `names`
-    of classes, each worth an example of it or some, and of `unlabelled` examples.
+    More features may be known: of `names` of classes, each worth an example of it or
+    some, and of `unlabelled` examples.
 
     Sparse features get a logistic one, in the span of the examples: it is the same in
     any rotation. Of many examples, some choose the strength for all.
     """
-    weights = np.ones(len(labels)) if weights is None else weights / weights.mean()
     if isinstance(features, np.ndarray):
-        rows = features, labels, weights
-        return _cross_validated(*rows, task, config, seed, **more)[0]
+        return _cross_validated(features, labels, task, config, seed, **more)[0]
     places = np.random.default_rng(seed).permutation(len(labels))[:MOST_SPANNED]
     places.sort()
     few = features[places]
     values, vectors = np.linalg.eigh((few @ few.T).toarray())
     keep = values > 1e-10 * values.max()
     span, root = vectors[:, keep], np.sqrt(values[keep])
-    rows = span * root, labels[places], weights[places]
-    head, strength = _cross_validated(*rows, task, config, seed)
+    head, strength = _cross_validated(span * root, labels[places], task, config, seed)
     assert isinstance(head, LinearHead)
     scale = head.scaling.scale[0]  # of all columns
     weight = few.T @ (span / root @ head.weight) / scale
@@ -126,7 +122,7 @@ def fit_class_head(
         penalty = strength * scale**2 * len(places)  # weights are as likely as there
         model = LogisticRegression(C=len(sides) / penalty, max_iter=500)
         with warnings.catch_warnings(action="ignore"):  # it may not converge
-            model.fit(features, labels, sample_weight=weights)
+            model.fit(features, labels)
         weight, bias = np.zeros_like(weight), np.full_like(bias, -30.0)
         weight[:, known], bias[known] = model.coef_.T * sides, model.intercept_ * sides
     plain = np.ones(len(weight), dtype=np.float32)
@@ -140,7 +136,6 @@ def fit_class_head(
 def _cross_validated(
     features: Rows,
     labels: Labels,
-    counts: Float[np.ndarray, " examples"],
     task: Task,
     config: Config,
     seed: int,
@@ -149,7 +144,7 @@ def _cross_validated(
 ) -> tuple[Head, Any]:
     """Return the head of the strength that cross-validates best, and the strength."""
     weighting = str(config.get("class_weights", "none"))
-    weights = counts * class_weights(labels, task.width, weighting)[labels]
+    weights = class_weights(labels, task.width, weighting)[labels]
     present, basis = np.unique(labels), None
     if unlabelled is not None:
         basis = _directions(unlabelled.astype(np.float32).tobytes(), len(unlabelled))

@@ -102,8 +102,9 @@ class Encoder:
         with torch.no_grad():
             if isinstance(cut, str):
                 pooled = pooled_features(self.backbone, batch)
-                names, vectors = pooled.keys(), zip(*pooled.values(), strict=True)
-                return [dict(zip(names, row, strict=True)) for row in vectors]
+                found = [vectors.float().cpu().numpy() for vectors in pooled.values()]
+                rows_of = zip(*found, strict=True)
+                return [dict(zip(pooled, row, strict=True)) for row in rows_of]
             activations = self.backbone.stem(batch, cut)
         return [
             {name: value.cpu().numpy() for name, value in row.items()}
@@ -184,7 +185,7 @@ class Encodings:
         return self.encoder
 
 
-def pooled_features(backbone: Backbone, batch: Tensors) -> dict[str, np.ndarray]:
+def pooled_features(backbone: Backbone, batch: Tensors) -> dict[str, torch.Tensor]:
     """Return what a backbone makes of a batch, and what an inner block of a text's.
 
     The last block of an encoder of sentences keeps their topic and drops much of their
@@ -196,7 +197,7 @@ def pooled_features(backbone: Backbone, batch: Tensors) -> dict[str, np.ndarray]
     if MASK in activations:
         mask = activations[MASK][..., None]
         found[INNER] = (activations[HIDDEN] * mask).sum(1) / mask.sum(1)
-    return {name: vectors.float().cpu().numpy() for name, vectors in found.items()}
+    return found
 
 
 def length_of(example: Input) -> int:

@@ -40,7 +40,6 @@ class Probe(Method):
     """Fits a head to pooled features; the backbone stays as it is."""
 
     name: str = "probe"
-    weighs: bool = True
     title: str = "Probe"
     meaning: str = "puts a simple classifier on top of an unchanged pretrained model"
     rung_zero: tuple[Mapping[str, Value], ...] = ({"head": "logistic"}, {"head": "lda"})

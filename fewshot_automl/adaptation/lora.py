@@ -101,6 +101,23 @@ def load_adapter(base: Backbone, folder: Path) -> Backbone:
     return backbone
 
 
+def merged(backbone: Backbone) -> Backbone:
+    """Return a twin that owns all its weights, with LoRA layers merged into them.
+
+    Its layers are those of the library again; without LoRA layers it is a copy.
+    """
+    twin = backbone.fork(-1)
+    layers = {
+        name: layer
+        for name, layer in twin.module.named_modules()
+        if hasattr(layer, "get_base_layer") and hasattr(layer, "merge")
+    }
+    for name, layer in layers.items():
+        layer.merge(safe_merge=True)
+        twin.module.set_submodule(name, layer.get_base_layer())
+    return twin
+
+
 def dropouts(module: nn.Module) -> list[nn.Module]:
     """Return the dropout layers before the updates."""
     return [m for name, m in module.named_modules() if ".lora_dropout." in name]

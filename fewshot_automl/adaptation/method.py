@@ -67,8 +67,6 @@ class Job:
     """Pieces in which a batch begins to be run, so that memory holds them."""
     checkpoints: bool = False
     """Whether blocks run again for gradients, rather than keep what they made."""
-    weights: np.ndarray | None = None
-    """How much each example counts, of methods that can weigh them; None for alike."""
     before_training: Callable[[], None] = lambda: None
     """Is called once all that a training needs is at hand."""
 
@@ -82,8 +80,6 @@ class Job:
         row = HEADS[self.task.kind]
         if not row.takes_sparse and not isinstance(features, np.ndarray):
             features = features.toarray()
-        if self.weights is not None:
-            more["weights"] = self.weights
         return row.fit(features, targets, self.task, self.config, self.seed, **more)
 
 
@@ -128,8 +124,6 @@ class Method(ABC):
     """Whether it trains by gradient steps; the others are cheap, and in rung 0."""
     needs_backbone: bool = True
     """Whether it reads a backbone's features."""
-    weighs: bool = False
-    """Whether some examples can count more than others."""
     learns: bool = True
     """Whether what it predicts depends on the input; else it is a constant answer."""
     modalities: tuple[str, ...] = ()

@@ -1,19 +1,18 @@
 """What an update tries again, and what it takes over as it is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.automl.record import ledger_of
 from fewshot_automl.automl.search import Carried
 from fewshot_automl.finding import counted
 from fewshot_automl.modalities import Input
-from fewshot_automl.predictor import Predictor
 from fewshot_automl.report.words import summary_of
 from fewshot_automl.space import Config, Space
 from fewshot_automl.tasks import metric_named
@@ -23,8 +22,7 @@ MOST_AGAIN: Final = 5
 
 
 def candidates(
-    folder: Path,
-    summary: Mapping[str, Any],
+    study: Finished,
     examples: Mapping[str, tuple[str, Input]],
     names: Sequence[str | None],
     classes: Sequence[str],
@@ -38,8 +36,7 @@ def candidates(
     there is time for; the others are carried over, if their classes still are classes.
 
     Args:
-        folder: Of the finished study.
-        summary: What it says of itself.
+        study: The finished one.
         examples: All examples by their content hash there, with the hash that they have
             from now on.
         names: What each class of the study is called now; None if it was left out.
@@ -47,7 +44,7 @@ def candidates(
         seconds: For trainings.
         say: Hears what is done with members that train.
     """
-    ledger = ledger_of(folder, Space(()))
+    summary, ledger = study.summary, ledger_of(study.folder, Space(()))
     history = ledger.history()
     rows = {row["number"]: place for place, row in enumerate(summary["members"])}
     trained = [i for i in rows if _trains(history[i][0])]
@@ -72,7 +69,7 @@ def candidates(
             again.append(i)
             seconds -= (folds + 1) * each
         elif moved.any(axis=0).all():
-            known = _earlier(folder, summary, ledger.outputs(config), examples, rows[i])
+            known = _earlier(study, ledger.outputs(config), examples, rows[i])
             outputs[config] = {key: _moved(x, moved) for key, x in known.items()}
             stays = is_same and each > seconds
             fitted += [config] * stays
@@ -99,8 +96,7 @@ def _trains(config: Config) -> bool:
 
 
 def _earlier(
-    folder: Path,
-    summary: Mapping[str, Any],
+    study: Finished,
     outputs: np.ndarray,
     examples: Mapping[str, tuple[str, Input]],
     place: int,
@@ -110,11 +106,12 @@ def _earlier(
     Cross-validated outputs of those that the study had, and what the member that stands
     at this place says of new ones.
     """
-    rows = zip(summary["keys"], outputs.transpose(1, 0, 2), strict=True)
+    keys = study.summary["keys"]
+    rows = zip(keys, outputs.transpose(1, 0, 2), strict=True)
     known = {examples[key][0]: row for key, row in rows if key in examples}
-    new = [pair for key, pair in examples.items() if key not in {*summary["keys"]}]
+    new = [pair for key, pair in examples.items() if key not in {*keys}]
     if new:
-        whole = Predictor.load(folder).fitted
+        whole = study.model.fitted
         members = getattr(whole, "members", None)
         fitted = whole if members is None else members[place].fitted
         inputs = tuple(example for _, example in new)

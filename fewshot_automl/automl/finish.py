@@ -106,12 +106,12 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     outputs = tried.together(weights)
     honest = cross_calibrated(problem, outputs)
     write_outputs(ready.folder / MODEL_PREDICTIONS, honest.astype(np.float32))
-    luck = ready.carried.luck if ready.carried else 0.0
-    score = honest_score(tried, pool, ready.members, honest, context.seed, luck)
-    if score.caution:
-        say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)
     task = decided(problem, ready.settings, honest, say)
+    luck = ready.carried.luck if ready.carried else 0.0
+    score = honest_score(tried, pool, ready.members, honest, task, context.seed, luck)
+    if score.caution:
+        say(f"warning: {score.caution}")
     timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)

@@ -64,6 +64,7 @@ def fit(
     prior: Path | str | None = None,
     seed: SupportsIndex = 0,
     out: Path | str | None = None,
+    track: str | None = None,
     settings: Settings | None = None,
     progress: bool | None = None,
     listener: Listener | None = None,
@@ -97,6 +98,8 @@ def fit(
         out: Folder for study, model and report. A study there is resumed if it is of
             the same data, metric and seed. If None, a new one in the cache, which
             keeps the last 2 GB of them (see ``fewshot cache``).
+        track: Tracker to write settings, trials and scores into as well:
+            ``"tensorboard"``, ``"mlflow"`` or ``"wandb"``.
         settings: What the arguments above do not name (column names, storage, ...),
             and their defaults.
         progress: Whether to show what happens: live in a terminal, else a line a
@@ -130,9 +133,14 @@ def fit(
         limits=limits,
         prior=prior,
         seed=None if seed == 0 else seed,
+        track=track,
     )
     for name in asked.backbones or ():
         Zoo.known()[name]  # a typo is told before anything is read or imported
+    if asked.track is not None:
+        from fewshot_automl.automl.tracking import check_tracker, tracked
+
+        check_tracker(asked.track)  # before anything takes long
     dataset = read_as_asked(data, asked, labels)
     timeline.mark("reading")
     from fewshot_automl.automl.finish import finish
@@ -168,6 +176,8 @@ def fit(
         if (ranks := ranks_of(ready.where)) is not None:
             live.callback(ranks.shutdown)
             ready = replace(ready, ranks=ranks)
+        if asked.track is not None:
+            ready = replace(ready, listener=live.enter_context(tracked(ready)))
         return finish(ready, search(ready) if searches else chosen_from(ready))
 
 

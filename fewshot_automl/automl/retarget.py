@@ -3,17 +3,18 @@
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import read_record, read_summary, settings_of
+from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import Listener, Result
-from fewshot_automl.automl.settings import Settings, options, plain
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.automl.scoring import decided_by
+from fewshot_automl.automl.settings import options, plain
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.intervals import REACH
@@ -24,7 +25,6 @@ from fewshot_automl.report.words import summary_of
 from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
-from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.tasks.costs import place_of
 
 DRAWS: Final = 1000
@@ -57,6 +57,10 @@ class Change:
         ):
             return "unclear"
         return "better" if (self.after > self.before) == self.is_maximised else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the verdict."""
+        return {**asdict(self), "verdict": self.verdict}
 
 
 def retarget(
@@ -100,13 +104,11 @@ def retarget(
         UserError: If there is no finished study, or a wish cannot be meant.
     """
     began, folder = time.monotonic() if started is None else started, Path(folder)
-    study, known = Versions.of(folder).study(folder), options("goal")
+    old, known = Finished.of(folder), options("goal")
     if odd := sorted(goal.keys() - known.keys()):
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record = read_record(study)
-    settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
     for one, other in (("coverage", "abstain_cost"), ("abstain_cost", "coverage")):
@@ -116,40 +118,37 @@ def retarget(
         wanted.setdefault("metric", None)  # the mean cost takes its place
     more = parse_budget(search) if isinstance(search, str) else search
     if more is not None:
-        wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
+        wanted["budget_seconds"] = more + (old.settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    source, tests = sources_of(study, record, data, test)
+    source, tests = sources_of(old.folder, old.record, data, test)
     result = fit(
         source,
         labels=labels,
         test=tests,
         out=free_beside(folder) if out is None else out,
-        settings=replace(settings, **plain(wanted)),
+        settings=replace(old.settings, **plain(wanted)),
         progress=progress,
         listener=listener,
         started=began,
-        follows=study,
+        follows=old.folder,
         searches=more is not None,
     )
-    return result, changes(study, result)
+    return result, changes(old, result)
 
 
-def changes(folder: Path, result: Result) -> list[Change]:
+def changes(study: Finished, result: Result) -> list[Change]:
     """Return what is gained and lost against the model of an earlier study.
 
     Metrics are those of the new goal, by out-of-fold predictions of the examples that
     both models predicted.
     """
-    old = read_summary(folder)
-    new, rules = result.summary, result.task.rules
-    targets = np.array(new["labels"])
-    stacks = [
-        read_outputs(place / summary["predictions"]).astype(np.float64)
-        for place, summary in ((folder, old), (result.folder, new))
-    ]
+    old, new = study.summary, result.summary
+    rules, targets = result.task.rules, np.array(new["labels"])
+    now = read_outputs(result.folder / new["predictions"]).astype(np.float64)
+    stacks = [study.predictions, now]
     both = np.all([is_predicted(x).any(axis=0) for x in stacks], axis=0)
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
-    tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
+    tasks = study.task, Task.from_json(new["task"])
     pairs = list(zip(tasks, stacks, strict=True))
     forced = [decided_by(task, x, must_answer=True) for task, x in pairs]
     decided = [decided_by(task, x, must_answer=False) for task, x in pairs]
@@ -180,17 +179,15 @@ def changes(folder: Path, result: Result) -> list[Change]:
         if not rows.any():
             continue
         one, other = (np.nanmean(x[:, rows, place], axis=0) for x in decided)
-        gap, reach = (
-            (other - one).mean(),
-            REACH * (other - one).std() / rows.sum() ** 0.5,
-        )
+        gaps = other - one
+        reach = REACH * gaps.std() / len(gaps) ** 0.5
         found.append(
             Change(
                 name=f"recall of {name}",
                 before=float(one.mean()),
                 after=float(other.mean()),
-                low=float(gap - reach),
-                high=float(gap + reach),
+                low=float(gaps.mean() - reach),
+                high=float(gaps.mean() + reach),
                 is_maximised=True,
             )
         )
@@ -214,19 +211,6 @@ def in_words(before: Sequence[Mapping[str, Any]], result: Result) -> str:
         f"{', '.join(map(summary_of, some))} {word}" for word, some in told if some
     ]
     return f"The model has other members: {'; '.join(listed)}."
-
-
-def decided_by(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
-    """Return a 1 for what each row is answered with; the last column is no answer."""
-    if must_answer:
-        task = replace(task, costs=task.costs and task.costs.always)
-    width = task.width + (not must_answer)
-    there = np.isfinite(outputs).all(axis=2)
-    decided = np.full((*there.shape, width), np.nan)
-    rules = task.rules
-    assert isinstance(rules, Classes)
-    decided[there] = np.eye(width)[rules.decide(outputs[there])]
-    return decided
 
 
 def free_beside(folder: Path) -> Path:

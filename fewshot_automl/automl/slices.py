@@ -12,14 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fewshot_automl.adaptation.heads import unit_rows
-from fewshot_automl.automl.check import Finished
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.cells import label_text, number
 from fewshot_automl.data import Columns, Source
 from fewshot_automl.data.infer import kind_of
-from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.intervals import wilson_interval
 from fewshot_automl.modalities import Input
-from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.tasks.costs import NO_ANSWER
 
 FEWEST: Final = 5
@@ -126,23 +124,20 @@ def slices(folder: Path | str, *, data: Source | None = None) -> Failures:
         Northcutt, Jiang and Chuang, JAIR 70, 2021 (confident learning, by cleanlab);
         Benjamini and Hochberg, J. R. Statist. Soc. B 57, 1995.
     """
-    return failures(Finished.of(Path(folder)), data)
+    return failures(Finished.of(folder), data)
 
 
 def failures(study: Finished, data: Source | None) -> Failures:
     """Return where the model of a study that was read fails; see `slices`."""
     from scipy.stats import false_discovery_control, fisher_exact
 
-    rules = study.model.task.rules
-    if not isinstance(rules, Classes):
-        kind = study.model.task.kind
-        raise UserError(f"slices must be of a model of classes, got {kind}.")
+    rules = study.classes("slices")
     every, inputs, beside = study.table(data)
-    proba = study.outputs()[every]
+    proba = study.outputs[every]
     known = np.flatnonzero(np.isfinite(proba).all(axis=1))
     rows, proba = np.array(every)[known], proba[known]
     inputs = tuple(inputs[at] for at in known)
-    labels = np.array(study.summary["labels"])[rows]
+    labels = study.labels[rows]
     answers = rules.decide(proba)
     wrong = (answers != labels) & (answers != NO_ANSWER)
     groups = {
@@ -216,7 +211,7 @@ def failures(study: Finished, data: Source | None) -> Failures:
         rate=float(wrong.mean()),
         suspects=suspects,
         slices=tuple(made),
-        columns=study.model.columns,
+        columns=study.columns,
     )
 
 

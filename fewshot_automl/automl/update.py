@@ -1,17 +1,10 @@
-"""New and corrected labels for a finished study, and the versions that come of them.
-
-A version is a study of its own, in ``versions/N`` of the first one's folder, whose
-``model`` is always the current version's.
-"""
+"""New and corrected labels for a finished study."""
 
 import io
-import json
 import operator
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +12,9 @@ import numpy as np
 import pandas as pd
 
 from fewshot_automl.automl.candidates import candidates
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import STUDY_FILE, read_record, read_summary
 from fewshot_automl.automl.result import (
-    RESULT_FILE,
-    VERSIONS_FILE,
     Listener,
     Result,
 )
@@ -31,15 +22,12 @@ from fewshot_automl.automl.settings import AUTO, Settings
 from fewshot_automl.data import LABEL, Columns, Source, read_inputs, read_more
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
-from fewshot_automl.ledger import read_outputs
 from fewshot_automl.modalities import (
     Input,
     content_hash,
     modality_named,
     open_image,
 )
-from fewshot_automl.places import link_folder
-from fewshot_automl.predictor import MANIFEST
 from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
@@ -51,71 +39,6 @@ REST_SECONDS: Final = 6.0
 """Of an update, besides trainings: loading, cheap trials, saving, the report."""
 INPUT: Final = "input"
 """Column of a version's examples, where those of the fit had no names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
-    """One model of a study, of the labels that there were then."""
-
-    number: int
-    parent: int | None
-    date: str
-    examples: int
-    metric: str
-    expected: float
-    """Score to expect."""
-    said: str
-    """What it changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
-    """All versions of a study, the first one included."""
-
-    current: int
-    rows: tuple[Version, ...]
-
-    @classmethod
-    def of(cls, folder: Path) -> "Versions":
-        """Read the versions of a study; one that was never updated has one."""
-        path = folder / VERSIONS_FILE
-        if (folder / STUDY_FILE).exists():
-            read_record(folder)  # that of a newer version is refused
-        if path.exists():
-            values = json.loads(path.read_text("utf-8"))
-            rows = tuple(Version(**row) for row in values["versions"])
-            return cls(current=values["current"], rows=rows)
-        if not (folder / RESULT_FILE).exists():
-            raise UserError(
-                f"Folder must be of a finished fit, got {folder}. Finish it first: "
-                f"fewshot resume {folder}"
-            )
-        first = version_of(1, None, read_summary(folder), "the first fit")
-        return cls(current=1, rows=(first,))
-
-    def write(self, folder: Path) -> None:
-        """Write them, and put the current one's model in its place."""
-        home = folder / "versions"
-        first = home / "1" / "model"
-        if not first.exists():
-            link_folder(folder / "model", first)
-        link_folder(home / str(self.current) / "model", folder / "model")
-        values = {"current": self.current, "versions": [asdict(v) for v in self.rows]}
-        draft = folder / f"{VERSIONS_FILE}.writing"
-        draft.write_text(json.dumps(values, indent=2), "utf-8")
-        draft.replace(folder / VERSIONS_FILE)
-
-    def study(self, folder: Path) -> Path:
-        """Return the folder of the current version's study."""
-        return folder if self.current == 1 else folder / "versions" / str(self.current)
-
-    def going_to(self, number: int) -> "Versions":
-        """Return the same with another one current."""
-        if number not in (known := [row.number for row in self.rows]):
-            raise UserError(
-                f"Version must be one of {', '.join(map(str, known))}, got {number}."
-            )
-        return replace(self, current=number)
 
 
 Pair = tuple[Input, str | None]
@@ -172,15 +95,10 @@ def update(
         UserError: If there is no finished study, or nothing new.
         KeyboardInterrupt: If it is broken off; then no version is made.
     """
-    began, folder = time.monotonic() if started is None else started, Path(folder)
-    versions = Versions.of(folder)
-    old = versions.study(folder)
-    record, summary = read_record(old), read_summary(old)
-    settings = Settings.from_json(record["settings"])
-    task = Task.from_json(summary["task"])
-    source, _ = sources_of(old, record, data, None)
-    manifest = json.loads((old / "model" / MANIFEST).read_text("utf-8"))
-    columns = Columns.from_json(manifest["columns"])
+    began, old = time.monotonic() if started is None else started, Finished.of(folder)
+    summary, settings = old.summary, old.settings
+    task, columns = old.task, old.columns
+    source, _ = sources_of(old.folder, old.record, data, None)
     before = _pairs(source, labels, task, columns)
     if settings.unlabelled is not None:
         others = read_inputs(settings.unlabelled, task, columns).inputs
@@ -202,9 +120,7 @@ def update(
     left = {label for _, label in kept}
     gone = (name for name in task.names if changed.get(name, name) not in left)
     changed = {**dict.fromkeys(gone), **changed}
-    number = max(row.number for row in versions.rows) + 1
-    home = folder / "versions" / str(number)
-    shutil.rmtree(home, ignore_errors=True)  # of an update that was broken off
+    number, home = old.next_version()
     most = parse_budget(budget) if isinstance(budget, str) else budget
     rest = SHARE * summary["seconds"] if most is None else most
     rest -= time.monotonic() - began + REST_SECONDS
@@ -217,9 +133,7 @@ def update(
         if label is not None
     }
     notes: list[str] = []
-    again, carried = candidates(
-        old, summary, stored, renamed, classes, rest, notes.append
-    )
+    again, carried = candidates(old, stored, renamed, classes, rest, notes.append)
     names = columns.input or INPUT, columns.target or LABEL
     asked = replace(
         _renamed(settings, changed, left),
@@ -237,7 +151,7 @@ def update(
     )
     place = home.with_name(f"{number}-labels.parquet")
     _write_examples(place, names, kept, classes)
-    about: Any = {"progress": progress, "listener": listener, "follows": old}
+    about: Any = {"progress": progress, "listener": listener, "follows": old.folder}
     about |= {"out": home, "begins_with": again, "carried": carried}
     result = fit(place, settings=asked, started=began, **about)
     seconds = parse_budget(search) if isinstance(search, str) else search
@@ -248,12 +162,11 @@ def update(
         result = fit(place, settings=longer, **about)
     if result.summary["ending"] == "interrupted":
         raise KeyboardInterrupt  # the version before stays the current one
-    mistakes = _mistakes(old, summary, result)
+    mistakes = _mistakes(old, result)
     counts = added, corrected
     said = _in_words(counts, changed, summary, mistakes, result)
     said = "; ".join([said.rstrip("."), *notes]) + "."
-    row = version_of(number, versions.current, result.summary, said)
-    Versions(current=number, rows=(*versions.rows, row)).write(folder)
+    old.add(number, result.summary, said)
     return result
 
 
@@ -372,42 +285,23 @@ def _in_words(
     )
 
 
-def _mistakes(
-    old: Path, summary: Mapping[str, Any], result: Result
-) -> tuple[int, int, int]:
+def _mistakes(old: Finished, result: Result) -> tuple[int, int, int]:
     """Return old mistakes, how many are right now, and right answers wrong now.
 
     Of examples that both models predicted in cross-validation and whose label is the
     same.
     """
     sides = []
-    for folder, facts in ((old, summary), (result.folder, result.summary)):
-        task, labels = Task.from_json(facts["task"]), facts["labels"]
-        outputs = read_outputs(folder / facts["predictions"])
-        mean = np.nanmean(outputs, axis=0)
-        there = np.isfinite(mean).all(axis=1)
-        answers = task.rules.decode(np.nan_to_num(mean))
-        names = [task.names[label] for label in labels]
-        rows = zip(facts["keys"], there, names, answers, strict=True)
-        sides.append({key: (name, answer) for key, ok, name, answer in rows if ok})
+    for study in (old, replace(old, folder=result.folder, summary=result.summary)):
+        names, keys = study.task.names, study.summary["keys"]
+        there = np.isfinite(study.outputs).all(axis=1)
+        answers = study.task.rules.decode(np.nan_to_num(study.outputs))
+        labels = [names[label] for label in study.summary["labels"]]
+        rows = zip(keys, there, labels, answers, strict=True)
+        sides.append({key: (label, answer) for key, ok, label, answer in rows if ok})
     first, second = sides
     same = [k for k in first.keys() & second.keys() if first[k][0] == second[k][0]]
     was, now = ({k: side[k][0] == side[k][1] for k in same} for side in sides)
     wrong = [k for k in same if not was[k]]
     broken = sum(was[k] and not now[k] for k in same)
     return len(wrong), sum(now[k] for k in wrong), broken
-
-
-def version_of(
-    number: int, parent: int | None, summary: Mapping[str, Any], said: str
-) -> Version:
-    """Return the row of a version, of a study's summary and what it changed."""
-    return Version(
-        number=number,
-        parent=parent,
-        date=summary.get("date") or datetime.now(UTC).isoformat(timespec="seconds"),
-        examples=summary["labelled"],
-        metric=summary["score"]["metric"],
-        expected=summary["score"]["expected"],
-        said=said,
-    )

@@ -20,6 +20,7 @@ from fewshot_automl.cli.console import people, print_json
 from fewshot_automl.cli.entry import INTERRUPTED, NO_USE, started
 from fewshot_automl.cli.options import (
     FOLDER,
+    data_option,
     json_option,
     seconds,
     setting_options,
@@ -79,7 +80,7 @@ def fit(
     metavar="MORE",
     help="Trials to add to a study that --trials limits.",
 )
-@click.option("--data", metavar="DATA", help="The same data, if they have moved.")
+@data_option
 @click.option("--test", metavar="DATA", help="The same test data, if they have moved.")
 @json_option
 def resume(folder: Path, is_json: bool, **given: Any) -> int:

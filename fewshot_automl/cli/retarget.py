@@ -1,7 +1,6 @@
 """The command ``retarget``: another goal for a finished study."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,22 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.record import read_summary, settings_of
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.retarget import Change, free_beside, in_words
 from fewshot_automl.automl.retarget import retarget as run_retarget
 from fewshot_automl.automl.settings import LIMITS
-from fewshot_automl.automl.update import Versions
 from fewshot_automl.cli.console import people, table
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.fit import answered, shown
-from fewshot_automl.cli.options import FOLDER, json_option, seconds, setting_options
+from fewshot_automl.cli.options import (
+    FOLDER,
+    data_option,
+    json_option,
+    seconds,
+    setting_options,
+)
 from fewshot_automl.errors import UserError
 from fewshot_automl.report.words import number
 
@@ -34,7 +39,7 @@ from fewshot_automl.report.words import number
     help="Search on for the new goal first: 90s, 5min. Default: choose from what was "
     "tried.",
 )
-@click.option("--data", metavar="DATA", help="The same data, if they have moved.")
+@data_option
 @click.option("--test", metavar="DATA", help="The same test data, if they have moved.")
 @click.option(
     "--out",
@@ -93,11 +98,7 @@ def retarget(
     )
     before = read_summary(Versions.of(folder).study(folder))
     show_changes(console, changes, in_words(before["members"], result))
-    return answered(
-        result,
-        is_json,
-        changes=[{**asdict(one), "verdict": one.verdict} for one in changes],
-    )
+    return answered(result, is_json, changes=[one.to_json() for one in changes])
 
 
 def show_changes(console: Console, changes: Sequence[Change], changed: str) -> None:

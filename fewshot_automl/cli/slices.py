@@ -1,6 +1,6 @@
 """The commands ``slices`` and ``repair``: where a model fails, and mending it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fewshot_automl.automl.slices import slices as run_slices
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.entry import NO_USE
 from fewshot_automl.cli.models import FORMATS, write_table
-from fewshot_automl.cli.options import FOLDER, check_folder_of, json_option
+from fewshot_automl.cli.options import FOLDER, check_folder_of, data_option, json_option
 from fewshot_automl.cli.retarget import show_changes
 from fewshot_automl.data import LABEL
 from fewshot_automl.errors import UserError
@@ -23,9 +23,6 @@ from fewshot_automl.report.words import clipped
 
 MOST = 15
 """Slices, and labels that look wrong, that are listed."""
-DATA = click.option(
-    "--data", metavar="DATA", help="The fit's data, if they have moved."
-)
 
 
 @click.command("slices")
@@ -37,7 +34,7 @@ DATA = click.option(
     help="Write examples whose label looks wrong, with the suggested one in its place, "
     "to be looked through and given to `fewshot update`.",
 )
-@DATA
+@data_option
 @json_option
 def slices(
     folder: Path, suspects: Path | None, data: str | None, is_json: bool
@@ -142,7 +139,7 @@ def _plain(found: Failures) -> dict[str, Any]:
     metavar="SHARE",
     help="Share of right answers that may be lost elsewhere.",
 )
-@DATA
+@data_option
 @json_option
 def repair(
     folder: Path,
@@ -154,10 +151,9 @@ def repair(
 ) -> int:
     """Mend a slice in which the model fails, if that does not hurt elsewhere.
 
-    Tries other decisions, then heads in which some examples count more or less, and
-    takes the first that passes a paired test on cross-validated predictions. It is a
-    new version of the model in FOLDER; see `fewshot versions`. Exit code 3 if nothing
-    helps.
+    Mistakes of the classes that it misses most come to weigh more, if that passes a
+    paired test on cross-validated predictions. It is a new version of the model in
+    FOLDER; see `fewshot versions`. Exit code 3 if it does not help.
 
     \b
     Examples:
@@ -168,42 +164,28 @@ def repair(
     found = run_repair(folder, slice=place, examples=examples, **about)
     console = people(is_json)
     size = counted(found.examples, "example")
-    console.print(Text(f"{found.name}, {size}; share of right answers:"))
-    heads = (
-        "before",
-        "now",
-        "fixed",
-        "broken",
-        "p-value",
-        "elsewhere",
-        "now ",
-        "at least",
-    )
-    rows = table("", *heads, "", right=heads)
-    for one in found.attempts:
-        shares = f"{one.before:.2f}", f"{one.now:.2f}", str(one.fixed), str(one.broken)
-        rest = f"{one.rest_before:.3f}", f"{one.rest_now:.3f}", f"{one.rest_low:+.3f}"
-        mark = "taken" if one.is_accepted else "not taken"
-        rows.add_row(one.name, *shares, f"{one.p_value:.2g}", *rest, mark)
+    console.print(Text(f"{found.name}, {size}; right answers:"))
+    rows = table("", "before", "now", "", right=("before", "now"))
+    told = f"{found.fixed} fixed, {found.broken} broken (p-value {found.p_value:.2g})"
+    rows.add_row("in it", f"{found.before:.2f}", f"{found.now:.2f}", told)
+    pair = f"{found.rest_before:.3f}", f"{found.rest_now:.3f}"
+    rows.add_row("elsewhere", *pair, f"difference at least {found.rest_low:+.3f}")
     console.print(rows)
-    if found.version is not None:
-        said = f"It is version {found.version}; see: fewshot versions {folder}"
-        show_changes(console, found.changes, said)
-    else:
+    if found.version is None:
         console.print(Text(f"\n{_advice(found, folder)}"))
+    else:
+        show_changes(console, found.changes, "Its members are the same.")
+        number = found.version
+        console.print(Text(f"\nIt is version {number}; see: fewshot versions {folder}"))
     if is_json:
-        names = "name", "examples", "suspects", "version"
-        plain = {
-            "attempts": [asdict(one) for one in found.attempts],
-            "changes": [asdict(one) for one in found.changes],
-        }
-        print_json({**{name: getattr(found, name) for name in names}, **plain})
+        changed = [one.to_json() for one in found.changes]
+        print_json({**asdict(replace(found, result=None)), "changes": changed})
     return NO_USE if found.version is None else 0
 
 
 def _advice(found: Repair, folder: Path) -> str:
     """Return what would help where nothing that was tried does."""
-    said = "Nothing that needs no labels helps surely; the model is as it was."
+    said = "That does not help surely; the model is as it was."
     if found.suspects:
         said += (
             f" {counted(found.suspects, 'label')} of the slice may be wrong: look at "

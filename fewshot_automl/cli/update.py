@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.record import settings_of
-from fewshot_automl.automl.update import Versions
 from fewshot_automl.automl.update import update as run_update
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.fit import answered, shown
-from fewshot_automl.cli.options import FOLDER, json_option, names, seconds, texts
+from fewshot_automl.cli.options import (
+    FOLDER,
+    data_option,
+    json_option,
+    names,
+    seconds,
+    texts,
+)
 from fewshot_automl.report.words import number
 
 
@@ -47,7 +54,7 @@ from fewshot_automl.report.words import number
     callback=seconds,
     help="Search on for so long if another Config leads now. Default: do not.",
 )
-@click.option("--data", metavar="DATA", help="The fit's data, if they have moved.")
+@data_option
 @json_option
 def update(
     folder: Path,

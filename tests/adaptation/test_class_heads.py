@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
 from fewshot_automl.adaptation import class_heads
@@ -23,7 +22,6 @@ from fewshot_automl.adaptation.heads import (
     LinearHead,
     Scaling,
     rbf,
-    unit_rows,
 )
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
@@ -248,21 +246,3 @@ def test_a_name_is_an_example_of_its_class(kind):
     named = fit_class_head(features, labels, task, config, 0, names=names)
     gains = named.outputs(names) - plain.outputs(names)
     assert np.trace(gains) > 0
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("is_sparse", [False, True])
-def test_examples_that_weigh_more_are_right_rather(kind, is_sparse):
-    if is_sparse and kind != "logistic":
-        pytest.skip("sparse features have a logistic head")
-    features, labels = problem(examples=60, noise=3.0)
-    heavy = np.arange(60) % 4 == 0
-    task = Task(modality="text", names=("a", "b", "c"))
-    config = Config.of({"head": kind})
-    rows = csr_array(unit_rows(features)) if is_sparse else features
-    own = []
-    for weights in (None, np.ones(60), np.where(heavy, 20.0, 1.0)):
-        head = fit_class_head(rows, labels, task, config, 0, weights=weights)
-        own.append(head.outputs(rows)[np.arange(60), labels])
-    np.testing.assert_allclose(own[0], own[1])
-    assert own[2][heavy].mean() > own[0][heavy].mean() + 0.02

@@ -137,6 +137,8 @@ def test_a_class_is_found_as_often_as_asked(study, tmp_path):
     rules = Task.from_json(result.summary["task"]).rules
     for repeat in outputs:
         assert (rules.decide(repeat)[labels == 0] == 0).all()
+    right = [(rules.decide(repeat) == labels).mean() for repeat in outputs]
+    assert result.score.raw == pytest.approx(np.mean(right))  # of what it answers
 
 
 def test_a_wish_out_of_reach_is_told_and_the_model_is_kept(study, tmp_path, new_notes):

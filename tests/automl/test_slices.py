@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from fewshot_automl import Predictor, UserError, fit, repair, slices, update
-from fewshot_automl.automl import repair as room
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.cli.entry import run
 
 PLACES = (home / "shared" / "data" for home in Path(__file__).resolve().parents)
@@ -83,11 +82,12 @@ def test_a_rare_class_and_a_metadata_group_are_found_and_mended(rare):
     old = (rare / "result.json").read_bytes()
     mended = repair(rare, slice=group.number, margin=0.05)
     assert mended.version == 2
-    (attempt,) = mended.attempts
-    assert attempt.is_accepted
-    assert attempt.fixed > attempt.broken
-    assert attempt.rest_low >= -0.05
-    assert attempt.before == pytest.approx(1 - group.rate)
+    assert mended.fixed > mended.broken
+    assert mended.rest_low >= -0.05
+    assert mended.before == pytest.approx(1 - group.rate)
+    model, score = mended.result.predictor, mended.result.summary["score"]
+    assert model.facts["score"] == score
+    assert score["raw"] == pytest.approx(mended.changes[0].after, abs=1e-6)
     now = [share_right(rare, part) for part in parts]
     assert now[0] > before[0] + 0.2
     assert now[1] > before[1] - 0.05
@@ -117,7 +117,7 @@ def test_flipped_labels_are_named_and_mended_by_labels(flipped, tmp_path, capsys
     assert len(said["suspects"]) == len(found.suspects)
     # What is tried without labels is judged by labels that are wrong: it cannot help.
     assert run(["repair", str(flipped), "--slice", "1"]) == 3
-    assert "may be wrong" in capsys.readouterr().out
+    assert "may be wrong" in " ".join(capsys.readouterr().out.split())
     assert not (flipped / "versions.json").exists()
     test = drawn("test", {"clickbait": 200, "news": 200})
     before = share_right(flipped, test)
@@ -128,26 +128,6 @@ def test_flipped_labels_are_named_and_mended_by_labels(flipped, tmp_path, capsys
     assert any(one.name == "annotator = B" for one in given.slices)
 
 
-def test_heads_in_which_a_slice_counts_more_are_a_version(rare, monkeypatch):
-    tries = room._tries
-    monkeypatch.setattr(room, "_tries", lambda *about: [*tries(*about)][-1:])
-    monkeypatch.setattr(room, "SURE", 1.0)  # whether it helps is not the question
-    group = named(slices(rare), "channel = phone")
-    old, rows = Predictor.load(rare), pd.read_csv(rare.parent / "data.csv")
-    done = repair(rare, slice=group.number, margin=0.99)
-    kept = json.loads((done.result.folder / "result.json").read_text())
-    heavy = np.flatnonzero(np.array(kept["weights"]) > 1)
-    assert heavy.tolist() == list(group.rows)
-    phone = rows.loc[rows["channel"] == "phone", ["text"]]
-    sure = [
-        model.predict_proba(phone)[:, 0].mean()
-        for model in (old, done.result.predictor)
-    ]
-    assert sure[1] > sure[0] + 0.1  # most of them are clickbait, the first class
-    assert Predictor.load(rare).predict(phone) == done.result.predictor.predict(phone)
-    Versions.of(rare).going_to(1).write(rare)
-
-
 def test_given_examples_are_a_slice(rare, tmp_path):
     rows = pd.read_csv(rare.parent / "data.csv")
     some = rows[rows["label"] == "clickbait"]
@@ -155,7 +135,6 @@ def test_given_examples_are_a_slice(rare, tmp_path):
     tried = repair(rare, examples=tmp_path / "some.csv", margin=1e-6)
     assert tried.examples == len(some)
     assert tried.version is None
-    assert len(tried.attempts) == 3
     new = pd.DataFrame({"text": ["never seen"]})
     with pytest.raises(UserError, match="among those of the fit"):
         repair(rare, examples=new)

@@ -9,8 +9,8 @@ from PIL import Image
 from fewshot_automl import Predictor, UserError, fit, resume, retarget, update
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.saved import own_encoder
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.automl.update import Versions
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.modalities import content_hashes

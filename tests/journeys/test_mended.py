@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fewshot_automl import fit, slices, update
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.backbones.zoo import Zoo
 
 PLACES = (home / "shared" / "data" for home in Path(__file__).resolve().parents)

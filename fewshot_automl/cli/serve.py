@@ -1,0 +1,77 @@
+"""The command ``serve``: a model over HTTP."""
+
+import os
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from fewshot_automl.cli.console import say
+from fewshot_automl.cli.options import FOLDER
+from fewshot_automl.errors import UserError
+from fewshot_automl.serve.answering import Limits, Served
+
+LIMITS: dict[str, Any] = {row.name: row.default for row in fields(Limits)}
+
+
+@click.command("serve")
+@click.argument("model", type=FOLDER)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--token-file",
+    type=click.File(),
+    help="With what requests must send. Default: FEWSHOT_TOKEN of the environment.",
+)
+@click.option("--reload", is_flag=True, help="Take new versions of the model.")
+@click.option(
+    "--limit",
+    multiple=True,
+    type=(click.Choice([*LIMITS]), click.FloatRange(0, min_open=True)),
+    metavar="NAME NUMBER",
+    help="May be repeated. Defaults: "
+    + ", ".join(f"{name} {default:,}" for name, default in LIMITS.items()),
+)
+def serve(
+    model: Path,
+    host: str,
+    port: int,
+    token_file: TextIO | None,
+    reload: bool,
+    limit: tuple[tuple[str, float], ...],
+) -> None:
+    """Answer requests for predictions over HTTP until SIGTERM or Ctrl-C.
+
+    MODEL is the --out folder of a fit, or of an export to onnx, which is faster.
+
+    \b
+    Examples:
+      fewshot serve runs/mail
+      fewshot serve mail-onnx --port 9000 --reload --limit max_items 10
+    """
+    if find_spec("fastapi_offline") is None:
+        raise UserError("Install it with: pip install 'fewshot-automl[serve]'")
+    import uvicorn
+
+    from fewshot_automl.serve.app import make_app
+    from fewshot_automl.serve.guard import Protocol
+
+    token = token_file.read().strip() if token_file else os.getenv("FEWSHOT_TOKEN")
+    if token == "":
+        raise UserError("The token must not be empty. Write one, or leave it out.")
+    limits = Limits(**{name: type(LIMITS[name])(x) for name, x in limit})
+    served = Served(model)
+    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+        say(f"Anybody who reaches {host} may ask, for there is no token.")
+    say(f"Serving version {served.version} at http://{host}:{port}")
+    uvicorn.run(
+        make_app(served, limits, token=token, watched=model if reload else None),
+        host=host,
+        port=port,
+        http=Protocol,
+        access_log=False,
+        limit_concurrency=limits.connections,
+        timeout_graceful_shutdown=max(1, round(limits.seconds)),
+    )

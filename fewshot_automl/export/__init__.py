@@ -1,0 +1,1 @@
+"""A finished model in other runtimes: written, run there, and proven equal."""

@@ -1,0 +1,1 @@
+"""A model over HTTP: answers in batches, within limits, with what to watch."""
