@@ -206,7 +206,7 @@ def ours(name: str, shots: int, seed: int) -> dict[str, float]:
     rules, truth = problem.task.rules, here.truth
     outputs = tried.together(one.members)
     honest = cross_calibrated(problem, outputs)
-    told = honest_score(tried, one.pool, MOST_MEMBERS, honest, seed)
+    told = honest_score(tried, one.pool, MOST_MEMBERS, honest, problem.task, seed)
     votes, plain = [], []
     for number, weight in one.members.items():
         raw = one.tests[number]
