@@ -121,7 +121,12 @@ def repair(
     rules, found = study.classes("repair"), failures(study, data)
     name, rows, looked = "the given examples", _rows_of(study, examples), 1
     if slice is not None:
-        if not 1 <= slice <= (looked := len(found.slices)):
+        if not (looked := len(found.slices)):
+            raise UserError(
+                f"Slices must have enough examples, got {found.examples} examples in "
+                "all, too few for any. Give --examples, or label more."
+            )
+        if not 1 <= slice <= looked:
             raise UserError(
                 f"Slice must be from 1 to {looked}, got {slice}. See: "
                 f"fewshot slices {folder}"

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fewshot_automl.automl.repair import MARGIN, Repair
 from fewshot_automl.automl.repair import repair as run_repair
-from fewshot_automl.automl.slices import Failures
+from fewshot_automl.automl.slices import FEWEST, Failures
 from fewshot_automl.automl.slices import slices as run_slices
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.entry import NO_USE
@@ -58,7 +58,7 @@ def slices(
         check_folder_of(suspects)
     found = run_slices(folder, data=data)
     console = people(is_json)
-    doubts = table("row", "label", "suggested", "label is probable", "example")
+    doubts = table("row", "label", "suggested", "label has probability", "example")
     for one in found.suspects[:MOST]:
         words = clipped(one.example, 60) if isinstance(one.example, str) else ""
         row = (one.origin, one.given, one.suggested, f"{one.quality:.2f}", words)
@@ -75,9 +75,13 @@ def slices(
         shares = f"{each.rate:.2f}", reach, f"{each.rest:.2f}", f"{each.q_value:.2g}"
         sizes = str(each.mistakes), str(each.examples)
         rows.add_row(str(each.number), Text(each.name), *sizes, *shares, mark)
-    about = f"Of {counted(found.examples, 'example')} {found.rate:.2f} are mistakes."
-    console.print(f"{about} Slices, the surest to be worse than the rest first:")
-    console.print(rows)
+    some = f"Of {counted(found.examples, 'example')} with a cross-validated answer"
+    console.print(f"{some} {found.rate:.2f} are mistakes.")
+    if found.slices:
+        console.print("Slices, the surest to be worse than the rest first:")
+        console.print(rows)
+    else:
+        console.print(f"They are too few for slices, which have at least {FEWEST}.")
     for each in found.slices:
         if each.is_worse:
             console.print(Text(f"\n{each.number} {each.name}, for instance:"))
