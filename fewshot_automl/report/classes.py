@@ -156,7 +156,7 @@ def by_class(
         except DataError:  # a file that is gone by now; all the rest is still true
             return ""
 
-    places = {key: row for row, key in enumerate(summary["keys"])}
+    places = {key: row for row, key in enumerate(summary.get("keys", ()))}
     typical = [places[key] for key in summary.get("typical", ()) if key in places]
     return from_predictions(labels, proba, task, summary["origins"], show, typical)
 
