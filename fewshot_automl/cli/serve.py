@@ -13,6 +13,7 @@ from fewshot_automl.cli.options import FOLDER
 from fewshot_automl.errors import UserError
 from fewshot_automl.serve.answering import Limits, Served
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
 LIMITS: dict[str, Any] = {row.name: row.default for row in fields(Limits)}
 
 
@@ -63,11 +64,13 @@ def serve(
         raise UserError("The token must not be empty. Write one, or leave it out.")
     limits = Limits(**{name: type(LIMITS[name])(x) for name, x in limit})
     served = Served(model)
-    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+    # Else a page of another site could ask, by a name that leads to this machine.
+    hosts = (*LOCAL, "[::1]") if token is None and host in LOCAL else ("*",)
+    if token is None and host not in LOCAL:
         say(f"Anybody who reaches {host} may ask, for there is no token.")
     say(f"Serving version {served.version} at http://{host}:{port}")
     uvicorn.run(
-        make_app(served, limits, token=token, watched=model if reload else None),
+        make_app(served, limits, token, model if reload else None, hosts),
         host=host,
         port=port,
         http=Protocol,

@@ -19,6 +19,7 @@ from fewshot_automl.export.alone.predict import Model
 from fewshot_automl.export.card import model_card
 from fewshot_automl.export.formats import Format, format_named, lengths_of
 from fewshot_automl.export.graph import OUTPUTS, Graph
+from fewshot_automl.export.reading import MANIFEST
 from fewshot_automl.export.verify import Proof, prove
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks import Task
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 """Version of the manifest."""
-MANIFEST: Final = "manifest.json"
 VERIFICATION: Final = "verification.json"
 CARD: Final = "MODEL_CARD.md"
 MAX_LOSS: Final = 0.01
@@ -133,21 +133,6 @@ def write_export(
     return Export(folder=folder, proof=proof)
 
 
-def open_export(folder: Path | str) -> Model:
-    """Return the model in an exported folder, run by this package's own copy.
-
-    Raises:
-        ExportError: If it is no export, or was changed.
-    """
-    try:
-        return Model(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(
-            f"Folder must be what `fewshot export` wrote, got {folder} ({error}). "
-            "Export the model again."
-        ) from error
-
-
 def _convert(row: Format, graph: Graph, folder: Path) -> None:
     try:
         row.convert(graph, folder)
@@ -223,7 +208,8 @@ def _write_reader(
         "classes": list(task.names),
         "feeds": feeds,
         "outputs": list(OUTPUTS),
-        "batch": row.batch,
+        # int8 texts are rounded by the largest value in a batch.
+        "batch": row.batch if quantize is None or "image" in kinds else 1,
         "decision": decision_of(task),
         "versions": {
             name: version(name) for name in ("fewshot-automl", "torch", *row.requires)

@@ -18,7 +18,8 @@ from fewshot_automl.errors import DataError, ExportError, UserError
 from fewshot_automl.export.alone.predict import RUNTIMES
 from fewshot_automl.export.formats import FORMATS
 from fewshot_automl.export.graph import Graph
-from fewshot_automl.export.write import Evidence, open_export, write_export
+from fewshot_automl.export.reading import open_export
+from fewshot_automl.export.write import Evidence, write_export
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
