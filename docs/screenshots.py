@@ -1,9 +1,10 @@
-"""Make the pictures of the report in this folder, from real fits, and check the pages.
+"""Make the pictures of report and site in this folder, and check the pages.
 
 Four small studies are fitted with `fewshot fit` (those in --studies that are there
 already are taken as they are). Each page is opened in a headless chromium, 1280 and
 390 pixels wide, light and dark: it must not be wider than the window, and axe-core
-must find nothing serious or critical. Some of the pictures are kept.
+must find nothing serious or critical. Some of the pictures are kept. With --site the
+pages of the documentation, which `make docs` built, are checked and shown likewise.
 
 Needs what is no part of this project: chromium, `pip install playwright`, and
 axe-core (`npm pack axe-core`, then package/axe.min.js out of the archive).
@@ -13,6 +14,7 @@ Data: chat questions (ChatterBot, BSD-3-Clause), headlines (clickbait, MIT), han
 
 Example:
     python docs/screenshots.py --data DATA --axe axe.min.js --studies /tmp/studies
+    python docs/screenshots.py --axe axe.min.js --site build/site
 """
 
 import argparse
@@ -44,6 +46,8 @@ KEPT = {
     "classes64": ((1280, "light"), (390, "dark")),
     "limits": ((1280, "dark"), (390, "light")),
 }
+SITE = {"tutorial-images.html": (1280, "light"), "tracking.html": (390, "dark")}
+"""Pages of the site of which a picture is kept, and how it is taken."""
 COLOURS, MOST_BYTES = (128, 64, 40), 150_000
 """Of a picture: the most colours that keep it small."""
 
@@ -127,6 +131,47 @@ def picture(page: Page, first: str, last: str, to: Path) -> None:
     small(page.screenshot(full_page=True, clip=clip), to)
 
 
+def site_faults(browser: Browser, site: Path, axe: str, out: Path) -> int:
+    """Check every page of the site, write the pictures; return how many faults."""
+    wrong = 0
+    for file in sorted(site.rglob("*.html")):
+        name = file.relative_to(site).as_posix()
+        for width in (1280, 390):
+            page = opened(browser, file, width, "light")
+            found = faults(page, axe, width)
+            wrong += len(found)
+            print(f"{name} {width}: {'; '.join(found) or 'no fault'}")
+            page.context.close()
+    for name, (width, theme) in SITE.items():
+        page = opened(browser, site / name, width, theme)
+        to = out / f"site-{Path(name).stem}-{width}-{theme}.png"
+        clip = {"x": 0, "y": 0, "width": width, "height": 1400}
+        small(page.screenshot(full_page=True, clip=clip), to)
+        page.context.close()
+    return wrong
+
+
+def report_faults(browser: Browser, given: argparse.Namespace, axe: str) -> int:
+    """Fit, check each report, write the pictures; return how many faults."""
+    wrong = 0
+    for name, sections in SHOWN.items():
+        options = shlex.split(given.options)
+        report = fitted(name, given.data, given.studies.absolute(), options)
+        for width in (1280, 390):
+            for theme in ("light", "dark"):
+                page = opened(browser, report, width, theme)
+                if (width, theme) in KEPT[name]:
+                    to = given.out / f"report-{name}-{width}-{theme}.png"
+                    picture(page, *sections, to)
+                found = faults(page, axe, width)
+                wrong += len(found)
+                print(f"{name} {width} {theme}: {'; '.join(found) or 'no fault'}")
+                page.context.close()
+    page = opened(browser, given.studies / "texts" / "report.html", 1100, "light")
+    picture(page, "expect", "beside", given.out / "report.png")
+    return wrong
+
+
 def small(png: bytes, to: Path) -> None:
     """Write a picture in few colours."""
     colours = Image.open(io.BytesIO(png)).convert("RGB")
@@ -144,35 +189,27 @@ def main() -> None:
     """Fit, look, write."""
     about = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
-    parser.add_argument("--data", type=Path, required=True, help="the shared data sets")
+    parser.add_argument("--data", type=Path, help="the shared data sets")
     parser.add_argument("--axe", type=Path, required=True, help="axe.min.js")
-    parser.add_argument("--studies", type=Path, required=True, help="folder of fits")
+    parser.add_argument("--studies", type=Path, help="folder of fits")
+    parser.add_argument("--site", type=Path, help="what `make docs` built")
     parser.add_argument("--out", type=Path, default=DOCS, help="default: docs/")
     parser.add_argument(
         "--options", default="--budget 60s", help="of each fit; default: --budget 60s"
     )
     parser.add_argument("--chromium", default=shutil.which("chromium"))
     given = parser.parse_args()
+    if given.site is None and None in (given.data, given.studies):
+        parser.error("Give --site, or --data and --studies, or all of them.")
     axe, wrong = given.axe.read_text("utf-8"), 0
     with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=given.chromium, args=["--no-sandbox"]
         )
-        for name, sections in SHOWN.items():
-            options = shlex.split(given.options)
-            report = fitted(name, given.data, given.studies.absolute(), options)
-            for width in (1280, 390):
-                for theme in ("light", "dark"):
-                    page = opened(browser, report, width, theme)
-                    if (width, theme) in KEPT[name]:
-                        to = given.out / f"report-{name}-{width}-{theme}.png"
-                        picture(page, *sections, to)
-                    found = faults(page, axe, width)
-                    wrong += len(found)
-                    print(f"{name} {width} {theme}: {'; '.join(found) or 'no fault'}")
-                    page.context.close()
-        page = opened(browser, given.studies / "texts" / "report.html", 1100, "light")
-        picture(page, "expect", "beside", given.out / "report.png")
+        if given.site is not None:
+            wrong += site_faults(browser, given.site, axe, given.out)
+        if None not in (given.data, given.studies):
+            wrong += report_faults(browser, given, axe)
         browser.close()
     raise SystemExit(wrong > 0)
 

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from fewshot_automl.automl.classifier import FewShotClassifier
     from fewshot_automl.automl.explain import explain
     from fewshot_automl.automl.fit import fit, resume
+    from fewshot_automl.automl.repair import repair
     from fewshot_automl.automl.result import Listener, Result, Score
     from fewshot_automl.automl.retarget import retarget
     from fewshot_automl.automl.settings import Settings
+    from fewshot_automl.automl.slices import slices
     from fewshot_automl.automl.update import update
     from fewshot_automl.backbones.card import Card
     from fewshot_automl.backbones.zoo import Zoo
@@ -55,8 +57,10 @@ __all__ = [
     "check",
     "explain",
     "fit",
+    "repair",
     "resume",
     "retarget",
+    "slices",
     "update",
 ]
 
@@ -84,8 +88,10 @@ _HOMES: Final = {
     "check": "automl.check",
     "explain": "automl.explain",
     "fit": "automl.fit",
+    "repair": "automl.repair",
     "resume": "automl.fit",
     "retarget": "automl.retarget",
+    "slices": "automl.slices",
     "update": "automl.update",
 }
 

@@ -5,6 +5,8 @@ from typing import Final
 
 PROCESS_BYTES: Final = 550_000_000
 """Of a process that has loaded torch and what trials need, or of a GPU's context."""
+FULL: Final = 0.9
+"""Of a device's memory, what may be planned: the rest is lost between blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Where fewshot_automl keeps what it can make or fetch again."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -33,3 +34,17 @@ def nearest(folder: Path) -> Path:
 def size_bytes(folder: Path) -> int:
     """Return what the files in a folder weigh."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Put a folder at another place too, whole or not at all, without copying files."""
+    draft = target.with_name(f"{target.name}.linking")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(source, draft, copy_function=os.link)
+    except (OSError, shutil.Error):  # a file system without hard links
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)

@@ -6,8 +6,9 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,12 @@ from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.method import Fitted
-from fewshot_automl.adaptation.saved import load_fitted, own_encoder, save_fitted
+from fewshot_automl.adaptation.saved import (
+    link_members,
+    load_fitted,
+    own_encoder,
+    save_fitted,
+)
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.data import Columns, Examples, read_inputs, read_like
 from fewshot_automl.data.sources import Source, names_source
@@ -216,37 +222,14 @@ class Predictor:
         Raises:
             ExportError: If the folder holds something that is not a model.
         """
-        folder = Path(folder)
-        is_model = (folder / MANIFEST).exists()
-        if folder.exists() and not is_model and any(folder.iterdir()):
-            raise ExportError(
-                f"Model folder must be new, empty or a model, got {folder}. "
-                "Choose another folder."
-            )
-        draft = folder.with_name(folder.name + ".writing")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        state = save_fitted(self.fitted, draft)
-        manifest = {
-            "format": FORMAT,
-            "task": self.task.to_json(),
-            "config": self.config.to_json(),
-            "columns": self.columns.to_json(),
-            "calibration": dict(self.calibration),
-            "facts": dict(self.facts),
-            "versions": {name: metadata.version(name) for name in PACKAGES},
-            "fitted": state,
-            "files": {
-                path.relative_to(draft).as_posix(): file_sha256(path)
-                for path in sorted(draft.rglob("*"))
-                if path.is_file()
-            },
+        about = {
+            "task": self.task,
+            "config": self.config,
+            "columns": self.columns,
+            "calibration": self.calibration,
+            "facts": self.facts,
         }
-        sealed = {**manifest, "sha256": _seal(manifest)}
-        (draft / MANIFEST).write_text(json.dumps(sealed, indent=2), "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-        return folder
+        return _written(Path(folder), about, partial(save_fitted, self.fitted))
 
     def __getstate__(self) -> dict[str, bytes]:
         """Return the files that `save` writes: pickles hold them and no code."""
@@ -309,6 +292,81 @@ class Predictor:
                 "can read, got one that another version wrote. Predict with that "
                 "version, or fit again."
             ) from error
+
+
+def save_again(
+    source: Path,
+    picked: Sequence[tuple[int, Mapping[str, Any]]],
+    folder: Path,
+    **about: Any,
+) -> Path:
+    """Write a model of some members of a saved one, without loading them.
+
+    Args:
+        source: The folder of the saved model.
+        picked: The place of each member in it, and what changes in its state.
+        folder: Where to write.
+        **about: All of `Predictor` but `fitted` and `versions`.
+
+    Raises:
+        ExportError: If the saved model is damaged.
+    """
+    old = _read_manifest(source / MANIFEST)
+    link = partial(link_members, source, old["fitted"], picked)
+    return _written(folder, about, link, frozenset(old["files"].values()))
+
+
+def _written(
+    folder: Path,
+    about: Mapping[str, Any],
+    put: Callable[[Path], dict[str, Any]],
+    known: Set[str] = frozenset(),
+) -> Path:
+    """Write a model's folder, whole or not at all; `put` writes what is fitted.
+
+    Files must have one of the `known` hashes, if there are some.
+    """
+    is_model = (folder / MANIFEST).exists()
+    if folder.exists() and not is_model and any(folder.iterdir()):
+        raise ExportError(
+            f"Model folder must be new, empty or a model, got {folder}. "
+            "Choose another folder."
+        )
+    draft = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    state = put(draft)
+    (draft / MANIFEST).unlink(missing_ok=True)  # of another model
+    hashes = {
+        path.relative_to(draft).as_posix(): file_sha256(path)
+        for path in sorted(draft.rglob("*"))
+        if path.is_file()
+    }
+    if known and (odd := [n for n, found in hashes.items() if found not in known]):
+        raise ExportError(
+            f"Files of a model must be as they were written, got {odd[0]} changed. It "
+            "was damaged; copy the study again, or fit again."
+        )
+    manifest = {
+        "format": FORMAT,
+        **{
+            n: dict(x.to_json() if hasattr(x, "to_json") else x)
+            for n, x in about.items()
+        },
+        "versions": package_versions(),
+        "fitted": state,
+        "files": hashes,
+    }
+    sealed = {**manifest, "sha256": _seal(manifest)}
+    (draft / MANIFEST).write_text(json.dumps(sealed, indent=2), "utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    return folder
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that a model is made with."""
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:

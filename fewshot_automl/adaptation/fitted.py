@@ -19,6 +19,7 @@ from fewshot_automl.adaptation.lora import load_adapter, save_adapter
 from fewshot_automl.backbones.backbone import Backbone, Tensors
 from fewshot_automl.backbones.load import load_saved
 from fewshot_automl.training import choose_placement
+from fewshot_automl.training.memory import weights_room
 
 BATCH: Final = 64
 BACKBONE: Final = "backbone"
@@ -86,7 +87,9 @@ class Adapted:
         """
         device = choose_placement().device
         if backbone is None:
-            backbone = load_saved(folder / BACKBONE).to(device)
+            backbone = load_saved(
+                folder / BACKBONE, device=device, most_bytes=weights_room(device)
+            )
         base, adapter = None, folder / "adapter"
         if adapter.is_dir():
             base, backbone = backbone, load_adapter(backbone, adapter)

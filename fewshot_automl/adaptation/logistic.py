@@ -26,7 +26,7 @@ def fit_softmax_path(
 ) -> list[tuple[Float[np.ndarray, "width classes"], Float[np.ndarray, " classes"]]]:
     """Return weight and bias of each strength; all are solved at once.
 
-    Minimises mean cross-entropy + strength / 2 * |weight|^2 of the logits
+    Minimises mean cross-entropy + `strength / 2 * |weight|^2` of the logits
     ``features @ weight + bias``; classes without examples get a low bias.
 
     Works in the span of the examples (never larger than examples x examples). There

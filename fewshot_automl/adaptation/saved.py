@@ -1,9 +1,10 @@
 """Fitted models that stand alone: their form on disk, their size and their speed."""
 
 import math
+import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from fewshot_automl.adaptation.baselines import Constant, TermHead
 from fewshot_automl.adaptation.encodings import Encoder, Encodings, length_of
-from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.fitted import BACKBONE, Adapted
 from fewshot_automl.adaptation.heads import Outputs
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.errors import ExportError
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.modalities import Input
+from fewshot_automl.places import link_folder
 from fewshot_automl.tasks import kind_named
 
 MOST_RUNS: Final = 15
@@ -149,6 +151,44 @@ def load_fitted(folder: Path, state: dict[str, Any]) -> Fitted:
     return FITTED_KINDS[state["kind"]].load(folder, state)
 
 
+def link_members(
+    source: Path,
+    state: Mapping[str, Any],
+    picked: Sequence[tuple[int, Mapping[str, Any]]],
+    folder: Path,
+) -> dict[str, Any]:
+    """Make a model of some members of a saved one, without loading or copying them.
+
+    Args:
+        source: The folder of the saved model.
+        state: What `save_fitted` said of it.
+        picked: The place of each member there, and what changes in its state.
+        folder: Of the new model.
+
+    Returns:
+        What `load_fitted` needs.
+    """
+    if state["kind"] != "ensemble":
+        link_folder(source, folder)
+        return dict(state)
+    states: list[dict[str, Any]] = []
+    owners: dict[int, int] = {}
+    for index, (place, changes) in enumerate(picked):
+        home = folder / f"member-{index}" if len(picked) > 1 else folder
+        values = state["members"][place]
+        owner = values.get("backbone_of", place)
+        link_folder(source / f"member-{place}", home)
+        if owner in owners:
+            shutil.rmtree(home / BACKBONE, ignore_errors=True)
+        elif owner != place:
+            link_folder(source / f"member-{owner}" / BACKBONE, home / BACKBONE)
+        first = owners.setdefault(owner, index)
+        states.append({**values, **changes, "backbone_of": first})
+    if len(picked) == 1:
+        return dict(states[0]["fitted"])
+    return {"kind": "ensemble", "of": state["of"], "members": states}
+
+
 def own_encoder(fitted: Fitted) -> Encoder | None:
     """Return the encoder of a loaded model's own backbone; None if it needs none.
 
@@ -160,7 +200,7 @@ def own_encoder(fitted: Fitted) -> Encoder | None:
     return Encoder(backbone=fitted.backbone, store=store, device=fitted.device)
 
 
-def size_of(*models: Fitted) -> dict[str, float]:
+def size_of(*models: Fitted, with_backbones: bool = True) -> dict[str, float]:
     """Return what can be counted of saved models: their numbers, and their bytes.
 
     LoRA layers stay beside the weights that they change, and count. A backbone that
@@ -175,7 +215,7 @@ def size_of(*models: Fitted) -> dict[str, float]:
     arrays: list[np.ndarray | Tensor] = []
     for at, fitted in enumerate(every):
         is_first = not any(_shares(one, fitted) for one in every[:at])
-        arrays += _arrays(fitted, with_backbone=is_first)
+        arrays += _arrays(fitted, with_backbone=with_backbones and is_first)
     return {
         "parameters": float(sum(math.prod(array.shape) for array in arrays)),
         "memory_mb": sum(array.nbytes for array in arrays) / MEGABYTE,

@@ -1,7 +1,7 @@
 """Is what a model sees now like what it learnt from, and does it keep its promise?"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -9,18 +9,13 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.heads import unit_rows
-from fewshot_automl.adaptation.saved import own_encoder
-from fewshot_automl.automl.fit import sources_of
-from fewshot_automl.automl.record import read_record, read_summary
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.automl.finished import Finished
+from fewshot_automl.automl.scoring import as_decided
 from fewshot_automl.data import Source, read_inputs, read_like
-from fewshot_automl.errors import DataError, UserError
+from fewshot_automl.errors import DataError
 from fewshot_automl.evaluation.intervals import standard_error
-from fewshot_automl.ledger import read_outputs
-from fewshot_automl.modalities import Input, content_hashes
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.tasks.costs import NO_ANSWER
 
@@ -63,6 +58,8 @@ class Check:
     """Where new examples stand that are least like any labelled one, and their cosine
     to the nearest."""
     examples: int
+    notes: tuple[str, ...] = ()
+    """Examples that cannot be read, and why; they are left out."""
 
     @property
     def is_alarm(self) -> bool:
@@ -91,11 +88,8 @@ def check(
     Raises:
         UserError: If there is no finished study of classes, or data cannot be read.
     """
-    study = Finished.of(Path(folder))
-    model, summary = study.model, study.summary
-    rules = model.task.rules
-    if not isinstance(rules, Classes):
-        raise UserError(f"check must be of a model of classes, got {model.task.kind}.")
+    study = Finished.of(folder)
+    rules, model, summary = study.classes("check"), study.model, study.summary
     if target is None:
         examples = read_inputs(new, model.task, model.columns)
     else:
@@ -104,21 +98,21 @@ def check(
     some = np.sort(rng.permutation(len(examples))[:MOST])
     examples = examples.take(some)
     outputs, faults = model.answers(examples.inputs)
+    notes = tuple(finding.line() for finding in examples.unreadable(faults))
     if faults:
         good = np.setdiff1d(np.arange(len(examples)), list(faults))
         examples, outputs = examples.take(good), outputs[good]
     if len(examples) < 2:
         raise DataError("New data must hold at least 2 examples that can be read.")
-    stack = read_outputs(study.folder / summary["predictions"]).astype(np.float64)
-    before = np.nanmean(stack, axis=0)
+    before = study.outputs
     before = before[np.isfinite(before).all(axis=1)]
-    labelled = np.bincount(summary["labels"], minlength=rules.width).astype(float)
+    labelled = np.bincount(study.labels, minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
     if (encode := study.encoder()) is not None:
-        rows, trained = study.examples(data)
+        rows, trained, _ = study.table(data)
         reference, here = encode(trained), encode(examples.inputs)
-        truth = np.array(summary["labels"])[rows]
+        truth = study.labels[rows]
         old_rows, new_rows = _alike(truth, outputs.argmax(axis=1), rng)
         if min(len(old_rows), len(new_rows)) >= FEWEST:
             pair = reference[old_rows], here[new_rows]
@@ -130,52 +124,13 @@ def check(
     is_labelled = rules.is_labelled(examples.targets)
     if target is not None and is_labelled.any():
         truth, proba = examples.targets[is_labelled], outputs[is_labelled]
-        findings.append(_promise(model, summary, truth, proba))
+        findings.append(_promise(model.task, summary, truth, proba))
     return Check(
-        findings=tuple(findings), farthest=tuple(farthest), examples=len(examples)
+        findings=tuple(findings),
+        farthest=tuple(farthest),
+        examples=len(examples),
+        notes=notes,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished study, to look at new examples with."""
-
-    folder: Path
-    """Of the current version."""
-    summary: dict[str, Any]
-    model: Predictor
-
-    @classmethod
-    def of(cls, folder: Path) -> "Finished":
-        """Read the current version of a study."""
-        study = Versions.of(folder).study(folder)
-        return cls(study, read_summary(study), Predictor.load(study))
-
-    def examples(self, data: Source | None) -> tuple[list[int], tuple[Input, ...]]:
-        """Return which labelled examples of the study are still there, and them."""
-        source, _ = sources_of(self.folder, read_record(self.folder), data, None)
-        task, columns = self.model.task, self.model.columns
-        inputs = read_inputs(source, task, columns, prefer=("train",)).inputs
-        there = [x for x in inputs if not isinstance(x, Path) or x.is_file()]
-        known = dict(zip(content_hashes(there), there, strict=True))
-        keys = self.summary["keys"]
-        rows = [row for row, key in enumerate(keys) if key in known]
-        if not rows:
-            raise DataError("Data must be those of the fit, got none of its examples.")
-        return rows, tuple(known[keys[row]] for row in rows)
-
-    def encoder(self) -> Callable[[Sequence[Input]], np.ndarray] | None:
-        """Return what makes features; None where no member has a backbone."""
-        fitted = self.model.fitted
-        parts = (m.fitted for m in getattr(fitted, "members", ()))
-        encoders = filter(None, map(own_encoder, (fitted, *parts)))
-        if (encoder := next(encoders, None)) is None:
-            return None
-
-        def encode(inputs: Sequence[Input]) -> np.ndarray:
-            return Encodings(inputs=tuple(inputs), encoder=encoder).pooled()
-
-        return encode
 
 
 def _alike(
@@ -292,14 +247,15 @@ def _with_alarms(findings: Sequence[Looked]) -> list[Looked]:
 
 
 def _promise(
-    model: Predictor, summary: dict[str, Any], truth: np.ndarray, proba: np.ndarray
+    task: Task, summary: dict[str, Any], truth: np.ndarray, proba: np.ndarray
 ) -> Looked:
-    metric, score = model.task.measured, summary["score"]
+    metric, score = task.measured, summary["score"]
+    (proba,) = as_decided(task, proba[None])
     value = metric.value(truth, proba)
     error = standard_error(metric, truth, proba)
-    best = metric.orient(value) + REACH * error
+    reach = metric.orient(value) + REACH * error * np.array([-1, 1])
+    best, ends = reach[1], sorted(map(metric.orient, np.clip(reach, *metric.limits)))
     worst = min(metric.orient(score["low"]), metric.orient(score["high"]))
-    ends = sorted((value - REACH * error, value + REACH * error))
     return Looked(
         name=metric.name.replace("_", " "),
         expected=f"{score['expected']:.3f} [{score['low']:.3f}, {score['high']:.3f}]",

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from fewshot_automl.adaptation.heads import unit_rows
-from fewshot_automl.automl.check import Finished
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.data import Source, read_inputs
 from fewshot_automl.data.sources import names_source
 from fewshot_automl.errors import UserError
@@ -74,7 +74,7 @@ def explain(
     Raises:
         UserError: If there is no finished study, or no such row.
     """
-    study = Finished.of(Path(folder))
+    study = Finished.of(folder)
     model = study.model
     if isinstance(example, str):
         is_image = str(mimetypes.guess_type(example)[0]).startswith("image/")
@@ -102,8 +102,8 @@ def _neighbours(
 ) -> tuple[Neighbour, ...]:
     if (encode := study.encoder()) is None:
         return ()
-    rows, trained = study.examples(data)
-    near = (unit_rows(encode(trained)) @ unit_rows(encode((asked,))).T)[:, 0]
+    rows, trained, _ = study.table(data)
+    near = unit_rows(encode(trained)) @ unit_rows(encode((asked,)))[0]
     return tuple(
         Neighbour(
             origin=study.summary["origins"][rows[i]],

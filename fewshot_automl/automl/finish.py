@@ -10,7 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from fewshot_automl.automl.available import broken_in_words
-from fewshot_automl.automl.fitting import as_one, deliver, fitted_committee
+from fewshot_automl.automl.fitting import (
+    again,
+    as_one,
+    deliver,
+    earlier_members,
+    fitted_committee,
+    size_together,
+)
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     Outputs,
@@ -27,12 +34,12 @@ from fewshot_automl.errors import RunError
 from fewshot_automl.evaluation.conformal import CONFORMAL, fit_sets
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
-from fewshot_automl.evaluation.resampling import pooled_score
+from fewshot_automl.evaluation.resampling import pooled_score, predicted_rows
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import Ranking, broken, saving_seconds
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.predictor import Predictor, package_versions
 from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric, Task
@@ -75,10 +82,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if not tried.method(best := ranking.order[0]).learns:
         pool = [best]  # nothing learnt leads a constant answer by enough
     timeline.mark("choosing")
-    say(f"Fitting the model to all {len(problem.targets)} labelled examples.")
     costs = ready.costs.after(history)
     saving = saving_seconds(costs, budget.seconds or math.inf)
-    limit = budget.end
+    limit = None if end.ending == "chosen" else budget.end
     if limit is not None and budget.used_before > 0:
         # Whoever resumes a study whose time is spent wants the model.
         fits = ready.members * costs.refit_seconds(tried.config(best))
@@ -97,20 +103,33 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     outputs = tried.together(weights)
     honest = cross_calibrated(problem, outputs)
     write_outputs(ready.folder / MODEL_PREDICTIONS, honest.astype(np.float32))
-    score = honest_score(tried, pool, ready.members, honest, context.seed)
-    if score.caution:
-        say(f"warning: {score.caution}")
     calibration = calibration_of(problem, outputs)
     task = decided(problem, ready.settings, honest, say)
+    luck = ready.carried.luck if ready.carried else 0.0
+    score = honest_score(tried, pool, ready.members, honest, task, context.seed, luck)
+    if score.caution:
+        say(f"warning: {score.caution}")
     timeline.mark("honest score")
     backbones = [config.text("backbone") for config in configs if "backbone" in config]
     licenses = dict.fromkeys(context.card(name).license for name in backbones)
+    sizes = {
+        i: {"size": size_of(part), "head": size_of(part, with_backbones=False)}
+        for i, part in parts.items()
+    }
+    if not parts:
+        earlier = earlier_members(ready.follows or ready.folder)
+        sizes = {i: earlier[tried.config(i)] for i in weights}
     known = {
         **ready.facts,
         **({"license": ", ".join(licenses)} if licenses else {}),
         "score": score.to_json(),
         "members": [
-            {"number": i, "weight": weights[i], "config": tried.config(i).to_json()}
+            {
+                "number": i,
+                "weight": weights[i],
+                "config": tried.config(i).to_json(),
+                **{name: sizes[i][name] for name in ("size", "head")},
+            }
             for i in weights
         ],
         "seed": context.seed,
@@ -119,20 +138,27 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
     if isinstance(problem.task.rules, Classes):
         known[CONFORMAL] = fit_sets(problem.targets, honest)
     device = context.placement.device
-    fresh = Predictor(
-        task=task,
-        config=tried.config(winner),
-        fitted=as_one(parts, weights, tried, device),
-        columns=ready.columns,
-        calibration=calibration,
-        facts=known,
-    )
-    predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
+    about: dict[str, Any] = {
+        "task": task,
+        "config": tried.config(winner),
+        "columns": ready.columns,
+        "calibration": calibration,
+        "facts": known,
+    }
+    predictor = None
+    if parts:
+        fresh = Predictor(fitted=as_one(parts, weights, tried, device), **about)
+        predictor = deliver(fresh, ready.folder / "model", problem.inputs, device)
+    else:
+        again(ready, tried, weights, **about)
     timeline.mark("saving")
-    measures = {**tried.measures(weights), **size_of(fresh.fitted)}
+    measures = {**tried.measures(weights), **size_together(tried, sizes)}
     if ranking.holds and (words := broken_in_words(limits, measures)):
         say(f"warning: The model breaks a limit: {words}.")
-    test = None if ready.test is None else fresh.scores_on(ready.test, say)
+    test = None
+    if ready.test is not None:
+        predictor = predictor or Predictor.load(ready.folder)
+        test = predictor.scores_on(ready.test, say)
     timeline.mark("test data")
     statuses = [outcome.status for _, outcome in history]
     error = tried.outcome(winner).standard_error
@@ -141,12 +167,14 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         error = standard_error(metric, problem.targets, honest, seed=context.seed)
     summary = {
         **known,
-        "versions": dict(predictor.versions),
+        "versions": package_versions(),
+        "columns": ready.columns.to_json(),
         "task": task.to_json(),
-        "winner": {"number": winner, "config": fresh.config.to_json()},
+        "winner": {"number": winner, "config": tried.config(winner).to_json()},
         "predictions": MODEL_PREDICTIONS,
         "beside_best": _beside_best(tried, weights, honest),
         "standard_error": error,
+        "answered": answered_scores(task, problem.targets, honest),
         "indistinguishable": equal,
         **_account(ready, history, ranking, measures),
         "baselines": _baselines(tried),
@@ -167,9 +195,9 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         folder=ready.folder,
         task=problem.task,
         score=score,
-        config=fresh.config,
+        config=tried.config(winner),
         history=history,
-        predictor=predictor,
+        loaded=predictor,
         inputs=problem.inputs,
         summary=summary,
     )
@@ -195,6 +223,17 @@ def decided(
                 f"else that is asked: {found:.2f} of what is answered is found."
             )
     return task
+
+
+def answered_scores(
+    task: Task, targets: np.ndarray, honest: Outputs
+) -> dict[str, float]:
+    """Return share and score of what a model answers; nothing if that is all."""
+    if task.costs is None or task.costs.limit is None:
+        return {}
+    runs = predicted_rows(targets, honest)
+    rows = [task.rules.scores(y, x, [task.metric]) for y, x in runs]
+    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _write(ready: Prepared, summary: dict[str, Any]) -> None:

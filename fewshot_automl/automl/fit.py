@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex
 
 from fewshot_automl.automl.result import (
     RESULT_FILE,
@@ -27,6 +27,9 @@ from fewshot_automl.executors import serve_if_launched
 from fewshot_automl.places import cache_folder, size_bytes
 from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
+
+if TYPE_CHECKING:
+    from fewshot_automl.automl.search import Carried
 
 KEPT_BYTES: Final = 2_000_000_000
 """Of studies kept in the cache, where fits without `out` put theirs; the last ones."""
@@ -61,12 +64,15 @@ def fit(
     prior: Path | str | None = None,
     seed: SupportsIndex = 0,
     out: Path | str | None = None,
+    track: str | None = None,
     settings: Settings | None = None,
     progress: bool | None = None,
     listener: Listener | None = None,
     started: float | None = None,
     follows: Path | None = None,
+    searches: bool = True,
     begins_with: Sequence[Config] = (),
+    carried: "Carried | None" = None,
 ) -> Result:
     """Find, fit and honestly score the best model that a few labels can buy.
 
@@ -92,6 +98,8 @@ def fit(
         out: Folder for study, model and report. A study there is resumed if it is of
             the same data, metric and seed. If None, a new one in the cache, which
             keeps the last 2 GB of them (see ``fewshot cache``).
+        track: Tracker to write settings, trials and scores into as well:
+            ``"tensorboard"``, ``"mlflow"`` or ``"wandb"``.
         settings: What the arguments above do not name (column names, storage, ...),
             and their defaults.
         progress: Whether to show what happens: live in a terminal, else a line a
@@ -100,8 +108,10 @@ def fit(
         started: `time.monotonic()` from which the budget counts; now if None.
         follows: Folder of a finished study of the same examples; a new one begins with
             its trials (see `retarget`).
+        searches: Whether it tries more than those.
         begins_with: Configs to try first; then `follows` may be of other examples, and
             its trials are not taken over (see `update`).
+        carried: What else such a study hands on.
 
     Raises:
         UserError: If an argument, the data or the task is not usable; the message
@@ -123,15 +133,20 @@ def fit(
         limits=limits,
         prior=prior,
         seed=None if seed == 0 else seed,
+        track=track,
     )
     for name in asked.backbones or ():
         Zoo.known()[name]  # a typo is told before anything is read or imported
+    if asked.track is not None:
+        from fewshot_automl.automl.tracking import check_tracker, tracked
+
+        check_tracker(asked.track)  # before anything takes long
     dataset = read_as_asked(data, asked, labels)
     timeline.mark("reading")
     from fewshot_automl.automl.finish import finish
     from fewshot_automl.automl.placing import ranks_of
     from fewshot_automl.automl.record import kept_if_tried
-    from fewshot_automl.automl.search import prepare, search
+    from fewshot_automl.automl.search import chosen_from, prepare, search
 
     timeline.mark("imports")
     folder = _new_folder() if out is None else Path(out)
@@ -155,11 +170,15 @@ def fit(
             timeline,
             follows,
             tuple(begins_with),
+            searches=searches,
+            carried=carried,
         )
         if (ranks := ranks_of(ready.where)) is not None:
             live.callback(ranks.shutdown)
             ready = replace(ready, ranks=ranks)
-        return finish(ready, search(ready))
+        if asked.track is not None:
+            ready = replace(ready, listener=live.enter_context(tracked(ready)))
+        return finish(ready, search(ready) if searches else chosen_from(ready))
 
 
 def read_as_asked(data: Source, asked: Settings, labels: object = None) -> Dataset:

@@ -1,11 +1,12 @@
 """The final fit: the members on all examples, or who takes their place."""
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,13 +14,14 @@ from fewshot_automl.adaptation.fitted import Adapted
 from fewshot_automl.adaptation.method import Fitted
 from fewshot_automl.adaptation.saved import Ensemble, Member, own_encoder
 from fewshot_automl.automl.placing import shared_by
+from fewshot_automl.automl.record import read_summary
 from fewshot_automl.automl.scoring import Tried, committee
 from fewshot_automl.automl.search import Prepared
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.errors import ExportError, RunError, TrialError
 from fewshot_automl.modalities import Input
 from fewshot_automl.policy import broken
-from fewshot_automl.predictor import Predictor
+from fewshot_automl.predictor import Predictor, save_again
 from fewshot_automl.space import Config
 from fewshot_automl.trial import refit, size_of, together
 
@@ -47,18 +49,34 @@ def fitted_committee(
     again. Cheap ones come first: they take next to nothing, and what trains may take
     longer than forecast. If all do, the best of the cheap trials, of any, is the model.
     Without a cheap trial there is no deadline, for a late model is better than none.
+
+    The fitted members are left out where all are those of the model of the study that
+    this one follows, for they need not be loaded; see `earlier_members`.
     """
     cheap = [i for i in tried.outputs if not tried.method(i).trains]
     costs, limits = ready.costs.after(tried.history), ready.leader.aims.limits
     fitted: dict[int, Fitted] = {}
-    earlier = {} if ready.follows is None else members_of(ready.follows)
+    loaded: list[Fitted] = []
     left = list(pool)
+    earlier = {} if ready.follows is None else earlier_members(ready.follows)
+    if ready.carried is not None:
+        stay = ready.carried.fitted
+        earlier = {config: row for config, row in earlier.items() if config in stay}
 
     def holds(weights: Mapping[int, float]) -> bool:
         known = [fitted[number] for number in weights if number in fitted]
         # Heads that keep examples are larger than they were in a fold.
         sizes = size_of(*known) if len(known) == len(weights) else {}
+        if earlier.keys() >= {tried.config(number) for number in weights}:
+            sizes = size_together(tried, {i: earlier[tried.config(i)] for i in weights})
         return not limits or not broken(limits, tried.measures(weights) | sizes)
+
+    if earlier:
+        weights = committee(tried, left, most, holds)
+        if earlier.keys() >= {tried.config(number) for number in weights}:
+            return left, weights, {}
+    count = len(tried.evidence(left[0]))
+    ready.listener.say(f"Fitting the model to all {count} labelled examples.")
 
     def has_time(number: int, leader: int) -> bool:
         every = {*fitted, number, leader}
@@ -71,8 +89,13 @@ def fitted_committee(
         return deadline is None or deadline - time.monotonic() > needed
 
     def fit(number: int, leader: int) -> Fitted | None:
-        if (known := earlier.get(tried.config(number))) is not None:
-            return known
+        if (row := earlier.get(tried.config(number))) is not None:
+            if not loaded:
+                loaded.append(Predictor.load(ready.follows or "").fitted)
+            whole: Fitted = loaded[0]
+            if isinstance(whole, Ensemble):
+                whole = whole.members[row["place"]].fitted
+            return whole
         # Rather a late model than none: the one of most say is fitted in any case.
         if number != leader and not has_time(number, leader):
             return None
@@ -119,15 +142,49 @@ def _fitted(
         return None
 
 
-def members_of(folder: Path) -> dict[Config, Fitted]:
-    """Return what the members of the model of a finished study are fitted to be."""
-    whole = Predictor.load(folder)
-    fitted = whole.fitted
-    parts = fitted.members if isinstance(fitted, Ensemble) else ()
-    if not parts:
-        return {whole.config: fitted}
-    configs = [Config.from_json(one["config"]) for one in whole.facts["members"]]
-    return {c: one.fitted for c, one in zip(configs, parts, strict=True)}
+def earlier_members(folder: Path) -> dict[Config, dict[str, Any]]:
+    """Return what a finished study says of the members of its model, by their Config.
+
+    Nothing of a study that an older version wrote, which did not keep their sizes.
+    """
+    rows = read_summary(folder)["members"]
+    return {
+        Config.from_json(row["config"]): {**row, "place": place}
+        for place, row in enumerate(rows)
+        if "size" in row
+    }
+
+
+def size_together(
+    tried: Tried, members: Mapping[int, Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return the size of a model of some members; a shared backbone is there once."""
+    total: dict[str, float] = defaultdict(float)
+    shared: set[int | str] = set()
+    for number, row in members.items():
+        # Layers that were trained are a member's own.
+        own = tried.method(number).trains or "backbone" not in tried.config(number)
+        backbone = number if own else tried.config(number).text("backbone")
+        for name, size in row["head" if backbone in shared else "size"].items():
+            total[name] += size
+        shared.add(backbone)
+    return dict(total)
+
+
+def again(
+    ready: Prepared, tried: Tried, weights: Mapping[int, float], **about: Any
+) -> None:
+    """Save a model of members of the study that this one follows, without a fit."""
+    assert ready.follows is not None
+    earlier = earlier_members(ready.follows)
+    picked = [
+        (
+            earlier[tried.config(number)]["place"],
+            {"calibration": tried.calibration(number), "weight": weights[number]},
+        )
+        for number in weights
+    ]
+    save_again(ready.follows / "model", picked, ready.folder / "model", **about)
 
 
 def as_one(

@@ -16,6 +16,7 @@ from fewshot_automl.policy import (
     plan_placement,
 )
 from fewshot_automl.policy.placing import START_SECONDS
+from fewshot_automl.training.memory import weights_room
 from fewshot_automl.training.placement import (
     Placement,
     choose_placement,
@@ -49,7 +50,7 @@ def place(
         workload.forecast(config, situation.costs.refit_seconds(config))
         for name in plan.backbones
         for config in situation.forms(name)[:1]
-    ]
+    ] or [workload.frozen(name) for name in workload.backbones]
     workers = 1 if settings.executor == "in_process" else settings.workers
     left = plan.budget_seconds
     if left is not None:
@@ -116,6 +117,9 @@ def placement_of(where: PlacementPlan, placement: Placement) -> Placement:
         placement = choose_placement(where.device)
     elif where.executor == "in_process" and where.cards not in ((), (0,)):
         placement = choose_placement(f"cuda:{where.cards[0]}")
+    if where.is_offloaded:
+        room = weights_room(placement.device, where.sharers)
+        placement = replace(placement, weights_bytes=room)
     return shared_by(where, placement) if where.executor == "ranks" else placement
 
 

@@ -96,13 +96,25 @@ class Result:
     """The winner; of several models averaged, the one of greatest weight."""
     history: History
     """Every trial."""
-    predictor: "Predictor"
-    """The model, fitted to all labelled examples and read back from `model/`: the
-    winner, or its average with others (see `members` in `summary`)."""
     inputs: tuple[Input, ...] = field(repr=False)
     """The labelled examples, some of which the report shows."""
     summary: dict[str, Any]
     """What `result.json` holds."""
+    loaded: "Predictor | None" = field(default=None, repr=False)
+    """The model, where it is in memory already."""
+
+    @property
+    def predictor(self) -> "Predictor":
+        """Return the model, fitted to all labelled examples, as read from `model/`.
+
+        It is the winner, or its average with others (see `members` in `summary`).
+        """
+        if self.loaded is None:  # importing and loading networks takes seconds
+            from fewshot_automl.predictor import Predictor
+
+            object.__setattr__(self, "loaded", Predictor.load(self.folder))
+        assert self.loaded is not None
+        return self.loaded
 
     @property
     def is_feasible(self) -> bool:

@@ -2,25 +2,27 @@
 
 import itertools
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import read_record, read_summary
 from fewshot_automl.automl.result import Listener, Result
-from fewshot_automl.automl.settings import Settings, options, plain
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.automl.scoring import decided_by
+from fewshot_automl.automl.settings import options, plain
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.evaluation.resampling import bootstrap_weights, is_predicted, scorer
 from fewshot_automl.ledger import read_outputs
+from fewshot_automl.report.words import summary_of
+from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
-from fewshot_automl.tasks.classes import Classes
 
 DRAWS: Final = 1000
 """Bootstrap draws of the examples, for the interval of a difference."""
@@ -37,6 +39,25 @@ class Change:
     low: float | None = None
     """Ends of the 95 % interval of the difference, of metrics."""
     high: float | None = None
+    is_maximised: bool = False
+    """Whether more is better."""
+
+    @property
+    def verdict(self) -> str:
+        """Return in words what the change is worth."""
+        if self.before == self.after:
+            return "the same"
+        if (
+            self.low is not None
+            and self.high is not None
+            and self.low <= 0 <= self.high
+        ):
+            return "unclear"
+        return "better" if (self.after > self.before) == self.is_maximised else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the verdict."""
+        return {**asdict(self), "verdict": self.verdict}
 
 
 def retarget(
@@ -80,13 +101,11 @@ def retarget(
         UserError: If there is no finished study, or a wish cannot be meant.
     """
     began, folder = time.monotonic() if started is None else started, Path(folder)
-    study, known = Versions.of(folder).study(folder), options("goal")
+    old, known = Finished.of(folder), options("goal")
     if odd := sorted(goal.keys() - known.keys()):
         raise UserError(
             f"A goal must be among {', '.join(known)}, got {', '.join(odd)}."
         )
-    record, old = read_record(study), read_summary(study)
-    settings = Settings.from_json(record["settings"])
     # In a shared storage, too, it is a study of its own.
     wanted = {"study": None, **{n: v for n, v in goal.items() if v is not None}}
     for one, other in (("coverage", "abstain_cost"), ("abstain_cost", "coverage")):
@@ -96,45 +115,40 @@ def retarget(
         wanted.setdefault("metric", None)  # the mean cost takes its place
     more = parse_budget(search) if isinstance(search, str) else search
     if more is not None:
-        wanted["budget_seconds"] = more + (settings.budget_seconds or 0.0)
+        wanted["budget_seconds"] = more + (old.settings.budget_seconds or 0.0)
         wanted["trials"] = None
-    elif settings.trials is not None:  # those that were stopped are not tried again
-        tried = old["trials"]["done"] + old["trials"]["failed"]
-        wanted["trials"] = min(settings.trials, tried)
-    source, tests = sources_of(study, record, data, test)
+    source, tests = sources_of(old.folder, old.record, data, test)
     result = fit(
         source,
         labels=labels,
         test=tests,
         out=free_beside(folder) if out is None else out,
-        settings=replace(settings, **plain(wanted)),
+        settings=replace(old.settings, **plain(wanted)),
         progress=progress,
         listener=listener,
         started=began,
-        follows=study,
+        follows=old.folder,
+        searches=more is not None,
     )
-    return result, changes(study, result)
+    return result, changes(old, result)
 
 
-def changes(folder: Path, result: Result) -> list[Change]:
+def changes(study: Finished, result: Result) -> list[Change]:
     """Return what is gained and lost against the model of an earlier study.
 
     Metrics are those of the new goal, by out-of-fold predictions of the examples that
     both models predicted.
     """
-    old = read_summary(folder)
-    new, rules = result.summary, result.task.rules
-    targets = np.array(new["labels"])
-    stacks = [
-        read_outputs(place / summary["predictions"]).astype(np.float64)
-        for place, summary in ((folder, old), (result.folder, new))
-    ]
+    old, new = study.summary, result.summary
+    rules, targets = result.task.rules, np.array(new["labels"])
+    now = read_outputs(result.folder / new["predictions"]).astype(np.float64)
+    stacks = [study.predictions, now]
     both = np.all([is_predicted(x).any(axis=0) for x in stacks], axis=0)
     stacks = [np.where(both[:, None], x, np.nan) for x in stacks]
-    tasks = Task.from_json(old["task"]), Task.from_json(new["task"])
+    tasks = study.task, Task.from_json(new["task"])
     pairs = list(zip(tasks, stacks, strict=True))
-    forced = [_decided(task, x, must_answer=True) for task, x in pairs]
-    decided = [_decided(task, x, must_answer=False) for task, x in pairs]
+    forced = [decided_by(task, x, must_answer=True) for task, x in pairs]
+    decided = [decided_by(task, x, must_answer=False) for task, x in pairs]
     weights = bootstrap_weights(len(targets), DRAWS, np.random.default_rng(0))
     found = []
     for name in dict.fromkeys((result.task.metric, *rules.reported)):
@@ -153,6 +167,7 @@ def changes(folder: Path, result: Result) -> list[Change]:
                 after=metric.orient(float(after)),
                 low=float(ends[0]),
                 high=float(ends[1]),
+                is_maximised=metric.orient(1.0) > 0,
             )
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]
@@ -161,17 +176,20 @@ def changes(folder: Path, result: Result) -> list[Change]:
     return found + [Change(name=n, before=a, after=b) for n, a, b in sides]
 
 
-def _decided(task: Task, outputs: np.ndarray, *, must_answer: bool) -> np.ndarray:
-    """Return a 1 for what each row is answered with; the last column is no answer."""
-    if must_answer:
-        task = replace(task, costs=task.costs and task.costs.always)
-    width = task.width + (not must_answer)
-    there = np.isfinite(outputs).all(axis=2)
-    decided = np.full((*there.shape, width), np.nan)
-    rules = task.rules
-    assert isinstance(rules, Classes)
-    decided[there] = np.eye(width)[rules.decide(outputs[there])]
-    return decided
+def in_words(before: Sequence[Mapping[str, Any]], result: Result) -> str:
+    """Return which members are new to the model, and which it has lost."""
+    old, new = (
+        {Config.from_json(row["config"]): row["weight"] for row in rows}
+        for rows in (before, result.summary["members"])
+    )
+    gone, come = ([c for c in a if c not in b] for a, b in ((old, new), (new, old)))
+    if not gone and not come:
+        return "The model has the same members as before."
+    told = [("left out", gone), ("new", come)]
+    listed = [
+        f"{', '.join(map(summary_of, some))} {word}" for word, some in told if some
+    ]
+    return f"The model has other members: {'; '.join(listed)}."
 
 
 def free_beside(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,8 @@ from fewshot_automl.evaluation.resampling import (
 )
 from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config
+from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.classes import Classes
 from fewshot_automl.trial import Problem
 
 Outputs = Float[np.ndarray, "repeats examples width"]
@@ -169,13 +171,21 @@ def committee(
 
 
 def honest_score(
-    tried: Tried, pool: Sequence[int], most: int, model: Outputs, seed: int
+    tried: Tried,
+    pool: Sequence[int],
+    most: int,
+    model: Outputs,
+    task: Task,
+    seed: int,
+    luck: float = 0.0,
 ) -> Score:
     """Return the score of the model, corrected for having been chosen and weighted.
 
-    `pool` are the trials that could be members; `model` are its outputs, calibrated.
+    `pool` are the trials that could be members; `model` are its outputs, calibrated,
+    which `task` decides on. `luck` is what is known to be too good about them all.
     """
-    targets, metric = tried.problem.targets, tried.problem.task.measured
+    problem = tried.problem
+    targets, metric = problem.targets, problem.task.measured
     evidence = np.array([tried.evidence(number) for number in pool])
     gaps = np.zeros(1)
     if not np.isnan(evidence).all():
@@ -188,13 +198,35 @@ def honest_score(
             most=most,
             seed=seed,
         )
-    share = len(tried.problem.folds.first[0].train) / len(targets)
-    nothing = tried.problem.task.rules.no_information(targets)
+    share = len(problem.folds.first[0].train) / len(targets)
+    return score_of(task, targets, model, gaps + luck, share, seed)
+
+
+def score_of(
+    task: Task,
+    targets: np.ndarray,
+    model: Outputs,
+    gaps: Float[np.ndarray, " draws"],
+    share: float,
+    seed: int,
+) -> Score:
+    """Return the score of a model, given how much too good its choice makes it.
+
+    `share` is how much of the examples each fold trained on.
+    """
+    metric, model = task.measured, as_decided(task, model)
+    nothing = task.rules.no_information(targets)
     scored = np.isfinite(model).any(axis=0)
     constant = np.where(scored, nothing, np.nan)
     majority = pooled_score(metric, targets, constant)
     found = correct_for_selection(
-        targets, model, metric, gaps, trained_share=share, constant=majority, seed=seed
+        targets,
+        model,
+        metric,
+        gaps,
+        trained_share=share,
+        constant=majority,
+        seed=seed,
     )
     verdict: Literal["better", "unclear", "not better"] = "better"
     if found.low <= majority:
@@ -211,6 +243,27 @@ def honest_score(
         majority=metric.orient(majority) if math.isfinite(majority) else None,
         against_majority=verdict,
     )
+
+
+def as_decided(task: Task, outputs: Outputs) -> Outputs:
+    """Return outputs as scores see them: answers, where others than the likeliest."""
+    weighs = task.costs is not None and task.costs.factors
+    if task.measured.needs != "decisions" or task.metric == "cost" or not weighs:
+        return outputs
+    return decided_by(task, outputs, must_answer=True)
+
+
+def decided_by(task: Task, outputs: Outputs, *, must_answer: bool) -> np.ndarray:
+    """Return a 1 for what each row is answered with; the last column is no answer."""
+    if must_answer:
+        task = replace(task, costs=task.costs and task.costs.always)
+    width = task.width + (not must_answer)
+    there = np.isfinite(outputs).all(axis=2)
+    decided = np.full((*there.shape, width), np.nan)
+    rules = task.rules
+    assert isinstance(rules, Classes)
+    decided[there] = np.eye(width)[rules.decide(outputs[there])]
+    return decided
 
 
 def equal_trials(tried: Tried, winner: int, seed: int) -> list[int]:

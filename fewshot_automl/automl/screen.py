@@ -18,10 +18,12 @@ from rich.text import Text
 
 from fewshot_automl.automl.result import Result
 from fewshot_automl.automl.settings import Settings
+from fewshot_automl.automl.timeline import EARLIER
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.policy import broken
 from fewshot_automl.report.words import (
     ENDINGS,
+    answered,
     committee,
     duration,
     score,
@@ -199,9 +201,16 @@ def show_result(console: Console, result: Result) -> None:
         f"\nTrials: {counts} in {duration(summary['seconds'])}; the search ended "
         f"because {ENDINGS[summary['ending']]}."
     )
+    if summary["ending"] == "chosen":
+        said = f"\nTrials: {counts}, all of the study before; none was made now."
     if equal := len(summary["indistinguishable"]) - 1:
         said += f" {equal} of them cannot be told apart from the winner."
-    said += f"\nTime: {times(summary['timeline'])}"
+    if words := answered(summary):
+        console.print(Text(f"\n{words}"))
+    spent = summary["timeline"]
+    if summary["ending"] == "chosen":
+        spent = [row for row in spent if row["stage"] != EARLIER]
+    said += f"\nTime: {times(spent)}"
     said += f"; {left}." if (left := unused(summary)) else "."
     if summary["front"]:
         said += f"\nPareto front: {len(summary['front'])} of the trials, in the report."
@@ -212,7 +221,7 @@ def show_result(console: Console, result: Result) -> None:
         said += f"\n{words} The winner is joined by {named}."
     console.print(Text(f"{said}\n\nEverything is in {result.folder}"))
     folder = shlex.quote(str(result.folder))
-    column = result.predictor.columns.target
+    column = summary["columns"]["target"]
     target = f" --target {shlex.quote(column)}" if column else ""
     commands = {
         f"fewshot predict {folder} NEW_DATA": "predictions for new examples",

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -91,6 +91,19 @@ other programs slow down both, a model without a network comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What the study of an older state of the labels hands on, besides its Configs."""
+
+    outputs: Mapping[Config, Mapping[str, np.ndarray]]
+    """Of trials that are not made again: predictions of models that had not learnt from
+    the example, for each repeat, by the example's content hash."""
+    fitted: frozenset[Config] = frozenset()
+    """Members that stay as they are, fitted to the older labels."""
+    luck: float = 0.0
+    """By how much the score of the best is too good, for they were chosen by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Everything that a study needs."""
 
@@ -117,9 +130,11 @@ class Prepared:
     facts: dict[str, Any]
     """What the summary says before anything was tried."""
     follows: Path | None = None
-    """The finished study of the same examples that this one began with."""
+    """The finished study whose fitted members may be members of this one's model."""
     begins_with: tuple[Config, ...] = ()
     """What is tried first."""
+    carried: Carried | None = None
+    """Of an update: what is not made anew."""
     ranks: Ranks | None = None
     """The processes that share trainings, of all trials or the final fit, if any do."""
 
@@ -144,6 +159,9 @@ def prepare(
     timeline: Timeline,
     follows: Path | None = None,
     begins_with: tuple[Config, ...] = (),
+    *,
+    searches: bool = True,
+    carried: Carried | None = None,
 ) -> Prepared:
     """Return a study that is ready to go, its folder begun or found to be the same.
 
@@ -170,16 +188,16 @@ def prepare(
         settings.backbones,
         listener.say,
         None if seconds is None else began + seconds,
-        aims.limits,
+        aims.limits if searches else (),
         is_needed=any(row.needs_backbone for row in rows),
         others=[row.name for row in others if any(each.learns for each in others)],
     )
     timeline.mark("weights")
     background = ThreadPoolExecutor(1)
-    if seconds is None or STARTS * timeline.seconds <= seconds:
+    if searches and (seconds is None or STARTS * timeline.seconds <= seconds):
         background.map(build_bare, at_hand[:1])
     background.submit(import_module, "sklearn.feature_extraction.text")
-    listener.say(f"{placement} Planning the search.")
+    listener.say(f"{placement} Planning the search." if searches else str(placement))
     cut, cut_by = texts_cut(at_hand, labelled)
     profile = Profile.of(task, targets)
     profile = replace(profile, cut_by=cut_by, unlabelled=len(more))
@@ -210,7 +228,7 @@ def prepare(
     if follows is not None and not ledger.history():
         old = ledger_of(follows, space)
         ledger.note(PLAN_NOTE, old.notes()[PLAN_NOTE])
-        if not begins_with:
+        if not begins_with and carried is None:
             seconds_used = settings_of(follows).budget_seconds or 0.0
             ledger.note(SECONDS_USED, seconds_used, is_own=True)
     interrupted = ledger.interrupt_running()
@@ -260,8 +278,13 @@ def prepare(
         most_folds=len(folds_of(Splits(folds=5, repeats=1)).first),
     )
     plan = settled_plan(ledger, situation)
-    listener.say(f"Plan: {plan}.")
-    if seconds is not None and situation.scoring_seconds > SCORING_SHARE * seconds:
+    if searches:
+        listener.say(f"Plan: {plan}.")
+    if (
+        searches
+        and seconds is not None
+        and situation.scoring_seconds > SCORING_SHARE * seconds
+    ):
         listener.say(
             f"Scoring the {situation.tested} test examples is expected to take "
             f"{situation.scoring_seconds:.0f} s, more than {SCORING_SHARE:.0%} of the "
@@ -282,8 +305,13 @@ def prepare(
         unlabelled=Encodings(inputs=more, encoder=None, keys=more_keys[: len(more)]),
         training_repeats=min(plan.splits.training_repeats, len(folds.repeats)),
     )
-    if old is not None and not begins_with:
+    if old is not None and not begins_with and carried is None:
         take_over(old, ledger, problem)
+    if carried is not None:
+        fitted = frozenset(_fitted_into(space, config) for config in carried.fitted)
+        carried = replace(carried, fitted=fitted)
+        if old is not None:
+            carry_over(old, ledger, problem, carried)
     context = TrialContext(
         problem=problem,
         cards=at_hand,
@@ -294,10 +322,14 @@ def prepare(
     imports = timeline.of("start", "imports")
     placing = partial(place, settings, situation, plan, context, workload, imports)
     where = placing()
-    listener.say(f"Placement: {where}")
+    if searches:
+        listener.say(f"Placement: {where}")
     context.placement = placement = placement_of(where, placement)
     exact = exact_measures(
-        at_hand, problem, frozenset(aims.names), has_lora="rank" in space
+        at_hand,
+        problem,
+        frozenset(aims.names if searches else ()),  # counting them builds networks
+        has_lora="rank" in space,
     )
     return Prepared(
         columns=dataset.columns,
@@ -328,7 +360,8 @@ def prepare(
         budget=budget,
         listener=listener,
         timeline=timeline,
-        follows=None if begins_with else follows,
+        follows=None if begins_with and not carried else follows,
+        carried=carried,
         begins_with=tuple(dict.fromkeys(_fitted_into(space, c) for c in begins_with)),
         facts={
             **facts,
@@ -351,11 +384,24 @@ def _fitted_into(space: Space, config: Config) -> Config:
 def take_over(old: Ledger, new: Ledger, problem: Problem) -> None:
     """Record trials of another study of the same folds, scored for this problem."""
     for config, outcome in old.history():
+        if not new.space.contains(config):  # as a backbone over a new limit
+            continue
         if outcome.is_done:
             outputs, seconds = old.outputs(config), outcome.cost_seconds
             new.add(config, scored(problem, outputs, outcome.measures, seconds))
         elif outcome.status == "failed":
             new.add(config, outcome)
+
+
+def carry_over(old: Ledger, new: Ledger, problem: Problem, carried: Carried) -> None:
+    """Record trials of a study of other labels, scored on what their models predict."""
+    measures = {config: outcome.measures for config, outcome in old.history()}
+    for config, known in carried.outputs.items():
+        nothing = np.full_like(next(iter(known.values())), np.nan)
+        rows = [known.get(key, nothing) for key in problem.keys]
+        outputs = np.stack(rows, axis=1).astype(np.float32)
+        outcome = scored(problem, outputs, measures[config], 0.0)
+        new.add(_fitted_into(new.space, config), outcome)
 
 
 def settled_plan(ledger: Ledger, situation: Situation) -> Plan:
@@ -446,6 +492,12 @@ def _audited(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return labelled, more, tested.labelled(task) if tested else None, facts
+
+
+def chosen_from(ready: Prepared) -> StudyEnd:
+    """Return the end of a study that chooses from another's trials and tries none."""
+    ready.timeline.mark("planning")
+    return StudyEnd(history=ready.ledger.history(), ending="chosen")
 
 
 def search(ready: Prepared) -> StudyEnd:

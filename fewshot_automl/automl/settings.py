@@ -27,6 +27,8 @@ AUTO: Final = "auto"
 """What to say for the executor that suits best."""
 NONE: Final = "none"
 """What to say for no limit of time, and for no prior."""
+TRACKERS: Final = ("tensorboard", "mlflow", "wandb")
+"""What a study may be written down in, too."""
 # fmt: off
 Kind = Literal[
     "word", "names", "count", "number", "time", "flag",
@@ -247,6 +249,12 @@ class Settings:
         "together. Default: one of its own.",
         "run",
         metavar="NAME",
+    )
+    track: str | None = _setting(
+        None,
+        "Write settings, trials and scores into this tracker, too. Default: none.",
+        "run",
+        allowed=lambda: TRACKERS,
     )
     oracle: str = _setting(
         "gp",

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from fewshot_automl.study import Event
+
+EARLIER: Final = "earlier runs"
+"""Stage of what a study used before it was resumed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Timeline:
         """Make what earlier runs used of the budget the first stage."""
         if used_before:
             later = {n: (at + used_before, s) for n, (at, s) in self._stages.items()}
-            self._stages = {"earlier runs": (0.0, used_before), **later}
+            self._stages = {EARLIER: (0.0, used_before), **later}
             self.started -= used_before
             self.seconds += used_before
 

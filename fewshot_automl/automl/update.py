@@ -1,111 +1,44 @@
-"""New and corrected labels for a finished study, and the versions that come of them.
-
-A version is a study of its own, in ``versions/N`` of the first one's folder, whose
-``model`` is always the current version's.
-"""
+"""New and corrected labels for a finished study."""
 
 import io
-import json
 import operator
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from fewshot_automl.automl.candidates import candidates
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.automl.fit import fit, sources_of
-from fewshot_automl.automl.record import ledger_of, read_record, read_summary
 from fewshot_automl.automl.result import (
-    RESULT_FILE,
-    VERSIONS_FILE,
     Listener,
     Result,
 )
-from fewshot_automl.automl.settings import Settings
-from fewshot_automl.data import Columns, Source, read_inputs, read_more
+from fewshot_automl.automl.settings import AUTO, Settings
+from fewshot_automl.data import LABEL, Columns, Source, read_inputs, read_more
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
-from fewshot_automl.ledger import read_outputs
-from fewshot_automl.modalities import Input, modality_named, open_image
-from fewshot_automl.predictor import MANIFEST
-from fewshot_automl.space import Config, Space
+from fewshot_automl.modalities import (
+    Input,
+    content_hash,
+    modality_named,
+    open_image,
+)
+from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.costs import ARROW
 
-MOST_AGAIN: Final = 5
-"""Configs that are tried again on the new labels."""
-INPUT, LABEL = "input", "label"
-"""Columns of a version's examples, where those of the fit had no names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
-    """One model of a study, of the labels that there were then."""
-
-    number: int
-    parent: int | None
-    date: str
-    examples: int
-    metric: str
-    expected: float
-    """Score to expect."""
-    said: str
-    """What it changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
-    """All versions of a study, the first one included."""
-
-    current: int
-    rows: tuple[Version, ...]
-
-    @classmethod
-    def of(cls, folder: Path) -> "Versions":
-        """Read the versions of a study; one that was never updated has one."""
-        path = folder / VERSIONS_FILE
-        if path.exists():
-            values = json.loads(path.read_text("utf-8"))
-            rows = tuple(Version(**row) for row in values["versions"])
-            return cls(current=values["current"], rows=rows)
-        if not (folder / RESULT_FILE).exists():
-            raise UserError(
-                f"Folder must be of a finished fit, got {folder}. Finish it first: "
-                f"fewshot resume {folder}"
-            )
-        first = _version(1, None, read_summary(folder), "the first fit")
-        return cls(current=1, rows=(first,))
-
-    def write(self, folder: Path) -> None:
-        """Write them, and put the current one's model in its place."""
-        home = folder / "versions"
-        first = home / "1" / "model"
-        if not first.exists():
-            _link(folder / "model", first)
-        _link(home / str(self.current) / "model", folder / "model")
-        values = {"current": self.current, "versions": [asdict(v) for v in self.rows]}
-        draft = folder / f"{VERSIONS_FILE}.writing"
-        draft.write_text(json.dumps(values, indent=2), "utf-8")
-        draft.replace(folder / VERSIONS_FILE)
-
-    def study(self, folder: Path) -> Path:
-        """Return the folder of the current version's study."""
-        return folder if self.current == 1 else folder / "versions" / str(self.current)
-
-    def going_to(self, number: int) -> "Versions":
-        """Return the same with another one current."""
-        if number not in (known := [row.number for row in self.rows]):
-            raise UserError(
-                f"Version must be one of {', '.join(map(str, known))}, got {number}."
-            )
-        return replace(self, current=number)
+SHARE: Final = 0.1
+"""Of the time that the first study took, for an update if nobody says how long."""
+REST_SECONDS: Final = 6.0
+"""Of an update, besides trainings: loading, cheap trials, saving, the report."""
+INPUT: Final = "input"
+"""Column of a version's examples, where those of the fit had no names."""
 
 
 Pair = tuple[Input, str | None]
@@ -121,6 +54,7 @@ def update(
     new_labels: object = None,
     rename: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
+    budget: str | float | None = None,
     search: str | float | None = None,
     data: Source | None = None,
     labels: object = None,
@@ -130,8 +64,15 @@ def update(
 ) -> Result:
     """Learn from new and corrected labels; what was found stays found.
 
-    The best Configs that could not be told apart are tried again on all labels, and the
-    model is made of them. Frozen activations of known examples are not computed again.
+    The members of the model, and the best Configs that could not be told apart from it,
+    are tried again on all labels, and the new model is made of them. Frozen activations
+    of known examples are not computed again.
+
+    Members that train by steps are tried again where there is time. Else they are
+    scored by the predictions that they have: the earlier cross-validated ones, and the
+    earlier model's of new examples. They are fitted to all labels once, or if there is
+    no time for that either, stay as they are. Members of a model whose classes changed
+    cannot stay.
 
     Args:
         folder: The `out` folder of a fit.
@@ -140,6 +81,9 @@ def update(
         new_labels: Labels beside `new`, for lists.
         rename: New names of classes; two of one name are merged.
         drop: Classes to leave out, with their examples.
+        budget: Time for it all, as ``"30s"`` or seconds, which decides how members
+            that train are fitted; a tenth of the study's time if None. Cheap members
+            are fitted in any case.
         search: Time to search on, as ``"5min"``, if another Config leads now.
         data: The fit's data again, if they were in memory or have moved.
         labels: Their labels again, if they were given beside the data.
@@ -149,16 +93,12 @@ def update(
 
     Raises:
         UserError: If there is no finished study, or nothing new.
+        KeyboardInterrupt: If it is broken off; then no version is made.
     """
-    began, folder = time.monotonic() if started is None else started, Path(folder)
-    versions = Versions.of(folder)
-    old = versions.study(folder)
-    record, summary = read_record(old), read_summary(old)
-    settings = Settings.from_json(record["settings"])
-    task = Task.from_json(summary["task"])
-    source, _ = sources_of(old, record, data, None)
-    manifest = json.loads((old / "model" / MANIFEST).read_text("utf-8"))
-    columns = Columns.from_json(manifest["columns"])
+    began, old = time.monotonic() if started is None else started, Finished.of(folder)
+    summary, settings = old.summary, old.settings
+    task, columns = old.task, old.columns
+    source, _ = sources_of(old.folder, old.record, data, None)
     before = _pairs(source, labels, task, columns)
     if settings.unlabelled is not None:
         others = read_inputs(settings.unlabelled, task, columns).inputs
@@ -180,10 +120,20 @@ def update(
     left = {label for _, label in kept}
     gone = (name for name in task.names if changed.get(name, name) not in left)
     changed = {**dict.fromkeys(gone), **changed}
-    number = max(row.number for row in versions.rows) + 1
-    home = folder / "versions" / str(number)
-    shutil.rmtree(home, ignore_errors=True)  # of an update that was broken off
-    again = _again(old, summary)
+    number, home = old.next_version()
+    most = parse_budget(budget) if isinstance(budget, str) else budget
+    rest = SHARE * summary["seconds"] if most is None else most
+    rest -= time.monotonic() - began + REST_SECONDS
+    renamed = [changed.get(name, name) for name in task.names]
+    known = [name for name in dict.fromkeys(renamed) if name is not None]
+    classes = [*known, *sorted(x for x in left if x and x not in known)]
+    stored = {
+        content_hash(x): (content_hash(_stored(x)), x)
+        for x, label in kept
+        if label is not None
+    }
+    notes: list[str] = []
+    again, carried = candidates(old, stored, renamed, classes, rest, notes.append)
     names = columns.input or INPUT, columns.target or LABEL
     asked = replace(
         _renamed(settings, changed, left),
@@ -195,23 +145,28 @@ def update(
         unlabelled=None,
         study=None,
         budget_seconds=None,
-        trials=len(again),
+        trials=len(again) + len(carried.outputs),
+        # Nothing is timed for so few trials.
+        workers=1 if settings.runs_in == AUTO else settings.workers,
     )
     place = home.with_name(f"{number}-labels.parquet")
-    _write_examples(place, names, kept)
-    about: Any = {"progress": progress, "listener": listener, "follows": old}
-    about |= {"out": home, "begins_with": again}
+    _write_examples(place, names, kept, classes)
+    about: Any = {"progress": progress, "listener": listener, "follows": old.folder}
+    about |= {"out": home, "begins_with": again, "carried": carried}
     result = fit(place, settings=asked, started=began, **about)
     seconds = parse_budget(search) if isinstance(search, str) else search
-    if seconds and result.config != again[0]:
+    if seconds and result.config != _leader(summary):
         used = float(result.summary["seconds"])
         longer = replace(asked, trials=None, budget_seconds=used + seconds)
+        longer = replace(longer, workers=settings.workers)
         result = fit(place, settings=longer, **about)
-    mistakes = _mistakes(old, summary, result)
+    if result.summary["ending"] == "interrupted":
+        raise KeyboardInterrupt  # the version before stays the current one
+    mistakes = _mistakes(old, result)
     counts = added, corrected
     said = _in_words(counts, changed, summary, mistakes, result)
-    row = _version(number, versions.current, result.summary, said)
-    Versions(current=number, rows=(*versions.rows, row)).write(folder)
+    said = "; ".join([said.rstrip("."), *notes]) + "."
+    old.add(number, result.summary, said)
     return result
 
 
@@ -235,7 +190,8 @@ def _merged(
             earlier = known and known[1]
             added += earlier is None
             corrected += earlier not in (None, label)
-        merged[look.key] = example, label
+        # The old one stands for copies: what was computed of it is kept by its content.
+        merged[look.key] = example if known is None else known[0], label
     return list(merged.values()), added, corrected
 
 
@@ -275,31 +231,35 @@ def _renamed(settings: Settings, changed: Changed, left: set[str | None]) -> Set
     )
 
 
-def _write_examples(path: Path, names: tuple[str, str], pairs: Sequence[Pair]) -> None:
-    """Write examples as a table; images that are all files stay where they are."""
+def _write_examples(
+    path: Path, names: tuple[str, str], pairs: Sequence[Pair], classes: Sequence[str]
+) -> None:
+    """Write examples as a table; images that are all files stay where they are.
+
+    The classes keep their order.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    are_named = all(isinstance(x, str | Path) for x, _ in pairs)
-    rows = [(_cell(x, are_named), label) for x, label in pairs]
-    pd.DataFrame(rows, columns=[*names]).to_parquet(path, index=False)
+    cells = [_stored(x) for x, _ in pairs]
+    if all(isinstance(x, str | Path) for x in cells):
+        cells = [str(x.absolute()) if isinstance(x, Path) else x for x in cells]
+    else:  # a column has cells of one type
+        cells = [x.read_bytes() if isinstance(x, Path) else x for x in cells]
+    rows = pd.DataFrame({names[0]: cells, names[1]: [label for _, label in pairs]})
+    kind = pd.CategoricalDtype(list(classes), ordered=True)
+    rows.astype({names[1]: kind}).to_parquet(path, index=False)
 
 
-def _cell(example: Input, is_named: bool) -> str | bytes:
-    """Return what a table can hold of an example; a column has cells of one type."""
-    if isinstance(example, np.ndarray):
-        encoded = io.BytesIO()
-        open_image(example).save(encoded, "PNG")
-        return encoded.getvalue()
-    if not isinstance(example, Path):
+def _stored(example: Input) -> Input:
+    """Return what a table can hold of an example: pixels become an encoded image."""
+    if not isinstance(example, np.ndarray):
         return example
-    return str(example.absolute()) if is_named else example.read_bytes()
+    encoded = io.BytesIO()
+    open_image(example).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
-def _again(folder: Path, summary: Mapping[str, Any]) -> tuple[Config, ...]:
-    """Return the members of a model, and then who cannot be told from the first."""
-    history = ledger_of(folder, Space(())).history()
-    numbers = [one["number"] for one in summary["members"]]
-    rest = sorted(summary["indistinguishable"], key=lambda i: -history[i][1].mean)
-    return tuple(history[i][0] for i in dict.fromkeys([*numbers, *rest]))[:MOST_AGAIN]
+def _leader(summary: Mapping[str, Any]) -> Config:
+    return Config.from_json(summary["members"][0]["config"])
 
 
 def _in_words(
@@ -325,55 +285,23 @@ def _in_words(
     )
 
 
-def _mistakes(
-    old: Path, summary: Mapping[str, Any], result: Result
-) -> tuple[int, int, int]:
+def _mistakes(old: Finished, result: Result) -> tuple[int, int, int]:
     """Return old mistakes, how many are right now, and right answers wrong now.
 
     Of examples that both models predicted in cross-validation and whose label is the
     same.
     """
     sides = []
-    for folder, facts in ((old, summary), (result.folder, result.summary)):
-        task, labels = Task.from_json(facts["task"]), facts["labels"]
-        outputs = read_outputs(folder / facts["predictions"])
-        mean = np.nanmean(outputs, axis=0)
-        there = np.isfinite(mean).all(axis=1)
-        answers = task.rules.decode(np.nan_to_num(mean))
-        names = [task.names[label] for label in labels]
-        rows = zip(facts["keys"], there, names, answers, strict=True)
-        sides.append({key: (name, answer) for key, ok, name, answer in rows if ok})
+    for study in (old, replace(old, folder=result.folder, summary=result.summary)):
+        names, keys = study.task.names, study.summary["keys"]
+        there = np.isfinite(study.outputs).all(axis=1)
+        answers = study.task.rules.decode(np.nan_to_num(study.outputs))
+        labels = [names[label] for label in study.summary["labels"]]
+        rows = zip(keys, there, labels, answers, strict=True)
+        sides.append({key: (label, answer) for key, ok, label, answer in rows if ok})
     first, second = sides
     same = [k for k in first.keys() & second.keys() if first[k][0] == second[k][0]]
     was, now = ({k: side[k][0] == side[k][1] for k in same} for side in sides)
     wrong = [k for k in same if not was[k]]
     broken = sum(was[k] and not now[k] for k in same)
     return len(wrong), sum(now[k] for k in wrong), broken
-
-
-def _version(
-    number: int, parent: int | None, summary: Mapping[str, Any], said: str
-) -> Version:
-    return Version(
-        number=number,
-        parent=parent,
-        date=summary.get("date") or datetime.now(UTC).isoformat(timespec="seconds"),
-        examples=summary["labelled"],
-        metric=summary["score"]["metric"],
-        expected=summary["score"]["expected"],
-        said=said,
-    )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Put a model at another place too, whole or not at all, without copying files."""
-    draft = target.with_name(f"{target.name}.linking")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copytree(source, draft, copy_function=os.link)
-    except (OSError, shutil.Error):  # a file system without hard links
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft)
-    shutil.rmtree(target, ignore_errors=True)
-    draft.rename(target)

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fewshot_automl.backbones.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Card
 from fewshot_automl.backbones.readers import MASK, Reader, Tensors
-from fewshot_automl.errors import UserError
+from fewshot_automl.errors import TrialError, UserError
 from fewshot_automl.modalities import Input
 
 __all__ = ["MASK", "Anatomy", "Backbone", "Tensors"]
@@ -125,6 +125,8 @@ class Backbone:
     reader: Reader
     checkpoints: bool = False
     """Whether blocks run again for gradients, rather than keep what they made."""
+    in_file: Mapping[str, Tensor] = field(default_factory=dict)
+    """Weights that found no room on the device, mapped from their file."""
 
     @property
     def depth(self) -> int:
@@ -201,7 +203,16 @@ class Backbone:
 
         Buffers after the cut (batch-norm statistics) are owned too. ``fork(0)`` still
         shares embeddings; ``fork(-1)`` owns everything.
+
+        Raises:
+            TrialError: If only parts of it are on the device.
         """
+        if self.in_file:
+            raise TrialError(
+                f"Backbone {self.card.id!r} does not fit on the device as a whole, so "
+                "it cannot be trained. Use a smaller one, or the methods probe and "
+                "prototype."
+            )
         if cut != -1:
             self._check(cut)
         # deepcopy takes what it finds in the memo instead of copying it.
@@ -212,18 +223,10 @@ class Backbone:
                     memo[id(tensor)] = tensor
         return dataclasses.replace(self, module=copy.deepcopy(self.module, memo))
 
-    def to(self, device: str) -> "Backbone":
-        """Move the weights to a device, in place, and return the backbone.
-
-        What a fork shares moves with it, so move a backbone before forking it.
-        """
-        self.module.to(device)
-        return self
-
     def save(self, folder: Path) -> None:
         """Write all that `load.load_saved` needs: safetensors and JSON, no pickle."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = self.module.state_dict()
+        state = {**self.module.state_dict(), **self.in_file}
         part = folder / f"{WEIGHTS_FILE}.part"
         save_file(
             {name: tensor.cpu().contiguous() for name, tensor in state.items()}, part

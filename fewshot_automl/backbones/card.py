@@ -137,7 +137,7 @@ class TextInput:
     pooling: TextPooling
     """Mean over tokens, first token, or last token."""
     prefix: str = ""
-    """Put before every text, for example e5's ``query: ``."""
+    """Put before every text, for example e5's ``query:`` and a space."""
     normalize: bool = False
     """Whether the authors scale the pooled vector to length 1."""
 

@@ -1,8 +1,10 @@
 """From a card and its weights to a backbone, and back from a saved folder."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import MethodType
 
@@ -63,19 +65,32 @@ def skeleton(card: Card, folder: Path | None = None) -> tuple[nn.Module, Anatomy
         return build(card, folder)
 
 
-def load(card: Card, folder: Path) -> Backbone:
+def load(
+    card: Card, folder: Path, *, device: str = "cpu", most_bytes: int | None = None
+) -> Backbone:
     """Return the backbone of a card, in eval mode with every parameter frozen.
 
     The folder holds weights and what belongs beside them, as `weights.locate` finds it.
+    Of weights of more than `most_bytes` the last blocks stay in the file, and each is
+    on the device only while it runs.
 
     Raises:
         CardError: If weights, tokenizer or configuration do not fit the card.
     """
     weights = folder / WEIGHTS_FILE
-    with torch.random.fork_rng(devices=[]):  # drawn weights, replaced at once
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # drawn weights
+        # Swin V2 computes on the device of its weights while it is built.
+        if most_bytes is not None and not card.architecture.startswith("swinv2"):
+            from accelerate import init_empty_weights
+
+            stack.enter_context(init_empty_weights(include_buffers=False))
         module, anatomy = build(card, folder)
-    _fill(module, anatomy, read_tensors(weights), card.id)
+    in_file = _fill(module, anatomy, read_tensors(weights), card.id, device, most_bytes)
     _freeze(module)
+    module._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: tensor if tensor.is_meta else tensor.to(device)
+    )
     reader = reader_of(card, folder, anatomy.pad_id)
     return Backbone(
         card=card,
@@ -84,6 +99,7 @@ def load(card: Card, folder: Path) -> Backbone:
         weights_sha256=file_sha256(weights),
         anatomy=anatomy,
         reader=reader,
+        in_file=in_file,
     )
 
 
@@ -112,12 +128,21 @@ def encoder_names(
 
 
 def _fill(
-    module: nn.Module, anatomy: Anatomy, tensors: dict[str, Tensor], card_id: str
-) -> None:
+    module: nn.Module,
+    anatomy: Anatomy,
+    tensors: dict[str, Tensor],
+    card_id: str,
+    device: str,
+    most_bytes: int | None,
+) -> dict[str, Tensor]:
     """Put tensors into a module, each into its place and none left over.
 
     The tensors themselves take the places: weights mapped from a file stay mapped,
     unread until used, and written to a copy of the page.
+
+    Returns:
+        The weights that find no room, by name. Their places have sizes and no memory,
+        but while the block runs that they belong to.
     """
     if anatomy.fit is not None:
         tensors = anatomy.fit(module, tensors)
@@ -130,10 +155,46 @@ def _fill(
             f"Weights of {card_id!r} must be those of its architecture, got: "
             f"{' '.join(str(error).split())[:400]} Correct the card."
         ) from error
+    in_file: dict[str, Tensor] = {}
+    for path in _without_room(module, anatomy, most_bytes):
+        from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+        part = module.get_submodule(path)
+        own = {name: kept[f"{path}.{name}"] for name, _ in part.named_parameters()}
+        in_file |= {f"{path}.{name}": tensor for name, tensor in own.items()}
+        hook = AlignDevicesHook(
+            execution_device=torch.device(device),
+            offload=True,
+            weights_map=own,
+            place_submodules=True,
+        )
+        add_hook_to_module(part, hook)
     module.float()  # files may be in half precision
     if any(parameter.ndim == 4 for parameter in module.parameters()):
         # Convolutions run an eighth faster so, measured with one thread on a CPU.
         module.to(memory_format=torch.channels_last)
+    return in_file
+
+
+def _without_room(
+    module: nn.Module, anatomy: Anatomy, most_bytes: int | None
+) -> list[str]:
+    """Return the names of the last blocks' modules, if not all find room.
+
+    What is no block stays: some networks use such weights outside any module's call.
+    Room is kept for the largest block to come and go.
+    """
+
+    def size(*parts: str) -> int:
+        weights = (module.get_submodule(part).parameters() for part in parts)
+        return sum(4 * weight.numel() for own in weights for weight in own)
+
+    sizes = [size(*block) for block in anatomy.blocks]
+    if most_bytes is None or size("") <= most_bytes:
+        return []
+    room = most_bytes - (size("") - sum(sizes)) - max(sizes)
+    stay = sum(total <= room for total in accumulate(sizes))
+    return [part for block in anatomy.blocks[stay:] for part in block]
 
 
 def _freeze(module: nn.Module) -> None:
@@ -159,12 +220,15 @@ def _stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
     return layer
 
 
-def load_saved(folder: Path) -> Backbone:
+def load_saved(
+    folder: Path, *, device: str = "cpu", most_bytes: int | None = None
+) -> Backbone:
     """Return what `Backbone.save` wrote; needs no zoo, no cache and no network.
 
     Whoever saved the backbone as a part of more checks the hashes of its files.
     """
-    return load(read_card(folder / CARD_FILE), folder)
+    card = read_card(folder / CARD_FILE)
+    return load(card, folder, device=device, most_bytes=most_bytes)
 
 
 def _digest(card: Card, anatomy: Anatomy) -> str:

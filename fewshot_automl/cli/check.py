@@ -4,11 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from fewshot_automl.automl.check import check as run_check
 from fewshot_automl.cli.console import people, print_json, table
 from fewshot_automl.cli.entry import NO_USE
-from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.cli.options import FOLDER, data_option, json_option
 
 
 @click.command("check")
@@ -17,7 +18,7 @@ from fewshot_automl.cli.options import FOLDER, json_option
 @click.option(
     "--target", metavar="COL", help="Column of labels in NEW_DATA, to check the score."
 )
-@click.option("--data", metavar="DATA", help="The fit's data, if they have moved.")
+@data_option
 @json_option
 def check(
     folder: Path, new: str, target: str | None, data: str | None, is_json: bool
@@ -41,9 +42,13 @@ def check(
         mark = "ALARM" if one.is_alarm else "as expected"
         rows.add_row(one.name, one.expected, one.found, p_value, mark)
     console.print(rows)
+    for note in found.notes:
+        console.print(Text(note))
     if found.farthest:
         places = ", ".join(f"{at} ({near:.2f})" for at, near in found.farthest)
         console.print(f"Least like any labelled example (cosine): {places}.")
+    else:
+        console.print("No backbone: only what the model answers is compared.")
     if is_json:
         print_json({**asdict(found), "is_alarm": found.is_alarm})
     return NO_USE if found.is_alarm else 0

@@ -9,7 +9,7 @@ from rich.text import Text
 from fewshot_automl.automl.explain import GRID, Explanation
 from fewshot_automl.automl.explain import explain as run_explain
 from fewshot_automl.cli.console import people, print_json, table
-from fewshot_automl.cli.options import FOLDER, json_option
+from fewshot_automl.cli.options import FOLDER, data_option, json_option
 from fewshot_automl.report.words import clipped
 
 STRONG = 0.02
@@ -20,7 +20,7 @@ STRONG = 0.02
 @click.argument("folder", type=FOLDER)
 @click.argument("example")
 @click.option("--row", type=click.IntRange(min=0), default=0, help="Row, from 0.")
-@click.option("--data", metavar="DATA", help="The fit's data, if they have moved.")
+@data_option
 @json_option
 def explain(
     folder: Path, example: str, row: int, data: str | None, is_json: bool
@@ -46,8 +46,8 @@ def explain(
     for one in found.neighbours:
         words = one.origin if one.text is None else clipped(one.text, 60)
         rows.add_row(words, one.label, f"{one.similarity:.2f}")
-    if found.neighbours:
-        console.print(rows)
+    no_rows = "No backbone: there is nothing to tell by which examples are like it."
+    console.print(rows if found.neighbours else no_rows)
     if is_json:
         print_json(asdict(found))
 

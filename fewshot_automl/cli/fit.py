@@ -20,6 +20,7 @@ from fewshot_automl.cli.console import people, print_json
 from fewshot_automl.cli.entry import INTERRUPTED, NO_USE, started
 from fewshot_automl.cli.options import (
     FOLDER,
+    data_option,
     json_option,
     seconds,
     setting_options,
@@ -79,7 +80,7 @@ def fit(
     metavar="MORE",
     help="Trials to add to a study that --trials limits.",
 )
-@click.option("--data", metavar="DATA", help="The same data, if they have moved.")
+@data_option
 @click.option("--test", metavar="DATA", help="The same test data, if they have moved.")
 @json_option
 def resume(folder: Path, is_json: bool, **given: Any) -> int:
@@ -124,8 +125,12 @@ def shown(
     began: float,
     *,
     has_bar: bool = True,
+    broken: str = "Go on with: fewshot resume {place}",
 ) -> Result:
-    """Run a fit before the user's eyes and print its result."""
+    """Run a fit before the user's eyes and print its result.
+
+    `broken` says what to do if it is broken off, `place` being its folder.
+    """
     from fewshot_automl.automl.screen import Progress, show_result
 
     serve_if_launched()  # so that one process shows what happens
@@ -136,7 +141,7 @@ def shown(
     except (KeyboardInterrupt, OSError):  # such as a disk that is full
         if (folder / STUDY_FILE).exists():
             place = shlex.quote(str(folder))
-            progress.say(f"Broken off. Go on with: fewshot resume {place}")
+            progress.say(f"Broken off. {broken.format(place=place)}")
         raise
     show_result(console, result)
     return result

@@ -120,6 +120,8 @@ def score(model: Path, data: str, target: str | None, is_json: bool) -> None:
     if left_out := len(examples) - len(labelled):
         say(f"{left_out} rows without a label are left out.")
     scores = predictor.scores_on(labelled, say)
+    if scores.get("coverage", 1.0) < 1.0:
+        say("Scores of answers are of the examples that are answered (coverage).")
     if is_json:
         metric = {"metric": predictor.task.metric}
         print_json({**metric, **scores, "n": len(labelled)})

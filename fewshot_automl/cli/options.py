@@ -25,6 +25,9 @@ FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 """Type of an argument that is a folder there is."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+data_option: Final = click.option(
+    "--data", metavar="DATA", help="The fit's data, if they have moved."
+)
 json_option: Final = click.option(
     "--json",
     "is_json",

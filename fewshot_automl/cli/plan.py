@@ -64,7 +64,24 @@ def plan(data: str, devices: str | None, is_json: bool, **chosen: Any) -> None:
         ready = prepare(dataset, data, None, settings, folder, says, line)
     where = ready.where if described is None else ready.placed_on(described)
     console.print(f"\nOn {devices or 'this machine'}:", markup=False)
-    console.print(facts(asdict(where)))
+    cards = [f"{where.device} {number}" for number in where.cards]
+    sides = (
+        [f"{where.workers} side by side"] if where.workers > 1 else ["one at a time"]
+    )
+    if where.workers_a_gpu > 1:
+        sides.append(f"{where.workers_a_gpu} on each GPU")
+    shares = f"shared by {where.processes} processes" if where.processes > 1 else ""
+    if where.is_sharded:
+        shares += ", which split weights and optimiser"
+    rows = {
+        "trials": ", ".join(sides),
+        "executor": where.executor,
+        "on": ", ".join(cards) or where.device,
+        "final fit" if where.executor != "ranks" else "trainings": shares,
+        "weights": "read in parts from their file" if where.is_offloaded else "",
+        "why": where.reason,
+    }
+    console.print(facts(rows))
     if is_json:
         print_json(asdict(where))
 

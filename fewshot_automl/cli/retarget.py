@@ -1,7 +1,6 @@
 """The command ``retarget``: another goal for a finished study."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,22 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from fewshot_automl.automl.record import settings_of
+from fewshot_automl.automl.finished import Versions
+from fewshot_automl.automl.record import read_summary, settings_of
 from fewshot_automl.automl.result import Result
-from fewshot_automl.automl.retarget import Change, free_beside
+from fewshot_automl.automl.retarget import Change, free_beside, in_words
 from fewshot_automl.automl.retarget import retarget as run_retarget
 from fewshot_automl.automl.settings import LIMITS
 from fewshot_automl.cli.console import people, table
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.fit import answered, shown
-from fewshot_automl.cli.options import FOLDER, json_option, seconds, setting_options
+from fewshot_automl.cli.options import (
+    FOLDER,
+    data_option,
+    json_option,
+    seconds,
+    setting_options,
+)
 from fewshot_automl.errors import UserError
 from fewshot_automl.report.words import number
 
@@ -33,7 +39,7 @@ from fewshot_automl.report.words import number
     help="Search on for the new goal first: 90s, 5min. Default: choose from what was "
     "tried.",
 )
-@click.option("--data", metavar="DATA", help="The same data, if they have moved.")
+@data_option
 @click.option("--test", metavar="DATA", help="The same test data, if they have moved.")
 @click.option(
     "--out",
@@ -88,21 +94,23 @@ def retarget(
         console,
         started(),
         has_bar=False,
+        broken="{place} is not finished. Delete it and run fewshot retarget again.",
     )
-    show_changes(console, changes)
-    return answered(result, is_json, changes=list(map(asdict, changes)))
+    before = read_summary(Versions.of(folder).study(folder))
+    show_changes(console, changes, in_words(before["members"], result))
+    return answered(result, is_json, changes=[one.to_json() for one in changes])
 
 
-def show_changes(console: Console, changes: Sequence[Change]) -> None:
-    """Print what the change of the goal gains and loses."""
-    heads = "before", "now", "95 % interval of the difference"
+def show_changes(console: Console, changes: Sequence[Change], changed: str) -> None:
+    """Print which model it is now, and what that gains and loses."""
+    heads = "before", "now", "difference (95 %)", ""
     rows = table("", *heads, right=heads[:2])
     for one in changes:
         pair = [
-            f"{x:,.0f}" if one.low is None and x >= 100 else number(x)
+            f"{x:,.0f}" if one.low is None and (x >= 100 or not x) else number(x)
             for x in (one.before, one.after)
         ]
         reach = "" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
-        rows.add_row(one.name.replace("_", " "), *pair, reach)
-    console.print(Text("\nAgainst the model before, cross-validated:"))
+        rows.add_row(one.name.replace("_", " "), *pair, reach, one.verdict)
+    console.print(Text(f"\n{changed}\n\nAgainst the model before, cross-validated:"))
     console.print(rows)

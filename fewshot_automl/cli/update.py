@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.record import settings_of
-from fewshot_automl.automl.update import Versions
 from fewshot_automl.automl.update import update as run_update
 from fewshot_automl.cli.console import people, print_json, say, table
 from fewshot_automl.cli.entry import started
 from fewshot_automl.cli.fit import answered, shown
-from fewshot_automl.cli.options import FOLDER, json_option, names, seconds, texts
+from fewshot_automl.cli.options import (
+    FOLDER,
+    data_option,
+    json_option,
+    names,
+    seconds,
+    texts,
+)
 from fewshot_automl.report.words import number
 
 
@@ -35,18 +42,26 @@ from fewshot_automl.report.words import number
     help="Classes to leave out, with their examples.",
 )
 @click.option(
+    "--budget",
+    metavar="TIME",
+    callback=seconds,
+    help="Time for it all, as 30s; decides how members that train are fitted anew. "
+    "Default: a tenth of what the study took.",
+)
+@click.option(
     "--search",
     metavar="TIME",
     callback=seconds,
     help="Search on for so long if another Config leads now. Default: do not.",
 )
-@click.option("--data", metavar="DATA", help="The fit's data, if they have moved.")
+@data_option
 @json_option
 def update(
     folder: Path,
     new: str | None,
     rename: dict[str, str],
     drop: tuple[str, ...] | None,
+    budget: float | None,
     search: float | None,
     data: str | None,
     is_json: bool,
@@ -64,11 +79,21 @@ def update(
       fewshot update runs/mail new-labels.csv --search 5min
       fewshot update runs/mail --rename "junk=spam" --drop other
     """
-    about: dict[str, Any] = {"search": search, "data": data, "started": started()}
-    work = partial(run_update, folder, new, rename=rename, drop=drop or (), **about)
+    about: dict[str, Any] = {"budget": budget, "search": search, "data": data}
+    work = partial(
+        run_update,
+        folder,
+        new,
+        rename=rename,
+        drop=drop or (),
+        **about,
+        started=started(),
+    )
     console = people(is_json)
     asked = settings_of(Versions.of(folder).study(folder))
-    result = shown(work, asked, folder, console, started(), has_bar=False)
+    advice = "Nothing has changed in {place}. Run fewshot update again."
+    about = {"has_bar": False, "broken": advice}
+    result = shown(work, asked, folder, console, started(), **about)
     versions = Versions.of(folder)
     say(f"Version {versions.current}: {versions.rows[-1].said}")
     return answered(result, is_json, version=asdict(versions.rows[-1]))

@@ -178,7 +178,20 @@ def _read_parquet(path: Path) -> Table:
     names = column_names(content.column_names, path.name)
     columns = {key: content.column(i).to_pylist() for i, key in enumerate(names)}
     origins = tuple(f"{path.name}:{row}" for row in range(1, content.num_rows + 1))
-    return Table(name=path.name, columns=columns, origins=origins)
+    kinds = {key: content.schema.field(i).type for i, key in enumerate(names)}
+    ordered = [n for n, t in kinds.items() if pa.types.is_dictionary(t) and t.ordered]
+    target = ordered[0] if len(ordered) == 1 else None
+    order: tuple[str, ...] = ()
+    if target is not None:
+        categories = content.column(names.index(target)).combine_chunks().dictionary
+        order = tuple(filter(None, map(label_text, categories.to_pylist())))
+    return Table(
+        name=path.name,
+        columns=columns,
+        origins=origins,
+        target=target,
+        class_order=order,
+    )
 
 
 def _read_excel(path: Path) -> Table:

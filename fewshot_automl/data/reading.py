@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from fewshot_automl.errors import DataError
 from fewshot_automl.finding import Finding, counted
 from fewshot_automl.modalities import modality_named
 from fewshot_automl.tasks import TASK_KINDS, Task, kind_named
+
+LABEL: Final = "label"
+"""Column of labels where the user's own data name none."""
 
 
 def read(
@@ -156,12 +160,14 @@ def read_more(
 ) -> tuple[Examples, Task]:
     """Read examples to learn from, some of them perhaps of new classes.
 
+    Where the fit's examples had no columns, labels stand in the column `LABEL`.
+
     Returns:
         The examples, and the task with the classes that they have.
     """
     table = read_table(source).with_labels(labels)
     is_named = table.is_named and labels is None
-    column, _ = choose_target(table, columns.target if is_named else None)
+    column, _ = choose_target(table, (columns.target or LABEL) if is_named else None)
     if columns.is_tidied:
         table = table.tidied(column, task.names)
     found = {label_text(cell) for cell in table.columns[column]} - {None, *task.names}
@@ -169,6 +175,17 @@ def read_more(
     whole = replace(task, names=names, described=(), costs=None)
     targets, _ = whole.rules.read(table.column(column), names, is_sure=True)
     return _examples(table, _stored_input(table, task, columns), targets), whole
+
+
+def read_beside(
+    source: Source, task: Task, columns: Columns
+) -> tuple[Examples, dict[str, Sequence[object]]]:
+    """Read examples, and the cells of columns that are neither input nor label."""
+    table = read_table(source)
+    chosen = _stored_input(table, task, columns)
+    used = {chosen.column, table.target, columns.target}
+    beside = {name: cells for name, cells in table.columns.items() if name not in used}
+    return _examples(table, chosen, task.rules.no_targets(len(table))), beside
 
 
 def _stored_input(table: Table, task: Task, columns: Columns) -> InputChoice:

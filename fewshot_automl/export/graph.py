@@ -200,8 +200,8 @@ class Graph(nn.Module):
             key = id(backbone)
             if key not in self._known:
                 self._known[key] = len(self.backbones)
-                twin = merged(backbone).to("cpu")
-                twin.module.to(memory_format=torch.contiguous_format)
+                twin = merged(backbone)
+                twin.module.to("cpu", memory_format=torch.contiguous_format)
                 self.backbones.append(twin)
             trunk, blocks = self._known[key], BLOCKS[fitted.blocks]
             feed = self._fed(_feed_of(backbone, is_whole=fitted.is_whole))

@@ -64,7 +64,7 @@ class Ledger:
 
         self._storage = storage
         self._study_id = study_id
-        self._space = space
+        self.space = space
         self._address = address
         self._folder = folder
         (direction,) = storage.get_study_directions(study_id)
@@ -133,17 +133,7 @@ class Ledger:
             SpaceError: If the Config is not in the space.
             LedgerError: If the storage refuses it.
         """
-        from optuna.trial import TrialState, create_trial
-
-        self._space.validate(config)
-        active = [d for d in self._space.dimensions if d.name in config]
-        driver = {_DRIVER: self._driver} if self._driver else {}
-        trial = create_trial(
-            state=TrialState.RUNNING,
-            params={d.name: config[d.name] for d in active},
-            distributions={d.name: _distribution(d) for d in active},
-            user_attrs={_CONFIG: config.to_json()} | driver,
-        )
+        trial = self._trial(config, Outcome(status="running"))
         try:
             with self._alone():
                 if self._is_shared:
@@ -189,7 +179,12 @@ class Ledger:
 
     def add(self, config: Config, outcome: Outcome) -> None:
         """Record a trial that another study has made, unless another driver did."""
-        if (number := self.start(config)) is not None:
+        if not self._is_shared:  # one write to the journal in the place of several
+            if outcome.outputs is not None:
+                write_outputs(self._outputs_file(config), outcome.outputs)
+            trial = self._trial(config, outcome)
+            self._storage.create_new_trial(self._study_id, trial)
+        elif (number := self.start(config)) is not None:
             self.finish(number, outcome)
 
     def history(self) -> list[tuple[Config, Outcome]]:
@@ -299,18 +294,41 @@ class Ledger:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return sorted(trials, key=lambda trial: cast(int, trial.number))
 
-    def _end(self, trial_id: int, outcome: Outcome) -> None:
+    def _trial(self, config: Config, outcome: Outcome) -> Any:
+        """Return a trial as Optuna has it."""
+        from optuna.trial import create_trial
+
+        self.space.validate(config)
+        active = [d for d in self.space.dimensions if d.name in config]
+        state, values = self._ending(outcome)
+        attributes: dict[str, Any] = {_CONFIG: config.to_json()}
+        if self._driver:
+            attributes[_DRIVER] = self._driver
+        if outcome.status != "running":
+            attributes[_OUTCOME] = outcome.to_json()
+        return create_trial(
+            state=state,
+            values=values,
+            params={d.name: config[d.name] for d in active},
+            distributions={d.name: _distribution(d) for d in active},
+            user_attrs=attributes,
+        )
+
+    def _ending(self, outcome: Outcome) -> tuple[Any, list[float] | None]:
+        """Return Optuna's state of a trial, and its value if it is done."""
         from optuna.trial import TrialState
 
         states = {
+            "running": TrialState.RUNNING,
             "done": TrialState.COMPLETE,
             "failed": TrialState.FAIL,
             "stopped": TrialState.PRUNED,
         }
         value = outcome.mean if self._is_maximised else 0.0 - outcome.mean
-        values = [value] if outcome.is_done else None
-        state = states[outcome.status]
-        self._storage.set_trial_state_values(trial_id, state, values)
+        return states[outcome.status], [value] if outcome.is_done else None
+
+    def _end(self, trial_id: int, outcome: Outcome) -> None:
+        self._storage.set_trial_state_values(trial_id, *self._ending(outcome))
         self._heart.remove(trial_id)
 
 

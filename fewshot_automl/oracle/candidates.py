@@ -77,9 +77,14 @@ def fresh(
     configs: Iterable[Config], seen: Collection[Config], allows: Allows, most: int
 ) -> list[Config]:
     """Return the first `most` allowed Configs that are not in `seen`, each once."""
-    kept = dict.fromkeys(config for config in configs if config not in seen)
-    allowed = kept if allows is None else filter(allows, kept)
-    return list(itertools.islice(allowed, most))
+    known, found = set(seen), list[Config]()
+    for config in configs:
+        if len(found) == most:
+            break
+        if config not in known and (allows is None or allows(config)):
+            found.append(config)
+        known.add(config)
+    return found
 
 
 def fill(

@@ -12,7 +12,6 @@ from fewshot_automl.space import Choice, Config, Dimension, Space
 UNIFORM_DEVIATION = 1 / math.sqrt(12)
 """Standard deviation of the unit interval; descriptors are brought to it."""
 
-
 Rows = Float64[np.ndarray, "_ _"]
 
 

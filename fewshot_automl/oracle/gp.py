@@ -39,13 +39,12 @@ SPREAD: Final = 4
 class GpOracle:
     """Suggests where a Gaussian process expects most improvement.
 
-    The process is refitted at each call. Running trials are pending points.
-    Improvement is over the posterior of what was seen, so a lucky score is no bar; what
-    is likely to fail is left out. The best of a finite list is taken: Sobol points and
-    neighbours of good Configs, then also neighbours of the best candidates. With other
-    aims than the score, each measure that is not known exactly has a process of its
-    own, and hypervolume within the limits is improved. While too few trials are done,
-    or all score the same, `SobolOracle` answers.
+    Running trials are pending points. Improvement is over the posterior of what was
+    seen, so a lucky score is no bar; what is likely to fail is left out. The best of a
+    list is taken: Sobol points and neighbours of good Configs, then neighbours of the
+    best candidates. With other aims than the score, each measure that is not known has
+    a process of its own, and hypervolume within the limits is improved. While too few
+    trials are done, or all score the same, `SobolOracle` answers.
 
     Source:
         Ament et al., NeurIPS 2023, for both acquisitions, as in BoTorch.

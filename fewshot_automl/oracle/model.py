@@ -13,6 +13,7 @@ from botorch.models import SingleTaskGP
 from gpytorch.means import Mean
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import NormalPrior
+from gpytorch.settings import skip_posterior_variances
 from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
@@ -31,6 +32,8 @@ FIT_FAILURES = (BotorchError, NotPSDError, NanError, torch.linalg.LinAlgError)  
 NOISE_SHARE = 0.25
 """Of the squared standard errors, that is noise between Configs for a search: all are
 scored on the same examples. With less it soon stops to explore."""
+MOST_FITTED = 200
+"""Trials, evenly by rank, that parameters are fitted to at most; then all are known."""
 ADVICE_WEIGHT = (1.0, 0.5)
 """Of advice, beforehand: mean and standard deviation, in units of the scores' one."""
 
@@ -60,13 +63,16 @@ class Rows:
         """Settle what past studies advise, given the history."""
         self.encoding, self.exact = Encoding(space), aims.exact
         self.advice = prior.advice(space, history) if prior else None
+        self.made: dict[Config, np.ndarray] = {}
 
     def __call__(self, configs: Sequence[Config]) -> Tensor:
         """Return one row for each Config, all of which must be known."""
-        advice = self.advice(configs) if self.advice else np.zeros(len(configs))
-        exact = [np.array([f(c) for c in configs]) for f in self.exact.values()]
-        rows = np.column_stack([self.encoding.encode(configs), advice, *exact])
-        return torch.from_numpy(rows)
+        if new := [config for config in configs if config not in self.made]:
+            advice = self.advice(new) if self.advice else np.zeros(len(new))
+            exact = [np.array([f(c) for c in new]) for f in self.exact.values()]
+            rows = np.column_stack([self.encoding.encode(new), advice, *exact])
+            self.made.update(zip(new, rows, strict=True))
+        return torch.from_numpy(np.array([self.made[config] for config in configs]))
 
     def column(self, name: str) -> int:
         """Return where an exact measure stands."""
@@ -114,7 +120,7 @@ def fit(
     inputs, targets = rows([history[i][0] for i in known]), winsorised(scale(values))
     data = (part.tobytes() for part in (inputs.numpy(), targets, noise))
     model = _fitted(rows.encoding.layout, *data, steps)
-    with torch.no_grad():
+    with torch.no_grad(), skip_posterior_variances():
         means = scale.centre + scale.unit * model.posterior(inputs).mean[:, 0].numpy()
     return Fitted(model, scale, dict(zip(known, means.tolist(), strict=True)))
 
@@ -128,16 +134,24 @@ def _fitted(
         torch.from_numpy(np.frombuffer(part).copy())[:, None]
         for part in (inputs, targets, noise)
     )
-    model = SingleTaskGP(
-        table.reshape(len(values), -1),
-        values,
-        None if noises.isnan().any() else noises,
-        covar_module=ConditionalKernel(layout),
-        mean_module=AdvisedMean(layout.width),
-        outcome_transform=None,
-    )
+    count = len(values)
+    table, ranked = table.reshape(count, -1), values[:, 0].argsort(stable=True)
+
+    def process(at: Tensor) -> SingleTaskGP:
+        return SingleTaskGP(
+            table[at],
+            values[at],
+            None if noises.isnan().any() else noises[at],
+            covar_module=ConditionalKernel(layout),
+            mean_module=AdvisedMean(layout.width),
+            outcome_transform=None,
+        )
+
+    few = ranked[torch.linspace(0, count - 1, min(count, MOST_FITTED)).long()]
+    model, whole = process(few.sort().values), process(torch.arange(count))
     fit_gpytorch_mll(
         ExactMarginalLogLikelihood(model.likelihood, model),
         optimizer_kwargs={"options": {"maxiter": steps, "ftol": 1e-6}},
     )
-    return model
+    whole.load_state_dict(model.state_dict())
+    return whole.eval()

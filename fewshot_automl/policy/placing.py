@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fewshot_automl.finding import counted
-from fewshot_automl.hardware import PROCESS_BYTES, Device, Forecast
+from fewshot_automl.hardware import FULL, PROCESS_BYTES, Device, Forecast
 
-FULL: Final = 0.9
-"""Of a device's memory, what may be planned: the rest is lost between blocks."""
 MICRO: Final = 1 / 8
 """Of a batch's activations, what is left when it goes in micro-batches."""
 START_SECONDS: Final = 10.0
@@ -62,12 +60,19 @@ class PlacementPlan:
     """That share a training: every one with the executor ranks, else the final fit."""
     is_sharded: bool = False
     """Whether each of those holds only a part of what is trained (FSDP2)."""
+    is_offloaded: bool = False
+    """Whether weights that find no room stay in their file, but while they are used."""
     reason: str
     """Why, in a line."""
 
     def __str__(self) -> str:
         """Return the reason."""
         return self.reason
+
+    @property
+    def sharers(self) -> int:
+        """Return how many workers share the memory of a device."""
+        return self.workers if self.device == "cpu" else self.workers_a_gpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,29 @@ def plan_placement(
             is_sharded=plan.is_sharded and processes > 1,
             reason=f"{where}: {what}, as asked.",
         )
-    return plan
+    return _offloaded(plan, gpus, cpu, max(one.weights_bytes for one in ordered))
+
+
+def _offloaded(
+    plan: PlacementPlan, gpus: Sequence[Device], cpu: Device, weights_bytes: int
+) -> PlacementPlan:
+    """Return the plan; it says so where not all weights find room at once."""
+    used, own = [cpu], PROCESS_BYTES  # what this process holds is not free any more
+    if plan.device != "cpu":
+        own = 0
+        node = [gpu for gpu in gpus if gpu.node == gpus[0].node]
+        used = [node[number] for number in plan.cards] or node
+    # What else runs where Ray puts a trial is not known.
+    shares = 1 if plan.executor == "ray" else plan.sharers
+    room = min(one.memory_bytes or math.inf for one in used)
+    needs = shares * (PROCESS_BYTES + weights_bytes)
+    if not weights_bytes or needs <= FULL * (room + own):
+        return plan
+    reason = (
+        f"{plan} Weights of {_size(weights_bytes)} do not fit: each batch reads some "
+        "from their file, and they are not trained."
+    )
+    return replace(plan, is_offloaded=True, reason=reason)
 
 
 def _on_cpu(cpu: Device, work: _Work, side_by_side: float | None) -> PlacementPlan:
@@ -310,9 +337,8 @@ def _too_large(gpus: Sequence[Device], cpu: Device, work: _Work) -> PlacementPla
     is_late = slow.trial_seconds > work.budget_seconds
     is_large = free is not None and need.memory_bytes > free
     card = max(node, key=lambda gpu: gpu.memory_bytes or 0)
-    reads = need.weights_bytes + PROCESS_BYTES <= FULL * (card.memory_bytes or 0)
     why = f"{_named(gpus)}: a training needs {_size(work.least_bytes())} even in parts"
-    if (is_late or is_large) and reads and card.kind == "cuda":
+    if (is_late or is_large) and card.kind == "cuda":
         return PlacementPlan(
             executor="in_process",
             device="cuda",

@@ -31,6 +31,9 @@ PER_BIN: Final = 15
 """Least examples a bin of the reliability diagram should have."""
 CURVE: Final = 40
 """Points of the curve of coverage and accuracy."""
+FEWEST: Final = 30
+"""Answers from which on it is drawn, or half of all if those are fewer: the share of
+right ones among a handful says nothing."""
 CHANCE_DRAWS: Final = 300
 """Draws that show how large the calibration error of perfect confidence would be."""
 
@@ -114,7 +117,7 @@ class ByClass:
     calibration: Calibration
     curve: list[tuple[float, float]]
     """If only so large a share of the examples is answered, the surest first, so large
-    a share of the answers is right; the largest share first."""
+    a share of the answers is right; the largest share first. Not of a handful."""
     answered: float
     """Share of the examples that the model answers."""
 
@@ -230,7 +233,8 @@ def _curve(
     is_right = (always.decide(proba) == labels)[order]
     counts = np.arange(1, len(labels) + 1)
     shares = np.cumsum(is_right) / counts
-    places = np.unique(np.linspace(0, len(labels) - 1, CURVE).round().astype(int))[::-1]
+    first, last = min(FEWEST, -(-len(labels) // 2)) - 1, len(labels) - 1
+    places = np.unique(np.linspace(first, last, CURVE).round().astype(int))[::-1]
     return [(float(counts[i] / len(labels)), float(shares[i])) for i in places]
 
 

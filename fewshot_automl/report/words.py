@@ -19,6 +19,7 @@ ENDINGS: Final = {
     "trials": "the number of trials asked for was reached",
     "exhausted": "nothing worthwhile was left to try",
     "interrupted": "it was interrupted",
+    "chosen": "all were taken from another study",
 }
 LEAST_UNUSED: Final = 1.0
 """Seconds of a budget, below which nobody asks why they were not used."""
@@ -96,6 +97,20 @@ def times(stages: Sequence[Mapping[str, Any]]) -> str:
     felt = [row for row in stages if row["seconds"] >= 0.5] or stages
     return ", ".join(
         f"{row['stage']} {duration(round(row['seconds']))}" for row in felt
+    )
+
+
+def answered(summary: Mapping[str, Any]) -> str:
+    """Return what share a model answers and how well; empty if it always answers."""
+    if not (found := summary["answered"]):
+        return ""
+    name = summary["score"]["metric"]
+    has_price = name == "cost" and summary["task"]["costs"]["no_answer"] is not None
+    how = "those left to people included" if has_price else "as if each were answered"
+    return (
+        f"What to expect is of all examples, {how}. The model answers "
+        f"{100 * found['coverage']:.0f} of 100; {name.replace('_', ' ')} of these is "
+        f"{number(found[name])}, cross-validated."
     )
 
 

@@ -14,8 +14,9 @@ from fewshot_automl.oracle.oracle import Oracle
 from fewshot_automl.outcome import History, Outcome
 from fewshot_automl.space import Config, Space
 
-Ending = Literal["trials", "seconds", "exhausted", "interrupted"]
-"""Why a study ended: trials or time spent, nothing left to try, or Ctrl-C."""
+Ending = Literal["trials", "seconds", "exhausted", "interrupted", "chosen"]
+"""Why a study ended: trials or time spent, nothing left to try, Ctrl-C, or that it only
+chooses from trials of another."""
 
 _UNITS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fewshot_automl.hardware import PROCESS_BYTES
+from fewshot_automl.hardware import FULL, PROCESS_BYTES
 from fewshot_automl.training.loop import Loss, adamw
 from fewshot_automl.training.placement import DTYPES, Placement
 from fewshot_automl.training.settings import TrainingSettings
@@ -108,6 +108,17 @@ def room_bytes(device: str) -> int | None:
         own = psutil.Process().memory_info().rss
         return int(psutil.virtual_memory().available + own)
     return None
+
+
+def weights_room(device: str, shares: int = 1) -> int | None:
+    """Return the bytes of weights that one of so many processes may put on a device.
+
+    None if nobody knows. On a CPU it is what a plan counts with.
+    """
+    room = room_bytes(device)
+    if device == "cpu":
+        room = psutil.virtual_memory().available + PROCESS_BYTES
+    return None if room is None else int(FULL * room) // shares - PROCESS_BYTES
 
 
 def peak_memory(device: str) -> Callable[[], float | None]:

@@ -51,6 +51,9 @@ class Placement:
     is_sharded: bool = False
     """Whether each holds only its share of what is trained, of the gradients and of the
     optimiser's state (FSDP2); else each holds all of it (DDP)."""
+    weights_bytes: int | None = None
+    """Of a backbone's weights, what has room on the device; the rest stays in its file
+    but while it is used. None where all of it fits."""
 
     def __str__(self) -> str:
         """Return a sentence for people."""

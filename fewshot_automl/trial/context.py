@@ -134,10 +134,12 @@ class TrialContext:
         if name not in self._loaded:
             card = self.card(name)
             folder = weights.get(card, deadline=deadline)
-            backbone = load(card, folder).to(self.placement.device)
-            self._loaded[name] = backbone
-            while len(self._loaded) > MAX_LOADED:
+            most = self.placement.weights_bytes
+            while len(self._loaded) >= (MAX_LOADED if most is None else 1):
                 self._loaded.popitem(last=False)
+            self._loaded[name] = load(
+                card, folder, device=self.placement.device, most_bytes=most
+            )
         self._loaded.move_to_end(name)
         return self._loaded[name]
 

@@ -23,7 +23,7 @@ from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
 from fewshot_automl.training.memory import peak_memory
 from fewshot_automl.trial.context import Problem, TrialContext
-from fewshot_automl.trial.forecast import remembered, thrift
+from fewshot_automl.trial.forecast import WAYS, remembered, thrift
 from fewshot_automl.trial.measures import measures_of
 
 Made = TypeVar("Made")
@@ -54,6 +54,7 @@ def evaluate(
     problem = context.problem
     targets = problem.targets
     trains = problem.trains(config)
+    way = thrift(context, config)
     peak = peak_memory(context.placement.device)
     encodings = context.encodings(config, end)
     repeats = problem.repeats(config)
@@ -69,7 +70,7 @@ def evaluate(
             break
         times.append(time.monotonic())
         try:
-            fitted = fit(context, encodings, config, fold.train, end)
+            fitted = fit(context, encodings, config, fold.train, end, way)
         except OutOfTime:
             times.pop()
             if trains and times:
@@ -82,7 +83,7 @@ def evaluate(
     whole = max(len(times) // len(repeats[0]), 1)
     outputs = outputs[:whole]  # of a later partition all folds count, or none
     measures = measures_of(context, config, fitted)
-    measures |= remembered(context, config, peak()) if trains else {}
+    measures |= remembered(context, config, way, peak()) if trains else {}
     seconds = time.monotonic() - start
     try:
         return scored(problem, outputs, measures, seconds)
@@ -137,7 +138,8 @@ def refit(
     """
     everything = np.arange(len(context.problem.targets))
     encodings = context.encodings(config, deadline)
-    return fit(context, encodings, config, everything, deadline)
+    way = thrift(context, config)
+    return fit(context, encodings, config, everything, deadline, way)
 
 
 def together(
@@ -168,8 +170,9 @@ def fit(
     config: Config,
     chosen: Int[np.ndarray, " chosen"],
     deadline: float | None,
+    way: tuple[int, bool] = WAYS[0],
 ) -> Fitted:
-    """Fit a Config to the chosen examples."""
+    """Fit a Config to the chosen examples, in one of the ways of `thrift`."""
 
     def begin() -> None:
         if context.placement.processes > 1 and group.number() == 0:
@@ -177,9 +180,7 @@ def fit(
             group.tell((chosen, left))
 
     more = context.problem.unlabelled
-    parts, checkpoints = 1, False
-    if context.placement.processes == 1:  # else each could find another room
-        parts, checkpoints = thrift(context, config)
+    parts, checkpoints = way
     job = Job(
         task=context.problem.task,
         config=config,

@@ -30,7 +30,7 @@ from fewshot_automl.training.memory import (
 )
 from fewshot_automl.trial.context import TrialContext
 from fewshot_automl.trial.measures import build_bare
-from fewshot_automl.trial.workload import BYTES_A_FLOP
+from fewshot_automl.trial.workload import rough_forecast
 
 PEAK: Final = "peak_memory_mb"
 """Measure of a trial: millions of bytes that its process held at most."""
@@ -71,12 +71,16 @@ def forecast(
 def thrift(context: TrialContext, config: Config) -> tuple[int, bool]:
     """Return in how many parts batches fit, and whether only with checkpoints."""
     room, trains = room_bytes(context.placement.device), context.problem.trains(config)
-    if room is None or not trains or "backbone" not in config:
+    is_shared = context.placement.processes > 1  # each could find another room
+    if room is None or is_shared or not trains or "backbone" not in config:
         return WAYS[0]
     card = context.card(config.text("backbone"))
-    each = card.flops * BYTES_A_FLOP[card.modality]
-    if PROCESS_BYTES + int(config["batch_size"]) * each + 24 * card.parameters < room:
+    flops = float(config["batch_size"]) * card.flops
+    bound = rough_forecast(card, flops, trained=1.0)
+    if bound.memory_bytes < room:
         return WAYS[0]  # plenty, so nothing is counted
+    if context.backbone(card.id).in_file:
+        return WAYS[0]  # it is not trained
     for parts, checkpoints in WAYS:
         needs = forecast(context, config, parts=parts, checkpoints=checkpoints)
         if needs.memory_bytes <= room:
@@ -85,12 +89,15 @@ def thrift(context: TrialContext, config: Config) -> tuple[int, bool]:
 
 
 def remembered(
-    context: TrialContext, config: Config, peak: float | None
+    context: TrialContext, config: Config, way: tuple[int, bool], peak: float | None
 ) -> dict[str, float]:
-    """Return the measure of a trial's peak, and learn from it for later forecasts."""
+    """Return the measure of a trial's peak, and learn from it for later forecasts.
+
+    The way is the one of `thrift` in which it has run.
+    """
     if peak is None:
         return {}
-    plain = context.forecasts.get(_key(config, *thrift(context, config)))
+    plain = context.forecasts.get(_key(config, *way))
     if plain is not None:
         context.missed.append(peak / plain.memory_bytes)
     return {PEAK: peak / 1e6}

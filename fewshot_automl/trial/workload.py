@@ -3,7 +3,7 @@
 import time
 from collections.abc import Hashable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -172,16 +172,12 @@ class Workload:
         """Return roughly what a training needs that takes so many seconds."""
         card = self._by_name[config.text("backbone")]
         trained = 1.0 - max(first_trained(config, card.depth), 0) / card.depth
-        weights = 4 * card.parameters
-        each = BYTES_A_FLOP[card.modality] * self._flops(card) * trained
-        learnt = round(trained * weights)
-        batch = round(int(config["batch_size"]) * each)
-        return Forecast(
-            memory_bytes=PROCESS_BYTES + weights + 4 * learnt + batch,
-            weights_bytes=weights,
-            trained_bytes=learnt,
-            seconds=seconds,
-        )
+        batch = int(config["batch_size"]) * self._flops(card)
+        return replace(rough_forecast(card, batch, trained), seconds=seconds)
+
+    def frozen(self, backbone: str) -> Forecast:
+        """Return roughly what heads on frozen features need."""
+        return rough_forecast(self._by_name[backbone], 0.0, 0.0)
 
     def payable(self, seconds: float) -> int:
         """Return how many unlabelled examples the slowest backbone reads in a time."""
@@ -206,6 +202,23 @@ class Workload:
         recipe = self._by_name[config.text("backbone")].input
         most = recipe.max_tokens if isinstance(recipe, TextInput) else 1
         return max(_tokens(self.characters) / most, 1.0)
+
+
+def rough_forecast(card: Card, flops: float, trained: float) -> Forecast:
+    """Return a bound of what training a share of a backbone needs, seconds left out.
+
+    The operations are those of a batch. Of what is trained there are two copies, for
+    the model of the fold before is still there, gradients and AdamW's two moments.
+    """
+    weights = 4 * card.parameters
+    learnt = round(trained * weights)
+    batch = round(BYTES_A_FLOP[card.modality] * flops * trained)
+    return Forecast(
+        memory_bytes=PROCESS_BYTES + weights + 5 * learnt + batch,
+        weights_bytes=weights,
+        trained_bytes=learnt,
+        seconds=0.0,
+    )
 
 
 def matrix_product_rate(device: str, *, rows: int, width: int) -> float:

@@ -7,6 +7,7 @@ from PIL import Image
 from fewshot_automl import UserError, explain, fit
 from fewshot_automl.automl.explain import GRID
 from fewshot_automl.cli.entry import run
+from fewshot_automl.features.store import FeatureStore
 
 FEW = {"budget": "none", "trials": 1, "methods": ["prototype"]}
 
@@ -29,6 +30,22 @@ def test_a_known_text_is_its_own_nearest_neighbour(study, texts):
     assert (by_row.answer, by_row.probability) == pytest.approx(model)
     with pytest.raises(UserError, match="row must be from 0 to 17, got 18"):
         explain(study, texts[0], row=18, data=texts[0])
+
+
+def test_labelled_examples_are_encoded_once(study, texts, monkeypatch):
+    explain(study, texts[0][4], data=texts[0])
+    encoded = []
+    compute = FeatureStore._compute
+
+    def counted(store, group, keys, batches, found):
+        encoded.extend(keys if store._disk is not None else ())
+        compute(store, group, keys, batches, found)
+
+    monkeypatch.setattr(FeatureStore, "_compute", counted)
+    explain(study, texts[0][5], data=texts[0])
+    assert not encoded
+    explain(study, "never seen", data=texts[0])
+    assert len(encoded) == 1
 
 
 def test_other_data_than_those_of_the_fit_are_refused(study):

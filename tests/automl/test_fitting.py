@@ -54,6 +54,7 @@ def ready(notes):
     return bare(
         Prepared,
         follows=None,
+        carried=None,
         ranks=None,
         context=bare(TrialContext, cards=()),
         listener=notes,

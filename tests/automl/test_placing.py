@@ -131,13 +131,15 @@ def test_workers_are_given_the_gpus_of_the_plan(monkeypatch):
         ranks_of(replace(plan, processes=3))
 
 
-def test_processes_of_a_plan_share_every_training_or_the_final_fit():
+def test_processes_of_a_plan_share_every_training_or_the_final_fit(monkeypatch):
+    monkeypatch.setattr(placing, "weights_room", lambda device, shares: 7 * shares)
     alone = Placement(device="cuda:0")
     plan = PlacementPlan(
         executor="ranks", device="cuda", processes=4, is_sharded=True, reason=""
     )
     shared = Placement(device="cuda:0", processes=4, is_sharded=True)
     assert placement_of(plan, alone) == shared
+    assert placement_of(replace(plan, is_offloaded=True), alone).weights_bytes == 7
     last = replace(plan, executor="loky", workers=4)
     assert placement_of(last, alone) == alone
     assert shared_by(last, alone) == shared

@@ -1,11 +1,15 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fewshot_automl import UserError, fit, retarget
-from fewshot_automl.automl.retarget import free_beside
+from fewshot_automl.adaptation.fitted import Adapted
+from fewshot_automl.adaptation.saved import size_of
+from fewshot_automl.automl.retarget import Change, free_beside, in_words
+from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.resampling import pooled_score
 from fewshot_automl.ledger import read_outputs
 from fewshot_automl.tasks import Task
@@ -68,6 +72,58 @@ def test_the_same_goal_gives_the_same_model(study, tmp_path):
     ]
 
 
+def test_members_of_the_old_model_are_not_loaded_or_written_again(
+    study, tmp_path, monkeypatch
+):
+    old = json.loads((study / "result.json").read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(Adapted, "load", None)  # nothing may be loaded
+        patch.setattr(Adapted, "save", None)
+        same, _ = again(study, coverage=0.75, out=tmp_path / "same")
+        goal = {"max_parameters": 1000.0}
+        few, changed = again(study, limits=goal, out=tmp_path / "few")
+    assert in_words(old["members"], same).endswith("same members as before.")
+    assert same.predictor.predict(TEXTS) is not None
+    assert same.measures == pytest.approx(old["measures"])
+    assert same.summary["answered"]["coverage"] == pytest.approx(0.75, abs=0.15)
+    assert same.summary["ending"] == few.summary["ending"] == "chosen"
+    inodes = [
+        {path.stat().st_ino for path in folder.rglob("*.safetensors")}
+        for folder in (study / "model", same.folder / "model")
+    ]
+    assert inodes[0] == inodes[1]
+    # TF-IDF alone keeps the limit, although no backbone does.
+    assert few.is_feasible
+    assert [row["config"]["method"] for row in few.summary["members"]] == ["tfidf"]
+    assert few.measures["parameters"] == size_of(few.predictor.fitted)["parameters"]
+    less = next(one for one in changed if one.name == "parameters")
+    assert less.verdict == "better"
+    assert len(few.predictor.predict(TEXTS)) == len(TEXTS)
+
+
+def test_a_damaged_model_is_not_passed_on(study, tmp_path):
+    shutil.copytree(study, tmp_path / "study")
+    head = next((tmp_path / "study" / "model").rglob("head.safetensors"))
+    head.write_bytes(head.read_bytes()[:-1] + b"x")
+    with pytest.raises(ExportError, match="changed"):
+        again(tmp_path / "study", coverage=0.75, out=tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"after": 0.5}, "the same"),
+        ({"after": 0.6, "low": 0.01, "high": 0.2, "is_maximised": True}, "better"),
+        ({"after": 0.4, "low": -0.2, "high": -0.01, "is_maximised": True}, "worse"),
+        ({"after": 0.6, "low": -0.1, "high": 0.3, "is_maximised": True}, "unclear"),
+        ({"after": 0.6, "low": 0.01, "high": 0.2}, "worse"),
+        ({"after": 0.4}, "better"),
+    ],
+)
+def test_the_verdict_knows_which_way_is_better(values, word):
+    assert Change(name="x", before=0.5, **values).verdict == word
+
+
 def test_a_class_is_found_as_often_as_asked(study, tmp_path):
     result, _ = again(study, min_recall={"art": 1.0}, out=tmp_path / "found")
     rules, labels = result.task.rules, np.array(result.summary["labels"])
@@ -75,6 +131,8 @@ def test_a_class_is_found_as_often_as_asked(study, tmp_path):
     rules = Task.from_json(result.summary["task"]).rules
     for repeat in outputs:
         assert (rules.decide(repeat)[labels == 0] == 0).all()
+    right = [(rules.decide(repeat) == labels).mean() for repeat in outputs]
+    assert result.score.raw == pytest.approx(np.mean(right))  # of what it answers
 
 
 def test_a_wish_out_of_reach_is_told_and_the_model_is_kept(study, tmp_path, new_notes):

@@ -55,7 +55,7 @@ def test_the_score_is_that_of_the_model_corrected_for_choosing_it(metric):
     outputs = [np.stack([sure(rng, 0.6) for _ in range(2)]) for _ in range(8)]
     tried = tried_with(outputs, metric)
     model = tried.together(committee(tried, range(8), 3))
-    score = honest_score(tried, range(8), 3, model, seed=0)
+    score = honest_score(tried, range(8), 3, model, tried.problem.task, seed=0)
     measured = tried.problem.task.measured
     raw = measured.orient(pooled_score(measured, LABELS, model))
     assert score.raw == pytest.approx(raw)
@@ -67,7 +67,7 @@ def test_the_score_is_that_of_the_model_corrected_for_choosing_it(metric):
 
 def test_one_trial_alone_keeps_its_score():
     tried = tried_with([sure(np.random.default_rng(1), 0.6)[None]])
-    score = honest_score(tried, [0], 3, tried.outputs[0], seed=0)
+    score = honest_score(tried, [0], 3, tried.outputs[0], tried.problem.task, seed=0)
     assert score.corrected == score.raw
 
 
@@ -83,7 +83,10 @@ def test_trials_of_few_folds_join_and_leave_the_score_whole():
     assert sum(weights.values()) == pytest.approx(1)
     together = tried.together(weights)
     np.testing.assert_array_equal(np.isnan(together), np.isnan(partly))
-    assert honest_score(tried, range(3), 3, together, seed=0).examples == 16
+    assert (
+        honest_score(tried, range(3), 3, together, tried.problem.task, seed=0).examples
+        == 16
+    )
     alone = cross_calibrated(tried.problem, partly)
     np.testing.assert_array_equal(np.isnan(alone), np.isnan(partly))
     assert 0 <= tried.measures({0: 1.0})["worst_recall"] <= 1
@@ -124,7 +127,10 @@ def test_without_probabilities_the_leader_is_the_model(monkeypatch):
     unknown = lambda kind, targets, outputs: np.full(len(outputs), np.nan)  # noqa: E731
     monkeypatch.setattr(type(TASK.rules), "log_likelihood", unknown)
     assert committee(tried, (0, 1), 3) == {0: 1.0}
-    assert honest_score(tried, (0, 1), 3, tried.outputs[0], seed=0).raw > 0
+    assert (
+        honest_score(tried, (0, 1), 3, tried.outputs[0], tried.problem.task, seed=0).raw
+        > 0
+    )
 
 
 def test_a_frozen_backbone_is_counted_once():
@@ -153,7 +159,7 @@ def test_a_model_stands_beside_a_constant_answer(right, verdict):
         None
     ]
     tried = tried_with([outputs])
-    score = honest_score(tried, [0], 1, outputs, seed=0)
+    score = honest_score(tried, [0], 1, outputs, tried.problem.task, seed=0)
     assert score.majority == pytest.approx(1 / 3)
     assert score.against_majority == verdict
     assert bool(score.caution) == (verdict != "better")

@@ -1,13 +1,19 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from fewshot_automl import Predictor, UserError, fit, resume, retarget, update
+from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.saved import own_encoder
+from fewshot_automl.automl.finished import Versions
 from fewshot_automl.automl.settings import Settings
-from fewshot_automl.automl.update import Versions
+from fewshot_automl.features.store import FeatureStore
+from fewshot_automl.ledger import read_outputs
+from fewshot_automl.modalities import content_hashes
 
 TEXTS = [f"{word} {n}" for n in range(8) for word in ("good film", "river city")]
 LABELS = ["art", "land"] * 8
@@ -45,6 +51,88 @@ def test_new_and_corrected_labels_make_a_version_that_can_be_left_again(study):
     merged = update(study, rename={"name": "land"})  # its labels are in the folder
     assert merged.task.names == ("art", "land")
     assert [row.parent for row in Versions.of(study).rows] == [None, 1, 2]
+
+
+QUICK = {"steps": (10, 10), "batch_size": (8, 8)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, at_home):
+    """A study whose model is one that trains, of classes in an order of their own."""
+    home = tmp_path_factory.mktemp("trained")
+    rows = pd.DataFrame({"said": TEXTS, "kind": LABELS})
+    rows["kind"] = pd.Categorical(rows["kind"], ["land", "art"], ordered=True)
+    rows.to_parquet(home / "data.parquet")
+    settings = Settings(
+        target="kind",
+        trials=1,
+        budget_seconds=None,
+        methods=("partial_freeze",),
+        narrow=QUICK,
+    )
+    fit(home / "data.parquet", settings=settings, out=home / "study")
+    return home / "study"
+
+
+@pytest.mark.parametrize(("budget", "stays"), [(1e-3, True), (1e4, False)])
+def test_members_that_train_stay_where_there_is_no_time(
+    trained, tmp_path, budget, stays, monkeypatch
+):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    old = json.loads((study / "result.json").read_text())
+    encoded = []
+    compute = FeatureStore._compute
+
+    def counted(store, group, keys, batches, found):
+        if store._disk is not None:  # that of the study, none of a model that is timed
+            encoded.extend((group, key) for key in keys)
+        compute(store, group, keys, batches, found)
+
+    monkeypatch.setattr(FeatureStore, "_compute", counted)
+    more = {
+        "said": ["who is this", "a river", TEXTS[0]],
+        "kind": ["art", "land", "land"],
+    }
+    result = update(study, pd.DataFrame(more), budget=budget)
+    assert result.task.names == ("land", "art")
+    assert len(result.inputs) == 18
+    # Of the old examples nothing is encoded again, and of the new ones nothing twice.
+    assert {key for _, key in encoded} <= set(content_hashes(more["said"][:2]))
+    assert len(encoded) == len({*encoded})
+    assert bool(encoded) != stays
+    said = Versions.of(study).rows[1].said
+    assert ("stays as it is fitted" in said) == stays
+    files = [
+        {path.stat().st_ino for path in folder.rglob("*.safetensors")}
+        for folder in (study / "versions/1/model", study / "versions/2/model")
+    ]
+    assert (files[0] == files[1]) == stays
+    outputs = read_outputs(result.folder / result.summary["predictions"])
+    assert np.isfinite(outputs).all(axis=2).any(axis=0).sum() == 18
+    if stays:
+        config, _ = result.history[0]
+        raw = read_outputs(result.folder / f"predictions/{config.key}.safetensors")
+        earlier = read_outputs(study / f"predictions/{config.key}.safetensors")
+        keys = {key: row for row, key in enumerate(old["keys"])}
+        old_model = Predictor.load(study / "versions/1").fitted
+        encodings = Encodings(inputs=result.inputs, encoder=own_encoder(old_model))
+        said = old_model.outputs(encodings)
+        for row, key in enumerate(result.summary["keys"]):
+            if key in keys:  # cross-validated, of the old study
+                np.testing.assert_array_equal(raw[:, row], earlier[:, keys[key]])
+            else:  # what the old model says, which had not learnt from it
+                np.testing.assert_allclose(raw[0, row], said[row], atol=1e-5)
+
+
+def test_a_model_that_trains_follows_the_names_of_classes(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    result = update(study, rename={"land": "ground"}, budget=1e-3)
+    assert result.task.names == ("ground", "art")
+    assert "stays as it is fitted" in Versions.of(study).rows[1].said
+    assert {*result.predictor.predict(TEXTS)} <= {"ground", "art"}
+    assert result.history[0][1].cost_seconds == 0  # no fold was trained again
 
 
 def test_costs_and_columns_follow_the_names_of_classes(tmp_path, at_home):
@@ -113,3 +201,14 @@ def test_what_changes_nothing_is_refused(study):
     assert not (study / "versions.json").exists()
     with pytest.raises(UserError, match="got 7"):
         Versions.of(study).going_to(7)
+
+
+def test_an_update_that_is_broken_off_changes_nothing(study, notes):
+    def stop(event):
+        raise KeyboardInterrupt
+
+    notes.trial = stop
+    with pytest.raises(KeyboardInterrupt):
+        updated(study, ["who is this"], new_labels=["art"], listener=notes)
+    assert not (study / "versions.json").exists()
+    assert Versions.of(study).current == 1

@@ -61,5 +61,5 @@ def test_a_setting_is_a_field_a_flag_a_keyword_and_a_key():
     assert flags == {*fields, *LIMITS, *MODALITIES} - {"limits", "inputs"}
     spelt = {option.name or name for name, option in options().items()}
     around = {"data", "labels", "test", "out", "settings", "progress", "listener"}
-    around |= {"started", "follows", "begins_with"}
+    around |= {"started", "follows", "searches", "begins_with", "carried"}
     assert {*inspect.signature(fit_function).parameters} - around <= spelt

@@ -13,6 +13,8 @@ def test_it_says_where_a_fit_would_run(home, at_home, last_json):
     found, err = last_json()
     assert (found["device"], found["executor"]) == ("cuda", "loky")
     assert "On 2x24GB:" in err
+    assert "trials    2 side by side" in err
+    assert "on        cuda 0, cuda 1" in err
     assert found["reason"] in " ".join(err.split())
     assert "Placement: " in err
     assert not (home / "runs").exists()

@@ -10,6 +10,7 @@ from fewshot_automl.backbones import weights
 from fewshot_automl.backbones.backbone import Backbone
 from fewshot_automl.backbones.card import read_card
 from fewshot_automl.backbones.load import build, load, load_saved
+from fewshot_automl.errors import TrialError
 
 ROOT = Path(__file__).parents[2]
 TINY = sorted((ROOT / "tests" / "zoo").glob("*/*.toml"))
@@ -71,6 +72,35 @@ def test_satisfies_the_protocol(backbone):
         backbone.card.width,
         backbone.card.depth,
     )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_runs_with_blocks_left_in_the_file(
+    backbone, batch, features, random_weights, share, tmp_path
+):
+    card = backbone.card
+    is_tiny = card.id in {path.stem for path in TINY}
+    folder = random_weights(card) if is_tiny else weights.locate(card)
+    parts = load(card, folder, most_bytes=int(share * 4 * card.parameters))
+    last = backbone.anatomy.blocks[-1]
+    assert any(name.startswith(last) for name in parts.in_file)
+    with torch.no_grad():
+        found = parts.features(batch)
+        middle = backbone.depth // 2
+        cut = parts.tail(parts.stem(batch, middle), middle)
+    # Convolutions in another order of memory round otherwise.
+    is_convolutional = any(t.ndim == 4 for t in parts.in_file.values())
+    near = {"rtol": 0, "atol": 1e-5 if is_convolutional else 0}
+    torch.testing.assert_close(found, features, **near)
+    torch.testing.assert_close(cut, features, **near)
+    absent = {name for name, one in parts.module.named_parameters() if one.is_meta}
+    assert absent == set(parts.in_file)
+    with pytest.raises(TrialError, match="does not fit on the device as a whole"):
+        parts.fork(0)
+    if is_tiny:
+        parts.save(tmp_path)
+        with torch.no_grad():
+            assert torch.equal(load_saved(tmp_path).features(batch), features)
 
 
 def test_has_the_parameters_the_card_says(backbone):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from fewshot_automl import trial
 from fewshot_automl.adaptation.method import Profile
 from fewshot_automl.errors import OutOfTime, UnknownNameError, UserError
 from fewshot_automl.evaluation.folds import choose_folds
-from fewshot_automl.executors import EXECUTORS, Executor, executor_named
+from fewshot_automl.executors import EXECUTORS, Executor, Ranks, executor_named
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.outcome import Outcome
 from fewshot_automl.space import Config
@@ -114,9 +115,17 @@ def test_real_trials_have_the_same_outcomes_everywhere(
         space.default(method=method, backbone=card.id, **more)
         for method, more in (("probe", {}), ("partial_freeze", {"steps": 10}))
     ]
-    call = partial(trial.evaluate, context)
-    tickets = [executor.submit(call, config, None) for config in configs]
-    found = {done.ticket: done.value for done in drain(executor)}
+    call = sent = partial(trial.evaluate, context)
+    if isinstance(executor, Ranks):
+        place = replace(context.placement, processes=2)
+        shared = TrialContext(
+            problem=problem, cards=(card,), store=context.store, placement=place
+        )
+        sent = partial(trial.together, trial.evaluate, shared)
+    tickets = [executor.submit(sent, config, None) for config in configs]
+    ended = drain(executor)
+    assert not [done.error for done in ended if done.error]
+    found = {done.ticket: done.value for done in ended}
     for ticket, config in zip(tickets, configs, strict=True):
         here = call(config, None)
         assert found[ticket].scores == here.scores

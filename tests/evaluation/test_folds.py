@@ -25,7 +25,7 @@ def check(folds: Folds, labels, groups=None):
                 assert not set(groups[fold.train]) & set(groups[fold.validation])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(2, 12), min_size=2, max_size=8),
     seed=st.integers(0, 2**32 - 1),
@@ -44,7 +44,7 @@ def test_every_partition_covers_all_and_trains_on_every_class(counts, seed, max_
         assert (held <= np.ceil(share)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 999))
 def test_groups_that_mix_classes_never_leak(data, seed):
     n = data.draw(st.integers(6, 40))

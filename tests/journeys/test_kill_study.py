@@ -84,9 +84,10 @@ def victim(folder: str, way: str) -> None:
 
 
 def start(folder: Path, way: str) -> subprocess.Popen:
+    paths = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
     return subprocess.Popen(
         [sys.executable, __file__, str(folder), way],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 
 

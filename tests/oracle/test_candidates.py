@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -74,3 +75,9 @@ def test_sobol_visits_every_option_soon_and_goes_on_where_it_ended():
         assert {c["backbone"] for c in configs} == set("abcdefg")
         history = [(config, Outcome(status="running")) for config in configs[:9]]
         assert SobolOracle().suggest(OPTIONS, history, 12, seed) == configs[9:]
+
+
+def test_no_more_is_drawn_than_is_needed():
+    drawn = map(Config.of, ({"x": number // 2} for number in itertools.count()))
+    found = fresh(drawn, {Config.of({"x": 0})}, lambda c: c["x"] != 2, 3)
+    assert [config["x"] for config in found] == [1, 3, 4]

@@ -34,7 +34,7 @@ EXPECTED = {
     "batch too large": ("in_process", 1, 1, 1, 1),
     "card too small to train": ("in_process", 1, 1, 1, 1),
     "card too small, two hours": ("loky", 4, 1, 0, 1),
-    "card too small for the weights": ("in_process", 1, 1, 0, 1),
+    "card too small for the weights": ("in_process", 1, 1, 1, 1),
     "two cards, training too large": ("ranks", 1, 1, 2, 2),
     "two nodes": ("ray", 16, 1, 8, 1),
 }
@@ -51,6 +51,7 @@ def test_simulated_machines(machine):
     found = (plan.executor, plan.workers, plan.workers_a_gpu, len(plan.cards))
     assert (*found, plan.processes) == EXPECTED[machine.name]
     assert plan.is_sharded == ("two cards" in machine.name)
+    assert plan.is_offloaded == ("for the weights" in machine.name)
     assert plan.reason.endswith(".")
     assert "\n" not in plan.reason
 
@@ -89,6 +90,21 @@ def test_what_no_gpu_holds_does_not_keep_others_from_it():
     plan = plan_placement(CARDS, [NEED, huge], 300.0)
     assert plan.workers == 8
     assert "1 training of those planned, of up to 90 GB, will not fit." in plan.reason
+
+
+def test_weights_that_do_not_fit_are_read_in_parts():
+    huge = replace(NEED, memory_bytes=90 * GB, weights_bytes=30 * GB)
+    plan = plan_placement(CARDS, [NEED, huge], 300.0)
+    assert plan.is_offloaded
+    assert "Weights of 30 GB do not fit: each batch reads some" in plan.reason
+    frozen = replace(huge, trained_bytes=0, seconds=0.0)
+    plan = plan_placement(LAPTOP, [frozen], 300.0)
+    assert plan.is_offloaded
+    # Ray's workers are on machines that nobody described.
+    assert not plan_placement(
+        LAPTOP, [NEED], 9.0, workers=99, executor="ray"
+    ).is_offloaded
+    assert plan_placement(LAPTOP, [NEED], 9.0, workers=99).is_offloaded
 
 
 def test_the_larger_of_mixed_cards_is_used_by_its_number():

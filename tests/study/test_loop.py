@@ -1,5 +1,6 @@
 """The loop on two-line functions, with a fake clock and a scripted oracle."""
 
+import functools
 import math
 import threading
 import time
@@ -418,9 +419,16 @@ def test_a_display_hears_of_everything(go):
     assert [len(e.history) for e in events] == [1, 1, 2, 2]
 
 
-def slow_square(point, allowance):
-    time.sleep(0.2 if point["x"] == 1 else 0.02)
-    return Outcome(status="done", mean=float(point["x"]) ** 2)
+def square_once_the_next_runs(folder, point, allowance):
+    """Trial ``x`` ends when trial ``x + 1`` has begun, to show which overlap."""
+    x = int(point["x"])
+    (folder / f"{x}").touch()
+    until = time.monotonic() + 60
+    while x < 8 and not (folder / f"{x + 1}").exists():
+        if time.monotonic() > until:
+            return Outcome(status="failed", reason=f"trial {x + 1} never began")
+        time.sleep(0.01)
+    return Outcome(status="done", mean=float(x) ** 2)
 
 
 def sleep_for_ever(point, allowance):
@@ -430,10 +438,11 @@ def sleep_for_ever(point, allowance):
     return Outcome(status="done", mean=math.nan)
 
 
-def test_slots_are_kept_busy(go):
+def test_slots_are_kept_busy(go, tmp_path):
     oracle = Scripted(list(range(1, 9)))
     executor = WorkerProcesses(2)
-    end = go(slow_square, oracle=oracle, executor=executor, trials=8)
+    trial = functools.partial(square_once_the_next_runs, tmp_path)
+    end = go(trial, oracle=oracle, executor=executor, trials=8)
     executor.shutdown()
     assert points_of(end) == list(range(1, 9))
     assert [outcome.mean for _, outcome in end.history] == [x**2 for x in range(1, 9)]
@@ -441,11 +450,12 @@ def test_slots_are_kept_busy(go):
     assert pending == [0] + [1] * 7
 
 
-def test_a_trial_that_does_not_come_back_is_given_up(go, monkeypatch):
+def test_a_trial_that_does_not_come_back_is_given_up(go, monkeypatch, tmp_path):
     monkeypatch.setattr(loop, "GRACE_SECONDS", 0.3)
     executor = WorkerProcesses(2)
     for _ in range(2):  # workers take a while to start
-        executor.submit(slow_square, config(2), None)
+        trial = functools.partial(square_once_the_next_runs, tmp_path)
+        executor.submit(trial, config(8), None)
     while executor.wait():
         pass
     began = time.monotonic()

@@ -27,7 +27,8 @@ CASES = (
     ("contrastive", "tiny-bert"),
     ("contrastive_lora", "tiny-vit"),
 )
-CLOSE = {"rtol": 1e-5, "atol": 2e-6}
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+"""Sums in another order; of small gradients AdamW makes steps as of large ones."""
 ALONE = {
     **{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"},
     **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},
@@ -57,7 +58,7 @@ def trained(cases, cards, folders, place):
     found = {}
     torch.set_num_threads(1)
     for method, name in cases:
-        backbone = load(cards[name], folders[name]).to(place.device)
+        backbone = load(cards[name], folders[name], device=place.device)
         task = Task(modality=backbone.card.modality, names=("a", "b", "c"))
         space = space_for(Profile.of(task, LABELS), (backbone.card,))
         names = {"method": method, "backbone": name}

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 
 from fewshot_automl.adaptation import encodings
+from fewshot_automl.adaptation import fitted as saving
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encodings
+from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import OutOfTime, TrialError
 from fewshot_automl.evaluation.folds import Fold, Folds
 from fewshot_automl.evaluation.measures import MEASURES
+from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import metric_named
-from fewshot_automl.trial import Problem, evaluate, refit
+from fewshot_automl.trial import Problem, TrialContext, evaluate, refit
 
 module = importlib.import_module("fewshot_automl.trial.evaluate")
 
@@ -212,3 +215,31 @@ def test_refit_learns_from_every_example(context, space):
     assert (proba.argmax(axis=1) == context.problem.targets).all()
     with pytest.raises(OutOfTime):
         refit(context, config_of(space, "lora"), time.monotonic() - 1)
+
+
+def test_heads_need_no_whole_backbone_in_memory(context, space, tmp_path, monkeypatch):
+    probe = config_of(space, "probe")
+    whole = evaluate(context, probe)
+    place = dataclasses.replace(context.placement, weights_bytes=0)
+    parts = TrialContext(
+        problem=context.problem,
+        cards=context.cards,
+        store=FeatureStore(tmp_path / "others"),
+        placement=place,
+    )
+    assert parts.backbone("tiny-bert").in_file
+    outcome = evaluate(parts, probe)
+    assert (outcome.outputs == whole.outputs).all()
+    sizes = ("parameters", "memory_mb")
+    assert [outcome.measures[n] for n in sizes] == [whole.measures[n] for n in sizes]
+    with pytest.raises(TrialError, match="does not fit on the device as a whole"):
+        evaluate(parts, config_of(space, "partial_freeze"))
+    fitted = refit(parts, probe)
+    state = fitted.save(tmp_path / "model")
+    monkeypatch.setattr(saving, "weights_room", lambda device: 0)
+    again = type(fitted).load(tmp_path / "model", state)
+    assert again.backbone.in_file
+    inputs = context.problem.inputs
+    predicted = again.outputs(Encodings(inputs=inputs, encoder=own_encoder(again)))
+    expected = fitted.outputs(parts.encodings(probe))
+    np.testing.assert_allclose(predicted, expected, atol=1e-6)
