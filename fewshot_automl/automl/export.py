@@ -4,13 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from fewshot_automl.automl.check import Finished
+from fewshot_automl.automl.finished import Finished
 from fewshot_automl.data import Source
 from fewshot_automl.errors import ExportError
 from fewshot_automl.export.write import MAX_LOSS, Evidence, Export, write_export
-from fewshot_automl.ledger import read_outputs
 
 
 def export_study(
@@ -37,13 +34,10 @@ def export_study(
         data: The fit's data again, if they were in memory or have moved.
         say: Hears what is done.
     """
-    study = Finished.of(Path(folder))
-    rows, inputs = study.examples(data)
-    stack = read_outputs(study.folder / study.summary["predictions"])
+    study = Finished.of(folder)
+    rows, inputs, _ = study.table(data)
     evidence = Evidence(
-        inputs=inputs,
-        targets=np.array(study.summary["labels"])[rows],
-        honest=stack[:, rows].astype(np.float64),
+        inputs=inputs, targets=study.labels[rows], honest=study.predictions[:, rows]
     )
     write = partial(
         write_export, study.model, name, out, evidence, study=study.summary, say=say
