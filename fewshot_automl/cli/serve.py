@@ -80,12 +80,12 @@ def serve(
     place = f"[{host}]" if ":" in host else host
     port = listener.getsockname()[1]
     say(f"Serving version {served.version} at http://{place}:{port}")
-    uvicorn.run(
+    config = uvicorn.Config(
         make_app(served, limits, token, model if reload else None, hosts),
-        fd=listener.fileno(),
         http=Protocol,
         ws="none",
         access_log=False,
         limit_concurrency=limits.connections,
         timeout_graceful_shutdown=max(1, round(limits.seconds)),
     )
+    uvicorn.Server(config).run([listener])

@@ -97,7 +97,9 @@ class Batches:
 
     def __init__(self, model: Served, limits: Limits) -> None:
         self.model, self.limits = model, limits
-        self.queue: asyncio.Queue[tuple[Served, Input, asyncio.Future[Any]]] = asyncio.Queue()
+        self.queue: asyncio.Queue[tuple[Served, Input, asyncio.Future[Any]]] = (
+            asyncio.Queue()
+        )
 
     def put(self, inputs: Sequence[Input]) -> "asyncio.Future[list[Any]] | None":
         """Return the answers to come; None if the queue cannot take all of them."""
