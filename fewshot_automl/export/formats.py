@@ -64,11 +64,6 @@ class Format:
                     f"Install it with: pip install 'fewshot-automl[{self.extra}]'"
                 )
 
-    @property
-    def pinned(self) -> list[str]:
-        """Return lines for requirements.txt: the versions that were checked."""
-        return [f"{name}=={version(name)}" for name in self.requires]
-
 
 def program_of(
     graph: Graph, *, batch: int | None = None, length: int | None = None

@@ -52,46 +52,26 @@ def write_huggingface(graph: Graph, folder: Path) -> None:
     parts = ["Transformer", "Pooling", *(["Normalize"] if is_unit else [])]
     parts.append("Dense")
     places = ["", *(f"{at}_{part}" for at, part in enumerate(parts) if at)]
-    _json(
-        folder / "modules.json",
-        [
-            {
-                "idx": at,
-                "name": str(at),
-                "path": place,
-                "type": f"sentence_transformers.models.{part}",
-            }
-            for at, (part, place) in enumerate(zip(parts, places, strict=True))
-        ],
-    )
-    _json(
-        folder / places[1] / "config.json",
-        {
-            "word_embedding_dimension": width,
-            **{
-                f"pooling_mode_{name}": recipe.pooling == mode
-                for name, mode in (
-                    ("mean_tokens", "mean"),
-                    ("cls_token", "cls"),
-                    ("lasttoken", "last"),
-                )
-            },
-        },
-    )
-    _json(
-        folder / places[-1] / "config.json",
-        {
-            "in_features": width,
-            "out_features": classes,
-            "bias": True,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        },
-    )
+    kinds = [f"sentence_transformers.models.{part}" for part in parts]
+    modules = [
+        {"idx": at, "name": str(at), "path": place, "type": kind}
+        for at, (place, kind) in enumerate(zip(places, kinds, strict=True))
+    ]
+    _json(folder / "modules.json", modules)
+    modes = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
+    pooling = {f"pooling_mode_{x}": recipe.pooling == mode for mode, x in modes.items()}
+    pooling_file = folder / places[1] / "config.json"
+    _json(pooling_file, {"word_embedding_dimension": width, **pooling})
+    dense: dict[str, Any] = {
+        "in_features": width,
+        "out_features": classes,
+        "bias": True,
+    }
+    dense["activation_function"] = "torch.nn.modules.linear.Identity"
+    _json(folder / places[-1] / "config.json", dense)
     weight, bias = _folded(head)
-    save_file(
-        {"linear.weight": np.ascontiguousarray(weight.T), "linear.bias": bias},
-        folder / places[-1] / "model.safetensors",
-    )
+    arrays = {"linear.weight": np.ascontiguousarray(weight.T), "linear.bias": bias}
+    save_file(arrays, folder / places[-1] / "model.safetensors")
 
 
 def write_timm(graph: Graph, folder: Path) -> None:
@@ -165,14 +145,8 @@ def _write_head(
 ) -> None:
     weight, bias = _folded(head)
     save_file({"weight": weight, "bias": bias}, folder / "head.safetensors")
-    _json(
-        folder / "head.json",
-        {
-            "pooling": pooling,
-            "is_unit": is_unit,
-            "temperature": graph.temperature,
-        },
-    )
+    facts = {"pooling": pooling, "is_unit": is_unit, "temperature": graph.temperature}
+    _json(folder / "head.json", facts)
 
 
 def _json(path: Path, values: Any) -> None:

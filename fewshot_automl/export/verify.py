@@ -76,18 +76,11 @@ class Proof:
     @property
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a table: what, of the source, of the export."""
+        apart, logits = self.largest_difference, self.largest_logit_difference
         found = [
             ("examples compared", "", f"{self.examples:,}"),
-            (
-                "largest difference of probabilities",
-                "",
-                f"{self.largest_difference:.1e}",
-            ),
-            (
-                "largest difference of logits",
-                "",
-                f"{self.largest_logit_difference:.1e}",
-            ),
+            ("largest difference of probabilities", "", f"{apart:.1e}"),
+            ("largest difference of logits", "", f"{logits:.1e}"),
             ("equal answers", "", f"{self.agreement:.4f}"),
         ]
         if (score := self.score) is not None:
@@ -142,13 +135,9 @@ def prove(
     inputs, rules = evidence.inputs, predictor.task.rules
     before = predictor.outputs_of(inputs)
     logits, after = (x.astype(np.float64) for x in model.outputs(inputs))
-    expected = np.concatenate(
-        [
-            _eager(graph, model, inputs[at : at + ROWS])
-            for at in range(0, len(inputs), ROWS)
-        ]
-    )
-    moved = logits - expected
+    starts = range(0, len(inputs), ROWS)
+    parts = [_eager(graph, model, inputs[at : at + ROWS]) for at in starts]
+    moved = logits - (expected := np.concatenate(parts))
     answers = zip(rules.decode(before), model.decide(after), strict=True)
     one = middling(inputs)
     seconds = (
@@ -164,10 +153,7 @@ def prove(
         agreement=float(np.mean([a == b for a, b in answers])),
         score=_change(predictor, evidence, before, after, moved),
         latency_ms=(1e3 * seconds[0], 1e3 * seconds[1]),
-        megabytes=(
-            size_of(predictor.fitted)["memory_mb"],
-            sum(files) / MEGABYTE,
-        ),
+        megabytes=(size_of(predictor.fitted)["memory_mb"], sum(files) / MEGABYTE),
     )
 
 

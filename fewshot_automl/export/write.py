@@ -178,7 +178,7 @@ def _write_reader(
     """Write all that turns raw examples into answers, and the manifest."""
     shutil.copyfile(predict.__file__, folder / "predict.py")
     kinds = {feed.kind for feed in graph.feeds}
-    packages = ["numpy"]
+    packages = [*row.requires, "numpy"]
     if kinds & {"text", "windows"}:
         packages.append("tokenizers")
     request = ["An example of a text.", "Another one."]
@@ -189,7 +189,7 @@ def _write_reader(
         Image.fromarray(np.stack([ramp, ramp // 2, 255 - ramp], 2)).save(
             folder / "example.png"
         )
-    pinned = [*row.pinned, *(f"{name}=={version(name)}" for name in packages)]
+    pinned = [f"{name}=={version(name)}" for name in packages]  # as was checked
     (folder / "requirements.txt").write_text("\n".join(pinned) + "\n", "utf-8")
     (folder / "request.json").write_text(json.dumps(request) + "\n", "utf-8")
     python = ".".join(platform.python_version_tuple()[:2])
