@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from fewshot_automl.export.write import Export
 
 FORMAT: Final = 1
+"""Of the folders of studies and models. It rises when earlier versions could not read
+what is written; what they wrote is read for ever (`tests/reference`)."""
 MANIFEST: Final = "model.json"
 AT_ONCE: Final = 256
 """Examples that are predicted in one go; one that cannot be read costs no more."""
@@ -369,6 +371,19 @@ def package_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
 
 
+def newer_in_words(path: Path, number: int, values: Mapping[str, Any]) -> str | None:
+    """Return why a file of such a format cannot be read; None if it can."""
+    if number <= FORMAT:
+        return None
+    version = values.get("versions", {}).get(PACKAGES[0], "")
+    least = f">={version}" if version else ""
+    return (
+        f"{path} must be of format {FORMAT} or earlier, got {number}: it was written "
+        f"by a newer version of fewshot_automl. Install that one: pip install "
+        f"--upgrade 'fewshot-automl{least}'"
+    )
+
+
 def _seal(manifest: Mapping[str, Any]) -> str:
     """Return the hash that tells whether a manifest is as it was written."""
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
@@ -384,11 +399,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"Model file {path} must be the JSON that fewshot_automl wrote, got "
             f"{error}. It was damaged; copy the model again."
         ) from error
-    if number > FORMAT:
-        raise ExportError(
-            f"Model format must be at most {FORMAT}, got {number}. "
-            "Update fewshot_automl."
-        )
+    if words := newer_in_words(path, number, manifest):
+        raise ExportError(words)
     if manifest.get("sha256") != _seal(manifest):
         raise ExportError(
             f"Model file {path} must be as it was written, and its sha256 says that "

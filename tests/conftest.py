@@ -40,33 +40,36 @@ def random_weights(tmp_path_factory) -> Callable:
 
     Its parent, which holds all of them, is laid out as ``FEWSHOT_ZOO_PATH`` wants it.
     """
-    import torch
-    from safetensors.torch import save_file
-
-    from fewshot_automl.backbones.load import build
-
     homes = {}
 
     def make(card, seed: int = 0, tokenizer: str | None = None) -> Path:
         homes.setdefault(seed, tmp_path_factory.mktemp(f"weights-{seed}"))
         folder = homes[seed] / card.id
-        weights = folder / "model.safetensors"
-        if not weights.exists():
-            folder.mkdir()
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                module, anatomy = build(card)
-                state = {
-                    name: _stirred(name, tensor)
-                    for name, tensor in module.state_dict().items()
-                }
-            if card.modality == "text":
-                text = tokenizer or _tokenizer(anatomy.pad_id)
-                (folder / "tokenizer.json").write_text(text, encoding="utf-8")
-            save_file(state, weights)
+        if not folder.exists():
+            write_weights(card, folder, seed, tokenizer)
         return folder
 
     return make
+
+
+def write_weights(card, folder: Path, seed: int = 0, tokenizer: str | None = None):
+    """Write random weights for any card."""
+    import torch
+    from safetensors.torch import save_file
+
+    from fewshot_automl.backbones.load import build
+
+    folder.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module, anatomy = build(card)
+        state = {
+            name: _stirred(name, tensor) for name, tensor in module.state_dict().items()
+        }
+    if card.modality == "text":
+        text = tokenizer or _tokenizer(anatomy.pad_id)
+        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    save_file(state, folder / "model.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -132,8 +132,9 @@ def test_a_manifest_that_is_none_is_an_export_error(text, tmp_path):
 def test_a_newer_format_asks_for_an_update(trained, tmp_path):
     folder = trained("majority").save(tmp_path / "m")
     manifest = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(ExportError, match="Update"):
+    newer = {**manifest, "format": 99, "versions": {"fewshot-automl": "9.1"}}
+    (folder / "model.json").write_text(json.dumps(newer))
+    with pytest.raises(ExportError, match=r"newer version.*fewshot-automl>=9\.1"):
         Predictor.load(folder)
 
 

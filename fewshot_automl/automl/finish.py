@@ -3,12 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 
+from fewshot_automl.adaptation.frozen import reads_windows
+from fewshot_automl.adaptation.heads import unit_rows
 from fewshot_automl.automl.available import broken_in_words
 from fewshot_automl.automl.fitting import (
     again,
@@ -18,6 +20,7 @@ from fewshot_automl.automl.fitting import (
     fitted_committee,
     size_together,
 )
+from fewshot_automl.automl.record import read_summary
 from fewshot_automl.automl.result import RESULT_FILE, Result
 from fewshot_automl.automl.scoring import (
     Outputs,
@@ -175,6 +178,7 @@ def finish(ready: Prepared, end: StudyEnd) -> Result:
         "beside_best": _beside_best(tried, weights, honest),
         "standard_error": error,
         "answered": answered_scores(task, problem.targets, honest),
+        "typical": _typical(ready, tried, list(weights), is_fitted=bool(parts)),
         "indistinguishable": equal,
         **_account(ready, history, ranking, measures),
         "baselines": _baselines(tried),
@@ -279,6 +283,33 @@ def _check(ready: Prepared, history: History, ranking: Ranking) -> None:
             f"closest, {config}: {words}. Loosen the limit, or search on with a larger "
             "budget."
         )
+
+
+def _typical(
+    ready: Prepared, tried: Tried, members: Sequence[int], *, is_fitted: bool
+) -> list[str]:
+    """Return the keys of the examples most like the others of their class.
+
+    As the first member with a backbone sees them, one that only reads it rather than
+    one that trains it; none without such a member. Of a model that was not fitted now
+    they are those of the study it was taken from.
+    """
+    if not is_fitted:
+        summary = read_summary(ready.follows or ready.folder)
+        return list(summary.get("typical", ()))
+    problem = tried.problem
+    members = sorted(members, key=lambda number: tried.method(number).trains)
+    config = next((c for c in map(tried.config, members) if "backbone" in c), None)
+    if config is None or not isinstance(problem.task.rules, Classes):
+        return []
+    features = ready.context.encodings(config).pooled(whole=reads_windows(config))
+    found = []
+    for label in np.unique(problem.targets):
+        rows = np.flatnonzero(problem.targets == label)
+        directions = unit_rows(features[rows])
+        alike = directions @ directions.sum(axis=0)
+        found.append(problem.keys[rows[alike.argmax()]])
+    return found
 
 
 def _beside_best(

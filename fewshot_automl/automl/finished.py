@@ -19,7 +19,7 @@ from jaxtyping import Float
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.saved import own_encoder
 from fewshot_automl.automl.fit import sources_of
-from fewshot_automl.automl.record import read_record, read_summary
+from fewshot_automl.automl.record import STUDY_FILE, read_record, read_summary
 from fewshot_automl.automl.result import RESULT_FILE, VERSIONS_FILE
 from fewshot_automl.automl.settings import Settings
 from fewshot_automl.data import Columns, Source, read_beside
@@ -74,6 +74,8 @@ class Versions:
     def of(cls, folder: Path) -> "Versions":
         """Read the versions of a study; one that was never updated has one."""
         path = folder / VERSIONS_FILE
+        if (folder / STUDY_FILE).exists():
+            read_record(folder)  # that of a newer version is refused
         if path.exists():
             values = json.loads(path.read_text("utf-8"))
             rows = tuple(Version(**row) for row in values["versions"])

@@ -19,6 +19,7 @@ from fewshot_automl.finding import counted
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.ledger.record import OUTPUTS_FOLDER
 from fewshot_automl.oracle import Past, Prior
+from fewshot_automl.predictor import FORMAT, newer_in_words, package_versions
 from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
 
@@ -74,6 +75,8 @@ def write_record(
     sources = {"data": data, "test": test}
     places = {kind: _place(source) for kind, source in sources.items()}
     record = {
+        "format": FORMAT,
+        "versions": package_versions(),
         "name": name,
         "settings": settings.to_json(),
         **places,
@@ -107,9 +110,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     try:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        newer = newer_in_words(path, record.get("format", 1), record)
         odd = (ENTRIES - record.keys()) | (record["settings"].keys() - options())
     except (ValueError, KeyError, TypeError, AttributeError):
-        odd = {"its JSON, which is damaged"}
+        newer, odd = None, {"its JSON, which is damaged"}
+    if newer:
+        raise UserError(newer)
     if odd:
         raise UserError(
             f"{path} must be of a study that this version of fewshot_automl began, got "

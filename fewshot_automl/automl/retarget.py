@@ -11,11 +11,13 @@ import numpy as np
 
 from fewshot_automl.automl.finished import Finished
 from fewshot_automl.automl.fit import fit, sources_of
+from fewshot_automl.automl.record import settings_of
 from fewshot_automl.automl.result import Listener, Result
 from fewshot_automl.automl.scoring import decided_by
 from fewshot_automl.automl.settings import options, plain
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
+from fewshot_automl.evaluation.intervals import REACH
 from fewshot_automl.evaluation.measures import MEASURES
 from fewshot_automl.evaluation.resampling import bootstrap_weights, is_predicted, scorer
 from fewshot_automl.ledger import read_outputs
@@ -23,6 +25,7 @@ from fewshot_automl.report.words import summary_of
 from fewshot_automl.space import Config
 from fewshot_automl.study import parse_budget
 from fewshot_automl.tasks import Task
+from fewshot_automl.tasks.costs import place_of
 
 DRAWS: Final = 1000
 """Bootstrap draws of the examples, for the interval of a difference."""
@@ -168,6 +171,24 @@ def changes(study: Finished, result: Result) -> list[Change]:
                 low=float(ends[0]),
                 high=float(ends[1]),
                 is_maximised=metric.orient(1.0) > 0,
+            )
+        )
+    for name in settings_of(result.folder).min_recall:
+        place = place_of(name, result.task.names)
+        rows = both & (targets == place)
+        if not rows.any():
+            continue
+        one, other = (np.nanmean(x[:, rows, place], axis=0) for x in decided)
+        gaps = other - one
+        reach = REACH * gaps.std() / len(gaps) ** 0.5
+        found.append(
+            Change(
+                name=f"recall of {name}",
+                before=float(one.mean()),
+                after=float(other.mean()),
+                low=float(gaps.mean() - reach),
+                high=float(gaps.mean() + reach),
+                is_maximised=True,
             )
         )
     costs = [name for name, row in MEASURES.items() if row.adds_up]

@@ -3,7 +3,6 @@
 import hashlib
 import random
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from fewshot_automl.backbones.card import TOKENIZER_FILE, Card, ImageInput, TextInput
 from fewshot_automl.errors import CardError, DataError, UserError
 from fewshot_automl.modalities import Input, content_hash, open_image
+from fewshot_automl.modalities.text import windows_of
 
 Tensors = dict[str, Tensor]
 """Named tensors: of one example (a row), or of many with a leading batch axis."""
@@ -74,17 +74,8 @@ class TextReader:
 
     def windows(self, inputs: Sequence[Input]) -> list[list[str]]:
         """Return each text in as few pieces of like length as `read` does not cut."""
-        texts, start = self._texts(inputs), len(self._prefix)
-        found = []
-        for text, first in zip(texts, self._tokenizer.encode_batch(texts), strict=True):
-            spans = [s for part in (first, *first.overflowing) for s in part.offsets]
-            ends = [end for _, end in spans if end > start]
-            added = len(first.ids) - sum(end > start for _, end in first.offsets)
-            count = -(-len(ends) // max(self._max_tokens - added, 1)) or 1
-            inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
-            cuts = pairwise([start, *inner, len(text)])
-            found.append([text[begin:end] for begin, end in cuts])
-        return found
+        start = len(self._prefix)
+        return windows_of(self._texts(inputs), start, self._tokenizer, self._max_tokens)
 
     def shares_cut(self, inputs: Sequence[Input]) -> list[float]:
         """Return which share of the tokens of each text `read` cuts off."""

@@ -46,7 +46,7 @@ REACH: Final = NormalDist().inv_cdf((1 + LEVEL) / 2)
 """Standard errors from the middle of an interval to its ends."""
 VARIANCE_INFLATION: Final = 1.5
 """Variance of a cross-validated score over that of as many independent predictions
-(decision 0029 has its coverage, `benchmarks/selection_coverage.py` repeats some).
+(decision 0029 has its coverage, `benchmarks/honesty.py` repeats some).
 """
 
 LEARNING_RATE: Final = 0.5

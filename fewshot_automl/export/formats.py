@@ -6,10 +6,12 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Final
 
 import torch
@@ -38,14 +40,14 @@ class Format:
     name: str
     title: str
     """The runtime, in words."""
-    extra: str | None
-    """What has to be installed with this package to write it; None for nothing."""
-    needs: tuple[str, ...]
-    """Modules that must be there to write it."""
     convert: Callable[[Graph, Path], None]
     """Writes the files of a graph into a folder."""
     requires: tuple[str, ...]
     """Packages that a folder needs besides numpy, tokenizers and pillow."""
+    needs: tuple[str, ...] = ()
+    """Modules that must be there to write it."""
+    extra: str | None = None
+    """What has to be installed with this package for them."""
     tolerance: float = TOLERANCE
     batch: int | None = None
     """Examples in a call; None for any number."""
@@ -65,29 +67,14 @@ class Format:
                 )
 
 
-def program_of(
-    graph: Graph, *, batch: int | None = None, length: int | None = None
-) -> ExportedProgram:
-    """Return the program that torch.export makes of a graph.
-
-    What is None varies.
-    """
-    axes = [
-        {
-            at: name
-            for at, name in one.items()
-            if (batch if name == "batch" else length) is None
-        }
-        for one in graph.axes
-    ]
-    dynamic = tuple(dict.fromkeys(one, Dim.DYNAMIC) for one in axes)
-    with quiet():
-        return torch.export.export(
-            graph,
-            graph.example(batch or 2, length or 7),
-            dynamic_shapes=(dynamic,),
-            strict=False,
-        )
+def _program(graph: Graph, batch: int | None = None) -> ExportedProgram:
+    """Return the program that torch.export makes; None for any batch."""
+    dynamic = tuple(
+        {at: Dim.DYNAMIC for at, name in axes.items() if name != "batch" or not batch}
+        for axes in graph.axes
+    )
+    example = graph.example(batch or 2)
+    return torch.export.export(graph, example, dynamic_shapes=(dynamic,), strict=False)
 
 
 @contextlib.contextmanager
@@ -99,19 +86,18 @@ def quiet() -> Iterator[None]:
 
 
 def _onnx(graph: Graph, folder: Path) -> None:
-    with quiet():
-        made = torch.onnx.export(
-            graph,
-            graph.example(),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.input_names),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=(graph.axes,),
-            verbose=False,
-        )
-        assert made is not None
-        made.save(folder / "model.onnx", external_data=False)
+    made = torch.onnx.export(
+        graph,
+        graph.example(),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(graph.input_names),
+        output_names=list(OUTPUTS),
+        dynamic_shapes=(graph.axes,),
+        verbose=False,
+    )
+    assert made is not None
+    made.save(folder / "model.onnx", external_data=False)
 
 
 def _int8(graph: Graph, folder: Path, inputs: Sequence[dict[str, Array]]) -> None:
@@ -120,12 +106,13 @@ def _int8(graph: Graph, folder: Path, inputs: Sequence[dict[str, Array]]) -> Non
 
     path, whole = folder / "model.onnx", folder / "whole.onnx"
     path.rename(whole)
+    few = inputs[:CALIBRATED_ON]
     with quiet():
         if "pixels" in graph.input_names:
             ort.quantize_static(
                 whole,
                 path,
-                _Reader(inputs[:CALIBRATED_ON]),
+                SimpleNamespace(get_next=partial(next, iter(few), None)),
                 quant_format=ort.QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=ort.QuantType.QUInt8,
@@ -140,17 +127,6 @@ def _int8(graph: Graph, folder: Path, inputs: Sequence[dict[str, Array]]) -> Non
                 op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             )
     whole.unlink()
-
-
-class _Reader:
-    """Gives onnxruntime one example after the other."""
-
-    def __init__(self, inputs: Sequence[dict[str, Array]]) -> None:
-        self._rows = iter(inputs)
-
-    def get_next(self) -> dict[str, Array] | None:
-        """Return the next example; None after the last."""
-        return next(self._rows, None)
 
 
 def _web(graph: Graph, folder: Path) -> None:
@@ -186,8 +162,7 @@ def _mlflow(graph: Graph, folder: Path) -> None:
 
 
 def _torch(graph: Graph, folder: Path) -> None:
-    with quiet():
-        torch.export.save(program_of(graph), folder / "model.pt2")
+    torch.export.save(_program(graph), folder / "model.pt2")
 
 
 def _openvino(graph: Graph, folder: Path) -> None:
@@ -195,9 +170,8 @@ def _openvino(graph: Graph, folder: Path) -> None:
 
     with TemporaryDirectory() as home:
         _onnx(graph, Path(home))
-        with quiet():
-            model = openvino.convert_model(Path(home) / "model.onnx")
-            openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        model = openvino.convert_model(Path(home) / "model.onnx")
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
 def _executorch(graph: Graph, folder: Path) -> None:
@@ -207,27 +181,25 @@ def _executorch(graph: Graph, folder: Path) -> None:
     from executorch.exir import to_edge_transform_and_lower
 
     _only_one_axis(graph, "executorch")
-    with quiet():
-        lowered = to_edge_transform_and_lower(
-            program_of(graph, batch=1), partitioner=[XnnpackPartitioner()]
-        )
-        (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
+    lowered = to_edge_transform_and_lower(
+        _program(graph, batch=1), partitioner=[XnnpackPartitioner()]
+    )
+    (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
 
 
 def _litert(graph: Graph, folder: Path) -> None:
     import litert_torch
 
     _only_one_axis(graph, "litert")
-    with quiet():
-        if lengths := lengths_of(graph):
-            made = litert_torch
-            for length in lengths:
-                inputs = graph.example(1, length)
-                made = made.signature(f"length_{length}", graph, inputs)
-            model = made.convert()
-        else:
-            model = litert_torch.convert(graph, graph.example(1))
-        model.export(str(folder / "model.tflite"))
+    if lengths := lengths_of(graph):
+        made = litert_torch
+        for length in lengths:
+            inputs = graph.example(1, length)
+            made = made.signature(f"length_{length}", graph, inputs)
+        model = made.convert()
+    else:
+        model = litert_torch.convert(graph, graph.example(1))
+    model.export(str(folder / "model.tflite"))
 
 
 def lengths_of(graph: Graph) -> list[int]:
@@ -271,8 +243,6 @@ _ROWS: Final = (
     Format(
         name="torch",
         title="torch.export, run by PyTorch",
-        extra=None,
-        needs=(),
         convert=_torch,
         requires=("torch",),
     ),
@@ -306,16 +276,12 @@ _ROWS: Final = (
     Format(
         name="huggingface",
         title="an encoder that transformers, peft and sentence-transformers open",
-        extra=None,
-        needs=(),
         convert=write_huggingface,
         requires=("torch", "transformers", "peft", "safetensors"),
     ),
     Format(
         name="timm",
         title="an encoder that timm opens",
-        extra=None,
-        needs=(),
         convert=write_timm,
         requires=("torch", "timm", "safetensors"),
     ),

@@ -6,7 +6,7 @@ where they share it.
 
 import json
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +25,7 @@ from fewshot_automl.adaptation.saved import Ensemble
 from fewshot_automl.backbones.backbone import MASK, Backbone
 from fewshot_automl.backbones.card import TOKENIZER_FILE, ImageInput
 from fewshot_automl.errors import ExportError
-from fewshot_automl.export.heads import layer_of
+from fewshot_automl.export.heads import HeadLayer
 from fewshot_automl.tasks.calibration import LEAST
 
 if TYPE_CHECKING:
@@ -69,30 +69,25 @@ class Feed:
 
     def example(self, batch: int, length: int) -> tuple[Tensor, ...]:
         """Return inputs of the right shape, of so many examples and tokens."""
-        match self.kind:
-            case "image":
-                size = int(self.recipe["size"])
-                return (torch.zeros(batch, 3, size, size),)
-            case "terms":
-                return (torch.zeros(batch, int(self.recipe["width"])),)
-            case "text":
-                ids = torch.zeros(batch, length, dtype=torch.long)
-                return ids, torch.ones_like(ids)
-            case "windows":
-                ids = torch.zeros(batch + 1, length, dtype=torch.long)
-                return ids, torch.ones_like(ids), torch.ones(batch, batch + 1)
+        if self.kind == "image":
+            return (torch.zeros(batch, 3, self.recipe["size"], self.recipe["size"]),)
+        if self.kind == "terms":
+            return (torch.zeros(batch, self.recipe["width"]),)
+        rows = batch + 1 if self.kind == "windows" else batch
+        ids = torch.zeros(rows, length, dtype=torch.long)
+        share = [torch.ones(batch, rows)] if self.kind == "windows" else []
+        return ids, torch.ones_like(ids), *share
 
     @property
     def axes(self) -> tuple[Axes, ...]:
         """Return the names of the axes whose length varies, by input."""
+        if self.kind in ("image", "terms"):
+            return ({0: "batch"},)
         end = self.inputs[0].removeprefix("input_ids")
-        match self.kind:
-            case "text":
-                return ({0: "batch", 1: f"length{end}"},) * 2
-            case "windows":
-                rows: Axes = {0: f"windows{end}", 1: f"length{end}"}
-                return rows, rows, {0: "batch", 1: f"windows{end}"}
-        return ({0: "batch"},)
+        if self.kind == "text":
+            return ({0: "batch", 1: f"length{end}"},) * 2
+        rows = {0: f"windows{end}", 1: f"length{end}"}
+        return rows, rows, {0: "batch", 1: f"windows{end}"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +111,7 @@ class Graph(nn.Module):
         self.parts: list[Part] = []
         self.backbones: list[Backbone] = []
         self.heads = nn.ModuleList()
-        self._known: dict[Hashable, int] = {}
+        self._places: dict[int, int] = {}
         self.fitted = fitted = predictor.fitted
         if isinstance(fitted, Ensemble):
             total = sum(one.weight for one in fitted.members)
@@ -124,7 +119,8 @@ class Graph(nn.Module):
                 self._add(one.fitted, one.calibration, one.weight / total)
         else:
             self._add(fitted, {}, 1.0)
-        self.temperature = _temperature(predictor.calibration)
+        self.feeds = [x.numbered(at) if at else x for at, x in enumerate(self.feeds)]
+        self.temperature = predictor.calibration.get("temperature")
         self.trunks = nn.ModuleList(each.module for each in self.backbones)
         self.eval().requires_grad_(False)
 
@@ -172,20 +168,10 @@ class Graph(nn.Module):
     def _pooled(
         self, trunk: int, feed: int, tensors: list[Tensor]
     ) -> dict[str, Tensor]:
-        backbone, kind = self.backbones[trunk], self.feeds[feed].kind
-        if kind == "image":
-            return {LAST: backbone.features({"pixels": tensors[0]})}
-        batch = {"input_ids": tensors[0], MASK: tensors[1]}
-        wanted = {
-            name
-            for part in self.parts
-            if (part.trunk, part.feed) == (trunk, feed)
-            for name in part.blocks
-        }
-        if wanted == {LAST}:
-            found = {LAST: backbone.features(batch)}
-        else:
-            found = pooled_features(backbone, batch)
+        kind = self.feeds[feed].kind
+        names = ("pixels",) if kind == "image" else ("input_ids", MASK)
+        batch = dict(zip(names, tensors, strict=False))  # shares are for afterwards
+        found = pooled_features(self.backbones[trunk], batch)
         if kind == "windows":  # the mean over the windows of each text
             found = {name: tensors[2] @ rows for name, rows in found.items()}
         return found
@@ -196,41 +182,36 @@ class Graph(nn.Module):
         trunk: int | None = None
         blocks: tuple[str, ...] = (LAST,)
         if isinstance(fitted, Adapted):
-            backbone = fitted.backbone
-            key = id(backbone)
-            if key not in self._known:
-                self._known[key] = len(self.backbones)
-                twin = merged(backbone)
-                twin.module.to("cpu", memory_format=torch.contiguous_format)
-                self.backbones.append(twin)
-            trunk, blocks = self._known[key], BLOCKS[fitted.blocks]
-            feed = self._fed(_feed_of(backbone, is_whole=fitted.is_whole))
+            trunk, blocks = self._trunk(fitted.backbone), BLOCKS[fitted.blocks]
+            feed = _feed_of(fitted.backbone, is_whole=fitted.is_whole)
         elif isinstance(fitted, TermHead):
-            feed = self._fed(_feed_of_terms(fitted))
+            feed = _feed_of_terms(fitted)
         else:
             raise ExportError(
                 "A model must read its examples to be exported, got one that gives "
                 "always the same answer. Label more examples, or search on."
             )
-        self.heads.append(layer_of(fitted.head))
-        temperature = _temperature(calibration)
+        if feed not in self.feeds:
+            self.feeds.append(feed)
+        self.heads.append(HeadLayer(fitted.head))
         self.parts.append(
             Part(
                 trunk=trunk,
-                feed=feed,
+                feed=self.feeds.index(feed),
                 blocks=blocks,
-                temperature=temperature,
+                temperature=calibration.get("temperature"),
                 weight=weight,
             )
         )
 
-    def _fed(self, feed: Feed) -> int:
-        """Return the place of a feed like this one; it is added if there is none."""
-        key = json.dumps([feed.to_json(), dict(feed.files)])
-        if key not in self._known:
-            place = self._known[key] = len(self.feeds)
-            self.feeds.append(feed.numbered(place) if place else feed)
-        return self._known[key]
+    def _trunk(self, backbone: Backbone) -> int:
+        """Return the place of a backbone, which members may share."""
+        if id(backbone) not in self._places:
+            self._places[id(backbone)] = len(self.backbones)
+            twin = merged(backbone)
+            twin.module.cpu().to(memory_format=torch.contiguous_format)
+            self.backbones.append(twin)
+        return self._places[id(backbone)]
 
 
 def _feed_of(backbone: Backbone, *, is_whole: bool) -> Feed:
@@ -272,10 +253,6 @@ def _feed_of_terms(fitted: TermHead) -> Feed:
         recipe={"file": TERMS_FILE, "width": width},
         files={TERMS_FILE: json.dumps(tables, ensure_ascii=False)},
     )
-
-
-def _temperature(calibration: Mapping[str, float]) -> float | None:
-    return calibration["temperature"] if calibration else None
 
 
 def _at_temperature(logs: Tensor, temperature: float | None) -> Tensor:

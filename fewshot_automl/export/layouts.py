@@ -34,44 +34,36 @@ def write_huggingface(graph: Graph, folder: Path) -> None:
     encoder.save_pretrained(folder)
     pad_id = fitted.backbone.anatomy.pad_id
     tokenizer = Tokenizer.from_str(graph.feeds[0].files[TOKENIZER_FILE])
-    _json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": recipe.max_tokens,
-            "pad_token": tokenizer.id_to_token(pad_id),
-            "model_input_names": ["input_ids", "attention_mask"],
-        },
-    )
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": recipe.max_tokens,
+        "pad_token": tokenizer.id_to_token(pad_id),
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+    _json(folder / "tokenizer_config.json", about)
     is_unit = head.scaling.unit or recipe.normalize
-    _write_head(graph, head, folder, is_unit, recipe.pooling)
+    weight, bias = _write_head(graph, head, folder, is_unit, recipe.pooling)
     if fitted.base is not None:
         save_adapter(fitted.backbone.module, folder / "adapter")
         return
-    width, classes = fitted.backbone.width, head.weight.shape[1]
-    parts = ["Transformer", "Pooling", *(["Normalize"] if is_unit else [])]
-    parts.append("Dense")
-    places = ["", *(f"{at}_{part}" for at, part in enumerate(parts) if at)]
-    kinds = [f"sentence_transformers.models.{part}" for part in parts]
+    parts = ["Transformer", "Pooling", *["Normalize"] * is_unit, "Dense"]
     modules = [
-        {"idx": at, "name": str(at), "path": place, "type": kind}
-        for at, (place, kind) in enumerate(zip(places, kinds, strict=True))
+        {"idx": at, "name": str(at), "path": f"{at}_{part}" if at else ""}
+        | {"type": f"sentence_transformers.models.{part}"}
+        for at, part in enumerate(parts)
     ]
     _json(folder / "modules.json", modules)
-    modes = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
-    pooling = {f"pooling_mode_{x}": recipe.pooling == mode for mode, x in modes.items()}
-    pooling_file = folder / places[1] / "config.json"
-    _json(pooling_file, {"word_embedding_dimension": width, **pooling})
-    dense: dict[str, Any] = {
-        "in_features": width,
-        "out_features": classes,
-        "bias": True,
-    }
+    mode = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
+    width, classes = weight.shape
+    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": False}
+    pooling[f"pooling_mode_{mode[recipe.pooling]}"] = True
+    _json(folder / "1_Pooling" / "config.json", pooling)
+    dense = {"in_features": width, "out_features": classes, "bias": True}
     dense["activation_function"] = "torch.nn.modules.linear.Identity"
-    _json(folder / places[-1] / "config.json", dense)
-    weight, bias = _folded(head)
-    arrays = {"linear.weight": np.ascontiguousarray(weight.T), "linear.bias": bias}
-    save_file(arrays, folder / places[-1] / "model.safetensors")
+    home = folder / str(modules[-1]["path"])
+    _json(home / "config.json", dense)
+    tensors = {"linear.weight": np.ascontiguousarray(weight.T), "linear.bias": bias}
+    save_file(tensors, home / "model.safetensors")
 
 
 def write_timm(graph: Graph, folder: Path) -> None:
@@ -89,23 +81,22 @@ def write_timm(graph: Graph, folder: Path) -> None:
         {n: x.contiguous() for n, x in backbone.module.state_dict().items()},
         folder / "model.safetensors",
     )
-    _json(
-        folder / "config.json",
-        {
-            "architecture": card.architecture,
-            "num_classes": 0,
-            "num_features": card.width,
-            "model_args": {**card.config, "num_classes": 0},
-            "pretrained_cfg": {
-                "input_size": [3, recipe.size, recipe.size],
-                "interpolation": recipe.interpolation,
-                "crop_pct": recipe.crop_fraction,
-                "mean": list(recipe.mean),
-                "std": list(recipe.std),
-                "num_classes": 0,
-            },
-        },
-    )
+    reading = {
+        "input_size": [3, recipe.size, recipe.size],
+        "interpolation": recipe.interpolation,
+        "crop_pct": recipe.crop_fraction,
+        "mean": recipe.mean,
+        "std": recipe.std,
+        "num_classes": 0,
+    }
+    about = {
+        "architecture": card.architecture,
+        "num_classes": 0,
+        "num_features": card.width,
+        "model_args": {**card.config, "num_classes": 0},
+        "pretrained_cfg": reading,
+    }
+    _json(folder / "config.json", about)
     _write_head(graph, head, folder, head.scaling.unit)
 
 
@@ -133,20 +124,17 @@ def _alone(graph: Graph, family: str) -> tuple[Adapted, LinearHead]:
     return fitted, fitted.head
 
 
-def _folded(head: LinearHead) -> tuple[np.ndarray, np.ndarray]:
-    """Return weight and bias on features as they are, or of length 1 if so scaled."""
-    weight = head.weight / head.scaling.scale[:, None]
-    bias = head.bias - head.scaling.center.astype(np.float64) @ weight
-    return weight.astype(np.float32), bias.astype(np.float32)
-
-
 def _write_head(
     graph: Graph, head: LinearHead, folder: Path, is_unit: bool, pooling: str = ""
-) -> None:
-    weight, bias = _folded(head)
-    save_file({"weight": weight, "bias": bias}, folder / "head.safetensors")
-    facts = {"pooling": pooling, "is_unit": is_unit, "temperature": graph.temperature}
-    _json(folder / "head.json", facts)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write and return weight and bias, for features as they are or of length 1."""
+    scaled = head.weight / head.scaling.scale[:, None]
+    bias = head.bias - head.scaling.center.astype(np.float64) @ scaled
+    tensors = {"weight": scaled.astype(np.float32), "bias": bias.astype(np.float32)}
+    save_file(tensors, folder / "head.safetensors")
+    about = {"pooling": pooling, "is_unit": is_unit, "temperature": graph.temperature}
+    _json(folder / "head.json", about)
+    return tensors["weight"], tensors["bias"]
 
 
 def _json(path: Path, values: Any) -> None:

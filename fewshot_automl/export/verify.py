@@ -1,23 +1,16 @@
 """Is an export what its source was? Outputs, answers, score, speed and size."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from fewshot_automl.adaptation.saved import (
-    MEGABYTE,
-    median_seconds,
-    middling,
-    size_of,
-)
+from fewshot_automl.adaptation.saved import MEGABYTE, median_seconds, middling, size_of
 from fewshot_automl.errors import ExportError
 from fewshot_automl.evaluation.resampling import bootstrap_weights, scorer
-from fewshot_automl.export.alone.predict import Model
 from fewshot_automl.export.graph import Graph
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks.calibration import LEAST
@@ -69,19 +62,15 @@ class Proof:
     megabytes: tuple[float, float]
     """Source in memory, export's folder."""
 
-    def to_json(self) -> str:
-        """Return the fields as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
     @property
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a table: what, of the source, of the export."""
-        apart, logits = self.largest_difference, self.largest_logit_difference
+        off = self.largest_difference, self.largest_logit_difference
         found = [
             ("examples compared", "", f"{self.examples:,}"),
-            ("largest difference of probabilities", "", f"{apart:.1e}"),
-            ("largest difference of logits", "", f"{logits:.1e}"),
-            ("equal answers", "", f"{self.agreement:.4f}"),
+            ("largest difference of probabilities", "", f"{off[0]:.1e}"),
+            ("largest difference of logits", "", f"{off[1]:.1e}"),
+            ("equal answers", "", f"{self.agreement:.1%}"),
         ]
         if (score := self.score) is not None:
             how = "cross-validated" if score.is_cross_validated else "on examples given"
@@ -92,8 +81,8 @@ class Proof:
         (slow, fast), (large, small) = self.latency_ms, self.megabytes
         return [
             *found,
-            ("ms an example", f"{slow:.1f}", f"{fast:.1f}"),
-            ("megabytes", f"{large:.1f}", f"{small:.1f}"),
+            ("ms an example, alone", f"{slow:.1f}", f"{fast:.1f}"),
+            ("MB, in memory and in its folder", f"{large:.1f}", f"{small:.1f}"),
         ]
 
     def check(self, row: "Format", quantize: str | None, max_loss: float) -> None:
@@ -127,17 +116,18 @@ class Proof:
 def prove(
     predictor: "Predictor",
     graph: Graph,
-    model: Model,
+    model: Any,
     folder: Path,
     evidence: "Evidence",
 ) -> Proof:
-    """Compare an export with its source, through all that stands in its folder."""
+    """Compare an export with its source, through the `Model` of its own predict.py."""
     inputs, rules = evidence.inputs, predictor.task.rules
     before = predictor.outputs_of(inputs)
     logits, after = (x.astype(np.float64) for x in model.outputs(inputs))
     starts = range(0, len(inputs), ROWS)
     parts = [_eager(graph, model, inputs[at : at + ROWS]) for at in starts]
-    moved = logits - (expected := np.concatenate(parts))
+    expected = np.concatenate(parts)
+    moved = logits - expected
     answers = zip(rules.decode(before), model.decide(after), strict=True)
     one = middling(inputs)
     seconds = (
@@ -157,7 +147,7 @@ def prove(
     )
 
 
-def _eager(graph: Graph, model: Model, inputs: tuple[Input, ...]) -> np.ndarray:
+def _eager(graph: Graph, model: Any, inputs: tuple[Input, ...]) -> np.ndarray:
     """Return logits by PyTorch."""
     tensors = [torch.from_numpy(x) for x in model.prepare(inputs).values()]
     with torch.no_grad():

@@ -2,24 +2,25 @@
 
 import json
 import platform
+import runpy
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from fewshot_automl.backbones.sources import file_sha256
 from fewshot_automl.errors import DataError, ExportError, UserError
-from fewshot_automl.export.alone import predict
 from fewshot_automl.export.alone.predict import Model
-from fewshot_automl.export.card import model_card
-from fewshot_automl.export.formats import Format, format_named, lengths_of
+from fewshot_automl.export.formats import Format, format_named, lengths_of, quiet
 from fewshot_automl.export.graph import OUTPUTS, Graph
 from fewshot_automl.export.reading import MANIFEST
+from fewshot_automl.export.script import script_of
 from fewshot_automl.export.verify import Proof, prove
 from fewshot_automl.modalities import Input
 from fewshot_automl.tasks import Task
@@ -95,9 +96,8 @@ def write_export(
         UserError: If the format is not there, or the folder holds something else.
         ExportError: If the model cannot be expressed in it, or answers otherwise there.
     """
-    row, folder = format_named(name), Path(out)
+    row, folder, task = format_named(name), Path(out).resolve(), predictor.task
     _check(row, folder, quantize, evidence)
-    row.check()
     draft = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -105,23 +105,35 @@ def write_export(
         graph = Graph(predictor)
         say(f"Writing the model as {row.title}.")
         _convert(row, graph, draft)
-        _write_reader(predictor.task, graph, row, draft, quantize)
-        if quantize is not None:
-            assert row.quantize is not None
+        _write_reader(task, graph, row, draft, quantize)
+        if row.quantize is not None and quantize is not None:
             model = Model(draft)
             say("Making it int8.")
-            seen = evidence.inputs
-            row.quantize(graph, draft, [model.prepare([x]) for x in seen])
-            _seal(draft)
+            row.quantize(graph, draft, [model.prepare([x]) for x in evidence.inputs])
+            _seal(draft, model.manifest)
         say(f"Comparing it with its source on {len(evidence.inputs)} examples.")
-        model = Model(draft)
+        model = _as_written(draft)
         proof = prove(predictor, graph, model, draft, evidence)
         proof.check(row, quantize, max_loss)
-        (draft / VERIFICATION).write_text(proof.to_json(), "utf-8")
-        known = predictor.facts if study is None else study
-        (draft / CARD).write_text(
-            model_card(predictor.task, known, graph, row, proof, quantize), "utf-8"
+        (draft / VERIFICATION).write_text(
+            json.dumps(asdict(proof), indent=2) + "\n", "utf-8"
         )
+        known = predictor.facts if study is None else study
+        page = Environment(  # noqa: S701  Markdown
+            loader=PackageLoader("fewshot_automl.export", ""),
+            keep_trailing_newline=True,
+        ).get_template("card.md.j2")
+        card = page.render(
+            task=task,
+            study=known,
+            abstains=task.costs is not None and task.costs.limit is not None,
+            feeds=graph.feeds,
+            cards={each.card.id: each.card for each in graph.backbones}.values(),
+            row=row,
+            proof=proof,
+            quantize=quantize,
+        )
+        (draft / CARD).write_text(card, "utf-8")
         told = {
             name: known[name] for name in ("class_counts", "score") if name in known
         }
@@ -135,7 +147,8 @@ def write_export(
 
 def _convert(row: Format, graph: Graph, folder: Path) -> None:
     try:
-        row.convert(graph, folder)
+        with quiet():
+            row.convert(graph, folder)
     except ExportError:
         raise
     except Exception as error:  # converters raise whatever their libraries do
@@ -146,8 +159,14 @@ def _convert(row: Format, graph: Graph, folder: Path) -> None:
         ) from error
 
 
+def _as_written(folder: Path) -> Any:
+    """Return the model as the folder's own predict.py reads it."""
+    return runpy.run_path(str(folder / "predict.py"))["Model"](folder)
+
+
 def _check(row: Format, folder: Path, quantize: str | None, evidence: Evidence) -> None:
-    is_export = (folder / MANIFEST).exists()
+    row.check()
+    is_export = (folder / MANIFEST).exists() and (folder / VERIFICATION).exists()
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not is_export and not is_empty:
         raise UserError(
@@ -176,8 +195,8 @@ def _write_reader(
     task: Task, graph: Graph, row: Format, folder: Path, quantize: str | None
 ) -> None:
     """Write all that turns raw examples into answers, and the manifest."""
-    shutil.copyfile(predict.__file__, folder / "predict.py")
     kinds = {feed.kind for feed in graph.feeds}
+    (folder / "predict.py").write_text(script_of({row.name, *kinds}), "utf-8")
     packages = [*row.requires, "numpy"]
     if kinds & {"text", "windows"}:
         packages.append("tokenizers")
@@ -210,7 +229,7 @@ def _write_reader(
         "outputs": list(OUTPUTS),
         # int8 texts are rounded by the largest value in a batch.
         "batch": row.batch if quantize is None or "image" in kinds else 1,
-        "decision": decision_of(task),
+        "decision": _decision(task),
         "versions": {
             name: version(name) for name in ("fewshot-automl", "torch", *row.requires)
         },
@@ -218,30 +237,28 @@ def _write_reader(
     _seal(folder, manifest)
 
 
-def decision_of(task: Task) -> dict[str, Any] | None:
+def _decision(task: Task) -> dict[str, Any] | None:
     """Return what makes an answer of probabilities; None for the most probable class.
 
     Probabilities are multiplied by `ratios` and brought to a sum of 1, multiplied by
     `factors` and then by the matrix `costs`: the cheapest answer is given, unless it
     costs more than `limit`.
     """
-    costs = task.costs
-    if costs is None:
+    if (costs := task.costs) is None:
         return None
     ones = [1.0] * len(costs.matrix)
     return {
-        "ratios": list(costs.ratios) or ones,
-        "factors": list(costs.factors) or ones,
-        "costs": [list(row) for row in costs.matrix],
+        "ratios": costs.ratios or ones,
+        "factors": costs.factors or ones,
+        "costs": costs.matrix,
         "limit": costs.limit,
     }
 
 
-def _seal(folder: Path, manifest: dict[str, Any] | None = None) -> None:
+def _seal(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, with the hash of every other file."""
     path = folder / MANIFEST
-    values = json.loads(path.read_text("utf-8")) if manifest is None else manifest
     files = sorted(x for x in folder.rglob("*") if x.is_file() and x != path)
     hashes = {x.relative_to(folder).as_posix(): file_sha256(x) for x in files}
-    whole = json.dumps({**values, "files": hashes}, indent=2, ensure_ascii=False)
+    whole = json.dumps({**manifest, "files": hashes}, indent=2, ensure_ascii=False)
     path.write_text(whole + "\n", "utf-8")

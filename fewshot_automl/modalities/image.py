@@ -146,13 +146,13 @@ class ImageModality:
 
     def preview(self, item: Input) -> bytes:
         """Return the image in a JPEG of at most `PREVIEW` pixels a side."""
-        small, encoded = open_image(item), io.BytesIO()  # type: ignore[arg-type]
+        small, encoded = open_image(item), io.BytesIO()
         small.thumbnail((PREVIEW, PREVIEW))
         small.save(encoded, "JPEG", quality=80)
         return encoded.getvalue()
 
 
-def open_image(image: Path | bytes | np.ndarray, side: int = 448) -> Image.Image:
+def open_image(image: Input | Image.Image, side: int = 448) -> Image.Image:
     """Decode an image to upright RGB, as a viewer shows it; transparency is white.
 
     A JPEG is decoded reduced if its shorter side stays at least `side` pixels.
@@ -170,7 +170,10 @@ def open_image(image: Path | bytes | np.ndarray, side: int = 448) -> Image.Image
         ) from error
 
 
-def _opened(image: Input, side: int = 448) -> Image.Image:
+def _opened(image: Input | Image.Image, side: int = 448) -> Image.Image:
+    if isinstance(image, Image.Image):
+        _check_size(*image.size)
+        return image
     if isinstance(image, np.ndarray):
         _check_size(image.shape[1], image.shape[0])
         return Image.fromarray(_eight_bits(image))

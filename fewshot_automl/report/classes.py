@@ -25,6 +25,8 @@ MISTAKES: Final = 15
 """How many confident mistakes are shown."""
 RIGHT: Final = 6
 """How many right answers are shown, each of another class."""
+TYPICAL: Final = 24
+"""Classes of which a typical example is shown."""
 PAIRS: Final = 12
 """How many pairs of classes that are taken for each other are listed."""
 PER_BIN: Final = 15
@@ -108,6 +110,8 @@ class ByClass:
     `origin`, `label`, `predicted`, `confidence`, and `label_proba` of the label."""
     right: list[dict[str, Any]]
     """The most confident right answer of some classes, with the same keys."""
+    typical: list[dict[str, Any]]
+    """The most typical example of each class, with the same keys."""
     mistaken: int
     """Number of all mistakes."""
     predicted: int
@@ -152,7 +156,9 @@ def by_class(
         except DataError:  # a file that is gone by now; all the rest is still true
             return ""
 
-    return from_predictions(labels, proba, task, summary["origins"], show)
+    places = {key: row for row, key in enumerate(summary["keys"])}
+    typical = [places[key] for key in summary.get("typical", ()) if key in places]
+    return from_predictions(labels, proba, task, summary["origins"], show, typical)
 
 
 def from_predictions(
@@ -161,8 +167,12 @@ def from_predictions(
     task: Task,
     origins: Sequence[str],
     show: Callable[[int], str | bytes],
+    typical: Sequence[int] = (),
 ) -> ByClass:
-    """Return what out-of-fold probabilities say; rows of NaN were not predicted."""
+    """Return what out-of-fold probabilities say; rows of NaN were not predicted.
+
+    `typical` are the most typical examples of classes.
+    """
     from sklearn.metrics import confusion_matrix
 
     known = np.isfinite(proba).all(axis=2)
@@ -207,6 +217,11 @@ def from_predictions(
         pairs=_pairs(counts, names),
         mistakes=list(map(case, wrong[:MISTAKES].tolist())),
         right=list(map(case, right[np.sort(firsts)[:RIGHT]].tolist())),
+        typical=[
+            case(place)
+            for place, row in enumerate(some.tolist())
+            if row in typical[:TYPICAL] and answers[place] != NO_ANSWER
+        ],
         mistaken=len(wrong),
         predicted=len(some),
         repeats=len(runs),

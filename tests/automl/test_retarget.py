@@ -67,6 +67,9 @@ def test_the_same_goal_gives_the_same_model(study, tmp_path):
     result, changes = again(study, metric="accuracy", out=tmp_path / "same")
     assert all(one.before == one.after for one in changes if one.low is not None)
     old = json.loads((study / "result.json").read_text())
+    labels = dict(zip(old["keys"], old["labels"], strict=True))
+    assert [labels[key] for key in old["typical"]] == [0, 1]
+    assert result.summary["typical"] == old["typical"]
     assert [m["config"] for m in result.summary["members"]] == [
         m["config"] for m in old["members"]
     ]
@@ -125,7 +128,10 @@ def test_the_verdict_knows_which_way_is_better(values, word):
 
 
 def test_a_class_is_found_as_often_as_asked(study, tmp_path):
-    result, _ = again(study, min_recall={"art": 1.0}, out=tmp_path / "found")
+    result, changes = again(study, min_recall={"art": 1.0}, out=tmp_path / "found")
+    (recall,) = [one for one in changes if one.name == "recall of art"]
+    assert recall.after == 1.0
+    assert recall.low <= recall.after - recall.before <= recall.high
     rules, labels = result.task.rules, np.array(result.summary["labels"])
     outputs = read_outputs(result.folder / result.summary["predictions"])
     rules = Task.from_json(result.summary["task"]).rules

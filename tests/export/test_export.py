@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewshot_automl.adaptation.baselines import Constant
 from fewshot_automl.adaptation.encodings import Encoder, Encodings
@@ -15,10 +16,12 @@ from fewshot_automl.adaptation.method import Job
 from fewshot_automl.adaptation.saved import Ensemble, Member
 from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.errors import DataError, ExportError, UserError
+from fewshot_automl.export import write
 from fewshot_automl.export.alone.predict import RUNTIMES
 from fewshot_automl.export.formats import FORMATS
 from fewshot_automl.export.graph import Graph
 from fewshot_automl.export.reading import open_export
+from fewshot_automl.export.script import script_of
 from fewshot_automl.export.write import Evidence, write_export
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
@@ -118,6 +121,14 @@ def eager(monkeypatch):
     )
     monkeypatch.setitem(FORMATS, "eager", row)
     monkeypatch.setitem(RUNTIMES, "eager", load)
+    as_written = write._as_written
+
+    def opened(folder):  # predict.py cannot hold what is in memory
+        manifest = json.loads((folder / "manifest.json").read_text())
+        is_eager = manifest["format"] == "eager"
+        return open_export(folder) if is_eager else as_written(folder)
+
+    monkeypatch.setattr(write, "_as_written", opened)
 
 
 def answers(predictor, tmp_path, examples, name="eager"):
@@ -137,17 +148,20 @@ def test_a_graph_answers_as_its_predictor(name, fitted, tmp_path):
     assert np.ptp(expected, axis=0).max() > 1e-3, "a constant would pass"
 
 
-def test_members_on_one_frozen_backbone_share_it(fitted, tiny_backbone, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["eager", pytest.param("torch", marks=pytest.mark.slow)]
+)
+def test_members_on_one_frozen_backbone_share_it(name, fitted, tiny_backbone, tmp_path):
     names = ("logistic", "windows", "lora", "tfidf")
     encoder = Encoder(backbone=tiny_backbone("tiny-bert"), store=FeatureStore(None))
     members = tuple(
         Member(
-            fitted=fitted(name),
+            fitted=fitted(each),
             calibration={"temperature": 0.5 + at},
             encoder=encoder,
             weight=0.1 * (at + 1),
         )
-        for at, name in enumerate(names)
+        for at, each in enumerate(names)
     )
     predictor = predictor_of(Ensemble(members=members), temperature=0.8)
     predictor = reloaded(predictor, tmp_path / "model")
@@ -155,45 +169,8 @@ def test_members_on_one_frozen_backbone_share_it(fitted, tiny_backbone, tmp_path
     assert len(graph.backbones) == 2  # frozen, and with LoRA merged
     assert [feed.kind for feed in graph.feeds] == ["text", "windows", "terms"]
     assert len(set(graph.input_names)) == len(graph.input_names) == 6
-    expected, model = answers(predictor, tmp_path, TEXTS, "torch")
+    expected, model = answers(predictor, tmp_path, TEXTS, name)
     assert np.abs(model.outputs(TEXTS)[1] - expected).max() < 1e-5
-
-
-@pytest.mark.parametrize("backbone_id", ["tiny-resnet"])
-def test_images_go_through_onnx_by_their_files(
-    backbone_id, tiny_cards, fitted, tmp_path
-):
-    card = next(c for i, c in tiny_cards.items() if i.startswith(backbone_id))
-    rng = np.random.default_rng(0)
-    pictures = tuple(rng.integers(0, 255, (9, 40, 56, 3), dtype=np.uint8))
-    made = fitted("logistic", card.id, pictures, np.arange(9) % 3)
-    predictor = predictor_of(made, modality="image")
-    expected, model = answers(predictor, tmp_path, pictures, "onnx")
-    assert np.abs(model.outputs(pictures)[1] - expected).max() < 1e-5
-    assert model.outputs(pictures[:1])[1].shape == (1, 3)
-
-
-def test_the_reader_shows_images_as_the_package_does(tmp_path):
-    from PIL import Image
-
-    from fewshot_automl.export.alone.predict import _shown
-    from fewshot_automl.modalities import open_image
-
-    rng = np.random.default_rng(0)
-    rgba = rng.integers(0, 255, (20, 30, 4), dtype=np.uint8)
-    deep = rng.integers(0, 65535, (20, 30), dtype=np.uint16)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    Image.fromarray(rgba).convert("P").save(tmp_path / "palette.gif")
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    Image.fromarray(rgba[..., 0]).save(tmp_path / "grey.png")
-    Image.fromarray(rgba[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
-    Image.fromarray(rgba[..., :3]).convert("CMYK").save(tmp_path / "cmyk.jpg")
-    Image.fromarray(rgba[..., :3]).resize((1200, 900)).save(tmp_path / "large.jpg")
-    for path in sorted(tmp_path.iterdir()):
-        expected = np.asarray(open_image(path, 64))
-        assert np.array_equal(np.asarray(_shown(path, 64)), expected), path.name
 
 
 def test_costs_and_no_answer_travel(fitted, tmp_path):
@@ -274,6 +251,10 @@ def test_what_cannot_be_exported_is_said(fitted, tmp_path, monkeypatch):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UserError, match="new, empty or an export"):
         write_export(predictor, "onnx", tmp_path / "mine", evidence)
+    (tmp_path / "mine" / "manifest.json").write_text("{}")  # as web pages have too
+    with pytest.raises(UserError, match="new, empty or an export"):
+        write_export(predictor, "onnx", tmp_path / "mine", evidence)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
     monkeypatch.setattr("fewshot_automl.export.formats.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fewshot-automl\[onnx\]'"):
         write_export(predictor, "onnx", tmp_path / "out", evidence)
@@ -290,20 +271,71 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def alone(folder, words):
+    """Return the run of a folder's predict.py where only its own needs are there."""
+    command = [sys.executable, "-I", "-c", BLOCKED, str(folder / "predict.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def probabilities(done):
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return np.array([list(row["probabilities"].values()) for row in rows])
+
+
 def test_predict_py_needs_neither_torch_nor_this_package(fitted, tmp_path):
     predictor = predictor_of(fitted("windows"))
     expected, _ = answers(predictor, tmp_path, TEXTS, "onnx")
-    (tmp_path / "request.json").write_text(json.dumps(list(TEXTS)))
-    script = str(tmp_path / "out" / "predict.py")
-    words = ["-c", BLOCKED, script, "--json", str(tmp_path / "request.json")]
-    done = subprocess.run(
-        [sys.executable, "-I", *words], capture_output=True, text=True, check=True
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    found = [list(row["probabilities"].values()) for row in rows]
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(list(TEXTS)))
+    found = probabilities(alone(tmp_path / "out", ["--json", str(request)]))
     assert np.allclose(found, expected, atol=1e-5)
+    request.write_text(json.dumps({"text": "a"}))
+    done = alone(tmp_path / "out", ["--json", str(request)])
+    assert done.returncode == 1
+    assert done.stderr == (
+        "predict.py: A request must be a JSON list of texts, or of files.\n"
+    )
 
 
+def test_predict_py_shows_images_as_the_package_does(fitted, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = tuple(rng.integers(0, 255, (9, 40, 56, 3), dtype=np.uint8))
+    made = fitted("logistic", "tiny-resnet", pictures, np.arange(9) % 3)
+    rgba = rng.integers(0, 255, (20, 30, 4), dtype=np.uint8)
+    deep = rng.integers(0, 65535, (20, 30), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    home = tmp_path / "odd"
+    home.mkdir()
+    Image.fromarray(rgba).save(home / "alpha.png")
+    Image.fromarray(deep).save(home / "deep.png")
+    Image.fromarray(rgba[..., :3]).save(home / "turned.jpg", exif=exif)
+    Image.fromarray(rgba[..., :3]).convert("CMYK").save(home / "cmyk.jpg")
+    paths = sorted(home.iterdir())
+    predictor = predictor_of(made, modality="image")
+    expected, model = answers(predictor, tmp_path, paths, "onnx")
+    found = probabilities(alone(tmp_path / "out", map(str, paths)))
+    assert np.allclose(found, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 1e-3, "a constant would pass"
+    assert model.outputs(pictures[:1])[1].shape == (1, 3)
+    done = alone(tmp_path / "out", ["absent.png"])
+    assert done.returncode == 1
+    assert "got absent.png (there is no such file)" in done.stderr
+
+
+@pytest.mark.parametrize("format", RUNTIMES)
+def test_a_script_holds_what_it_needs_and_no_more(format):
+    kinds = {"timm": ["image"]}.get(format, ["text"])
+    lines = script_of({format, *kinds}).splitlines()
+    assert not [line for line in lines if "import" in line and "fewshot" in line]
+    names = [x.split("(")[0] for x in lines if x.startswith(("def ", "class "))]
+    assert len(set(names)) == len(names)
+    assert (format == "litert") == ("def _litert" in names)
+    assert ("def open_image" in names) == (format == "timm")
+
+
+@pytest.mark.filterwarnings("ignore:This API is experimental")
 @pytest.mark.parametrize("name", ["openvino", "executorch", "litert"])
 def test_other_runtimes(name, fitted, tmp_path):
     for module in FORMATS[name].needs:

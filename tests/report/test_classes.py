@@ -20,9 +20,9 @@ def stack(*answers, sure=0.9):
     return proba
 
 
-def told(labels, proba, task=TASK):
+def told(labels, proba, task=TASK, typical=()):
     rows = [f"row {i}" for i in range(len(labels))]
-    return from_predictions(labels, proba, task, rows, "text {}".format)
+    return from_predictions(labels, proba, task, rows, "text {}".format, typical)
 
 
 def test_recall_and_precision_are_those_of_the_counts():
@@ -54,6 +54,14 @@ def test_mistakes_are_named_by_origin_the_surest_first():
     assert (first["confidence"], first["label_proba"]) == (0.99, 0.01)
     assert [m["shown"] for m in found.mistakes] == ["text 5", "text 2", "text 4"]
     assert [m["shown"] for m in found.right] == ["text 1", "text 3"]  # one a class
+
+
+def test_typical_examples_are_shown_if_they_were_predicted():
+    proba = stack(ANSWERS)
+    proba[:, 0] = np.nan
+    found = told(LABELS, proba, typical=[0, 2, 3])
+    assert [m["shown"] for m in found.typical] == ["text 2", "text 3"]
+    assert [m["label"] for m in found.typical] == ["no", "yes"]
 
 
 def test_what_is_not_answered_is_no_mistake_and_sureness_is_of_the_answer():

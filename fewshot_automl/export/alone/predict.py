@@ -10,33 +10,33 @@ example to a person, and the probability of each class.
 """
 
 import hashlib
-import io
 import json
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+from fewshot_automl.modalities.image import open_image
+from fewshot_automl.modalities.text import windows_of
 
 Array = np.ndarray
-Run = Callable[[dict[str, Array]], tuple[Array, Array]]
+Feed = dict[str, Any]
+"""How examples become inputs of the model: an entry of manifest.json."""
+Run = Callable[[dict[str, Array]], Any]
 """Takes inputs by name; returns logits and probabilities, each [batch, classes]."""
 HERE = Path(__file__).resolve().parent
-AT_ONCE = 32
-MAX_PIXELS = 64_000_000
-"""An image with more is refused before it is decoded."""
 
 
 class Model:
     """The model in a folder: raw examples in, probabilities and answers out."""
 
     def __init__(self, folder: Path | str = HERE) -> None:
-        """Read a folder, after checking its files."""
         folder = Path(folder)
         self.manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         if self.manifest["schema"] != 1:
@@ -45,122 +45,122 @@ class Model:
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
                 raise ValueError(f"{name} was damaged or changed. Copy it again.")
         self.names: list[str] = self.manifest["classes"]
-        self.feeds = [(feed, _opener(feed, folder)) for feed in self.manifest["feeds"]]
+        self.feeds: list[Feed] = self.manifest["feeds"]
+        self._readers = [READERS[feed["kind"]](feed, folder) for feed in self.feeds]
         self._run = RUNTIMES[self.manifest["format"]](folder)
 
     def prepare(self, examples: Sequence[Any]) -> dict[str, Array]:
-        """Return the graph's inputs for some examples."""
+        """Return the model's inputs for some examples."""
         made: dict[str, Array] = {}
-        for feed, read in self.feeds:
+        for feed, read in zip(self.feeds, self._readers, strict=True):
             made |= dict(zip(feed["inputs"], read(examples), strict=True))
         return made
 
     def outputs(self, examples: Sequence[Any]) -> tuple[Array, Array]:
         """Return logits and probabilities, each [examples, classes].
 
-        Args:
-            examples: Texts; or images as paths, bytes, arrays of uint8 or Pillow's.
+        Examples are texts; or images as paths, bytes, arrays of uint8 or Pillow's.
         """
-        step = self.manifest["batch"] or AT_ONCE
+        step = self.manifest["batch"] or 32
         parts = [
             self._run(self.prepare(examples[start : start + step]))
             for start in range(0, len(examples), step)
         ]
-        empty = np.zeros((0, len(self.names)), np.float32)
-        logits, proba = zip(*parts, strict=True) if parts else ([empty], [empty])
-        return np.concatenate(logits), np.concatenate(proba)
+        empty = np.zeros((2, 0, len(self.names)), np.float32)
+        logits, proba = np.concatenate([empty, *parts], axis=1)
+        return logits, proba
 
     def decide(self, proba: Array) -> list[str | None]:
         """Return the answer to each row of probabilities; None where there is none."""
         decision = self.manifest["decision"]
         if decision is None:
             return [self.names[at] for at in proba.argmax(1)]
-        expected = in_use(proba, decision) * np.array(decision["factors"])
-        expected = expected @ np.array(decision["costs"])
+        weighed = self._in_use(proba) * np.array(decision["factors"])
+        expected = weighed @ np.array(decision["costs"])
         limit = np.inf if decision["limit"] is None else decision["limit"]
-        least = expected.min(1) <= limit
-        pairs = zip(expected.argmin(1), least, strict=True)
-        return [self.names[at] if is_answered else None for at, is_answered in pairs]
+        return [
+            self.names[row.argmin()] if row.min() <= limit else None for row in expected
+        ]
 
     def predict(self, examples: Sequence[Any]) -> list[dict[str, Any]]:
         """Return answer and probabilities, by class, of each example."""
-        proba = self.outputs(examples)[1].astype(np.float64)
-        answers, shown = self.decide(proba), in_use(proba, self.manifest["decision"])
-        rows = [dict(zip(self.names, row.tolist(), strict=True)) for row in shown]
-        pairs = zip(answers, rows, strict=True)
-        return [{"answer": answer, "probabilities": row} for answer, row in pairs]
+        proba = self.outputs(examples)[1]
+        shown = self._in_use(proba).tolist()
+        return [
+            {"answer": answer, "probabilities": dict(zip(self.names, row, strict=True))}
+            for answer, row in zip(self.decide(proba), shown, strict=True)
+        ]
+
+    def _in_use(self, proba: Array) -> Array:
+        """Return probabilities where classes are as frequent as they will be."""
+        decision = self.manifest["decision"] or {"ratios": 1.0}
+        moved = proba.astype(np.float64) * np.array(decision["ratios"])
+        return np.asarray(moved / moved.sum(1, keepdims=True))
 
 
-def in_use(proba: Array, decision: dict[str, Any] | None) -> Array:
-    """Return probabilities where classes are as frequent as they will be in use."""
-    moved = proba.astype(np.float64) * np.array(decision["ratios"] if decision else 1.0)
-    return np.asarray(moved / moved.sum(1, keepdims=True))
-
-
-def _opener(feed: dict[str, Any], folder: Path) -> Callable[..., tuple[Array, ...]]:
-    if feed["kind"] == "image":
-        return lambda images: (np.stack([_pixels(x, feed) for x in images]),)
-    if feed["kind"] == "terms":
-        tables = json.loads((folder / feed["file"]).read_text("utf-8"))
-        for table in tables:
-            table["places"] = {term: at for at, term in enumerate(table["terms"])}
-        return lambda texts: (_weights(texts, tables),)
+def _tokenizer(feed: Feed, folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / feed["file"]))
     tokenizer.no_padding()
     tokenizer.enable_truncation(feed["max_tokens"])
-
-    def read(texts: Sequence[str]) -> tuple[Array, ...]:
-        whole = [x.encode("utf-8", "replace").decode("utf-8") for x in texts]
-        if feed["kind"] == "text":
-            return _padded([feed["prefix"] + x for x in whole], tokenizer, feed)
-        pieces = [_windows(feed["prefix"] + x, tokenizer, feed) for x in whole]
-        owner = np.repeat(np.arange(len(texts)), [len(x) for x in pieces])
-        share = (owner == np.arange(len(texts))[:, None]).astype(np.float32)
-        rows = [feed["prefix"] + x for several in pieces for x in several]
-        share /= share.sum(1, keepdims=True)
-        return *_padded(rows, tokenizer, feed), share
-
-    return read
+    return tokenizer
 
 
-def _padded(
-    texts: list[str], tokenizer: Any, feed: dict[str, Any]
-) -> tuple[Array, ...]:
+def _prefixed(texts: Sequence[str], feed: Feed) -> list[str]:
+    # Half of a character, as JSON may hold it, becomes a question mark.
+    return [feed["prefix"] + x.encode("utf-8", "replace").decode() for x in texts]
+
+
+def _padded(texts: list[str], tokenizer: Any, feed: Feed) -> tuple[Array, Array]:
     """Return ids and the mask of real ones, padded to the longest or to a length."""
     rows = [x.ids or [feed["pad_id"]] for x in tokenizer.encode_batch(texts)]
     longest = max(map(len, rows))
     length = min((n for n in feed.get("lengths", []) if n >= longest), default=longest)
     ids = np.full((len(rows), length), feed["pad_id"], dtype=np.int64)
-    mask = np.zeros_like(ids)
     for at, row in enumerate(rows):
-        ids[at, : len(row)], mask[at, : len(row)] = row, 1
-    return ids, mask
+        ids[at, : len(row)] = row
+    mask = np.arange(length) < np.array([[len(row)] for row in rows])
+    return ids, mask.astype(np.int64)
 
 
-def _windows(text: str, tokenizer: Any, feed: dict[str, Any]) -> list[str]:
-    """Return a text in as few pieces of like length as are not cut."""
-    first, start = tokenizer.encode(text), len(feed["prefix"])
-    spans = [span for part in (first, *first.overflowing) for span in part.offsets]
-    ends = [end for _, end in spans if end > start]
-    added = len(first.ids) - sum(end > start for _, end in first.offsets)
-    count = -(-len(ends) // max(feed["max_tokens"] - added, 1)) or 1
-    inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
-    return [text[a:b] for a, b in pairwise([start, *inner, len(text)])]
+def _texts(feed: Feed, folder: Path) -> Callable[..., Any]:
+    tokenizer = _tokenizer(feed, folder)
+    return lambda texts: _padded(_prefixed(texts, feed), tokenizer, feed)
 
 
-def _weights(texts: Sequence[str], tables: list[dict[str, Any]]) -> Array:
-    """Return the TF-IDF weights of texts, each row of length 1."""
-    parts = []
+def _windows(feed: Feed, folder: Path) -> Callable[..., Any]:
+    tokenizer, start = _tokenizer(feed, folder), len(feed["prefix"])
+
+    def read(texts: Sequence[str]) -> tuple[Array, ...]:
+        whole = _prefixed(texts, feed)
+        pieces = windows_of(whole, start, tokenizer, feed["max_tokens"])
+        owner = np.repeat(np.arange(len(texts)), [len(x) for x in pieces])
+        share = (owner == np.arange(len(texts))[:, None]).astype(np.float32)
+        rows = [feed["prefix"] + x for several in pieces for x in several]
+        return *_padded(rows, tokenizer, feed), share / share.sum(1, keepdims=True)
+
+    return read
+
+
+def _weights(feed: Feed, folder: Path) -> Callable[..., Any]:
+    tables = json.loads((folder / feed["file"]).read_text("utf-8"))
     for table in tables:
-        rows = np.zeros((len(texts), len(table["terms"])))
-        for row, text in zip(rows, texts, strict=True):
-            for term, count in Counter(_terms(text.lower(), table)).items():
-                if (at := table["places"].get(term)) is not None:
-                    row[at] = (1 + np.log(count)) * table["weights"][at]
-        parts.append(_of_length_1(rows))
-    return _of_length_1(np.hstack(parts)).astype(np.float32)
+        table["places"] = {term: at for at, term in enumerate(table["terms"])}
+
+    def read(texts: Sequence[str]) -> tuple[Array]:
+        """Return the TF-IDF weights of texts, each row of length 1."""
+        parts = []
+        for table in tables:
+            rows = np.zeros((len(texts), len(table["terms"])))
+            for row, text in zip(rows, texts, strict=True):
+                for term, count in Counter(_terms(text.lower(), table)).items():
+                    if (at := table["places"].get(term)) is not None:
+                        row[at] = (1 + np.log(count)) * table["weights"][at]
+            parts.append(_of_length_1(rows))
+        return (_of_length_1(np.hstack(parts)).astype(np.float32),)
+
+    return read
 
 
 def _terms(text: str, table: dict[str, Any]) -> Iterator[str]:
@@ -173,8 +173,9 @@ def _terms(text: str, table: dict[str, Any]) -> Iterator[str]:
         return
     for word in (f" {word} " for word in text.split()):  # characters within words
         for size in range(low, high + 1):
+            # A short word counts once.
             yield from (word[at : at + size] for at in range(len(word) - size + 1))
-            if size >= len(word):  # a short word counts once
+            if size >= len(word):
                 if size > len(word):
                     yield word
                 break
@@ -185,11 +186,15 @@ def _of_length_1(rows: Array) -> Array:
     return rows / np.where(norms == 0, 1.0, norms)
 
 
-def _pixels(image: Any, feed: dict[str, Any]) -> Array:
-    """Return an image's centre, resized and normalised, [3, size, size]."""
-    from PIL import Image
+def _images(feed: Feed, folder: Path) -> Callable[..., Any]:
+    return lambda images: (np.stack([_pixels(x, feed) for x in images]),)
 
-    size, picture = feed["size"], _shown(image, 2 * feed["size"])
+
+def _pixels(image: Any, feed: Feed) -> Array:
+    """Return an image's centre, resized and normalised, [3, size, size]."""
+    # Twice the side that is wanted: a large JPEG need not be read whole.
+    size, named = feed["size"], Path(image) if isinstance(image, str) else image
+    picture = open_image(named, 2 * size)
     side = min(picture.size) * size / int(size / feed["crop_fraction"])
     left, top = (picture.width - side) / 2, (picture.height - side) / 2
     box = (left, top, left + side, top + side)
@@ -197,50 +202,6 @@ def _pixels(image: Any, feed: dict[str, Any]) -> Array:
     values = np.asarray(picture.resize((size, size), how, box), np.float32) / 255
     mean, std = np.float32(feed["mean"]), np.float32(feed["std"])
     return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
-
-
-def _shown(image: Any, side: int) -> Any:
-    """Return an image as a viewer shows it: upright, in sRGB, on white."""
-    from PIL import Image, ImageCms, ImageOps
-
-    if isinstance(image, Image.Image):
-        picture = image
-    elif isinstance(image, np.ndarray):
-        picture = Image.fromarray(image)
-    else:
-        raw = image if isinstance(image, bytes) else Path(image).read_bytes()
-        picture = Image.open(io.BytesIO(raw))
-        picture.draft(None, (side, side))  # a large JPEG need not be read whole
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ValueError(f"An image must have at most {MAX_PIXELS:,} pixels.")
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode[0] in "IF":  # 16 bits, or numbers whose range nobody knows
-        values = np.asarray(picture, np.float32)
-        ends = (0.0, 65535.0) if values.min() >= 0 and values.max() <= 65535 else None
-        low, high = ends or (float(values.min()), float(values.max()))
-        scaled = ((values - low) * (255 / ((high - low) or 1))).round().clip(0, 255)
-        picture = Image.fromarray(scaled.astype(np.uint8))
-    profile = picture.info.get("icc_profile")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-    elif picture.mode == "P":
-        picture = picture.convert("RGB")
-    if profile:
-        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(source):
-                srgb = ImageCms.createProfile("sRGB")
-                changed = ImageCms.profileToProfile(
-                    picture, source, srgb, outputMode=mode
-                )
-                picture = changed or picture
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a viewer passes over a damaged profile too
-    if picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
 
 
 def _onnx(folder: Path) -> Run:
@@ -365,6 +326,13 @@ def _with_head(folder: Path, features: Callable[[Any, str], Any]) -> Run:
     return run
 
 
+READERS: dict[str, Callable[[Feed, Path], Callable[..., Any]]] = {
+    "text": _texts,
+    "windows": _windows,
+    "terms": _weights,
+    "image": _images,
+}
+"""What reads examples for a feed, by its kind."""
 RUNTIMES: dict[str, Callable[[Path], Run]] = {
     "onnx": _onnx,
     "web": _onnx,
@@ -381,14 +349,19 @@ RUNTIMES: dict[str, Callable[[Path], Run]] = {
 
 def main() -> None:
     """Print the answers to what stands on the command line."""
-    words = sys.argv[1:]
+    words: Any = sys.argv[1:]
     if not words or "--help" in words or "-h" in words:
         print(__doc__)
         return
-    if words[0] == "--json":
-        words = json.loads(Path(words[1]).read_text("utf-8"))
-    for answer in Model().predict(words):
-        print(json.dumps(answer, ensure_ascii=False))
+    try:
+        if words[0] == "--json":
+            words = json.loads(Path(*words[1:2]).read_text("utf-8"))
+        if not isinstance(words, list) or not all(isinstance(x, str) for x in words):
+            raise ValueError("A request must be a JSON list of texts, or of files.")
+        for answer in Model().predict(words):
+            print(json.dumps(answer, ensure_ascii=False))
+    except (OSError, ValueError) as error:
+        sys.exit(f"predict.py: {error}")
 
 
 if __name__ == "__main__":
