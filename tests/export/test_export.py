@@ -232,6 +232,8 @@ def test_int8_is_judged_by_what_it_costs(fitted, tmp_path):
         made.proof.check(FORMATS["onnx"], "int8", max_loss=-1.0)
     kept = json.loads((folder / "verification.json").read_text())
     assert kept["score"]["loss"] == change.loss
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["batch"] == 1, "int8 texts depend on what is beside them"
 
 
 def test_what_cannot_be_exported_is_said(fitted, tmp_path, monkeypatch):

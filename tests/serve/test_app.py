@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from starlette.testclient import TestClient
 
 from fewshot_automl.errors import ExportError
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.serve import answering
 from fewshot_automl.serve.answering import Batches, Limits, Served
 from fewshot_automl.serve.app import Ask, make_app
 
@@ -299,3 +302,26 @@ def test_an_export_needs_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_broken_version_is_said_once_and_not_taken(
+    folders, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "model"
+    shutil.copytree(folders["export"], folder)
+    batches = Batches(model := Served(folder), Limits())
+    monkeypatch.setattr(answering, "LOOK_SECONDS", 0.01)
+    (folder / "model.pt2").write_bytes(b"broken")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+
+    async def watch():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(batches.watch(folder), 0.5)
+
+    asyncio.run(watch())
+    assert batches.model is model
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert line["event"] == "reload failed"
+    assert "damaged" in line["error"]
+    assert line["serving"] == model.version
