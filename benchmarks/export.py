@@ -121,7 +121,8 @@ def export_row(
     predictor: Any, name: str, examples: tuple[Any, ...], quantize: str | None
 ) -> dict[str, float]:
     """Return how an export compares with its source."""
-    from fewshot_automl.export.write import Evidence, open_export, write_export
+    from fewshot_automl.export.reading import open_export
+    from fewshot_automl.export.write import Evidence, write_export
 
     train, _, test, labels, _ = examples
     rows = np.random.default_rng(0).permutation(len(test))[:COMPARED]

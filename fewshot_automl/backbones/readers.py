@@ -3,7 +3,6 @@
 import hashlib
 import random
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from fewshot_automl.backbones.card import TOKENIZER_FILE, Card, ImageInput, TextInput
 from fewshot_automl.errors import CardError, DataError, UserError
 from fewshot_automl.modalities import Input, content_hash, open_image
+from fewshot_automl.modalities.text import windows_of
 
 Tensors = dict[str, Tensor]
 """Named tensors: of one example (a row), or of many with a leading batch axis."""
@@ -122,22 +122,6 @@ class TextReader:
     def save(self, folder: Path) -> None:
         """Write the tokenizer, byte for byte as it was found."""
         (folder / TOKENIZER_FILE).write_text(self._json, encoding="utf-8")
-
-
-def windows_of(
-    texts: Sequence[str], start: int, tokenizer: Tokenizer, max_tokens: int
-) -> list[list[str]]:
-    """Return each text from `start` on, in few pieces of like length, none too long."""
-    found = []
-    for text, first in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        spans = [s for part in (first, *first.overflowing) for s in part.offsets]
-        ends = [end for _, end in spans if end > start]
-        added = len(first.ids) - sum(end > start for _, end in first.offsets)
-        count = -(-len(ends) // max(max_tokens - added, 1)) or 1
-        inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
-        cuts = pairwise([start, *inner, len(text)])
-        found.append([text[begin:end] for begin, end in cuts])
-    return found
 
 
 class ImageReader:

@@ -1,6 +1,7 @@
 """The command ``serve``: a model over HTTP."""
 
 import os
+import socket
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from fewshot_automl.cli.options import FOLDER
 from fewshot_automl.errors import UserError
 from fewshot_automl.serve.answering import Limits, Served
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
 LIMITS: dict[str, Any] = {row.name: row.default for row in fields(Limits)}
 
 
@@ -29,7 +31,7 @@ LIMITS: dict[str, Any] = {row.name: row.default for row in fields(Limits)}
 @click.option(
     "--limit",
     multiple=True,
-    type=(click.Choice([*LIMITS]), click.FloatRange(0, min_open=True)),
+    type=(click.Choice([*LIMITS]), click.IntRange(1)),
     metavar="NAME NUMBER",
     help="May be repeated. Defaults: "
     + ", ".join(f"{name} {default:,}" for name, default in LIMITS.items()),
@@ -40,7 +42,7 @@ def serve(
     port: int,
     token_file: TextIO | None,
     reload: bool,
-    limit: tuple[tuple[str, float], ...],
+    limit: tuple[tuple[str, int], ...],
 ) -> None:
     """Answer requests for predictions over HTTP until SIGTERM or Ctrl-C.
 
@@ -61,17 +63,29 @@ def serve(
     token = token_file.read().strip() if token_file else os.getenv("FEWSHOT_TOKEN")
     if token == "":
         raise UserError("The token must not be empty. Write one, or leave it out.")
-    limits = Limits(**{name: type(LIMITS[name])(x) for name, x in limit})
+    limits = Limits(**dict(limit))
     served = Served(model)
-    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+    # Else a page of another site could ask, by a name that leads to this machine.
+    hosts = (*LOCAL, "[::1]") if token is None and host in LOCAL else ("*",)
+    if token is None and host not in LOCAL:
         say(f"Anybody who reaches {host} may ask, for there is no token.")
-    say(f"Serving version {served.version} at http://{host}:{port}")
-    uvicorn.run(
-        make_app(served, limits, token=token, watched=model if reload else None),
-        host=host,
-        port=port,
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise UserError(
+            f"Address must be free and of this machine: {error.strerror}. "
+            "Choose another by --host or --port."
+        ) from error
+    place = f"[{host}]" if ":" in host else host
+    port = listener.getsockname()[1]
+    say(f"Serving version {served.version} at http://{place}:{port}")
+    config = uvicorn.Config(
+        make_app(served, limits, token, model if reload else None, hosts),
         http=Protocol,
+        ws="none",
         access_log=False,
         limit_concurrency=limits.connections,
         timeout_graceful_shutdown=max(1, round(limits.seconds)),
     )
+    uvicorn.Server(config).run([listener])

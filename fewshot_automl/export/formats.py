@@ -66,11 +66,6 @@ class Format:
                     f"Install it with: pip install 'fewshot-automl[{self.extra}]'"
                 )
 
-    @property
-    def pinned(self) -> list[str]:
-        """Return lines for requirements.txt: the versions that were checked."""
-        return [f"{name}=={version(name)}" for name in self.requires]
-
 
 def _program(graph: Graph, batch: int | None = None) -> ExportedProgram:
     """Return the program that torch.export makes; None for any batch."""

@@ -19,6 +19,7 @@ from fewshot_automl.errors import DataError, ExportError, UserError
 from fewshot_automl.export.alone.predict import Model
 from fewshot_automl.export.formats import Format, format_named, lengths_of, quiet
 from fewshot_automl.export.graph import OUTPUTS, Graph
+from fewshot_automl.export.reading import MANIFEST
 from fewshot_automl.export.script import script_of
 from fewshot_automl.export.verify import Proof, prove
 from fewshot_automl.modalities import Input
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 """Version of the manifest."""
-MANIFEST: Final = "manifest.json"
 VERIFICATION: Final = "verification.json"
 CARD: Final = "MODEL_CARD.md"
 MAX_LOSS: Final = 0.01
@@ -145,21 +145,6 @@ def write_export(
     return Export(folder=folder, proof=proof)
 
 
-def open_export(folder: Path | str) -> Model:
-    """Return the model in an exported folder, run by this package's own copy.
-
-    Raises:
-        ExportError: If it is no export, or was changed.
-    """
-    try:
-        return Model(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(
-            f"Folder must be what `fewshot export` wrote, got {folder} ({error}). "
-            "Export the model again."
-        ) from error
-
-
 def _convert(row: Format, graph: Graph, folder: Path) -> None:
     try:
         with quiet():
@@ -212,7 +197,7 @@ def _write_reader(
     """Write all that turns raw examples into answers, and the manifest."""
     kinds = {feed.kind for feed in graph.feeds}
     (folder / "predict.py").write_text(script_of({row.name, *kinds}), "utf-8")
-    packages = ["numpy"]
+    packages = [*row.requires, "numpy"]
     if kinds & {"text", "windows"}:
         packages.append("tokenizers")
     request = ["An example of a text.", "Another one."]
@@ -223,7 +208,7 @@ def _write_reader(
         Image.fromarray(np.stack([ramp, ramp // 2, 255 - ramp], 2)).save(
             folder / "example.png"
         )
-    pinned = [*row.pinned, *(f"{name}=={version(name)}" for name in packages)]
+    pinned = [f"{name}=={version(name)}" for name in packages]  # as was checked
     (folder / "requirements.txt").write_text("\n".join(pinned) + "\n", "utf-8")
     (folder / "request.json").write_text(json.dumps(request) + "\n", "utf-8")
     python = ".".join(platform.python_version_tuple()[:2])
@@ -242,7 +227,8 @@ def _write_reader(
         "classes": list(task.names),
         "feeds": feeds,
         "outputs": list(OUTPUTS),
-        "batch": row.batch,
+        # int8 texts are rounded by the largest value in a batch.
+        "batch": row.batch if quantize is None or "image" in kinds else 1,
         "decision": _decision(task),
         "versions": {
             name: version(name) for name in ("fewshot-automl", "torch", *row.requires)

@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -101,6 +102,22 @@ class TextModality:
     def preview(self, item: Input) -> str:
         """Return the text."""
         return str(item)
+
+
+def windows_of(
+    texts: Sequence[str], start: int, tokenizer: Any, max_tokens: int
+) -> list[list[str]]:
+    """Return each text from `start` on, in few pieces of like length, none too long."""
+    found = []
+    for text, first in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        spans = [s for part in (first, *first.overflowing) for s in part.offsets]
+        ends = [end for _, end in spans if end > start]
+        added = len(first.ids) - sum(end > start for _, end in first.offsets)
+        count = -(-len(ends) // max(max_tokens - added, 1)) or 1
+        inner = [ends[len(ends) * i // count - 1] for i in range(1, count)]
+        cuts = pairwise([start, *inner, len(text)])
+        found.append([text[begin:end] for begin, end in cuts])
+    return found
 
 
 def _wording(text: str) -> float:

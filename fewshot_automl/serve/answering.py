@@ -8,16 +8,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from fewshot_automl.errors import DataError, ExportError
-from fewshot_automl.export.write import MANIFEST as EXPORT
-from fewshot_automl.export.write import open_export
+from fewshot_automl.export.reading import MANIFEST, open_export
 from fewshot_automl.modalities import Input, modality_named
-from fewshot_automl.predictor import MANIFEST, Predictor
 from fewshot_automl.tasks import Task
 
 LOOK_SECONDS: Final = 1.0
@@ -41,7 +41,7 @@ class Limits:
 
 def manifest_of(folder: Path) -> tuple[Path, str]:
     """Return the file that lists what a model holds, and the version that it means."""
-    places = (folder / EXPORT, folder / MANIFEST, folder / "model" / MANIFEST)
+    places = (folder / MANIFEST, folder / "model.json", folder / "model" / "model.json")
     if (path := next(filter(Path.is_file, places), None)) is None:
         raise ExportError(f"MODEL must be a folder of a fit or export, got {folder}.")
     return path, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
@@ -54,11 +54,13 @@ class Served:
         path, self.version = manifest_of(folder)
         facts: dict[str, Any]
         self.ask: Callable[[Sequence[Any]], list[Answer]]
-        if path.name == EXPORT:
+        if path.name == MANIFEST:
             model = open_export(folder)
             self.task, facts = Task.from_json(model.manifest["task"]), model.manifest
             self.ask = model.predict
         else:
+            from fewshot_automl.predictor import Predictor  # torch, 400 MB
+
             self._fitted = Predictor.load(folder)
             self.task, facts = self._fitted.task, {**self._fitted.facts}
             self.ask = self._ask_fitted
@@ -95,15 +97,17 @@ class Batches:
 
     def __init__(self, model: Served, limits: Limits) -> None:
         self.model, self.limits = model, limits
-        self.queue: asyncio.Queue[tuple[Input, asyncio.Future[Any]]] = asyncio.Queue()
+        self.queue: asyncio.Queue[tuple[Served, Input, asyncio.Future[Any]]] = (
+            asyncio.Queue()
+        )
 
     def put(self, inputs: Sequence[Input]) -> "asyncio.Future[list[Any]] | None":
         """Return the answers to come; None if the queue cannot take all of them."""
         if self.queue.qsize() + len(inputs) > max(self.limits.queue, len(inputs)):
             return None
         made = [asyncio.get_running_loop().create_future() for _ in inputs]
-        for pair in zip(inputs, made, strict=True):
-            self.queue.put_nowait(pair)
+        for one, future in zip(inputs, made, strict=True):
+            self.queue.put_nowait((self.model, one, future))
         return asyncio.gather(*made)
 
     async def work(self) -> None:
@@ -115,19 +119,21 @@ class Batches:
                     while len(taken) < self.limits.batch:
                         taken.append(await self.queue.get())
             # Nobody waits any more for those that are done: their time is over.
-            taken = [(one, future) for one, future in taken if not future.done()]
-            found: Sequence[Any]
-            try:
-                inputs = [one for one, _ in taken]
-                found = await asyncio.to_thread(self.model.answers, inputs)
-            except Exception as error:  # noqa: BLE001  the worker must go on
-                found = [error] * len(taken)
-            for (_, future), made in zip(taken, found, strict=True):
-                if not future.done():
-                    future.set_result(made)
+            waiting = (each for each in taken if not each[2].done())
+            for model, group in groupby(waiting, itemgetter(0)):
+                _, inputs, futures = zip(*group, strict=True)
+                found: Sequence[Any]
+                try:
+                    found = await asyncio.to_thread(model.answers, inputs)
+                except Exception as error:  # noqa: BLE001  the worker must go on
+                    found = [error] * len(inputs)
+                for future, made in zip(futures, found, strict=True):
+                    if not future.done():
+                        future.set_result(made)
 
     async def watch(self, folder: Path) -> None:
         """Take a new version of the model once its folder holds one, for ever."""
+        told = ""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -136,7 +142,8 @@ class Batches:
                 self.model = await asyncio.to_thread(Served, folder)
                 log(event="reloaded", version=self.model.version)
             except Exception as error:  # noqa: BLE001  the old one still answers
-                log(event="reload failed", error=type(error).__name__)
+                if told != (told := f"{type(error).__name__}: {error}"):  # once
+                    log(event="reload failed", error=told, serving=self.model.version)
 
 
 def log(**values: Any) -> None:

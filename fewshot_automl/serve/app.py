@@ -7,13 +7,14 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import prometheus_client as prometheus
 from fastapi import FastAPI, HTTPException, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -36,7 +37,10 @@ CODES: Final[dict[int | str, dict[str, Any]]] = {
 class Ask(BaseModel):
     """One example or several: texts; or images, encoded in base64."""
 
-    inputs: str | list[str] = Field(examples=["a text", ["a text", "another"]])
+    # Else a million wrong items are a million errors, of 1 KB each.
+    inputs: str | Annotated[list[str], Field(fail_fast=True)] = Field(
+        examples=["a text", ["a text", "another"]]
+    )
 
 
 class Meters:
@@ -80,12 +84,16 @@ class Meters:
 
 
 def make_app(
-    model: Served, limits: Limits, token: str | None = None, watched: Path | None = None
+    model: Served,
+    limits: Limits,
+    token: str | None = None,
+    watched: Path | None = None,
+    hosts: Sequence[str] = ("*",),
 ) -> ASGIApp:
     """Return the application that serves a model.
 
     Requests must send `token`, if there is one. New versions of the model are taken
-    from the folder `watched`, if there is one.
+    from the folder `watched`, if there is one. Requests must name one of `hosts`.
     """
     batches = Batches(model, limits)
     meters = Meters(batches)
@@ -163,7 +171,8 @@ def make_app(
 
     form = StaticFiles(directory=PAGE, packages=[(__package__, "page")], html=True)
     app.mount("/", form, name="form")
-    return Guard(app, limits, token, meters.request)
+    trusted = TrustedHostMiddleware(app, [*hosts], www_redirect=False)
+    return Guard(trusted, limits, token, meters.request)
 
 
 def _read(one: str | bytes, modality: str) -> Input:

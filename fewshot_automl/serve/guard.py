@@ -24,6 +24,13 @@ UNKNOWN: Final = JSONResponse(
     401,
     {"WWW-Authenticate": 'Basic realm="fewshot"'},
 )
+FOREIGN: Final = JSONResponse({"detail": "Another site must not ask."}, 403)
+HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class Guard:
@@ -45,7 +52,9 @@ class Guard:
 
         async def answer(message: Message) -> None:
             nonlocal status
-            status = message.get("status", status)
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *HEADERS]}
             await send(message)
 
         def check(size: int) -> None:
@@ -65,6 +74,10 @@ class Guard:
             return message
 
         app = self.app if self._is_known(request) else UNKNOWN
+        # Browsers send files for any site, and say for which.
+        site = request.headers.get("sec-fetch-site", "none")
+        if request.method == "POST" and site not in ("none", "same-origin"):
+            app = FOREIGN
         try:
             await app(scope, limited, answer)
         except Exception as error:  # noqa: BLE001  nobody outside sees where

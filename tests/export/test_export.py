@@ -20,8 +20,9 @@ from fewshot_automl.export import write
 from fewshot_automl.export.alone.predict import RUNTIMES
 from fewshot_automl.export.formats import FORMATS
 from fewshot_automl.export.graph import Graph
+from fewshot_automl.export.reading import open_export
 from fewshot_automl.export.script import script_of
-from fewshot_automl.export.write import Evidence, open_export, write_export
+from fewshot_automl.export.write import Evidence, write_export
 from fewshot_automl.features.store import FeatureStore
 from fewshot_automl.predictor import Predictor
 from fewshot_automl.space import Config
@@ -231,6 +232,8 @@ def test_int8_is_judged_by_what_it_costs(fitted, tmp_path):
         made.proof.check(FORMATS["onnx"], "int8", max_loss=-1.0)
     kept = json.loads((folder / "verification.json").read_text())
     assert kept["score"]["loss"] == change.loss
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["batch"] == 1, "int8 texts depend on what is beside them"
 
 
 def test_what_cannot_be_exported_is_said(fitted, tmp_path, monkeypatch):

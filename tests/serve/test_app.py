@@ -2,8 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
+import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -12,12 +16,14 @@ import pytest
 pytest.importorskip("fastapi", reason="FastAPI, of the extra `serve`, is absent")
 
 from PIL import Image
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from fewshot_automl.errors import ExportError
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.serve import answering
 from fewshot_automl.serve.answering import Batches, Limits, Served
-from fewshot_automl.serve.app import make_app
+from fewshot_automl.serve.app import Ask, make_app
 
 
 def picture(kind="PNG", size=(60, 40)):
@@ -251,3 +257,71 @@ def test_what_is_told_of_the_model_and_the_interface(client, models):
 def test_no_model_is_said(tmp_path):
     with pytest.raises(ExportError, match="folder of a fit or export"):
         Served(tmp_path)
+
+
+def test_many_wrong_items_are_one_error():
+    with pytest.raises(ValidationError) as caught:
+        Ask.model_validate({"inputs": [1] * 1000})
+    assert caught.value.error_count() == 2  # no text, and no list of texts
+
+
+def test_other_names_and_other_sites_are_refused(models):
+    app = make_app(models["text"], Limits(), hosts=("localhost", "[::1]"))
+    with TestClient(app, base_url="http://localhost:8000") as ask:
+        for host, code in (("evil.example", 400), ("[::1]:8000", 200)):
+            assert ask.get("/info", headers={"host": host}).status_code == code
+        files = [("files", ("x", b"a text"))]
+        for site, code in (("cross-site", 403), ("same-origin", 200)):
+            told = {"sec-fetch-site": site}
+            reply = ask.post("/predict/files", files=files, headers=told)
+            assert reply.status_code == code
+            assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_answer_is_of_the_version_that_it_names(models):
+    first, second = Slow(models["text"]), Slow(models["text"])
+    second.go.set()
+
+    async def ask():
+        batches = Batches(first, Limits(wait_ms=200.0))
+        work = asyncio.create_task(batches.work())
+        before = batches.put(["a", "b"])
+        batches.model = second
+        after = batches.put(["c"])
+        first.go.set()
+        await asyncio.gather(before, after)
+        work.cancel()
+
+    asyncio.run(ask())
+    assert (first.sizes, second.sizes) == ([2], [1])
+
+
+def test_an_export_needs_no_torch():
+    code = (
+        "import sys, fewshot_automl.cli.serve, fewshot_automl.serve.app;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_broken_version_is_said_once_and_not_taken(
+    folders, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "model"
+    shutil.copytree(folders["export"], folder)
+    batches = Batches(model := Served(folder), Limits())
+    monkeypatch.setattr(answering, "LOOK_SECONDS", 0.01)
+    (folder / "model.pt2").write_bytes(b"broken")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+
+    async def watch():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(batches.watch(folder), 0.5)
+
+    asyncio.run(watch())
+    assert batches.model is model
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert line["event"] == "reload failed"
+    assert "damaged" in line["error"]
+    assert line["serving"] == model.version

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fewshot_automl.backbones.readers import windows_of
 from fewshot_automl.modalities.image import open_image
+from fewshot_automl.modalities.text import windows_of
 
 Array = np.ndarray
 Feed = dict[str, Any]
