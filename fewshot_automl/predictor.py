@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +29,7 @@ from fewshot_automl.data import Columns, Examples, read_inputs, read_like
 from fewshot_automl.data.sources import Source, names_source
 from fewshot_automl.errors import DataError, ExportError, UserError
 from fewshot_automl.evaluation.conformal import CONFORMAL, class_sets
+from fewshot_automl.formats import FORMAT, newer_in_words, package_versions
 from fewshot_automl.modalities import Input, modality_named
 from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
@@ -37,15 +37,11 @@ from fewshot_automl.tasks import Task
 if TYPE_CHECKING:
     from fewshot_automl.export.write import Export
 
-FORMAT: Final = 1
-"""Of the folders of studies and models. It rises when earlier versions could not read
-what is written; what they wrote is read for ever (`tests/reference`)."""
 MANIFEST: Final = "model.json"
 AT_ONCE: Final = 256
 """Examples that are predicted in one go; one that cannot be read costs no more."""
 SILENT_SECONDS: Final = 5.0
 """Most between two sentences of a long prediction, but for one go."""
-PACKAGES: Final = ("fewshot-automl", "torch", "transformers", "timm", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,24 +360,6 @@ def _written(
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
     return folder
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that a model is made with."""
-    return {name: metadata.version(name) for name in PACKAGES}
-
-
-def newer_in_words(path: Path, number: int, values: Mapping[str, Any]) -> str | None:
-    """Return why a file of such a format cannot be read; None if it can."""
-    if number <= FORMAT:
-        return None
-    version = values.get("versions", {}).get(PACKAGES[0], "")
-    least = f">={version}" if version else ""
-    return (
-        f"{path} must be of format {FORMAT} or earlier, got {number}: it was written "
-        f"by a newer version of fewshot_automl. Install that one: pip install "
-        f"--upgrade 'fewshot-automl{least}'"
-    )
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:

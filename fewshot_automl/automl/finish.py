@@ -38,11 +38,12 @@ from fewshot_automl.evaluation.conformal import CONFORMAL, fit_sets
 from fewshot_automl.evaluation.intervals import standard_error
 from fewshot_automl.evaluation.measures import MEASURES, SCORE
 from fewshot_automl.evaluation.resampling import pooled_score, predicted_rows
+from fewshot_automl.formats import package_versions
 from fewshot_automl.ledger import write_outputs
 from fewshot_automl.oracle import Aims, Objective, pareto_front
 from fewshot_automl.outcome import History
 from fewshot_automl.policy import Ranking, broken, saving_seconds
-from fewshot_automl.predictor import Predictor, package_versions
+from fewshot_automl.predictor import Predictor
 from fewshot_automl.report.write import write_report
 from fewshot_automl.study import StudyEnd
 from fewshot_automl.tasks import Metric, Task

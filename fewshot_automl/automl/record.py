@@ -16,10 +16,10 @@ from fewshot_automl.automl.settings import NONE, Settings, options
 from fewshot_automl.data import Source
 from fewshot_automl.errors import UserError
 from fewshot_automl.finding import counted
+from fewshot_automl.formats import FORMAT, newer_in_words, package_versions
 from fewshot_automl.ledger import Ledger
 from fewshot_automl.ledger.record import OUTPUTS_FOLDER
 from fewshot_automl.oracle import Past, Prior
-from fewshot_automl.predictor import FORMAT, newer_in_words, package_versions
 from fewshot_automl.space import Space
 from fewshot_automl.tasks import Task
 

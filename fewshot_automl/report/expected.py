@@ -74,7 +74,10 @@ def expected(summary: Mapping[str, Any], history: History) -> Expectation:
     size = int(tests.pop("n", 0))
     low, high, count = float(score["low"]), float(score["high"]), score["examples"]
     corrected, raw = float(score["corrected"]), float(score["raw"])
-    best_guess, detail = float(score["expected"]), f"scored on {count:,} labelled examples"
+    best_guess, detail = (
+        float(score["expected"]),
+        f"scored on {count:,} labelled examples",
+    )
     new = [Row("To expect", detail, best_guess, low, high)]
     if math.isfinite(value := tests.get(metric.name, math.nan)):
         ends = wilson_interval(value, size) if metric.name in SHARES else (value, value)

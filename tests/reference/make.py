@@ -1,7 +1,7 @@
 """Write the study and the model that later versions must be able to read.
 
 What is there is kept: each format has a folder of its own, and a new one is made when
-`fewshot_automl.predictor.FORMAT` rises, not before.
+`fewshot_automl.formats.FORMAT` rises, not before.
 
 Example:
     PYTHONPATH=. python tests/reference/make.py
@@ -19,7 +19,7 @@ import pandas as pd
 
 from fewshot_automl import fit
 from fewshot_automl.backbones.card import read_card
-from fewshot_automl.predictor import FORMAT
+from fewshot_automl.formats import FORMAT
 
 HERE = Path(__file__).parent
 WORDS = {"art": ("good", "film", "bad", "who"), "land": ("river", "city", "where")}
