@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fewshot_automl"
 GOALS = {
-    "package lines": 26_700,
+    "package lines": 28_700,
     "package files": 175,
     "oracle lines": 1_600,
     "test lines": 19_000,
@@ -30,7 +30,7 @@ GOALS = {
     "circles": 0,
     "broken contracts": 0,
 }
-"""The most that issues 10 to 14 allow."""
+"""The most that issues 10 to 15 allow."""
 
 
 def lines_by_room(root: Path) -> tuple[Counter[str], int]:
