@@ -45,7 +45,7 @@ TYPE = {"text": "application/json", "image": "multipart/form-data; boundary=b"}
 
 def head_of(path: str, kind: str, more: str) -> bytes:
     """Return the head of a request."""
-    words = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{more}\r\n\r\n"
+    words = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{more}\r\n\r\n"
     return words.encode()
 
 
