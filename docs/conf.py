@@ -36,6 +36,7 @@ default_role = "code"  # docstrings put names between single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["mlflow"]  # an extra, which a module for MLflow imports
 autodoc_default_options = {
     "members": True,
     # Those that a package takes from its modules are shown in these.

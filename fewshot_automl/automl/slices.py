@@ -311,7 +311,8 @@ def _by_cluster(
         distances = np.linalg.norm(features - clusters.cluster_centers_[part], axis=1)
         central = np.argsort(distances[inside])[:SHOWN]
         central = np.flatnonzero(inside)[central]
-        named = [Path(study.summary["origins"][rows[i]]).name for i in central]
+        places = [Path(study.summary["origins"][rows[i]]) for i in central]
+        named = ["/".join(place.parts[-2:]) for place in places]  # with its class
         if counts is not None:
             lead = np.ravel(counts[inside].mean(0) - counts[~inside].mean(0))
             named = terms.get_feature_names_out()[np.argsort(-lead)[:SHOWN]].tolist()

@@ -107,7 +107,7 @@ def show_changes(console: Console, changes: Sequence[Change], changed: str) -> N
     rows = table("", *heads, right=heads[:2])
     for one in changes:
         pair = [
-            f"{x:,.0f}" if one.low is None and (x >= 100 or not x) else number(x)
+            f"{x:,.0f}" if one.low is None and (x >= 100 or x == int(x)) else number(x)
             for x in (one.before, one.after)
         ]
         reach = "" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"

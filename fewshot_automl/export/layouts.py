@@ -108,6 +108,12 @@ def _alone(graph: Graph, family: str) -> tuple[Adapted, LinearHead]:
     """
     fitted = graph.fitted
     feeds = [feed.kind for feed in graph.feeds]
+    if ("image" in feeds) != (family == "timm"):
+        kind, other = ("images", "texts") if family == "timm" else ("texts", "images")
+        raise ExportError(
+            f"A model must read {kind} to be written for {family}, got one of {other}. "
+            "Export it to onnx."
+        )
     if (
         not isinstance(fitted, Adapted)
         or type(fitted.head) is not LinearHead

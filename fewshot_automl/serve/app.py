@@ -182,5 +182,6 @@ def _read(one: str | bytes, modality: str) -> Input:
         elif isinstance(one, str):
             one = base64.b64decode(one)
     except ValueError as error:
-        raise HTTPException(422, "It is not UTF-8, or not base64.") from error
+        wanted = "a text in UTF-8" if modality == "text" else "an image in base64"
+        raise HTTPException(422, f"An example must be {wanted}.") from error
     return modality_named(modality).read(one, None, "a request")

@@ -1,6 +1,7 @@
 """Failures that were planted in real texts are found, and mended."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def test_what_cannot_be_meant_is_refused(rare, asked, words):
 
 def test_images_in_the_wrong_folder_are_suspects(tmp_path, at_home):
     chance = np.random.default_rng(0)
-    for place in range(24):
+    for place in range(40):
         pixels = chance.integers(0, 60, (40, 36, 3), dtype=np.uint8)
         pixels[..., place % 2] += 150
         is_wrong = place in (4, 11)
@@ -167,6 +168,9 @@ def test_images_in_the_wrong_folder_are_suspects(tmp_path, at_home):
     fit(tmp_path / "data", out=tmp_path / "study", **about)
     found = slices(tmp_path / "study")
     assert {one.example.name for one in found.suspects} == {"4.png", "11.png"}
+    names = [one.name for one in found.slices if one.name.startswith("like ")]
+    assert names
+    assert all(re.match(r"like (red|green)/\d+\.png", name) for name in names)
     file = tmp_path / "wrong.csv"
     assert run(["slices", str(tmp_path / "study"), "--suspects", str(file)]) == 0
     result = update(tmp_path / "study", file)

@@ -1,5 +1,6 @@
 """The pages in docs/ name what there is, and their links hold."""
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -79,6 +80,18 @@ def test_the_index_lists_every_decision():
         title = page.read_text("utf-8").splitlines()[0].removeprefix("# ")
         words = title.removeprefix(f"{page.name[:4]}: ")
         assert f"- [{page.name[:4]}](decisions/{page.name}): {words}" in index
+
+
+def test_the_site_can_import_every_module():
+    """What is not installed by ``make setup`` must be mocked, or `make docs` fails."""
+    conf = (ROOT / "docs" / "conf.py").read_text("utf-8")
+    mocked = re.findall(r'^autodoc_mock_imports = \["(\w+)"\]', conf, re.MULTILINE)
+    for path in (ROOT / "fewshot_automl").rglob("*.py"):
+        for line in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(line, ast.ImportFrom | ast.Import):
+                first = getattr(line, "module", None) or line.names[0].name
+                name = first.split(".")[0]
+                assert name in mocked or importlib.util.find_spec(name), path
 
 
 def test_the_readme_is_short():

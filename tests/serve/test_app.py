@@ -127,6 +127,7 @@ def test_a_bad_image_is_named_and_costs_no_other_its_answer(client):
     assert ask.post("/predict", json={"inputs": "not base64!"}).status_code == 422
     text = client().post("/predict/files", files=[("files", ("x", b"\xff\xfe\xfa"))])
     assert text.status_code == 422
+    assert text.json()["detail"] == "An example must be a text in UTF-8."
 
 
 class Slow(Served):

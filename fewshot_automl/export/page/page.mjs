@@ -36,5 +36,5 @@ try {
   const told = await about();
   $("texts").hidden = told.modality !== "text";
   $("about").textContent = `It tells ${told.classes.length} classes of ${told.modality}s apart.`;
-  $("ask").disabled = false;
+  $("form").hidden = $("ask").disabled = false;
 } catch (error) { $("about").textContent = error.message; }
