@@ -45,8 +45,8 @@ TYPE = {"text": "application/json", "image": "multipart/form-data; boundary=b"}
 
 def head_of(path: str, kind: str, more: str) -> bytes:
     """Return the head of a request."""
-    words = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{more}\r\n\r\n"
-    return words.encode()
+    lines = f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}"
+    return "\r\n".join([*lines, more, "", ""]).encode()
 
 
 def body_of(modality: str, examples: list[Any]) -> bytes:
