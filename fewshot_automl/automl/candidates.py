@@ -75,7 +75,7 @@ def candidates(
             fitted += [config] * stays
             seconds -= 0.0 if stays else each
             how = "stays as it is fitted" if stays else "is fitted once"
-            say(f"{summary_of(config)} {how}, and not cross-validated anew")
+            say(f"{summary_of(config)} {how}, and not cross-validated again")
         else:
             need = counted(round((folds + 1) * each), "second")
             say(f"{summary_of(config)} left out, for its trainings take about {need}")

@@ -109,7 +109,7 @@ def check(
     labelled = np.bincount(study.labels, minlength=rules.width).astype(float)
     findings = [*_of_answers(rules, before, outputs, labelled)]
     farthest: list[tuple[str, float]] = []
-    if (encode := study.encoder()) is not None:
+    if (encode := study.encoder(frozen=True)) is not None:
         rows, trained, _ = study.table(data)
         reference, here = encode(trained), encode(examples.inputs)
         truth = study.labels[rows]

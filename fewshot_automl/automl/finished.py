@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from fewshot_automl.adaptation.encodings import Encodings
 from fewshot_automl.adaptation.saved import own_encoder
+from fewshot_automl.adaptation.table import METHODS
 from fewshot_automl.automl.fit import sources_of
 from fewshot_automl.automl.record import STUDY_FILE, read_record, read_summary
 from fewshot_automl.automl.result import RESULT_FILE, VERSIONS_FILE
@@ -29,6 +30,7 @@ from fewshot_automl.ledger import read_outputs
 from fewshot_automl.modalities import Input, content_hashes
 from fewshot_automl.places import cache_folder, link_folder
 from fewshot_automl.predictor import Predictor
+from fewshot_automl.space import Config
 from fewshot_automl.tasks import Task
 from fewshot_automl.tasks.classes import Classes
 
@@ -205,15 +207,24 @@ class Finished:
         with np.errstate(invalid="ignore"):
             return np.asarray(sums / there.sum(axis=0))
 
-    def encoder(self) -> Callable[[Sequence[Input]], np.ndarray] | None:
+    def encoder(
+        self, *, frozen: bool = False
+    ) -> Callable[[Sequence[Input]], np.ndarray] | None:
         """Return what makes features, and keeps them; None where there is no backbone.
 
-        The feature store knows each saved backbone by its weights.
+        It is a frozen member's if there is one, and must be if `frozen`: a backbone
+        trained on the labelled examples sets them apart from all others. The feature
+        store knows each saved backbone by its weights.
         """
         fitted = self.model.fitted
-        parts = (m.fitted for m in getattr(fitted, "members", ()))
-        encoders = filter(None, map(own_encoder, (fitted, *parts)))
-        if (encoder := next(encoders, None)) is None:
+        members = [m.fitted for m in getattr(fitted, "members", ())] or [fitted]
+        configs = [Config.from_json(row["config"]) for row in self.summary["members"]]
+        trains = [METHODS[config.text("method")].trains for config in configs]
+        encoders = [(t, own_encoder(m)) for t, m in zip(trains, members, strict=True)]
+        found = [e for t, e in encoders if not t] + [
+            e for t, e in encoders if t and not frozen
+        ]
+        if (encoder := next(filter(None, found), None)) is None:
             return None
         kept = replace(encoder, store=FeatureStore(cache_folder() / "features"))
         return lambda inputs: Encodings(inputs=tuple(inputs), encoder=kept).pooled()

@@ -134,7 +134,7 @@ class Prepared:
     begins_with: tuple[Config, ...] = ()
     """What is tried first."""
     carried: Carried | None = None
-    """Of an update: what is not made anew."""
+    """Of an update: what is not made again."""
     ranks: Ranks | None = None
     """The processes that share trainings, of all trials or the final fit, if any do."""
 

@@ -48,7 +48,7 @@ def check(
         places = ", ".join(f"{at} ({near:.2f})" for at, near in found.farthest)
         console.print(f"Least like any labelled example (cosine): {places}.")
     else:
-        console.print("No backbone: only what the model answers is compared.")
+        console.print("No frozen backbone: only what the model answers is compared.")
     if is_json:
         print_json({**asdict(found), "is_alarm": found.is_alarm})
     return NO_USE if found.is_alarm else 0

@@ -45,7 +45,7 @@ from fewshot_automl.report.words import number
     "--budget",
     metavar="TIME",
     callback=seconds,
-    help="Time for it all, as 30s; decides how members that train are fitted anew. "
+    help="Time for it all, as 30s; decides how members that train are fitted again. "
     "Default: a tenth of what the study took.",
 )
 @click.option(

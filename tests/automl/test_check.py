@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -39,3 +42,19 @@ def test_other_examples_set_one(study):
     found, _ = looked(study, ["how how how how"] * 40 + ["bad city"] * 40)
     assert found.is_alarm
     assert len(found.farthest) == 5
+
+
+def test_a_backbone_that_was_trained_on_the_labels_is_not_asked(study, tmp_path):
+    """It sets the examples that it learnt from apart from all others."""
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    summary = json.loads((copy / "result.json").read_text("utf-8"))
+    for row in summary["members"]:
+        row["config"]["method"] = "full"
+    (copy / "result.json").write_text(json.dumps(summary), "utf-8")
+    new = [*written(ART, 30), *written(LAND, 30)]
+    name = "examples of each class, as the model sees them"
+    assert name in looked(study, new)[1]
+    found, rows = looked(copy, new)
+    assert name not in rows
+    assert found.farthest == ()
